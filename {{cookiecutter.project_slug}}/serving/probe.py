@@ -1,0 +1,76 @@
+"""Ask a server the golden request of a model archive and compare its answer: exit status 0 if it is right, else 1.
+
+    python probe.py http://127.0.0.1:8080 breast_cancer.mar
+
+Kubernetes runs it as startup and readiness probe, because TorchServe's /ping says nothing about the model, and
+`make serve` to learn when the server is ready. Only the standard library, and little of it: it runs every few seconds.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+#: Seconds for the whole exchange.
+TIMEOUT = 5.0
+
+#: Numbers may differ by this much, relative to the larger of 1 and the golden number: processors round differently.
+TOLERANCE = 1e-4
+
+
+def differs(actual: Any, golden: Any) -> bool:
+    """Tell whether two JSON values differ by more than rounding."""
+    if isinstance(golden, float) and isinstance(actual, float | int):
+        return not abs(actual - golden) <= TOLERANCE * max(1.0, abs(golden))
+    if isinstance(golden, dict) and isinstance(actual, dict):
+        return actual.keys() != golden.keys() or any(differs(actual[key], golden[key]) for key in golden)
+    if isinstance(golden, list) and isinstance(actual, list):
+        return len(actual) != len(golden) or any(map(differs, actual, golden))
+    return bool(actual != golden)
+
+
+def post(url: str, body: bytes) -> tuple[int, bytes]:
+    """Post JSON and return status and body. Raises OSError or HTTPException where no answer came in time."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
+    try:
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def probe(server: str, archive: Path) -> str | None:
+    """Return None if `server` gives the golden answer of `archive`, else what it answers.
+
+    Raises OSError or HTTPException where it does not answer, as while it starts.
+    """
+    with zipfile.ZipFile(archive) as files:
+        request, golden = files.read("golden_request.json"), files.read("golden_response.json")
+    url = f"{server}/predictions/{archive.stem}"
+    status, body = post(url, request)
+    if status == 200 and not differs(_parse(body), json.loads(golden)):
+        return None
+    return f"{url} answers {status}, not the golden answer: {body[:500].decode(errors='replace').strip()}"
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+if __name__ == "__main__":
+    try:
+        problem = probe(sys.argv[1], Path(sys.argv[2]))
+    except (OSError, http.client.HTTPException) as error:
+        problem = f"{sys.argv[1]} does not answer: {error}"
+    print(problem or "the golden answer")
+    sys.exit(problem is not None)

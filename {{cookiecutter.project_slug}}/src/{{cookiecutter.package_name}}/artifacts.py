@@ -1,0 +1,116 @@
+"""Where the files lie that stages hand to each other, and how a file is written so that a failure loses nothing.
+
+Paths are relative to the repository's root, from which `make` and `dvc` run every command. Only the standard library
+is imported: each of the three environments uses this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARAMS = Path("params.yaml")
+
+TRAIN = Path("data/prepared/train.parquet")
+VAL = Path("data/prepared/val.parquet")
+TEST = Path("data/prepared/test.parquet")
+SCHEMA = Path("data/prepared/schema.json")
+
+DATA_VERDICT = Path("reports/validate_data.json")
+DATA_REPORT = Path("reports/validate_data.html")
+
+MODEL = Path("model/model.pt2")
+LEARNING_CURVE = Path("model/learning_curve.csv")
+RUN = Path("model/run.json")
+CHECKPOINTS = Path(".checkpoints")
+
+METRICS = Path("evaluation/metrics.json")
+PREDICTIONS = Path("evaluation/predictions.parquet")
+PLOTS = Path("evaluation/plots")
+
+MODEL_VERDICT = Path("reports/validate_model.json")
+MODEL_REPORT = Path("reports/validate_model.html")
+
+PACKAGE = Path("package")
+GOLDEN_REQUEST = PACKAGE / "golden_request.json"
+GOLDEN_RESPONSE = PACKAGE / "golden_response.json"
+
+GATE = Path("reports/gate.json")
+REPORT = Path("reports/report.md")
+REPORT_HTML = Path("reports/report.html")
+
+
+class ProjectError(Exception):
+    """What the user can mend: the message names the setting or file, what is wrong and what would be right."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place when the block ends well, and is deleted otherwise.
+
+    Raises whatever the block raises (OSError when the disk is full); `path` then holds what it held before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, wholly or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read the JSON file `path`; where it is missing or broken, raise ProjectError naming the command that makes it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProjectError(f"{path} is missing: run `{made_by}` first") from None
+    except ValueError as error:
+        raise ProjectError(f"{path} is not valid JSON ({error}): run `{made_by}` again") from error
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the file's hexadecimal digest. Raises FileNotFoundError where there is no such file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and exit with what it returns; a ProjectError is printed without a traceback, exit status 1."""
+    try:
+        sys.exit(main())
+    except ProjectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def tracked_md5(path: Path) -> str:
+    """Return the md5 of a file that DVC tracks: from its .dvc file, where there is one, else from its bytes."""
+    pointer = path.with_name(path.name + ".dvc")
+    if pointer.exists():
+        for line in pointer.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.strip(" -").partition(": ")
+            if key == "md5":
+                return value
+    return digest(path, "md5")

@@ -1,0 +1,121 @@
+"""Stage `evaluate`: score the model on the test split, with intervals, by slice, and with what the plots need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from . import artifacts, metrics, params, plots, tracking
+from .artifacts import ProjectError
+from .features import encode_frame
+from .params import Params
+
+#: Rows that go through the model at once.
+BATCH = 8192
+
+
+def predict(program: torch.nn.Module, frame: pd.DataFrame, schema: dict[str, Any]) -> metrics.Array:
+    """Return the model's outputs for a split: probabilities [rows, classes] or values [rows]."""
+    numbers, categories = encode_frame(frame, schema)
+    with torch.inference_mode():
+        pairs = zip(numbers.split(BATCH), categories.split(BATCH), strict=True)
+        outputs: metrics.Array = torch.cat([program(*pair) for pair in pairs]).double().numpy()
+    return outputs
+
+
+def actual_values(frame: pd.DataFrame, schema: dict[str, Any]) -> metrics.Array:
+    """Return the target as class indices (int64) or values (float64)."""
+    target, classes = frame[schema["target"]["name"]], schema["target"]["classes"]
+    if not classes:
+        return target.to_numpy("float64")
+    return target.map({name: place for place, name in enumerate(classes)}).to_numpy("int64")
+
+
+def prediction_table(frame: pd.DataFrame, outputs: metrics.Array, split: str, schema: dict[str, Any]) -> pd.DataFrame:
+    """Return row, split, target, prediction and, for classes, a column `p_<class>` each."""
+    classes = schema["target"]["classes"]
+    columns = {"row": frame["row"], "split": split, "target": frame[schema["target"]["name"]]}
+    table = pd.DataFrame(columns).reset_index(drop=True)
+    table["prediction"] = np.array(classes, dtype=object)[outputs.argmax(axis=1)] if classes else outputs
+    for place, name in enumerate(classes):
+        table[f"p_{name}"] = outputs[:, place]
+    return table
+
+
+def slice_metrics(
+    frame: pd.DataFrame, actual: metrics.Array, outputs: metrics.Array, schema: dict[str, Any], columns: list[str]
+) -> dict[str, Any]:
+    """Return, for each column and value of it, the rows and the metrics (None where these rows do not define one).
+
+    Raises ProjectError for a column that is no categorical or boolean feature.
+    """
+    sliceable = [feature["name"] for feature in schema["features"] if feature["kind"] in ("category", "boolean")]
+    slices: dict[str, Any] = {}
+    for column in columns:
+        if column not in sliceable:
+            raise ProjectError(
+                f"evaluate.slices names {column!r}: a categorical or boolean feature is needed ({', '.join(sliceable) or 'there is none'})"
+            )
+        values = frame[column].astype(object).where(frame[column].notna(), "(missing)").astype(str).to_numpy()
+        slices[column] = {}
+        for value in sorted(set(values)):
+            rows = values == value
+            scores = metrics.score(schema["task"], actual[rows], outputs[rows])
+            known = {name: None if np.isnan(score) else score for name, score in scores.items()}
+            slices[column][value] = {"rows": int(rows.sum()), "metrics": known}
+    return slices
+
+
+def evaluate(settings: Params, schema: dict[str, Any], test: pd.DataFrame, outputs: metrics.Array) -> dict[str, Any]:
+    """Return the contents of metrics.json (its format: docs/system-design.md)."""
+    actual = actual_values(test, schema)
+    wanted = settings.evaluate
+    with tqdm(total=wanted.bootstrap, desc="bootstrap", unit="resample", disable=None) as progress:
+        scores = metrics.bootstrap(schema["task"], actual, outputs, wanted.bootstrap, wanted.seed, progress.update)
+    undefined = [name for name, score in scores.items() if np.isnan(score["value"])]
+    if undefined:
+        raise ProjectError(
+            f"the {len(test)} test rows do not define {', '.join(undefined)} (one class only?): raise data.test_size"
+        )
+    result: dict[str, Any] = {
+        "task": schema["task"],
+        "rows": len(test),
+        "test_md5": artifacts.digest(artifacts.TEST, "md5"),
+        "model_sha256": artifacts.digest(artifacts.MODEL),
+        "metrics": scores,
+    }
+    if schema["target"]["classes"]:
+        counts = metrics.confusion(actual, outputs)
+        result["confusion"] = {"classes": schema["target"]["classes"], "counts": counts}
+    return result | {"slices": slice_metrics(test, actual, outputs, schema, wanted.slices)}
+
+
+def main() -> None:
+    """Write predictions, metrics and plot data, and add the metrics to the run that trained the model."""
+    settings = params.load()
+    schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
+    program = torch.export.load(artifacts.MODEL).module()
+    train, test = pd.read_parquet(artifacts.TRAIN), pd.read_parquet(artifacts.TEST)
+    outputs = predict(program, test, schema)
+    result = evaluate(settings, schema, test, outputs)
+    tables = [
+        prediction_table(train, predict(program, train, schema), "train", schema),
+        prediction_table(test, outputs, "test", schema),
+    ]
+    with artifacts.replacing(artifacts.PREDICTIONS) as temporary:
+        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
+    plots.write(actual_values(test, schema), outputs, schema)
+    artifacts.write_json(artifacts.METRICS, result)
+    with tracking.resume(settings) as run:
+        run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
+        run.log_files(artifacts.METRICS)
+    for name, score in result["metrics"].items():
+        print(f"{name:10} {score['value']:.4f}  [{score['low']:.4f}, {score['high']:.4f}]")
+
+
+if __name__ == "__main__":
+    artifacts.run(main)

@@ -1,0 +1,36 @@
+"""The model as MLflow loads it ("models from code"): raw columns in, predictions out, through the exported graph.
+
+MLflow runs this file on its own, with features.py beside it on the path; it is no module of the package's pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+
+
+class ExportedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """A torch.export program and its schema."""
+
+    def load_context(self, context: Any) -> None:
+        """Load both from the logged artifacts."""
+        import torch
+
+        self.program = torch.export.load(context.artifacts["model"]).module()
+        self.schema = json.loads(Path(context.artifacts["schema"]).read_text(encoding="utf-8"))
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow would read type hints as a signature
+        """Return the prediction of each row of a frame with the types of the prepared splits."""
+        # MLflow puts features.py on the path when it loads the model, not when it logs this file.
+        import features
+        import torch
+
+        with torch.inference_mode():
+            outputs = self.program(*features.encode_frame(model_input, self.schema))
+        return features.answer(outputs, self.schema)
+
+
+mlflow.models.set_model(ExportedModel())

@@ -1,0 +1,168 @@
+"""The network and, inside its graph, the preprocessing: what is exported takes raw values and answers in the target's unit.
+
+Numbers are imputed with the training median, then seen twice: standardised, and spread over quantile bins (piecewise-linear
+encoding, Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022, section 3.2).
+Categories are looked up by their hash and embedded. Dates are numbers and also points on the circles of day, week and year.
+
+The network is a multilayer perceptron of several members that share all weights but a scaling of their inputs and their
+last layer, and whose answers are averaged (TabM-mini: Gorishniy, Kotelnikov, Babenko, "TabM: Advancing Tabular Deep Learning
+with Parameter-Efficient Ensembling", ICLR 2025).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .features import MISSING, category_code, category_features, number_features
+from .params import Model
+
+#: Standardised numbers beyond this many deviations say no more than that they are far out.
+CLIP = 5.0
+
+#: Periods of dates, in seconds.
+DAY, WEEK, YEAR = 86_400.0, 604_800.0, 31_556_952.0
+
+
+class Numbers(nn.Module):
+    """[rows, N] float64 with NaN for missing -> [rows, N * (bins + 2) + 6 * dates] float32."""
+
+    median: Tensor
+    mean: Tensor
+    scale: Tensor
+    left: Tensor
+    slope: Tensor
+    dates: Tensor
+    periods: Tensor
+
+    def __init__(self, numbers: Tensor, bins: int, dates: list[int]) -> None:
+        super().__init__()
+        count = numbers.shape[1]
+        self.register_buffer("median", torch.nanquantile(numbers, 0.5, dim=0) if count else numbers.new_zeros(0))
+        filled = torch.where(torch.isnan(numbers), self.median, numbers)
+        deviation = filled.std(dim=0, correction=0)
+        self.register_buffer("mean", filled.mean(dim=0))
+        self.register_buffer("scale", torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
+        left, slope = self._bins(filled, bins)
+        self.register_buffer("left", left)
+        self.register_buffer("slope", slope)
+        self.register_buffer("dates", torch.tensor(dates, dtype=torch.int64))
+        self.register_buffer("periods", torch.tensor([DAY, WEEK, YEAR], dtype=torch.float64))
+        self.width = count * (bins + 2) + 6 * len(dates)
+
+    @staticmethod
+    def _bins(filled: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+        """Return left edges and slopes, [N, bins] each; a column of few values has fewer bins, the rest stay 0."""
+        left, slope = filled.new_zeros(filled.shape[1], bins), filled.new_zeros(filled.shape[1], bins)
+        places = torch.linspace(0, 1, bins + 1, dtype=filled.dtype)
+        for column in range(filled.shape[1]):
+            ranked = filled[:, column].sort().values
+            edges = ranked[(places * (len(ranked) - 1)).round().long()].unique()
+            left[column, : len(edges) - 1] = edges[:-1]
+            slope[column, : len(edges) - 1] = 1 / edges.diff()
+        return left, slope
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        missing = torch.isnan(numbers)
+        filled = torch.where(missing, self.median, numbers)
+        linear = ((filled - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        binned = ((filled.unsqueeze(2) - self.left) * self.slope).clamp(0, 1).flatten(1)
+        angles = filled[:, self.dates].unsqueeze(2) * (2 * math.pi / self.periods)
+        circles = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
+        return torch.cat([linear, missing.to(linear.dtype), binned, circles], dim=1).float()
+
+
+class Categories(nn.Module):
+    """[rows, C] int64 hashes -> [rows, C * length] float32; a missing and a never-seen value have vectors of their own."""
+
+    def __init__(self, features: list[dict[str, Any]], length: int) -> None:
+        super().__init__()
+        self.count = len(features)
+        offset = 0
+        for column, feature in enumerate(features):
+            known = [category_code(text) for text in feature["categories"]]
+            table = torch.tensor([MISSING, *known], dtype=torch.int64).sort().values
+            if len(table.unique()) < len(table):
+                raise ValueError(f"two categories of column {feature['name']!r} share a hash: rename one of them")
+            self.register_buffer(f"table{column}", table)
+            self.register_buffer(f"offset{column}", torch.tensor(offset))
+            offset += len(table) + 1  # the last place is that of unseen values
+        self.embedding = nn.Embedding(max(1, offset), length)
+        # Values that training never shows keep this vector, the middle of those it does show.
+        nn.init.zeros_(self.embedding.weight)
+        self.width = self.count * length
+
+    def forward(self, codes: Tensor) -> Tensor:
+        vectors = []
+        for column in range(self.count):
+            table, offset = self.get_buffer(f"table{column}"), self.get_buffer(f"offset{column}")
+            wanted = codes[:, column].contiguous()
+            place = torch.searchsorted(table, wanted).clamp(max=len(table) - 1)
+            place = torch.where(table[place] == wanted, place, torch.full_like(place, len(table)))
+            vectors.append(self.embedding(offset + place))
+        return torch.cat(vectors, dim=1) if vectors else self.embedding.weight.new_zeros(codes.shape[0], 0)
+
+
+class TabularModel(nn.Module):
+    """Forward: every member's raw outputs, [rows, members, outputs], as training needs them. `predict`: the answer."""
+
+    target_mean: Tensor
+    target_scale: Tensor
+
+    def __init__(self, schema: dict[str, Any], numbers: Tensor, target: Tensor, params: Model) -> None:
+        """Fit the preprocessing on the training rows' `numbers` [rows, N]; `target` is float (regression) or class index."""
+        super().__init__()
+        dates = [place for place, feature in enumerate(number_features(schema)) if feature["kind"] == "datetime"]
+        self.numbers = Numbers(numbers, params.bins, dates)
+        self.categories = Categories(category_features(schema), params.embedding)
+        width = self.numbers.width + self.categories.width
+        signs = torch.randint(0, 2, (params.members, width)) * 2.0 - 1.0
+        self.scaling = nn.Parameter(signs)
+        layers: list[nn.Module] = []
+        for _ in range(params.depth):
+            layers += [nn.Linear(width, params.width), nn.ReLU(), nn.Dropout(params.dropout)]
+            width = params.width
+        self.trunk = nn.Sequential(*layers)
+        outputs = len(schema["target"]["classes"]) or 1
+        bound = width**-0.5
+        self.heads = nn.Parameter(torch.empty(params.members, width, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(params.members, outputs))
+        self.classifies = bool(schema["target"]["classes"])
+        self.register_buffer("target_mean", torch.tensor(0.0) if self.classifies else target.float().mean())
+        self.register_buffer("target_scale", torch.tensor(1.0) if self.classifies else target.float().std(correction=0))
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        inputs = torch.cat([self.numbers(numbers), self.categories(categories)], dim=1)
+        hidden = self.trunk(inputs.unsqueeze(1) * self.scaling)
+        return torch.einsum("bmw,mwo->bmo", hidden, self.heads) + self.bias
+
+    def predict(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Return probabilities [rows, classes], or values [rows] in the target's unit."""
+        outputs = self(numbers, categories)
+        if self.classifies:
+            return torch.softmax(outputs, dim=2).mean(dim=1)
+        return outputs.mean(dim=1).squeeze(1) * self.target_scale + self.target_mean
+
+
+class _Predictor(nn.Module):
+    """`predict` as a module's forward, which is what torch.export takes."""
+
+    def __init__(self, model: TabularModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        return self.model.predict(numbers, categories)
+
+
+def export(model: TabularModel, schema: dict[str, Any]) -> torch.export.ExportedProgram:
+    """Return the whole graph, preprocessing included, for any number of rows, on the CPU."""
+    example = (
+        torch.zeros(2, len(number_features(schema)), dtype=torch.float64),
+        torch.zeros(2, len(category_features(schema)), dtype=torch.int64),
+    )
+    rows = {0: torch.export.Dim.DYNAMIC}
+    return torch.export.export(_Predictor(model.cpu().eval()), example, dynamic_shapes=(rows, rows))

@@ -1,0 +1,163 @@
+"""The settings of `params.yaml` as one frozen, typed object: unknown keys and bad values are errors that name the key.
+
+Imports only pydantic and PyYAML, because the pipeline and the validate environment both use it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .artifacts import PARAMS, ProjectError
+
+Task = Literal["binary", "multiclass", "regression"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+#: Metrics by task, the decisive one first, with the direction that is better. The gate knows no others.
+METRICS: dict[str, dict[str, Literal["higher", "lower"]]] = {
+    "binary": {"roc_auc": "higher", "pr_auc": "higher", "f1": "higher", "accuracy": "higher", "brier": "lower"},
+    "multiclass": {"macro_f1": "higher", "accuracy": "higher", "log_loss": "lower"},
+    "regression": {"rmse": "lower", "mae": "lower", "r2": "higher"},
+}
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, no unknown keys, no silent conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(Section):
+    """Which table, what its columns are, and how it is split."""
+
+    path: str
+    target: str
+    task: Task
+    positive: str | None = None
+    id: str | None = None
+    timestamp: str | None = None
+    drop: list[str] = []
+    categorical: list[str] = []
+    missing: list[str] = ["", "?", "NA", "N/A", "NaN", "nan", "null", "None"]
+    max_categories: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    val_size: Share = 0.15
+    test_size: Share = 0.2
+    seed: int = 42
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.path.endswith((".csv", ".parquet")):
+            raise ValueError(f"path is {self.path!r}: a file that ends in .csv or .parquet is needed")
+        if self.val_size + self.test_size >= 0.9:
+            raise ValueError(f"val_size {self.val_size} + test_size {self.test_size} leave under a tenth to train on")
+        if self.positive is not None and self.task != "binary":
+            raise ValueError(f"positive is {self.positive!r}, which only the binary task has; task is {self.task!r}")
+        named = [name for name in (self.target, self.id, self.timestamp) if name is not None]
+        if len(set(named)) < len(named) or set(named) & {*self.drop, *self.categorical}:
+            raise ValueError("target, id, timestamp, drop and categorical name the same column twice")
+        return self
+
+
+class Model(Section):
+    """Shape of the network (model.py)."""
+
+    width: Count = 128
+    depth: Count = 2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    members: Count = 16
+    bins: Annotated[int, Field(ge=2)] = 16
+    embedding: Count = 8
+
+
+class Train(Section):
+    """How the network is fitted (train.py)."""
+
+    epochs: Count = 200
+    patience: Count = 20
+    batch_size: Count = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 0.002
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 42
+
+
+class Evaluate(Section):
+    """What evaluate.py reports."""
+
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    slices: list[str] = []
+    seed: int = 42
+
+
+class Gate(Section):
+    """When a candidate may replace the release in production (gate.py)."""
+
+    metric: str
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    thresholds: dict[str, float]
+    guards: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
+class Package(Section):
+    """What the model archive is called (package.py)."""
+
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    data: Data
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    gate: Gate
+    package: Package
+
+    @model_validator(mode="after")
+    def _metrics_fit_the_task(self) -> Self:
+        known = METRICS[self.data.task]
+        for key, names in (
+            ("metric", [self.gate.metric]),
+            ("thresholds", self.gate.thresholds),
+            ("guards", self.gate.guards),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(
+                        f"gate.{key} names {name!r}, which task {self.data.task!r} does not have; it has {', '.join(known)}"
+                    )
+        if self.gate.metric not in self.gate.thresholds:
+            raise ValueError(f"gate.thresholds lacks {self.gate.metric!r}, the metric that decides: give its worst value")
+        return self
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read `path`. Raises ProjectError naming every key that is unknown, missing, of the wrong type or out of range."""
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProjectError(f"{path} is missing: run from the repository's root") from None
+    except yaml.YAMLError as error:
+        raise ProjectError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ProjectError("\n".join(_explain(path, problem) for problem in error.errors())) from error
+
+
+def _explain(path: Path, problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    where = f"{path}: {key}" if key else f"{path}"
+    if problem["type"] == "extra_forbidden":
+        return f"{where} is not a setting: remove it or correct its spelling"
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where} is {problem['input']!r}: {message[0].lower()}{message[1:]}"

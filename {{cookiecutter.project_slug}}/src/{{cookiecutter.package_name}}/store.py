@@ -1,0 +1,51 @@
+"""What a release needs of DVC: whether the pipeline's results are current, and files kept and had again by their md5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .artifacts import ProjectError
+
+
+def stale() -> list[str]:
+    """Return the stages and data files that differ from what dvc.lock and the .dvc files say, or were never made.
+
+    None of them means: every result comes from the code, data and parameters that lie here.
+    """
+    with _repository("cannot tell what is stale") as repository:
+        return sorted(repository.status())
+
+
+def push() -> None:
+    """Copy the workspace's data, model and reports to the DVC remote, with the run cache. Raises ProjectError."""
+    with _repository("cannot push to its remote") as repository:
+        repository.push(run_cache=True)
+
+
+def fetch(md5: str) -> Path:
+    """Return the path of the object `md5`, from DVC's cache or else from its remote. Raises ProjectError without it."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    with _repository(f"cannot fetch the object {md5}") as repository:
+        path = Path(repository.cache.local.oid_to_path(md5))
+        if not path.exists():
+            repository.cloud.pull([HashInfo("md5", md5)])
+    if not path.exists():
+        raise ProjectError(f"object {md5} is neither in DVC's cache nor in its remote")
+    return path
+
+
+@contextmanager
+def _repository(failure: str) -> Iterator[Any]:
+    """Yield this repository as DVC's API sees it; what goes wrong in the block becomes a ProjectError."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repository:
+            yield repository
+    except (DvcException, OSError) as error:
+        raise ProjectError(f"DVC {failure}: {error}") from error
