@@ -48,7 +48,7 @@ IMPORTED = set(
     threadpoolctl tinycss2 tomlkit torch torchgen tornado tqdm traitlets ts typing_extensions typing_inspection
     tzdata tzlocal uri_template urllib3 uvicorn validate vine virtualenv voluptuous wcwidth webcolors webencodings
     websocket werkzeug wheel widgetsnbextension wrapt yaml yamllint yarl zc zipp zmq
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 

@@ -1,4 +1,4 @@
-"""TorchServe's handler: checks each request against the schema, runs the good rows of a batch at once, answers each request.
+"""TorchServe's handler: checks each request against the schema, runs the good rows of a batch at once, answers each.
 
 It is packed into the model archive beside features.py and schema.json, therefore it imports them flat, and nothing else
 but the standard library and torch. The request and the answer are described in docs/system-design.md.
@@ -39,18 +39,18 @@ log = logging.getLogger(__name__)
 def read(body: bytes | None, schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
     """Return the rows of a request's body, or what is wrong with it: one of the two lists is empty."""
     if body is None:  # TorchServe has taken the body for a form and split it into fields
-        return _refuse("the body is a form: send JSON, with the header Content-Type: application/json")
+        return [], _problem("the body is a form: send JSON, with the header Content-Type: application/json")
     try:
         request = json.loads(body.decode("utf-8"))
     except RecursionError:
-        return _refuse("the body is nested too deeply")
+        return [], _problem("the body is nested too deeply")
     except ValueError as error:  # also UnicodeDecodeError, and integers of thousands of digits
-        return _refuse(f"the body is not valid JSON in UTF-8 ({error})")
+        return [], _problem(f"the body is not valid JSON in UTF-8 ({error})")
     if not isinstance(request, dict) or list(request) != ["instances"]:
-        return _refuse('the body must be an object with the one key "instances"')
+        return [], _problem('the body must be an object with the one key "instances"')
     instances = request["instances"]
     if not isinstance(instances, list) or not 1 <= len(instances) <= MAX_INSTANCES:
-        return _refuse(f'"instances" must be a list of 1 to {MAX_INSTANCES} rows')
+        return [], _problem(f'"instances" must be a list of 1 to {MAX_INSTANCES} rows')
     return _check(instances, schema)
 
 
@@ -66,10 +66,6 @@ def _check(instances: list[Any], schema: dict[str, Any]) -> tuple[list[Row], lis
     return ([], problems) if problems else (rows, [])
 
 
-def _refuse(reason: str) -> tuple[list[Row], list[Problem]]:
-    return [], [{"instance": None, "column": None, "error": reason}]
-
-
 class Handler:
     """The one class of this module: TorchServe makes an instance in each worker and calls the two methods below."""
 
@@ -80,7 +76,7 @@ class Handler:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         released = os.environ.get("MODEL_SHA256")
         if released is not None and released != sha256:
-            raise RuntimeError(f"{path.name} has sha256 {sha256}, but MODEL_SHA256 is {released}: not the released model")
+            raise RuntimeError(f"not the released model: {path.name} has sha256 {sha256}, MODEL_SHA256 is {released}")
         self.version = sha256[:12]
         self.schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
         torch.set_num_threads(1)  # a worker is one core: torch would start a thread for each core of the whole machine
@@ -92,7 +88,7 @@ class Handler:
         predictions = iter(self.predict([rows for rows, problems in requests if not problems]))
         answers = []
         for index, (_, problems) in enumerate(requests):
-            status, answer = self._refusal(problems) if problems else self._answer(next(predictions))
+            status, answer = _refusal(problems) if problems else self._answer(next(predictions))
             context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
             context.set_response_content_type(index, "application/json")
             answers.append(answer)
@@ -101,7 +97,7 @@ class Handler:
     def predict(self, requests: list[list[Row]]) -> list[list[Any] | None]:
         """Return the predictions of each request's rows, or None for a request on which the model fails.
 
-        All rows go through the model together; only when that fails, each request goes alone to find out whose fault it is.
+        All rows go through the model together; only when that fails, each request goes alone, to find out which it is.
         """
         try:
             predictions = iter(self._run([row for rows in requests for row in rows]))
@@ -121,20 +117,27 @@ class Handler:
             outputs = torch.cat([self.model(*chunk) for chunk in chunks])
         if not outputs.isfinite().all():
             raise ArithmeticError("the model's answer is not a finite number")
-        return features.answer(outputs, self.schema)
+        answers: list[Any] = features.answer(outputs, self.schema)
+        return answers
 
     def _answer(self, predictions: list[Any] | None) -> tuple[HTTPStatus, bytes]:
         if predictions is None:
             return HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": "the model failed on this request"})
         answer = _json({"predictions": predictions, "model_version": self.version})
         if len(answer) > MAX_ANSWER:
-            return self._refusal(_refuse(f"the answer would be over {MAX_ANSWER} bytes: send fewer instances")[1])
+            return _refusal(_problem(f"the answer would be longer than {MAX_ANSWER} bytes: send fewer instances"))
         return HTTPStatus.OK, answer
 
-    def _refusal(self, problems: list[Problem]) -> tuple[HTTPStatus, bytes]:
-        whole = problems[0]["instance"] is None and len(problems) == 1
-        error = problems[0]["error"] if whole else "the request has instances that do not fit the schema; none was predicted"
-        return HTTPStatus.BAD_REQUEST, _json({"error": error, "errors": problems})
+
+def _refusal(problems: list[Problem]) -> tuple[HTTPStatus, bytes]:
+    first = problems[0]
+    summary = first["error"] if first["instance"] is None else "nothing was predicted: instances do not fit the schema"
+    return HTTPStatus.BAD_REQUEST, _json({"error": summary, "errors": problems})
+
+
+def _problem(error: str) -> list[Problem]:
+    """Return what is wrong with a request as a whole."""
+    return [{"instance": None, "column": None, "error": error}]
 
 
 def _json(value: Any) -> bytes:

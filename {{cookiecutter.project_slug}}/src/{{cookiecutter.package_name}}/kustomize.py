@@ -1,4 +1,4 @@
-"""Render the Kubernetes objects of a release (`make manifests`): k8s/overlays/<environment> with image and model filled in.
+"""Render the Kubernetes objects of a release (`make manifests`): k8s/overlays/<environment>, with image and model.
 
 The result depends on k8s/, serving/config.properties, the image and the model, never on the git commit: a change to
 documents alone changes no object, and restarts nothing.

@@ -16,6 +16,7 @@ from .artifacts import PARAMS, ProjectError
 Task = Literal["binary", "multiclass", "regression"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[float, Field(ge=0, le=1)]
 
 #: Metrics by task, the decisive one first, with the direction that is better. The gate knows no others.
 METRICS: dict[str, dict[str, Literal["higher", "lower"]]] = {
@@ -62,6 +63,24 @@ class Data(Section):
         return self
 
 
+class ValidateData(Section):
+    """When the splits are fit to train and score a model (validate_data.py, deepchecks_suites.py).
+
+    Shares are of rows. Drift is 0 for equal and 1 for wholly different distributions: Kolmogorov-Smirnov for numbers,
+    Cramér's V for categories. Checks are named as in reports/validate_data.json.
+    """
+
+    max_duplicates: Limit = 0.05
+    max_conflicting_labels: Limit = 0.01
+    max_predictive_power: Limit = 0.9
+    max_train_test_mix: Limit = 0.05
+    max_new_categories: Limit = 0.1
+    max_feature_drift: Limit = 0.2
+    max_label_drift: Limit = 0.2
+    skip: list[str] = []
+    may_not_run: list[str] = []
+
+
 class Model(Section):
     """Shape of the network (model.py)."""
 
@@ -93,6 +112,19 @@ class Evaluate(Section):
     seed: int = 42
 
 
+class ValidateModel(Section):
+    """When the model's predictions hold on the test rows (validate_model.py, deepchecks_suites.py).
+
+    Scored by ROC AUC (binary), macro F1 (multiclass) or R² (regression).
+    """
+
+    max_degradation: Limit = 0.3
+    min_gain: Limit = 0.1
+    max_prediction_drift: Limit = 0.2
+    skip: list[str] = []
+    may_not_run: list[str] = []
+
+
 class Gate(Section):
     """When a candidate may replace the release in production (gate.py)."""
 
@@ -112,9 +144,11 @@ class Params(Section):
     """All of params.yaml."""
 
     data: Data
+    validate_data: ValidateData = ValidateData()
     model: Model = Model()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    validate_model: ValidateModel = ValidateModel()
     gate: Gate
     package: Package
 

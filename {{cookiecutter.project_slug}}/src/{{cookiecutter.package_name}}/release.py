@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from . import artifacts, git
+from . import artifacts, git, kustomize
 from .artifacts import ProjectError, digest, read_json
 from .params import Params
 
@@ -68,8 +67,8 @@ class Score(Part):
     high: float
 
 
-class Release(Part):
-    """The contents of release.json."""
+class Candidate(Part):
+    """What lies in the workspace, as the part of release.json that does not depend on the release before."""
 
     commit: str  # of main
     model: Model
@@ -77,25 +76,24 @@ class Release(Part):
     predictions: File
     test_md5: str
     data: File
+    rows: dict[str, int] = {}  # in the table and in each split
+    columns: dict[str, str] = {}  # features: name to kind
     params: dict[str, Any]
     metrics: dict[str, Score]
-    gate: Verdict
     mlflow_run_id: str | None
     image: str
-    previous: str | None  # commit of the environment's branch that held the release before this one
 
     @property
     def title(self) -> str:
         """Name of the release for people."""
         return f"{self.model.name} {self.model.version}"
 
-    @classmethod
-    def parse(cls, text: str, source: str) -> Self:
-        """Read a release.json. Raises ProjectError, naming `source`, where it is no release record."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise ProjectError(f"{source} is not a release record: {error}") from error
+
+class Release(Candidate):
+    """The contents of release.json."""
+
+    gate: Verdict
+    previous: str | None  # commit of the environment's branch that held the release before this one
 
 
 @dataclass(frozen=True)
@@ -106,13 +104,18 @@ class Production:
     record: Release
 
 
-def at(commit: str) -> Release:
-    """Return the record that a commit of the environment's branch holds."""
+def read(commit: str) -> Release:
+    """Return the record that a commit of the environment's branch holds. Raises ProjectError where that is none."""
     try:
-        text = git.run("show", f"{commit}:{RECORD}")
-    except git.GitError as error:
-        raise ProjectError(f"commit {commit[:12]} of {BRANCH} holds no {RECORD}, but only `make deploy` writes there") from error
-    return Release.parse(text, f"{RECORD} of commit {commit[:12]} on {BRANCH}")
+        return Release.model_validate_json(git.run("show", f"{commit}:{RECORD}"))
+    except (git.GitError, ValidationError) as error:
+        raise ProjectError(f"commit {commit[:12]} of {BRANCH} holds no release record, {RECORD}: {error}") from error
+
+
+def manifests(commit: str) -> dict[str, bytes]:
+    """Return file name -> YAML of the Kubernetes objects that a commit of the environment's branch holds."""
+    names = git.run("ls-tree", "--name-only", "-z", f"{commit}:{MANIFESTS}").split("\0")
+    return {name: f"{git.run('show', f'{commit}:{MANIFESTS}/{name}')}\n".encode() for name in names if name}
 
 
 def production() -> Production | None:
@@ -125,43 +128,48 @@ def production() -> Production | None:
         print(f"This repository has no remote named {git.REMOTE}, so there is no release.", file=sys.stderr)
         return None
     commit = git.fetch(BRANCH)
-    return Production(commit, at(commit)) if commit else None
+    return Production(commit, read(commit)) if commit else None
 
 
-def candidate(settings: Params, image: str, verdict: dict[str, Any]) -> Release:
-    """Describe what lies in the workspace as a release. Raises ProjectError naming the file that is missing."""
+def candidate(settings: Params, image: str | None = None) -> Candidate:
+    """Describe what lies in the workspace. Raises ProjectError naming the file that is missing.
+
+    `image` is the reference of the image that holds it, kustomize.default_image by default.
+    """
     archive = artifacts.PACKAGE / f"{settings.package.model_name}.mar"
     for path in (artifacts.MODEL, archive, artifacts.PREDICTIONS):
         if not path.exists():
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
-    metrics = read_json(artifacts.METRICS, "make pipeline")
+    schema, evaluated = (read_json(path, "make pipeline") for path in (artifacts.SCHEMA, artifacts.METRICS))
     sha256 = digest(artifacts.MODEL)
-    return Release(
+    model = Model(
+        name=settings.package.model_name, version=sha256[:12], sha256=sha256, md5=digest(artifacts.MODEL, "md5")
+    )
+    return Candidate(
         commit=git.run("rev-parse", "HEAD"),
-        model=Model(
-            name=settings.package.model_name, version=sha256[:12], sha256=sha256, md5=digest(artifacts.MODEL, "md5")
-        ),
+        model=model,
         package=_file(archive),
         predictions=_file(artifacts.PREDICTIONS),
-        test_md5=metrics["test_md5"],
-        data=_data(Path(settings.data.path)),
+        test_md5=evaluated["test_md5"],
+        data=_file(Path(settings.data.path)),
+        rows=schema["rows"],
+        columns={feature["name"]: feature["kind"] for feature in schema["features"]},
         params=settings.model_dump(mode="json"),
-        metrics=metrics["metrics"],
-        gate=Verdict.model_validate(verdict),
+        metrics=evaluated["metrics"],
         mlflow_run_id=read_json(artifacts.RUN, "make pipeline").get("run_id"),
-        image=image,
-        previous=None,
+        image=image or kustomize.default_image(model.version),
     )
 
 
-def publish(make: Callable[[Production | None, bool], str | None]) -> str | None:
+def publish(make: Callable[[Production | None], str | None]) -> str | None:
     """Push the commit that `make` puts on top of the present release, and return it; None where it makes none.
 
-    When another push came first, `make` is asked again with what that one left. It gets the present release and whether
-    it is asked again. Raises ProjectError where origin goes on refusing.
+    When another push came first, `make` is asked again, with what that one left. Raises ProjectError where origin goes
+    on refusing.
     """
+    refusal: git.GitError
     for attempt in range(ATTEMPTS):
-        commit = make(production(), attempt > 0)
+        commit = make(production())
         if commit is None:
             return None
         try:
@@ -170,17 +178,9 @@ def publish(make: Callable[[Production | None, bool], str | None]) -> str | None
         except git.GitError as error:
             refusal = error
         print(f"{git.REMOTE} has refused the push; looking again at what it holds ...", flush=True)
-        time.sleep(random.uniform(0.1, 0.4) * 2**attempt)
-    raise ProjectError(f"{git.REMOTE} has refused {ATTEMPTS} pushes to {BRANCH}; the last time: {refusal}")
+        time.sleep(random.uniform(0.1, 0.4) * 2**attempt)  # noqa: S311
+    raise ProjectError(f"{git.REMOTE} has refused {ATTEMPTS} pushes to {BRANCH}, the last one so: {refusal}")
 
 
 def _file(path: Path) -> File:
-    return File(path=path.as_posix(), md5=digest(path, "md5"))
-
-
-def _data(path: Path) -> File:
-    """Describe the data set by its DVC pointer: the table itself need not lie here when its results were pulled."""
-    pointer = path.with_name(f"{path.name}.dvc")
-    if not pointer.exists():
-        return _file(path)
-    return File(path=path.as_posix(), md5=yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
+    return File(path=path.as_posix(), md5=artifacts.tracked_md5(path))

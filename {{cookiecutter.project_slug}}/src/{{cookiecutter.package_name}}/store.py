@@ -1,4 +1,4 @@
-"""What a release needs of DVC: whether the pipeline's results are current, and files kept and had again by their md5."""
+"""What a release needs of DVC: whether results are up to date, and files that can be had again by their md5."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .artifacts import ProjectError
 
 
 def stale() -> list[str]:
-    """Return the stages and data files that differ from what dvc.lock and the .dvc files say, or were never made.
+    """Return the stages and data files that differ from what dvc.lock and the .dvc files say, or are missing.
 
-    None of them means: every result comes from the code, data and parameters that lie here.
+    An empty list means: every result here comes from the code, data and parameters that lie here.
     """
     with _repository("cannot tell what is stale") as repository:
-        return sorted(repository.status())
+        return list(repository.status())
 
 
 def push() -> None:

@@ -1,0 +1,32 @@
+# The commands of the template; `make` alone lists them. Options go in ARGS: `make test ARGS="-m 'not real'"`.
+
+PYTHON ?= python3
+ENVIRONMENTS := {{cookiecutter.project_slug}}/tools/environments.py
+
+# Compiled modules halve the start of each stage; images of Python often switch them off.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-full lint lock FORCE
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/dev  ## one turn of the loop in demo/: generate, train, report, merge, deploy, predict, roll back
+	.venv/dev/bin/python tools/demo.py $(ARGS)
+
+test: .venv/dev  ## generate every supported combination and lint it; run one project and the demo for real
+	.venv/dev/bin/python -m pytest -m "not full" $(ARGS)
+
+test-full: .venv/dev .venv/moto  ## the same, and the pipeline for each task and each kind of DVC remote
+	.venv/dev/bin/python -m pytest $(ARGS)
+
+lint: .venv/dev  ## format and check every file that Git tracks
+	.venv/dev/bin/pre-commit run --all-files $(ARGS)
+
+lock: .venv/dev  ## write all locks, the generated project's too; newer versions with ARGS=--upgrade
+	.venv/dev/bin/python tools/lock.py $(ARGS)
+
+.venv/%: FORCE
+	@$(PYTHON) '$(ENVIRONMENTS)' setup $*

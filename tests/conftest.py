@@ -1,0 +1,32 @@
+"""One copy of each supported combination for all tests, made with a Git identity of the tests' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from projects import COMBINATIONS, generate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever runs the tests: Git's settings are these and no others."""
+    settings = tmp_path_factory.mktemp("git") / "config"
+    settings.write_text("[user]\n  name = Test\n  email = test@example.org\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def projects(identity: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every supported combination by its id, generated once. Not to be changed by a test."""
+    return {name: generate(tmp_path_factory.mktemp(name), **answers) for name, answers in COMBINATIONS.items()}
+
+
+@pytest.fixture(params=COMBINATIONS)
+def project(request: pytest.FixtureRequest, projects: dict[str, Path]) -> Path:
+    """Each supported combination in turn. Not to be changed by a test."""
+    return projects[request.param]

@@ -1,0 +1,53 @@
+"""The combinations of answers that are supported, and how a project is generated from one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from cookiecutter.main import cookiecutter
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Each is generated, compared with tests/generated_files.txt and linted. An answer left out has its default.
+COMBINATIONS: dict[str, dict[str, str]] = {
+    "defaults": {},
+    "license-apache": {"license": "Apache-2.0"},
+    "license-bsd": {"license": "BSD-3-Clause"},
+    "license-proprietary": {"license": "Proprietary"},
+    "remote-absolute-folder": {"dvc_remote": "/srv/dvc"},
+    "remote-s3": {"dvc_remote": "s3://some-bucket/some/path"},
+    "remote-s3-whole-bucket": {"dvc_remote": "s3://some-bucket"},
+    "remote-gs": {"dvc_remote": "gs://some-bucket/path"},
+    "remote-azure": {"dvc_remote": "azure://container/path"},
+    "remote-ssh": {"dvc_remote": "ssh://somebody@host.example:2222/srv/dvc"},
+    "foreign": {
+        "project_name": "Größe & Gewicht: Fischers Abalonen #2",
+        "project_slug": "abalone-age",
+        "package_name": "ringcount",
+        "description": "How old is it? 100 % of the fisher's guess: a [model] # of rings, *not* an opinion - 'really'.",
+        "github_owner": "Meeres-Forschung-9",
+        "dvc_remote": "gs://meer/ringe",
+        "license": "BSD-3-Clause",
+    },
+    "short-names": {"project_name": "X", "project_slug": "x1", "package_name": "x_", "github_owner": "y"},
+}
+
+
+def generate(folder: Path, **answers: str) -> Path:
+    """Generate a project in `folder` without a question and return its path. Raises what cookiecutter raises."""
+    project = cookiecutter(str(ROOT), no_input=True, default_config=True, output_dir=str(folder), extra_context=answers)
+    return Path(project)
+
+
+def tracked(project: Path) -> list[str]:
+    """Return the paths that the project's Git tracks, sorted."""
+    output = subprocess.run(
+        ["git", "-c", "core.quotePath=false", "ls-files"], cwd=project, capture_output=True, text=True, check=True
+    )
+    return sorted(output.stdout.splitlines())
+
+
+def package_name(project: Path) -> str:
+    """Return the name of the project's package."""
+    return next((project / "src").iterdir()).name

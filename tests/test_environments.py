@@ -1,0 +1,256 @@
+"""tools/environments.py, by which the template and every project make their environments; and the locks it wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import re
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from projects import ROOT
+
+#: Stands for uv: notes what it is asked for, and makes what `uv venv` and `uv pip compile` make.
+UV = """\
+#!/bin/sh
+case "$*" in
+  --version) echo "uv 0.99.1"; exit ;;
+esac
+echo "$*" >> "$UV_CALLS"
+for last; do true; done
+case "$*" in
+  venv*) rm -rf "$last"; mkdir -p "$last/bin"; : > "$last/bin/python" ;;
+  *--output-file*) printf 'numpy==2.0 \\\\\\n    --hash=sha256:aa\\n' > requirements/.tiny.txt ;;
+  *) exit "${UV_STATUS:-0}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def environments() -> ModuleType:
+    """The program, as a module of its own for each test."""
+    path = ROOT / "{{cookiecutter.project_slug}}/tools/environments.py"
+    spec = importlib.util.spec_from_file_location("environments", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def repository(environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one small environment named tiny, and a uv that only takes notes."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/uv").write_text(UV)
+    (tmp_path / "bin/uv").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("UV_CALLS", str(tmp_path / "calls"))
+    for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "requirements/tiny.in").write_text("numpy\n")
+    (tmp_path / "requirements/tiny.txt").write_text(f"{environments.digest_line('tiny')}\nnumpy==2.0\n")
+    return tmp_path
+
+
+def calls(repository: Path) -> list[str]:
+    """Return what uv was asked for since the last time, and forget it."""
+    notes = repository / "calls"
+    lines = notes.read_text().splitlines() if notes.exists() else []
+    notes.unlink(missing_ok=True)
+    return lines
+
+
+def test_right_environment_is_left_alone(environments: ModuleType, repository: Path) -> None:
+    environments.set_up("tiny")
+    venv, install = calls(repository)
+    assert venv.startswith("venv ")
+    assert install.endswith("--requirement requirements/tiny.txt")
+    environments.set_up("tiny")
+    assert calls(repository) == []
+
+
+@pytest.mark.parametrize("change", ["lock", "project", "moved", "python gone"])
+def test_environment_is_rebuilt(
+    change: str, environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments.set_up("tiny")
+    calls(repository)
+    if change == "lock":
+        lock = repository / "requirements/tiny.txt"
+        lock.write_text(lock.read_text().replace("2.0", "2.1"))
+    elif change == "project":
+        (repository / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    elif change == "moved":
+        (repository / "elsewhere").mkdir()
+        for name in (".venv", "requirements"):
+            (repository / name).rename(repository / "elsewhere" / name)
+        monkeypatch.chdir(repository / "elsewhere")
+    else:
+        (repository / ".venv/tiny/bin/python").unlink()
+    environments.set_up("tiny")
+    assert len(calls(repository)) == 2
+
+
+def test_interrupted_installation_is_done_again(
+    environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_STATUS", "3")
+    with pytest.raises(SystemExit, match="ended with status 3"):
+        environments.set_up("tiny")
+    assert not (repository / ".venv/tiny/.stamp").exists()
+    monkeypatch.delenv("UV_STATUS")
+    environments.set_up("tiny")
+    assert (repository / ".venv/tiny/.stamp").exists()
+
+
+def test_changed_requirements_ask_for_a_new_lock(environments: ModuleType, repository: Path) -> None:
+    (repository / "requirements/tiny.in").write_text("numpy\npandas\n")
+    with pytest.raises(SystemExit, match=r"requirements/tiny\.in has changed .* run `make lock`"):
+        environments.set_up("tiny")
+    environments.lock("tiny", upgrade=False)
+    environments.set_up("tiny")
+    (repository / "requirements/tiny.txt").unlink()
+    with pytest.raises(SystemExit, match=r"requirements/tiny\.txt is missing: run `make lock`"):
+        environments.set_up("tiny")
+
+
+def test_unknown_name(environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["environments.py", "setup", "tinny"])
+    with pytest.raises(SystemExit, match="tinny: there is no such environment, only tiny, kustomize"):
+        environments.main()
+
+
+@pytest.mark.parametrize("version", [(3, 10, 14), (3, 13, 0)])
+def test_other_python(
+    version: tuple[int, ...], environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(SystemExit, match=r"3\.11 or 3\.12 is needed: .*PYTHON=python3\.12"):
+        environments.set_up("tiny")
+
+
+def test_where_torch_comes_from(environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is used where it has a wheel for this version, Python and machine; else uv finds the right index."""
+    index = ["--torch-backend", "auto"]
+    lock = "numpy==2.0\ntorch==2.13.0\n    # via x\n"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(environments.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(sys, "version_info", (3, 11, 7))
+    monkeypatch.delenv("UV_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_FIND_LINKS", f"https://wheels.example {tmp_path}")
+    assert environments.torch_source("numpy==2.0\n") == []
+    for wrong in ("2.13.1-cp311-cp311", "2.13.0-cp312-cp312"):
+        (tmp_path / f"torch-{wrong}-manylinux_2_28_x86_64.whl").touch()
+    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_aarch64.whl").touch()
+    assert environments.torch_source(lock) == index
+    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+    assert environments.torch_source(lock) == ["--find-links", str(tmp_path)]
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    assert environments.torch_source(lock) == index
+
+
+def test_lock_is_for_cpu_and_cuda(environments: ModuleType) -> None:
+    text = (
+        "# header\nnumpy==2.0 \\\n    --hash=sha256:aa\n    # via torch\nnvidia-nccl-cu13==2 ; sys_platform == 'x' \\"
+        "\n    --hash=sha256:bb\n    # via torch\ntorch==2.13.0+cpu ; python_version > '3' \\\n    --hash=sha256:cc\n"
+        "    # via -r x\ntriton==3 \\\n    --hash=sha256:dd\ncuda-bindings==13 \\\n    --hash=sha256:ee\nzipp==1\n"
+    )
+    assert environments.without_torch_builds(text) == (
+        "# header\nnumpy==2.0 \\\n    --hash=sha256:aa\n    # via torch\ntorch==2.13.0 ; python_version > '3'\n"
+        "    # no hashes: they differ between the CPU and the CUDA builds\n    # via -r x\nzipp==1\n"
+    )
+
+
+def test_project_locks(project: Path, environments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is made from what the project asks for, holds hashes for all but torch and the project, and no CUDA."""
+    monkeypatch.chdir(project)
+    for name, without_hash in (("pipeline", {"torch", "-e ."}), ("validate", {"-e ."}), ("serve", {"torch"})):
+        text = Path(f"requirements/{name}.txt").read_text()
+        assert text.startswith(f"{environments.digest_line(name)}\n")
+        entries = {re.split("==|\n", entry)[0]: entry for entry in re.split(r"\n(?=[^\s#])", text)[1:]}
+        assert {entry for entry, lines in entries.items() if "--hash=sha256:" not in lines} == without_hash
+        assert entries.get("torch", "torch==2.13.0\n").startswith("torch==2.13.0\n")
+        assert not [entry for entry in entries if entry.startswith(("nvidia", "cuda", "triton"))]
+
+
+class Release:
+    """A server on this machine that stands for kustomize's release page."""
+
+    def __init__(self, folder: Path) -> None:
+        self.archive = folder / "kustomize.tar.gz"
+        with tarfile.open(self.archive, "w:gz") as members:
+            content = b"#!/bin/sh\necho v5.8.1\n"
+            member = tarfile.TarInfo("kustomize")
+            member.size = len(content)
+            members.addfile(member, io.BytesIO(content))
+        handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/kustomize.tar.gz"
+
+
+@pytest.fixture
+def release(
+    environments: ModuleType,
+    repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Release]:
+    """The release page, with the right checksum, for a machine without kubectl and kustomize."""
+    release = Release(tmp_path_factory.mktemp("release"))
+    threading.Thread(target=release.server.serve_forever, daemon=True).start()
+    checksum = hashlib.sha256(release.archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(environments, "KUSTOMIZE_URL", release.url)
+    monkeypatch.setattr(environments, "KUSTOMIZE_SHA256", dict.fromkeys(environments.KUSTOMIZE_SHA256, checksum))
+    monkeypatch.setenv("PATH", str(repository / "bin"))
+    yield release
+    release.server.shutdown()
+    release.server.server_close()
+
+
+def test_kustomize_is_fetched_once(environments: ModuleType, release: Release) -> None:
+    environments.set_up_kustomize()
+    program = Path(".venv/bin/kustomize")
+    assert program.read_text().endswith("echo v5.8.1\n")
+    assert program.stat().st_mode & 0o777 == 0o755
+    release.archive.unlink()
+    environments.set_up_kustomize()
+
+
+@pytest.mark.parametrize("program", ["kubectl", "kustomize"])
+def test_kustomize_of_the_machine_is_enough(program: str, environments: ModuleType, release: Release) -> None:
+    Path("bin", program).symlink_to("/bin/true")
+    environments.set_up_kustomize()
+    assert not Path(".venv").exists()
+
+
+def test_kustomize_with_another_checksum(
+    environments: ModuleType, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "KUSTOMIZE_SHA256", dict.fromkeys(environments.KUSTOMIZE_SHA256, "0" * 64))
+    with pytest.raises(SystemExit, match=r"not 0000.* as released: it is not installed"):
+        environments.set_up_kustomize()
+    assert not Path(".venv").exists()
+
+
+def test_kustomize_out_of_reach(environments: ModuleType, release: Release) -> None:
+    release.archive.unlink()
+    with pytest.raises(SystemExit, match=r"cannot be fetched .*404.*: install kubectl or kustomize"):
+        environments.set_up_kustomize()
+
+
+def test_kustomize_for_an_unknown_machine(
+    environments: ModuleType, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments.platform, "machine", lambda: "riscv64")
+    with pytest.raises(SystemExit, match="riscv64: install kubectl or kustomize"):
+        environments.set_up_kustomize()

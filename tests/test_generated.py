@@ -1,0 +1,177 @@
+"""Every supported combination: the exact files, all of them valid, linted and formatted, with nobody else's names."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from projects import COMBINATIONS, ROOT, package_name, tracked
+
+BIN = Path(sys.executable).parent
+OBJECT = "files/md5/0d/1690bbd5734538a9c8b3b1dc902760"
+
+
+def run(*command: str | Path, cwd: Path) -> None:
+    """Run a linter; what it says is what the test says."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def texts(project: Path) -> dict[str, str]:
+    """Return the tracked files' contents, without the bundled table and the locks, which are data."""
+    names = [name for name in tracked(project) if not re.match(r"dvc-remote/files|requirements/.*\.txt$", name)]
+    return {name: (project / name).read_text(encoding="utf-8") for name in names}
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_exact_files(name: str, projects: dict[str, Path]) -> None:
+    expected = set((ROOT / "tests/generated_files.txt").read_text().split())
+    answers = COMBINATIONS[name]
+    if answers.get("license") == "Proprietary":
+        expected -= {"LICENSE"}
+    if "dvc_remote" in answers:
+        expected -= {"dvc-remote/.gitignore", f"dvc-remote/{OBJECT}"}
+    package = package_name(projects[name])
+    assert tracked(projects[name]) == sorted(file.replace("PACKAGE", package) for file in expected)
+
+
+def test_nothing_but_tracked_files(project: Path) -> None:
+    """Git ignores one file right after generation: the bundled table in the cache, where the remote is elsewhere."""
+    files = {
+        str(path.relative_to(project)) for path in project.rglob("*") if path.is_file() and path.parts[-2] != ".git"
+    }
+    ignored = {file for file in files if not file.startswith(".git/")} - set(tracked(project))
+    assert ignored <= {f".dvc/cache/{OBJECT}"}
+
+
+def test_answers_arrive(projects: dict[str, Path]) -> None:
+    answers, project = COMBINATIONS["foreign"], projects["foreign"]
+    settings = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project.name == settings["project"]["name"] == answers["project_slug"]
+    assert package_name(project) == settings["tool"]["uv"]["build-backend"]["module-name"] == answers["package_name"]
+    assert settings["project"]["description"] == answers["description"]
+    assert settings["project"]["authors"] == [{"name": answers["github_owner"]}]
+    assert answers["github_owner"] in (project / "LICENSE").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "license", "first"),
+    [
+        ("defaults", "MIT", "MIT License"),
+        ("license-apache", "Apache-2.0", "Apache License"),
+        ("license-bsd", "BSD-3-Clause", "BSD 3-Clause License"),
+        ("license-proprietary", "LicenseRef-Proprietary", None),
+    ],
+)
+def test_license(name: str, license: str, first: str | None, projects: dict[str, Path]) -> None:
+    settings = tomllib.loads((projects[name] / "pyproject.toml").read_text())
+    assert settings["project"]["license"] == license
+    if first:
+        assert (projects[name] / "LICENSE").read_text().split("\n\n")[0].strip().startswith(first)
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_remote(name: str, projects: dict[str, Path]) -> None:
+    """The remote is the one asked for, the lock has DVC's extra for it, and the table is where DVC finds it."""
+    address = COMBINATIONS[name].get("dvc_remote", "../dvc-remote")
+    project = projects[name]
+    settings = configparser.ConfigParser()
+    settings.read_string(re.sub(r"(?m)^\s+", "", (project / ".dvc/config").read_text()))
+    assert settings["core"]["remote"] == "storage"
+    assert settings["'remote \"storage\"'"]["url"] == address
+
+    kind = address.split("://")[0] if "://" in address else ""
+    packages = {"s3": "dvc-s3", "gs": "dvc-gs", "azure": "dvc-azure", "ssh": "dvc-ssh"}
+    lock = (project / "requirements/pipeline.txt").read_text()
+    assert {f"\n{package}==" in lock for package in packages.values() if package != packages.get(kind)} == {False}
+    assert not kind or f"\n{packages[kind]}==" in lock
+
+    [pointer] = yaml.safe_load((project / "data/raw.csv.dvc").read_text())["outs"]
+    table = (project / ("dvc-remote" if address == "../dvc-remote" else ".dvc/cache") / OBJECT).read_bytes()
+    assert pointer == {
+        "md5": hashlib.md5(table, usedforsecurity=False).hexdigest(),
+        "size": len(table),
+        "hash": "md5",
+        "path": "raw.csv",
+    }
+
+
+def test_later_objects_of_the_folder_remote_are_not_tracked(projects: dict[str, Path]) -> None:
+    def ignored(path: str) -> bool:
+        command = ["git", "check-ignore", "--quiet", path]
+        return subprocess.run(command, cwd=projects["defaults"], check=False).returncode == 0
+
+    assert not ignored(f"dvc-remote/{OBJECT}")
+    assert ignored("dvc-remote/files/md5/0d/00000000000000000000000000000")
+    assert ignored("dvc-remote/files/md5/aa/1690bbd5734538a9c8b3b1dc902760")
+    assert ignored("dvc-remote/runs/aa/bb")
+    assert not ignored("dvc.lock")
+
+
+def test_no_template_syntax_is_left(project: Path) -> None:
+    for name, text in texts(project).items():
+        assert not re.search(r"\{\{-?\s*cookiecutter|\{%-?\s|cookiecutter\.|__dvc_", text), name
+
+
+def test_files_can_be_read(project: Path) -> None:
+    for name, text in texts(project).items():
+        assert text == "" or text.endswith("\n"), name
+        if name.endswith(".json"):
+            json.loads(text)
+        elif name.endswith(".toml"):
+            tomllib.loads(text)
+        elif name.endswith((".yaml", ".yml")):
+            list(yaml.safe_load_all(text))
+
+
+def test_relative_links_lead_somewhere(project: Path) -> None:
+    for name, text in texts(project).items():
+        if name.endswith(".md"):
+            for link in re.findall(r"\]\(([^)#\s]+)", text):
+                assert re.match(r"[a-z]+:", link) or (project / name).parent.joinpath(link).exists(), f"{name}: {link}"
+
+
+def test_make_lists_its_commands(project: Path) -> None:
+    done = subprocess.run(["make"], cwd=project, capture_output=True, text=True, check=True)
+    phony = re.search(r"^\.PHONY: (.*) FORCE$", (project / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    assert re.findall(r"^  make (\S+)", done.stdout, re.MULTILINE) == phony[1].split()
+
+
+def test_foreign_names_only(projects: dict[str, Path]) -> None:
+    """A project with other names holds none of the defaults, and nothing of the template's authors."""
+    for name, text in texts(projects["foreign"]).items():
+        found = re.search(r"breast.cancer|your-organisation|gitops-mlops authors", text, re.IGNORECASE)
+        assert not found, f"{name}: {found}"
+
+
+def test_python_is_linted(projects: dict[str, Path]) -> None:
+    run(BIN / "ruff", "check", "--no-cache", *projects.values(), cwd=ROOT)
+
+
+def test_python_is_formatted(projects: dict[str, Path]) -> None:
+    run(BIN / "ruff", "format", "--check", "--no-cache", *projects.values(), cwd=ROOT)
+
+
+def test_yaml_is_linted(projects: dict[str, Path]) -> None:
+    settings = projects["defaults"] / ".yamllint"
+    run(BIN / "yamllint", "--strict", "--config-file", settings, *projects.values(), cwd=ROOT)
+
+
+def test_shell_is_linted(projects: dict[str, Path]) -> None:
+    scripts = [
+        project / name
+        for project in projects.values()
+        for name, text in texts(project).items()
+        if name.endswith(".sh") or re.match(r"#!.*\b(ba)?sh\b", text)
+    ]
+    if scripts:
+        run(BIN / "shellcheck", *scripts, cwd=ROOT)

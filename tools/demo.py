@@ -1,0 +1,214 @@
+"""`make demo`: one whole turn of the loop on this machine, in demo/, with the commands that a user would type.
+
+Generate, set up, release the default; change a parameter on a branch, run what a pull request runs, read the report;
+merge, release; predict with the model that the manifest names; roll back and predict with the old one. It ends with a
+table and demo/summary.json. A folder stands in for GitHub (demo/origin.git); everything else is what runs anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TEMPLATE = Path(__file__).resolve().parents[1]
+DEMO = TEMPLATE / "demo"
+PROJECT = DEMO / "breast-cancer"
+ORIGIN = DEMO / "origin.git"
+
+#: The change that the demo's pull request proposes.
+BRANCH = "more-dropout"
+CHANGE = ("dropout: 0.1", "dropout: 0.3")
+
+#: git must work on a machine where nobody has said who they are.
+IDENTITY = {"NAME": "Demo", "EMAIL": "demo@localhost"}
+ENVIRONMENT = os.environ | {
+    f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in IDENTITY.items()
+}
+# The demo's own virtual environment and make must not leak into the project's.
+for name in ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MLFLOW_TRACKING_URI"):
+    ENVIRONMENT.pop(name, None)
+
+STEPS: list[dict[str, Any]] = []
+
+
+def main() -> None:
+    """Run the demo; a step that fails ends it with that step's exit status."""
+    started = time.monotonic()
+    origin_and_project()
+    chapter("The default goes to production")
+    step("train the default", "make pipeline")
+    step("commit its lock", "git add dvc.lock", "git commit --quiet -m 'Train the default'", "git push --quiet origin main")
+    step("judge it", "make gate")
+    step("release it", "make deploy")
+    first = production()
+
+    chapter("A pull request")
+    step("open a branch", f"git switch --quiet -c {BRANCH}")
+    propose()
+    step("check formats and types", "make lint")
+    step("run the unit tests", "make test")
+    step("train the candidate", "make pipeline")
+    step("judge it against production", "make gate")
+    step("write the report", "make report")
+    step("commit its lock", "git add dvc.lock", "git commit --quiet -m 'Train with more dropout'", f"git push --quiet origin {BRANCH}")
+
+    chapter("Merge, release")
+    merge = f"git merge --quiet --no-ff -m 'Merge {BRANCH}' {BRANCH}"
+    step("merge", "git switch --quiet main", merge, "git push --quiet origin main")
+    step("reproduce: nothing is trained again", "make pipeline")
+    step("release it", "make deploy")
+    second = production()
+    if first["release"]["model"]["version"] == second["release"]["model"]["version"]:
+        raise SystemExit("the second release names the first one's model: the merge released nothing")
+    prediction = predict("predict with the released model", second)
+
+    chapter("Roll back")
+    step("take the release back", "make rollback")
+    third = production()
+    if third["manifest"] != first["manifest"]:
+        raise SystemExit("the rollback's manifest is not that of the first release")
+    rolled_back = predict("predict with the model before", third)
+    finish(started, second, prediction, rolled_back)
+
+
+def origin_and_project() -> None:
+    """Make demo/ anew. The environments of an earlier demo are kept: `make setup` knows whether they still fit."""
+    chapter("A project is born")
+    kept = DEMO / ".venv"
+    if (PROJECT / ".venv").exists():
+        shutil.rmtree(kept, ignore_errors=True)
+        (PROJECT / ".venv").rename(kept)
+    for path in (PROJECT, ORIGIN):
+        shutil.rmtree(path, ignore_errors=True)
+    DEMO.mkdir(exist_ok=True)
+    cookiecutter = Path(sys.executable).with_name("cookiecutter")
+    shown = "cookiecutter --no-input --output-dir demo ."
+    step("generate", shown, run=lambda: subprocess.run([cookiecutter, *shown.split()[1:]], cwd=TEMPLATE, env=ENVIRONMENT, check=True))
+    if kept.exists():
+        kept.rename(PROJECT / ".venv")
+    step("make the environments", "make setup")
+    step("create its origin", "git init --quiet --bare ../origin.git", "git remote add origin ../origin.git", "git push --quiet -u origin main")
+
+
+def propose() -> None:
+    """Change one parameter and commit."""
+    params = PROJECT / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    if text.count(CHANGE[0]) != 1:
+        raise SystemExit(f"params.yaml has no single {CHANGE[0]!r} for the demo to change")
+    edit = f"sed -i 's/{CHANGE[0]}/{CHANGE[1]}/' params.yaml"
+    step("change a parameter", edit, "git commit --quiet -am 'Try more dropout'", f"git push --quiet -u origin {BRANCH}")
+
+
+def production() -> dict[str, Any]:
+    """Return the release record and the manifest of the Deployment on env/production, as Argo CD would read them."""
+    def show(path: str) -> str:
+        command = ["git", "--git-dir", ORIGIN, "show", f"env/production:{path}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    names = show("manifests/").splitlines()[2:]
+    manifest = next(text for text in (show(f"manifests/{name}") for name in names) if "kind: Deployment" in text)
+    return {"release": json.loads(show("release.json")), "manifest": manifest}
+
+
+def predict(name: str, released: dict[str, Any]) -> dict[str, Any]:
+    """Serve what is in production, ask it, and hold its answer to the manifest: the model must be the one it names."""
+    answers: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        with served() as url:
+            rows = json.loads((PROJECT / "package/golden_request.json").read_text(encoding="utf-8"))["instances"]
+            body = json.dumps({"instances": rows[:1]}).encode()
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as response:
+                answers.append(json.load(response))
+        print(json.dumps(answers[0]))
+
+    step(name, 'make serve ARGS="--environment production --port 0" &', "curl ... /predictions/...", run=ask)
+    containers = yaml.safe_load(released["manifest"])["spec"]["template"]["spec"]["containers"]
+    named = next(entry["value"] for box in containers for entry in box.get("env", []) if entry["name"] == "MODEL_SHA256")
+    if answers[0]["model_version"] != named[:12]:
+        raise SystemExit(f"the answer is of model {answers[0]['model_version']}, the manifest names {named[:12]}")
+    return answers[0]
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Run `make serve` for production and yield the address it prints; ends it as Ctrl-C would."""
+    command = ["make", "serve", "ARGS=--environment production --port 0"]
+    server = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, process_group=0)
+    assert server.stdout is not None
+    try:
+        for line in server.stdout:
+            print(line, end="", flush=True)
+            if found := re.search(r"answers at (http://\S+?),", line):
+                yield found[1]
+                break
+        else:
+            raise SystemExit("make serve ended before it answered")
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGINT)
+        server.stdout.read()
+        server.wait(timeout=60)
+
+
+def chapter(title: str) -> None:
+    """Announce a part of the story."""
+    print(f"\n\033[1m== {title}\033[0m" if sys.stdout.isatty() else f"\n== {title}", flush=True)
+
+
+def step(name: str, *commands: str, run: Callable[[], object] | None = None) -> None:
+    """Announce a step with the commands it runs, run them in the project (or `run` in their place), note its seconds."""
+    print(f"\n-- {name}", *(f"$ {command}" for command in commands), sep="\n", flush=True)
+    begin = time.monotonic()
+    if run is not None:
+        run()
+    else:
+        for command in commands:
+            if status := subprocess.run(["bash", "-c", command], cwd=PROJECT, env=ENVIRONMENT).returncode:
+                print(f"the demo stops here: `{command}` ended with status {status}", file=sys.stderr)
+                raise SystemExit(status)
+    seconds = round(time.monotonic() - begin, 1)
+    STEPS.append({"name": name, "seconds": seconds, "commands": list(commands)})
+    print(f"   {seconds} s", flush=True)
+
+
+def finish(started: float, second: dict[str, Any], prediction: dict[str, Any], rolled_back: dict[str, Any]) -> None:
+    """Write demo/summary.json and print what was done and where to look."""
+    summary = {
+        "steps": STEPS,
+        "seconds": round(time.monotonic() - started, 1),
+        "report": str((PROJECT / "reports/report.md").relative_to(TEMPLATE)),
+        "manifest": second["manifest"],
+        "release": second["release"],
+        "prediction": prediction,
+        "model_version": prediction["model_version"],
+        "rolled_back_to": rolled_back["model_version"],
+    }
+    path = DEMO / "summary.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    print(f"\n{'step':40} seconds")
+    for entry in STEPS:
+        print(f"{entry['name']:40} {entry['seconds']:7.1f}")
+    print(f"{'all':40} {summary['seconds']:7.1f}")
+    print(f"\nreleased {prediction['model_version']}, rolled back to {rolled_back['model_version']}")
+    print("report: demo/breast-cancer/reports/report.html, all of it: demo/summary.json")
+    print("go on: `cd demo/breast-cancer && make help`")
+
+
+if __name__ == "__main__":
+    main()

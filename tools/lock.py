@@ -1,0 +1,54 @@
+"""Write every lock of the template: its own, and those of the generated project, one of the pipeline's per DVC remote.
+
+    make lock [ARGS=--upgrade]
+
+A project is generated for each kind of remote, its own `make lock` is run, and the result is copied back.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from shutil import copy
+
+from cookiecutter.main import cookiecutter
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = ROOT / "{{cookiecutter.project_slug}}"
+LOCK = "tools/environments.py"
+
+#: An address of each kind; the kinds are the extras of DVC.
+REMOTES = {
+    "folder": "dvc-remote",
+    "s3": "s3://bucket/path",
+    "gs": "gs://bucket/path",
+    "azure": "azure://container/path",
+    "ssh": "ssh://host/path",
+}
+
+
+def main() -> None:
+    options = sys.argv[1:]
+    # The projects use the root's uv where PATH has none.
+    os.environ["PATH"] += f"{os.pathsep}{ROOT / '.venv/uv/bin'}"
+    subprocess.run([sys.executable, PROJECT / LOCK, "lock", *options], cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, address in REMOTES.items():
+            output = Path(folder) / kind
+            baked = Path(
+                cookiecutter(str(ROOT), no_input=True, output_dir=str(output), extra_context={"dvc_remote": address})
+            )
+            names = ["pipeline"] if kind != "folder" else []  # the other environments are the same for every kind
+            print(f"{kind}:", flush=True)
+            subprocess.run([sys.executable, LOCK, "lock", *options, *names], cwd=baked, check=True)
+            copy(baked / "requirements/pipeline.txt", PROJECT / f"requirements/pipeline/{kind}.txt")
+            if kind == "folder":
+                for name in ("validate", "serve"):
+                    copy(baked / f"requirements/{name}.txt", PROJECT / f"requirements/{name}.txt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""`make report`: reports/report.md, the very text of the pull request's comment, and reports/report.html with plots.
+
+A report tells only of what belongs together: results of a stage that is stale, or of another model than the present one,
+are left out and named as missing.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from . import artifacts, params, report_facts, report_html, report_sections
+from .artifacts import ProjectError
+from .markdown import plain
+from .pipeline import DVC
+from .report_facts import Facts
+
+#: GitHub refuses a comment of more than 65,536 characters.
+LIMIT = 60_000
+
+
+def stale_stages() -> list[str]:
+    """Return the stages whose outputs are missing or do not fit their inputs, in the pipeline's order."""
+    done = subprocess.run([DVC, "status", "--json"], capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise ProjectError(f"`dvc status` failed: {done.stderr.strip()}")
+    return list(json.loads(done.stdout))
+
+
+def compose(facts: Facts) -> str:
+    """Return the report. Where it would be longer than LIMIT, whole sections are left out, the least telling first."""
+    sections = [(section.__name__, section(facts)) for section in report_sections.ORDER]
+    kept = [(name, text) for name, text in sections if text]
+    for name in report_sections.EXPENDABLE:
+        if sum(len(text) + 2 for _, text in kept) <= LIMIT:
+            break
+        kept = [
+            (other, text if other != name else f"*{plain(name.replace('_', ' '))}: too long for a comment, see report.html.*")
+            for other, text in kept
+        ]
+    return "\n\n".join(text for _, text in kept)[:LIMIT] + "\n"
+
+
+def main() -> None:
+    """Write both reports and print the Markdown one."""
+    facts = report_facts.gather(params.load(), stale_stages())
+    text = compose(facts)
+    artifacts.write_text(artifacts.REPORT, text)
+    whole = "\n\n".join(filter(None, (section(facts) for section in report_sections.ORDER)))
+    artifacts.write_text(artifacts.REPORT_HTML, report_html.page(whole, facts))
+    sys.stdout.write(text)
+    print(f"\nwritten to {artifacts.REPORT} and, with plots, {artifacts.REPORT_HTML}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    artifacts.run(main)

@@ -1,0 +1,71 @@
+"""What the report is about: the results of the stages that are fresh, the release in production, the deployment's diff."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import artifacts, git, kustomize, release
+from .params import Params
+
+#: Lines that the diff of manifests shows.
+DIFF_LINES = 200
+
+
+@dataclass
+class Facts:
+    """What the report is about. None, or empty: not there, or not of this commit's pipeline."""
+
+    settings: Params
+    stale: list[str]
+    production: release.Production | None
+    schema: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
+    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    run: dict[str, str] | None = None
+    deployment: str = ""
+    commit: str = ""
+
+
+def gather(settings: Params, stale: list[str]) -> Facts:
+    """Read what the fresh stages left. A failed validation is told although its stage counts as stale."""
+    facts = Facts(settings, stale, release.production(), commit=git.run("rev-parse", "HEAD"))
+    fresh = {name for name in ("prepare", "train", "evaluate") if name not in stale}
+    if "prepare" in fresh:
+        facts.schema = _read(artifacts.SCHEMA)
+        for name, path in (("data", artifacts.DATA_VERDICT), ("model", artifacts.MODEL_VERDICT)):
+            blocked = name == "model" and "evaluate" not in fresh
+            if not blocked and (verdict := _read(path)):
+                facts.verdicts[name] = verdict
+    if "train" in fresh:
+        facts.run = _read(artifacts.RUN)
+        with artifacts.LEARNING_CURVE.open(encoding="utf-8") as file:
+            facts.curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        facts.deployment = _deployment(settings, facts.production)
+    if "evaluate" in fresh:
+        facts.metrics = _read(artifacts.METRICS)
+        gate = _read(artifacts.GATE)
+        if gate and facts.metrics and gate["model_sha256"] == facts.metrics["model_sha256"]:
+            facts.gate = gate
+    return facts
+
+
+def _read(path: Path) -> Any:
+    return artifacts.read_json(path, "make pipeline") if path.exists() else None
+
+
+def _deployment(settings: Params, production: release.Production | None) -> str:
+    """Return the diff between the manifests in production and those that a deployment of this model would write."""
+    sha256 = artifacts.digest(artifacts.MODEL)
+    rendered = kustomize.render(kustomize.default_image(sha256[:12]), settings.package.model_name, sha256)
+    old = release.manifests(production.commit) if production else {}
+    lines: list[str] = []
+    for name in sorted({*rendered, *old}):
+        before, after = (part.get(name, b"").decode().splitlines() for part in (old, rendered))
+        lines += difflib.unified_diff(before, after, f"production/{name}", f"candidate/{name}", n=2, lineterm="")
+    return "\n".join(lines[:DIFF_LINES]) + (f"\n... {len(lines) - DIFF_LINES} lines more" if len(lines) > DIFF_LINES else "")

@@ -1,0 +1,305 @@
+"""Serving: first the handler's logic by itself, then a real TorchServe with a model that needs no training."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_model
+import torch
+from conftest import PACKAGE, ROOT
+from project import features, package, serve
+from project.artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, SCHEMA, ProjectError, digest, write_json
+
+PLAN = "customer's plan"
+GOOD = {"age": 40, PLAN: "gold"}
+NAME = "tiny"
+
+probe = runpy.run_path(str(ROOT / "serving/probe.py"))
+
+
+def body(*instances: Any) -> bytes:
+    return json.dumps({"instances": list(instances)}).encode()
+
+
+#: What a client may send, and a part of the answer that tells it what is wrong.
+BAD: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "not valid JSON"),
+    "not JSON": (b"{nope", "not valid JSON"),
+    "not UTF-8": (b"\xff\xfe{}", "not valid JSON in UTF-8"),
+    "deeply nested": (b"[" * 100_000, "nested too deeply"),
+    "digits": (b'{"instances": [' + b"9" * 5000 + b"]}", "not valid JSON"),
+    "not an object": (b"[]", 'the one key \\"instances\\"'),
+    "no instances": (b"{}", 'the one key \\"instances\\"'),
+    "another key": (b'{"instances": [{}], "model": "x"}', 'the one key \\"instances\\"'),
+    "no list": (b'{"instances": {}}', "a list of 1 to 1000"),
+    "empty list": (b'{"instances": []}', "a list of 1 to 1000"),
+    "too many": (body(*[GOOD] * 1001), "a list of 1 to 1000"),
+    "not a row": (body(GOOD, 7), "instance 1"),
+    "missing column": (body({"age": 40}), "is missing"),
+    "unknown column": (body(GOOD | {"colour": "red"}), "column 'colour' is not in the schema"),
+    "wrong type": (body(GOOD, GOOD, GOOD | {"age": "old"}), "instance 2: column 'age' is 'old'"),
+    "true": (body(GOOD | {"age": True}), "a finite number is expected"),
+    "NaN": (body(GOOD | {"age": float("nan")}), "a finite number is expected"),
+    "infinity": (body(GOOD | {"age": float("inf")}), "a finite number is expected"),
+    "1e400": (b'{"instances": [{"age": 1e400, "customer\'s plan": "gold"}]}', "a finite number is expected"),
+    "huge integer": (body(GOOD | {"age": 10**400}), "a finite number is expected"),
+    "nested value": (body(GOOD | {"age": [[40]]}), "a finite number is expected"),
+    "megabyte": (body(GOOD | {PLAN: "x" * 2**20}), "a text of at most"),
+    "megabyte of name": (body(GOOD | {"x" * 2**20: 1}), "is not in the schema"),
+    "half a surrogate": (body(GOOD | {"\ud800": 1}), "is not in the schema"),
+}
+
+
+class Context:
+    """What the handler uses of TorchServe's context; remembers the status set for each request."""
+
+    def __init__(self, folder: Path) -> None:
+        self.system_properties = {"model_dir": str(folder)}
+        self.manifest = {"model": {"serializedFile": "model.pt2"}}
+        self.status: dict[int, int] = {}
+
+    def set_response_status(self, code: int, phrase: str, idx: int) -> None:
+        self.status[idx] = code
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        assert value == "application/json"
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model.save(folder / "model.pt2")
+    write_json(folder / "schema.json", tiny_model.SCHEMA)
+    return folder
+
+
+@pytest.fixture
+def handler_module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """serving/handler.py as a module; in the archive it finds features.py beside it."""
+    monkeypatch.setitem(sys.modules, "features", features)
+    monkeypatch.delenv("MODEL_SHA256", raising=False)
+    spec = importlib.util.spec_from_file_location("handler", ROOT / "serving/handler.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def handler(handler_module: Any, model_folder: Path) -> Any:
+    handler = handler_module.Handler()
+    handler.initialize(Context(model_folder))
+    return handler
+
+
+def answers(handler: Any, *bodies: bytes | None) -> list[tuple[int, dict[str, Any]]]:
+    """Send a batch; return each request's status and answer."""
+    context = Context(Path())
+    replies = handler.handle([{} if body is None else {"body": bytearray(body)} for body in bodies], context)
+    return [(context.status[index], json.loads(reply)) for index, reply in enumerate(replies)]
+
+
+def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Any) -> None:
+    calls: list[int] = []
+    model = handler.model
+
+    def counted(numbers: torch.Tensor, categories: torch.Tensor) -> Any:
+        calls.append(len(numbers))
+        return model(numbers, categories)
+
+    handler.model = counted
+
+    (first, one), (second, bad), (third, two) = answers(handler, body(GOOD), b"{", body(GOOD, {"age": None, PLAN: ""}))
+
+    assert (first, second, third) == (200, 400, 200)
+    assert calls == [3]
+    assert one["predictions"] == two["predictions"][:1]
+    assert two["predictions"][1] == {"label": "no", "probabilities": {"no": 0.5, "yes": 0.5}}
+    assert one["model_version"] == handler.version
+    assert set(bad) == {"error", "errors"}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_request_says_what_was_expected(handler: Any, case: str) -> None:
+    sent, expected = BAD[case]
+    [(status, answer)] = answers(handler, sent)
+    assert status == 400
+    assert expected in json.dumps(answer, ensure_ascii=False)
+    assert len(json.dumps(answer)) < 2000
+    assert set(answer["errors"][0]) == {"instance", "column", "error"}
+
+
+def test_every_bad_instance_is_listed_up_to_a_limit(handler: Any, handler_module: Any) -> None:
+    [(_, few)] = answers(handler, body({}, GOOD, GOOD | {"age": "x"}))
+    assert [(error["instance"], error["column"]) for error in few["errors"]] == [(0, "age"), (2, "age")]
+    [(_, many)] = answers(handler, body(*[{}] * 500))
+    assert len(many["errors"]) == handler_module.MAX_ERRORS
+
+
+def test_form_is_refused(handler: Any) -> None:
+    [(status, answer)] = answers(handler, None)
+    assert status == 400
+    assert "Content-Type: application/json" in answer["error"]
+
+
+def test_failing_model_harms_no_other_request(handler: Any) -> None:
+    unlucky = body(GOOD | {"age": tiny_model.UNLUCKY})
+    assert [status for status, _ in answers(handler, body(GOOD), unlucky, body(GOOD))] == [200, 500, 200]
+
+
+def test_many_rows_go_through_the_model_in_chunks(handler: Any, handler_module: Any) -> None:
+    handler_module.CHUNK = 4
+    rows = [GOOD | {"age": age} for age in range(11)]
+    [(_, answer)] = answers(handler, body(*rows))
+    yes = [prediction["probabilities"]["yes"] for prediction in answer["predictions"]]
+    assert yes == pytest.approx([torch.sigmoid(torch.tensor(age / 100 + 1)).item() for age in range(11)])
+
+
+def test_answer_that_torchserve_would_drop_is_refused(handler: Any, handler_module: Any) -> None:
+    settings = (ROOT / "serving/config.properties").read_text()
+    assert f"max_response_size={handler_module.MAX_ANSWER}\n" in settings
+    handler_module.MAX_ANSWER = 200
+    small, large = answers(handler, body(GOOD), body(*[GOOD] * 10))
+    assert small[0] == 200
+    assert large[0] == 400
+    assert "send fewer instances" in large[1]["error"]
+
+
+def test_another_model_than_the_released_one_is_refused(
+    handler: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_SHA256", digest(model_folder / "model.pt2"))
+    handler.initialize(Context(model_folder))
+    for other in ("0" * 64, ""):
+        monkeypatch.setenv("MODEL_SHA256", other)
+        with pytest.raises(RuntimeError, match="not the released model"):
+            handler.initialize(Context(model_folder))
+
+
+@pytest.mark.parametrize(
+    ("actual", "golden", "differs"),
+    [
+        ({"p": [0.50001, 1]}, {"p": [0.5, 1]}, False),
+        ({"p": 0.51}, {"p": 0.5}, True),
+        (123456.0, 123450.0, False),
+        (float("nan"), 0.5, True),
+        (1, 1.0, False),
+        ([0.5], [0.5, 0.5], True),
+        ({"p": 0.5}, {"q": 0.5}, True),
+        ("yes", "no", True),
+        (None, {"p": 0.5}, True),
+    ],
+)
+def test_probe_forgives_rounding_alone(actual: Any, golden: Any, differs: bool) -> None:
+    assert probe["differs"](actual, golden) is differs
+
+
+# From here on with TorchServe.
+
+
+@pytest.fixture(scope="module")
+def workspace(model_folder: Path) -> Iterator[Path]:
+    """A repository after `make pipeline`, as the working directory. Its path is short: Unix sockets ask for that."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name).resolve()
+        for linked in (".venv", "serving"):
+            (folder / linked).symlink_to(ROOT / linked)
+        params = re.sub(r"model_name: \S+", f"model_name: {NAME}", (ROOT / "params.yaml").read_text())
+        (folder / "params.yaml").write_text(params)
+        patch.chdir(folder)
+        for path, source in ((MODEL, "model.pt2"), (SCHEMA, "schema.json")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((model_folder / source).read_bytes())
+        request = {"instances": [GOOD, {"age": None, PLAN: None}]}
+        write_json(GOLDEN_REQUEST, request)
+        write_json(GOLDEN_RESPONSE, package.respond(request, tiny_model.SCHEMA))
+        package.pack(NAME)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def archive(workspace: Path) -> Path:
+    return workspace / f"package/{NAME}.mar"
+
+
+@pytest.fixture(scope="module")
+def server(archive: Path) -> Iterator[str]:
+    with serve.serving(archive, digest(MODEL), NAME) as url:
+        yield url
+
+
+def post(server: str, sent: bytes) -> tuple[int, bytes]:
+    status, answer = probe["post"](f"{server}/predictions/{NAME}", sent)
+    return int(status), bytes(answer)
+
+
+def test_server_gives_the_golden_answer(server: str, archive: Path) -> None:
+    assert probe["probe"](server, archive) is None
+    command = [sys.executable, str(ROOT / "serving/probe.py"), server, str(archive)]
+    script = subprocess.run(command, capture_output=True, text=True)
+    assert (script.returncode, script.stdout) == (0, "the golden answer\n")
+
+
+def test_server_answers_good_requests_among_bad_ones(server: str) -> None:
+    unlucky = body(GOOD | {"age": tiny_model.UNLUCKY})
+    good = [body(GOOD | {"age": age}) for age in range(40)]
+    everything = [*(sent for sent, _ in BAD.values()), unlucky, *good]
+    with ThreadPoolExecutor(32) as pool:
+        received = list(pool.map(lambda sent: post(server, sent), everything))
+    bad, lost, answered = received[: len(BAD)], received[len(BAD)], received[len(BAD) + 1 :]
+    for (_, expected), (status, answer) in zip(BAD.values(), bad, strict=True):
+        assert status == 400
+        assert expected in answer.decode()
+    assert lost[0] == 500
+    assert {status for status, _ in answered} == {200}
+    yes = [json.loads(answer)["predictions"][0]["probabilities"]["yes"] for _, answer in answered]
+    assert yes == pytest.approx([torch.sigmoid(torch.tensor(age / 100 + 1)).item() for age in range(40)])
+
+
+def test_server_refuses_what_is_too_large_and_lives_on(server: str, archive: Path) -> None:
+    assert post(server, b"x" * 10 * 2**20)[0] == 413
+    assert post(server, body(*[GOOD] * 1000))[0] == 200
+    assert probe["probe"](server, archive) is None
+
+
+def test_another_model_does_not_start(archive: Path) -> None:
+    with pytest.raises(ProjectError, match="not the released model"), serve.serving(archive, "0" * 64, NAME):
+        pass
+
+
+def test_ctrl_c_leaves_nothing(workspace: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", f"{PACKAGE}.serve", "--port", "0"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": place}
+        with subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                printed = list(iter(process.stdout.readline, "Ctrl-C stops it.\n"))
+                running = processes()
+                curl = next(line for line in printed if line.startswith("curl"))
+                answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True).stdout
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=10)
+        assert process.returncode == 0
+        assert place in running
+        assert place not in processes()
+        assert os.listdir(place) == []
+        assert json.loads(answer)["predictions"][0]["label"] == "yes"
+
+
+def processes() -> str:
+    return subprocess.run(["ps", "-Aww", "-o", "args"], capture_output=True, text=True, check=True).stdout

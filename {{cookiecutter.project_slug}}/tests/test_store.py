@@ -1,0 +1,55 @@
+"""What is asked of DVC, asked of the real one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from project import store
+from project.artifacts import ProjectError, digest
+
+
+@pytest.fixture
+def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The output of a pipeline of one stage, in a repository whose remote is a folder."""
+    monkeypatch.chdir(tmp_path)
+    with Repo.init(no_scm=True) as repository:
+        with repository.config.edit() as config:
+            config["core"] = {"remote": "storage", "analytics": False}
+            config["remote"]["storage"] = {"url": str(tmp_path / "remote")}
+        Path("source").write_text("contents")
+        stage = "stages: {copy: {cmd: cp source result, deps: [source], outs: [result]}}"
+        Path("dvc.yaml").write_text(stage)
+        repository.reproduce()
+    return Path("result")
+
+
+def test_an_object_comes_back_by_its_md5_from_the_remote(result: Path) -> None:
+    md5 = digest(result, "md5")
+    store.push()
+    shutil.rmtree(".dvc/cache")
+    assert store.fetch(md5).read_text() == "contents"
+
+
+def test_an_object_that_nobody_has_is_told(result: Path) -> None:
+    with pytest.raises(ProjectError, match="neither in DVC's cache nor in its remote"):
+        store.fetch("0" * 32)
+
+
+def test_without_a_remote_it_is_told(result: Path) -> None:
+    Path(".dvc/config").write_text("")
+    with pytest.raises(ProjectError, match="no remote"):
+        store.fetch("0" * 32)
+    with pytest.raises(ProjectError, match="no remote"):
+        store.push()
+
+
+def test_a_stage_is_stale_when_its_input_or_its_result_changed(result: Path) -> None:
+    assert store.stale() == []
+    result.unlink()
+    result.write_text("by hand")
+    assert store.stale() == ["copy"]
+    Path("source").write_text("other contents")
+    assert store.stale() == ["copy"]

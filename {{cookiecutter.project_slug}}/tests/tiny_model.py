@@ -1,0 +1,37 @@
+"""A model of two columns that needs no training, for the tests of packing and serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SCHEMA: dict[str, Any] = {
+    "version": 1,
+    "task": "binary",
+    "target": {"name": "left", "classes": ["no", "yes"]},
+    "features": [{"name": "age", "kind": "number"}, {"name": "customer's plan", "kind": "category"}],
+    "missing_markers": ["", "NA"],
+}
+
+#: The age for which the model answers NaN.
+UNLUCKY = 666.0
+
+
+class Tiny(torch.nn.Module):
+    """Probability of "yes": it grows with age, and with a plan that is known."""
+
+    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        age = torch.nan_to_num(numbers[:, 0]).float()
+        fails = (age - UNLUCKY) / (age - UNLUCKY)
+        yes = torch.sigmoid((age / 100 + (categories[:, 0] != 0).float()) * fails)
+        return torch.stack([1 - yes, yes], dim=1)
+
+
+def save(path: Path) -> Path:
+    """Write the exported model to `path`, and return it."""
+    example = (torch.zeros(2, 1, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.int64))
+    rows = {0: torch.export.Dim.DYNAMIC}
+    torch.export.save(torch.export.export(Tiny(), example, dynamic_shapes=(rows, rows)), path)
+    return path
