@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -51,3 +52,15 @@ def tracked(project: Path) -> list[str]:
 def package_name(project: Path) -> str:
     """Return the name of the project's package."""
     return next((project / "src").iterdir()).name
+
+
+def make(project: Path, *arguments: str) -> str:
+    """Run `make` in the project as a user would, and return what it printed, which is what a failure says too."""
+    # What the template's own make or environment hands down is not the user's.
+    handed_down = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONDONTWRITEBYTECODE", "MLFLOW_TRACKING_URI")
+    environment = {name: value for name, value in os.environ.items() if name not in handed_down}
+    done = subprocess.run(
+        ["make", *arguments], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, f"make {' '.join(arguments)}\n{done.stdout}"
+    return done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from project.artifacts import ProjectError, digest
 def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The output of a pipeline of one stage, in a repository whose remote is a folder."""
     monkeypatch.chdir(tmp_path)
-    with Repo.init(no_scm=True) as repository:
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    with Repo.init() as repository:
         with repository.config.edit() as config:
             config["core"] = {"remote": "storage", "analytics": False}
             config["remote"]["storage"] = {"url": str(tmp_path / "remote")}

@@ -40,8 +40,8 @@ def main() -> None:
 def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False) -> str | None:
     """Release the workspace and return the new commit of env/production, or None where there is nothing to release.
 
-    Raises ProjectError for whatever speaks against the release. The gate must have judged this model against the
-    present release; only when another release comes in between, it is asked again here.
+    Raises ProjectError for whatever speaks against the release. The gate must have judged this very model. Where
+    production has moved on since, because another job was faster, the gate judges again here.
     """
     check_source()
     candidate = release.candidate(settings, image)
@@ -49,24 +49,21 @@ def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False
         raise ProjectError(f"{', '.join(stale)}: out of date, so the model is not of this commit; run `make pipeline`")
     rendered = kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256)
     manifests = git.write_tree(rendered)
-    seen: list[str | None] = []  # releases that an attempt has found in production
+    kept = False
 
     def make(present: Production | None) -> str | None:
+        nonlocal kept
         if needless := why_not(candidate, manifests, present):
             print(needless)
             return None
         if present and not redeploy:
             refuse_rolled_back(candidate, present)
         now = present.commit if present else None
-        if seen and now != seen[-1]:
-            print("Another release came first; the gate judges again, against that one.", flush=True)
-            gate.judge(settings)
-        verdict = judged(candidate, now)
-        if not seen:  # before the release: what it names must be there for as long as it may be asked for
+        record = Release(**candidate.model_dump(), gate=judged(settings, candidate, now), previous=now)
+        if not kept:  # before the release: what it names must be there to be had again
             print("Pushing data, model and reports to the DVC remote ...", flush=True)
             store.push()
-        seen.append(now)
-        record = Release(**candidate.model_dump(), gate=verdict, previous=now)
+            kept = True
         tree = git.write_tree({MANIFESTS: manifests, RECORD: f"{record.model_dump_json(indent=2)}\n".encode()})
         return git.write_commit(tree, now, message(record))
 
@@ -89,9 +86,7 @@ def check_source() -> None:
     if main_commit is None:
         raise ProjectError(f"{git.REMOTE} has no branch {MAIN}, from which releases are made: push it first")
     if not git.is_ancestor("HEAD", main_commit):
-        raise ProjectError(
-            f"HEAD is not on {MAIN} of {git.REMOTE}, from which releases are made: merge and push"
-        )
+        raise ProjectError(f"HEAD is not on {MAIN} of {git.REMOTE}, from which releases are made: merge and push")
 
 
 def why_not(candidate: Candidate, manifests: str, present: Production | None) -> str | None:
@@ -139,15 +134,21 @@ def went_back(tip: str, value: str) -> str | None:
     return removal if tree in earlier else None
 
 
-def judged(candidate: Candidate, present: str | None) -> Verdict:
-    """Return what the gate said of the candidate beside the release `present`. Raises ProjectError if not: accepted."""
+def judged(settings: Params, candidate: Candidate, present: str | None) -> Verdict:
+    """Return what the gate says of the candidate beside the release `present`. Raises ProjectError unless it accepts."""
     verdict = read_json(GATE, "make gate")
     if verdict["model_sha256"] != candidate.model.sha256:
         raise ProjectError(f"{GATE} is about another model: run `make gate` again")
-    if verdict["release"] != present:
-        raise ProjectError(f"{GATE} compares with another release than production's: run `make gate` again")
+    judged_against = verdict["release"]
+    if judged_against != present:
+        if present is None or (judged_against and not git.is_ancestor(judged_against, present)):
+            raise ProjectError(f"{GATE} compares with another release than production's: run `make gate` again")
+        print("Production has moved on since the gate judged; it judges again.", flush=True)
+        verdict = gate.judge(settings)
     if verdict["accepted"] is not True:
-        raise ProjectError(f"{GATE} does not let {candidate.title} pass: {verdict['reason']} Mend that, then `make gate`")
+        raise ProjectError(
+            f"{GATE} does not let {candidate.title} pass: {verdict['reason']} Mend that, then `make gate`"
+        )
     return Verdict.model_validate(verdict)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +122,12 @@ def fit(
     return state["history"]  # type: ignore[no-any-return]
 
 
-def checkpoint_path(settings: Params) -> Path:
-    """Return a path that only a run with the same data and the same `model` and `train` settings shares."""
+def checkpoint_folder(settings: Params) -> Path:
+    """Return a folder that only a run with the same data, code and `model` and `train` settings shares."""
     key = hashlib.sha256(settings.model.model_dump_json().encode() + settings.train.model_dump_json().encode())
     for path in (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA, Path(__file__), Path(__file__).with_name("model.py")):
         key.update(artifacts.digest(path).encode())
-    return artifacts.CHECKPOINTS / f"{key.hexdigest()[:16]}.pt"
+    return artifacts.CHECKPOINTS / key.hexdigest()[:16]
 
 
 def main() -> None:
@@ -140,17 +141,16 @@ def main() -> None:
     torch.manual_seed(settings.train.seed)
     model = TabularModel(schema, cpu_train[0], cpu_train[2], settings.model).to(device)
 
-    checkpoint = checkpoint_path(settings)
-    with tracking.start(settings, checkpoint.with_suffix(".run")) as run:
-        history = fit(model, train, val, settings.train, checkpoint, run)  # type: ignore[arg-type]
+    folder = checkpoint_folder(settings)
+    with tracking.start(settings, folder / "run") as run:
+        history = fit(model, train, val, settings.train, folder / "checkpoint.pt", run)  # type: ignore[arg-type]
         with artifacts.replacing(artifacts.MODEL) as temporary:
             torch.export.save(export(model, schema), temporary)
         with artifacts.replacing(artifacts.LEARNING_CURVE) as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
         run.log_model()
         artifacts.write_json(artifacts.RUN, run.address())
-    for leftover in (checkpoint, checkpoint.with_suffix(".run")):
-        leftover.unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
