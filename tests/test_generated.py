@@ -49,7 +49,7 @@ def test_nothing_but_tracked_files(project: Path) -> None:
         str(path.relative_to(project)) for path in project.rglob("*") if path.is_file() and path.parts[-2] != ".git"
     }
     ignored = {file for file in files if not file.startswith(".git/")} - set(tracked(project))
-    assert ignored <= {f".dvc/cache/{OBJECT}"}
+    assert ignored <= {f".dvc/cache/{OBJECT}"}, "remove what tools have left in the template, such as .ruff_cache"
 
 
 def test_answers_arrive(projects: dict[str, Path]) -> None:

@@ -55,5 +55,7 @@ def test_the_validate_environment_needs_no_package_of_the_others() -> None:
     for stage in ("validate_data", "validate_model"):
         for module in imported(stage):
             text = (SOURCE / f"{module}.py").read_text(encoding="utf-8")
-            names = {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names}
+            names = {
+                alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names
+            }
             assert not names & {"torch", "mlflow", "dvc"}, f"{module} is imported by {stage}"

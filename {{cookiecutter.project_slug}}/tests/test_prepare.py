@@ -153,7 +153,11 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "infinite target": (table(y=[np.inf] + [1.0, 2.0] * 99 + [3.0]), {"task": "regression"}, "column 'y'"),
     "infinite feature": (table(x=[-np.inf] + [1.0] * 199), {}, "column 'x'"),
     "number with markers": (table(x=["1.5"] * 195 + ["unknown"] * 5), {}, "['unknown']"),
-    "10,000 categories": (table(30_000, x=[f"c{number % 10_000}" for number in range(30_000)]), {}, "data.max_categories"),
+    "10,000 categories": (
+        table(30_000, x=[f"c{number % 10_000}" for number in range(30_000)]),
+        {},
+        "data.max_categories",
+    ),
     "column wholly missing": (table(x="?"), {}, "has no value in the training rows"),
     "no feature": (table(), {"drop": ["x"]}, "no column left"),
     "two rows": (table().head(2), {}, "split empty"),

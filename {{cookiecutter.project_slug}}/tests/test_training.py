@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from project import artifacts, evaluate, features, metrics, prepare, train
+from project import evaluate, features, metrics, prepare, train
 from project.artifacts import ProjectError
 from project.model import TabularModel, export
 from project.params import Data, Model, Train
@@ -33,7 +33,9 @@ def write_table(path: Path, rows: int = 400) -> None:
     size, colour = rng.normal(size=rows), rng.choice(["red", "green", "blue"], rows)
     since = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(rng.integers(0, 7 * 24, rows), unit="h")
     value = size + (colour == "red") + np.sin(2 * np.pi * since.hour / 24) + rng.normal(size=rows) / 10
-    frame = pd.DataFrame({"size": size, "colour": colour, "since": since.strftime("%Y-%m-%dT%H:%M:%SZ"), "value": value})
+    frame = pd.DataFrame(
+        {"size": size, "colour": colour, "since": since.strftime("%Y-%m-%dT%H:%M:%SZ"), "value": value}
+    )
     frame["grade"] = pd.cut(frame["value"], [-9, 0.5, 1.5, 9], labels=["low", "middle", "high"])
     frame["top"] = frame["value"] > 1
     frame.loc[::40, ["size", "colour"]] = None
@@ -63,8 +65,13 @@ def fitted(tmp_path: Path, task: str, epochs: int = 40) -> tuple[TabularModel, d
     return model, splits, schema
 
 
-@pytest.mark.parametrize(("task", "metric", "least"), [("regression", "r2", 0.9), ("multiclass", "macro_f1", 0.8), ("binary", "roc_auc", 0.95)])
-def test_it_learns_and_the_exported_graph_answers_the_same(tmp_path: Path, task: str, metric: str, least: float) -> None:
+@pytest.mark.parametrize(
+    ("task", "metric", "least"),
+    [("regression", "r2", 0.9), ("multiclass", "macro_f1", 0.8), ("binary", "roc_auc", 0.95)],
+)
+def test_it_learns_and_the_exported_graph_answers_the_same(
+    tmp_path: Path, task: str, metric: str, least: float
+) -> None:
     model, splits, schema = fitted(tmp_path, task)
     test = splits["test"]
     with torch.inference_mode():
@@ -101,19 +108,29 @@ def test_training_stops_early_and_keeps_the_best_weights(tmp_path: Path) -> None
     assert train.validation_loss(model, val) == pytest.approx(min(losses), rel=1e-6)
 
 
-def test_a_full_disk_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.pt2"
-    path.write_bytes(b"the old model")
+def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
+    model, _, schema = fitted(tmp_path, "binary", epochs=1)
+    for name in ("one.pt2", "another.pt2"):
+        train.save(export(model, schema), tmp_path / name)
+    assert (tmp_path / "one.pt2").read_bytes() == (tmp_path / "another.pt2").read_bytes()
 
-    def full(program: object, file: Path) -> None:
-        Path(file).write_bytes(b"half a mod")
+
+def test_a_full_disk_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, schema = fitted(tmp_path, "binary", epochs=1)
+    path = tmp_path / "model" / "model.pt2"
+    path.parent.mkdir()
+    path.write_bytes(b"the old model")
+    write = Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        write(self, bytes(content[:100]))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch.export, "save", full)
-    with pytest.raises(OSError, match="No space left"), artifacts.replacing(path) as temporary:
-        torch.export.save(None, temporary)  # type: ignore[arg-type]
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        train.save(export(model, schema), path)
     assert path.read_bytes() == b"the old model"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt2"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_device_that_is_not_there_is_named() -> None:

@@ -170,7 +170,7 @@ def check_python() -> None:
 
 
 def find_uv() -> str | Path:
-    """Return a uv that is new enough: from PATH, or a pinned one in .venv/uv, which is installed where it is missing."""
+    """Return a uv that is new enough: from PATH, or a pinned one in .venv/uv, installed where it is missing."""
     own = VENV / "uv" / "bin" / "uv"
     for candidate in (shutil.which("uv"), shutil.which(own)):
         if candidate:

@@ -118,7 +118,7 @@ def recorded(task: str, candidate: dict[str, Any], production: dict[str, Score],
         differences[name] = Difference(value, value - low, value + high)
     return Comparison(
         "recorded",
-        f"recorded metrics, each on its own test rows ({why})",
+        f"as recorded, each model on its own test rows ({why})",
         {name: score.value for name, score in production.items()},
         differences,
     )
@@ -129,13 +129,13 @@ def _same_rows(settings: Params, schema: dict[str, Any], evaluated: dict[str, An
     if record.test_md5 != evaluated["test_md5"]:
         raise ProjectError("the test split has changed")
     table = store.fetch(record.predictions.md5)
-    return _on_rows(settings, schema, "the same test rows", lambda test: _predicted(table, test, schema))
+    return _on_rows(settings, schema, "on the same test rows", lambda test: _predicted(table, test, schema))
 
 
 def _old_model(settings: Params, schema: dict[str, Any], evaluated: dict[str, Any], record: Release) -> Comparison:
     """Compare with what the release's model answers on the candidate's test split."""
     content = store.fetch(record.package.md5).read_bytes()
-    basis = "today's test rows, on which the release's model was run"
+    basis = "on today's test rows, on which the release's model was run"
     return _on_rows(settings, schema, basis, lambda test: _run(content, record, test, schema))
 
 

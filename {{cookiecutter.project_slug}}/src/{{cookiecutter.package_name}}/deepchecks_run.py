@@ -33,8 +33,8 @@ STATUS = {ConditionCategory.PASS: "passed", ConditionCategory.WARN: "warned", Co
 def read_table(paths: list[Path], schema: dict[str, Any]) -> pd.DataFrame:
     """Return the rows of the splits `paths`, indexed by row number, with the columns and types that Deepchecks knows.
 
-    Booleans become the categories "true" and "false". Dates stay dates: Deepchecks counts them among what makes two rows
-    the same, and leaves them out of drift, which a chronological split would always show.
+    Booleans become the categories "true" and "false". Dates stay dates: Deepchecks counts them among what makes two
+    rows the same, and leaves them out of drift, which a chronological split would always show.
     Raises ProjectError where a file is missing or lacks a column of the schema.
     """
     names = [feature["name"] for feature in schema["features"]] + [schema["target"]["name"]]
@@ -42,11 +42,15 @@ def read_table(paths: list[Path], schema: dict[str, Any]) -> pd.DataFrame:
     try:
         table = pd.concat([pd.read_parquet(path, columns=["row", *names]) for path in paths]).set_index("row")
     except (OSError, ValueError) as error:  # no such file; no such column
-        raise ProjectError(f"{' and '.join(map(str, paths))} do not fit the schema ({error}): run `make pipeline`") from error
+        files = " and ".join(str(path) for path in paths)
+        reason = str(error).partition("\n")[0]  # pyarrow goes on with every column that there is
+        raise ProjectError(f"{files} cannot be read by the schema ({reason}): run `make pipeline`") from error
     for feature in schema["features"]:
         if feature["kind"] == "boolean":
             column = table[feature["name"]].map({True: "true", False: "false"}).astype(object)
             table[feature["name"]] = column.where(column.notna(), None)
+    if schema["id"] is not None:  # a row without an id is a group of its own, as in split.py
+        table[schema["id"]] = table[schema["id"]].where(table[schema["id"]].notna(), "row " + table.index.astype(str))
     return table
 
 
@@ -69,37 +73,31 @@ def read_predictions(path: Path, schema: dict[str, Any], train: pd.Index[int], t
     return arguments
 
 
-def choose(section: str, settings: ValidateData | ValidateModel, candidates: list[Candidate]) -> list[Any]:
-    """Return the checks that apply and are not switched off.
+def choose(section: str, settings: ValidateData | ValidateModel, candidates: list[Candidate]) -> Suite:
+    """Return the checks that apply and are not switched off, as a suite named after the section of params.yaml.
 
-    Raises ProjectError where `skip` or `may_not_run` of that section of params.yaml names no check.
+    Raises ProjectError where `skip` or `may_not_run` of that section names no check.
     """
     known = sorted(check.name() for _, check in candidates)
     for key in ("skip", "may_not_run"):
         for name in getattr(settings, key):
             if name not in known:
-                raise ProjectError(f"params.yaml: {section}.{key} names {name!r}, which is no check; there are {', '.join(known)}")
-    return [check for applies, check in candidates if applies and check.name() not in settings.skip]
+                raise ProjectError(
+                    f"params.yaml: {section}.{key} names {name!r}, which is no check; there are {', '.join(known)}"
+                )
+    return Suite(section, *(check for applies, check in candidates if applies and check.name() not in settings.skip))
 
 
-def run(
-    checks: list[Any], schema: dict[str, Any], train: pd.DataFrame, test: pd.DataFrame, single: str, **predictions: Any
-) -> SuiteResult:
-    """Run `checks` on the two tables, those of one table on `single` ("Train" or "Test").
+def run(suite: Suite, schema: dict[str, Any], train: pd.DataFrame, test: pd.DataFrame, **arguments: Any) -> SuiteResult:
+    """Run the suite on the two tables; `arguments` are of Deepchecks' `Suite.run`, such as the predictions.
 
-    `predictions` are Deepchecks' y_pred_train, y_proba_train and so on, in place of a model.
     Raises ProjectError where Deepchecks refuses the tables or the predictions as a whole.
     """
     deepchecks.set_verbosity(logging.INFO if sys.stderr.isatty() else logging.ERROR)  # INFO: a progress bar
     try:
-        # Second-long fits: worker processes and threads that wait for each other made them take ten to thirty times as long.
+        # The fits are small: worker processes, and threads that wait for each other, made them 5 to 20 times as slow.
         with joblib.parallel_config(backend="sequential"), threadpool_limits(1):
-            return Suite("Validation", *checks).run(
-                _dataset(train, schema, "Train"),
-                _dataset(test, schema, "Test"),
-                run_single_dataset=single,
-                **predictions,
-            )
+            return suite.run(_dataset(train, schema, "Train"), _dataset(test, schema, "Test"), **arguments)
     except DeepchecksBaseError as error:
         raise ProjectError(f"Deepchecks refuses the tables: {_line(str(error))}") from error
 
@@ -140,15 +138,16 @@ def _verdict(result: SuiteResult, may_not_run: list[str]) -> dict[str, Any]:
     for outcome in result.results:
         name = outcome.check.name()
         if isinstance(outcome, CheckFailure):
-            reasons = [f"{type(outcome.exception).__name__}: {outcome.exception}"]
-        else:
-            reasons = [item.details for item in outcome.conditions_results if item.category not in STATUS]
-            conditions += [
-                {"check": name, "condition": _line(item.name), "status": STATUS[item.category], "details": _line(item.details)}
-                for item in outcome.conditions_results
-                if item.category in STATUS
-            ]
-        not_run += [{"check": name, "reason": _line(reason), "allowed": name in may_not_run} for reason in reasons]
+            reason = f"{type(outcome.exception).__name__}: {outcome.exception}"
+            not_run.append({"check": name, "reason": _line(reason), "allowed": name in may_not_run})
+            continue
+        for item in outcome.conditions_results:
+            details = _line(item.details)
+            if item.category is ConditionCategory.ERROR:
+                not_run.append({"check": name, "reason": details, "allowed": name in may_not_run})
+            else:
+                status = STATUS[item.category]
+                conditions.append({"check": name, "condition": _line(item.name), "status": status, "details": details})
     failed = any(condition["status"] == "failed" for condition in conditions)
     return {
         "passed": not failed and all(check["allowed"] for check in not_run),
@@ -159,14 +158,12 @@ def _verdict(result: SuiteResult, may_not_run: list[str]) -> dict[str, Any]:
 
 def _summary(verdict: dict[str, Any]) -> str:
     """Return a line for each failed or warned condition and each check that did not run, and one with the counts."""
-    lines = [
-        f"{item['status']}: {item['check']}: {item['condition']}: {item['details']}"
-        for item in verdict["conditions"]
-        if item["status"] != "passed"
-    ]
-    lines += [
-        f"not run{' (allowed)' if item['allowed'] else ''}: {item['check']}: {item['reason']}" for item in verdict["not_run"]
-    ]
+    lines = []
+    for item in verdict["conditions"]:
+        if item["status"] != "passed":
+            lines.append(f"{item['status']}: {item['check']}: {item['condition']}: {item['details']}")
+    for item in verdict["not_run"]:
+        lines.append(f"not run{', allowed' if item['allowed'] else ''}: {item['check']}: {item['reason']}")
     counts = {status: sum(item["status"] == status for item in verdict["conditions"]) for status in STATUS.values()}
     counts["not run"] = len(verdict["not_run"])
     lines.append("conditions: " + ", ".join(f"{count} {status}" for status, count in counts.items()))

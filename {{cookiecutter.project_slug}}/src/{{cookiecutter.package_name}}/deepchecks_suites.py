@@ -53,6 +53,7 @@ def data_checks(
     """Return every check of the data. Checks of a single table are meant for `train`."""
     kinds = {feature["name"]: feature["kind"] for feature in schema["features"]}
     classes = schema["task"] != "regression"
+    drifts = set(kinds.values()) != {"datetime"}  # Deepchecks has no drift of dates
     held_out = round(HELD_OUT * min(len(train), len(test)))
     together = max(settings.max_feature_drift, by_chance(held_out, held_out))
     label = max(settings.max_label_drift, by_chance(len(train), len(test)))
@@ -78,8 +79,8 @@ def data_checks(
         (classes, checks.NewLabelTrainTest().add_condition_new_labels_number_less_or_equal()),
         ("category" in kinds.values(), _new_categories(settings.max_new_categories)),
         (True, _missing_drift(settings.max_feature_drift, train[[*kinds]], test[[*kinds]])),
-        (True, _feature_drift(settings.max_feature_drift, train[[*kinds]], test[[*kinds]])),
-        (True, checks.MultivariateDrift().add_condition_overall_drift_value_less_than(round(together, 3))),
+        (drifts, _feature_drift(settings.max_feature_drift, train[[*kinds]], test[[*kinds]])),
+        (drifts, checks.MultivariateDrift().add_condition_overall_drift_value_less_than(round(together, 3))),
         (True, checks.LabelDrift().add_condition_drift_score_less_than(round(label, 3))),
     ]
 
@@ -89,8 +90,9 @@ def model_checks(
 ) -> list[Candidate]:
     """Return every check of the predictions. Checks of a single table are meant for `test`.
 
-    Left out are Deepchecks' checks of regression errors, which crash with scikit-learn 1.6 and later, and its search for
-    weak segments, which crashes where the model is nearly perfect and can only warn otherwise: `evaluate.slices` is for that.
+    Left out are Deepchecks' checks of regression errors, which crash with scikit-learn 1.6 and later, and its search
+    for weak segments, which crashes where the model is nearly perfect and only warns otherwise; `evaluate.slices` is
+    for that.
     """
     scorers = SCORERS[schema["task"]]
     classes = schema["task"] != "regression"
@@ -121,7 +123,7 @@ def by_chance(first: int, second: int, comparisons: int = 1) -> float:
     return min(1.0, math.sqrt(-math.log(level / 2) / 2 * (first + second) / (first * second)))
 
 
-class MissingValuesDrift(TrainTestCheck):
+class MissingValuesDrift(TrainTestCheck):  # type: ignore[misc]  # Deepchecks has no type hints
     """Compare the share of missing values in each feature; Deepchecks' own drift looks at the values alone."""
 
     def run_logic(self, context: Context) -> CheckResult:
@@ -173,7 +175,7 @@ def _leakage(maximum: float) -> Any:
     # An invalid score is NaN here, which counts as not measured; Deepchecks' default of 0 would let it pass.
     check = checks.FeatureLabelCorrelation(random_state=42, ppscore_params={"invalid_score": math.nan})
     return check.add_condition(
-        f"Predictive power score of every single feature is at most {maximum:.3g}; one above it most likely leaks the target",
+        f"Predictive power score of every feature by itself is at most {maximum:.3g}, more is most likely a leak",
         lambda scores: _each_at_most(scores, dict.fromkeys(scores, maximum)),
     )
 

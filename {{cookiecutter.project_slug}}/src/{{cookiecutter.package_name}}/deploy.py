@@ -135,7 +135,7 @@ def went_back(tip: str, value: str) -> str | None:
 
 
 def judged(settings: Params, candidate: Candidate, present: str | None) -> Verdict:
-    """Return what the gate says of the candidate beside the release `present`. Raises ProjectError unless it accepts."""
+    """Return the gate's word on the candidate beside the release `present`. Raises ProjectError unless it accepts."""
     verdict = read_json(GATE, "make gate")
     if verdict["model_sha256"] != candidate.model.sha256:
         raise ProjectError(f"{GATE} is about another model: run `make gate` again")
@@ -146,9 +146,7 @@ def judged(settings: Params, candidate: Candidate, present: str | None) -> Verdi
         print("Production has moved on since the gate judged; it judges again.", flush=True)
         verdict = gate.judge(settings)
     if verdict["accepted"] is not True:
-        raise ProjectError(
-            f"{GATE} does not let {candidate.title} pass: {verdict['reason']} Mend that, then `make gate`"
-        )
+        raise ProjectError(f"{verdict['reason']} ({GATE}; mend that, then run `make gate` again)")
     return Verdict.model_validate(verdict)
 
 

@@ -145,13 +145,14 @@ def reason(name: str, candidate: float, comparison: Comparison, rules: list[Rule
         return f"Accepted on absolute thresholds alone: {name} is {_show(candidate)}; {comparison.basis}."
     production = _show(comparison.production[name])
     difference = _describe(comparison.differences[name])
-    return f"Accepted: {name} is {_show(candidate)} and was {production}, {difference}; compared: {comparison.basis}."
+    return f"Accepted: {name} is {_show(candidate)}, {difference}, beside production's {production} {comparison.basis}."
 
 
 def _describe(difference: Difference | None) -> str:
     if difference is None:
         return "not in the release's record"
-    size = f"{_show(abs(difference.value))} {'better' if difference.value >= 0 else 'worse'}"
+    side = "better" if difference.value > 0 else "worse"
+    size = f"{_show(abs(difference.value))} {side}" if difference.value else "equal"
     noise = ", within noise" if difference.low <= 0 <= difference.high else ""
     return f"{size} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}{noise})"
 

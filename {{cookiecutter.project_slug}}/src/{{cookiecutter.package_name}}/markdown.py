@@ -32,6 +32,7 @@ def plain(text: object, limit: int = CELL) -> str:
 def code(text: object, limit: int = CELL) -> str:
     """Return `text` as inline code."""
     line = " ".join(str(text).split()).replace("`", "'").replace("|", "¦")
+    line = re.sub(r"[<@#](?=\S)", lambda match: match[0] + APART, line)
     return f"`{line[: limit - 1]}…`" if len(line) > limit else f"`{line}`"
 
 

@@ -26,7 +26,12 @@ def score(task: str, actual: Array, outputs: Array) -> dict[str, float]:
 
 
 def bootstrap(
-    task: str, actual: Array, outputs: Array, resamples: int, seed: int, on_resample: Callable[[], object] = lambda: None
+    task: str,
+    actual: Array,
+    outputs: Array,
+    resamples: int,
+    seed: int,
+    on_resample: Callable[[], object] = lambda: None,
 ) -> dict[str, dict[str, float]]:
     """Return value, low and high of each metric: the percentile bootstrap's 95 % interval (Efron, 1979) over rows.
 

@@ -84,11 +84,11 @@ class ValidateData(Section):
 class Model(Section):
     """Shape of the network (model.py)."""
 
-    width: Count = 128
+    width: Count = 96
     depth: Count = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    members: Count = 16
-    bins: Annotated[int, Field(ge=2)] = 16
+    members: Count = 8
+    bins: Annotated[int, Field(ge=2)] = 8
     embedding: Count = 8
 
 
@@ -166,7 +166,9 @@ class Params(Section):
                         f"gate.{key} names {name!r}, which task {self.data.task!r} does not have; it has {', '.join(known)}"
                     )
         if self.gate.metric not in self.gate.thresholds:
-            raise ValueError(f"gate.thresholds lacks {self.gate.metric!r}, the metric that decides: give its worst value")
+            raise ValueError(
+                f"gate.thresholds lacks {self.gate.metric!r}, the metric that decides: give its worst value"
+            )
         return self
 
 

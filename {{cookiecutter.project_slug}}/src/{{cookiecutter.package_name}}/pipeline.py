@@ -18,9 +18,12 @@ def main() -> int:
     params.load()  # a wrong setting is told now, and not by the last stage that reads it
     environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
     # --pull takes what another machine made from the remote, where it is there, and runs the rest.
-    status = subprocess.run([DVC, "repro", "--pull"], env=environment, check=False).returncode  # noqa: S603
+    status = subprocess.run([DVC, "repro", "--pull"], env=environment, check=False).returncode
     if status == 0:
-        print(f"model: {artifacts.MODEL}, metrics: {artifacts.METRICS}, Deepchecks reports: {artifacts.DATA_REPORT}, ", end="")
+        print(
+            f"model: {artifacts.MODEL}, metrics: {artifacts.METRICS}, Deepchecks reports: {artifacts.DATA_REPORT}, ",
+            end="",
+        )
         print(f"{artifacts.MODEL_REPORT}; commit dvc.lock together with what you changed")
     else:
         print("the pipeline stopped at the stage named above; earlier results are kept (`dvc checkout` restores them)")

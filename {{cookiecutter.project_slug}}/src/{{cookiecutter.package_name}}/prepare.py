@@ -20,7 +20,9 @@ def prepare(data: Data) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:
     _check_special(frame, data)
     frame["split"] = split.assign(frame, data)
     splits = {name: frame[frame["split"] == name].drop(columns="split") for name in ("train", "val", "test")}
-    counts = {"raw": raw, "dropped_missing_target": raw - len(frame)} | {name: len(rows) for name, rows in splits.items()}
+    counts = {"raw": raw, "dropped_missing_target": raw - len(frame)} | {
+        name: len(rows) for name, rows in splits.items()
+    }
     return splits, schema.derive(splits["train"], counts, data)
 
 
@@ -33,7 +35,9 @@ def _check_special(frame: pd.DataFrame, data: Data) -> None:
         raise ProjectError(f"data.timestamp {data.timestamp!r} is not an ISO 8601 date or time in every row")
     if frame[data.timestamp].isna().any():
         rows = frame.loc[frame[data.timestamp].isna(), "row"].tolist()
-        raise ProjectError(f"data.timestamp {data.timestamp!r} is missing in {len(rows)} rows, the first is row {rows[0]}")
+        raise ProjectError(
+            f"data.timestamp {data.timestamp!r} is missing in {len(rows)} rows, the first is row {rows[0]}"
+        )
 
 
 def main() -> None:

@@ -178,7 +178,7 @@ def publish(make: Callable[[Production | None], str | None]) -> str | None:
         except git.GitError as error:
             refusal = error
         print(f"{git.REMOTE} has refused the push; looking again at what it holds ...", flush=True)
-        time.sleep(random.uniform(0.1, 0.4) * 2**attempt)  # noqa: S311
+        time.sleep(random.uniform(0.1, 0.4) * 2**attempt)
     raise ProjectError(f"{git.REMOTE} has refused {ATTEMPTS} pushes to {BRANCH}, the last one so: {refusal}")
 
 

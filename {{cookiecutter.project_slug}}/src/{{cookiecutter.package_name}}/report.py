@@ -6,26 +6,14 @@ are left out and named as missing.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 
-from . import artifacts, params, report_facts, report_html, report_sections
-from .artifacts import ProjectError
+from . import artifacts, params, report_facts, report_html, report_sections, store
 from .markdown import plain
-from .pipeline import DVC
 from .report_facts import Facts
 
 #: GitHub refuses a comment of more than 65,536 characters.
 LIMIT = 60_000
-
-
-def stale_stages() -> list[str]:
-    """Return the stages whose outputs are missing or do not fit their inputs, in the pipeline's order."""
-    done = subprocess.run([DVC, "status", "--json"], capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise ProjectError(f"`dvc status` failed: {done.stderr.strip()}")
-    return list(json.loads(done.stdout))
 
 
 def compose(facts: Facts) -> str:
@@ -36,7 +24,12 @@ def compose(facts: Facts) -> str:
         if sum(len(text) + 2 for _, text in kept) <= LIMIT:
             break
         kept = [
-            (other, text if other != name else f"*{plain(name.replace('_', ' '))}: too long for a comment, see report.html.*")
+            (
+                other,
+                text
+                if other != name
+                else f"*{plain(name.replace('_', ' '))}: too long for a comment, see report.html.*",
+            )
             for other, text in kept
         ]
     return "\n\n".join(text for _, text in kept)[:LIMIT] + "\n"
@@ -44,7 +37,7 @@ def compose(facts: Facts) -> str:
 
 def main() -> None:
     """Write both reports and print the Markdown one."""
-    facts = report_facts.gather(params.load(), stale_stages())
+    facts = report_facts.gather(params.load(), store.stale())
     text = compose(facts)
     artifacts.write_text(artifacts.REPORT, text)
     whole = "\n\n".join(filter(None, (section(facts) for section in report_sections.ORDER)))

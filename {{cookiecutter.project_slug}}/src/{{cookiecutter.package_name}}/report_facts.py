@@ -60,12 +60,17 @@ def _read(path: Path) -> Any:
 
 
 def _deployment(settings: Params, production: release.Production | None) -> str:
-    """Return the diff between the manifests in production and those that a deployment of this model would write."""
+    """Return the diff between the manifests in production and those that a deployment of this model would write; for the
+    first release, the names of its objects."""
     sha256 = artifacts.digest(artifacts.MODEL)
     rendered = kustomize.render(kustomize.default_image(sha256[:12]), settings.package.model_name, sha256)
-    old = release.manifests(production.commit) if production else {}
+    if production is None:
+        return "\n".join(f"+++ {name}" for name in rendered)
+    old = release.manifests(production.commit)
     lines: list[str] = []
     for name in sorted({*rendered, *old}):
         before, after = (part.get(name, b"").decode().splitlines() for part in (old, rendered))
         lines += difflib.unified_diff(before, after, f"production/{name}", f"candidate/{name}", n=2, lineterm="")
-    return "\n".join(lines[:DIFF_LINES]) + (f"\n... {len(lines) - DIFF_LINES} lines more" if len(lines) > DIFF_LINES else "")
+    return "\n".join(lines[:DIFF_LINES]) + (
+        f"\n... {len(lines) - DIFF_LINES} lines more" if len(lines) > DIFF_LINES else ""
+    )

@@ -56,7 +56,9 @@ def _plots(facts: Facts) -> list[tuple[str, Any]]:
     for name, draw in drawings.items():
         path = artifacts.PLOTS / f"{name}.csv"
         if path.exists():
-            plots.append((name.upper() if name == "roc" else name.title(), lambda axes, d=draw, p=path: d(axes, pd.read_csv(p))))
+            plots.append(
+                (name.upper() if name == "roc" else name.title(), lambda axes, d=draw, p=path: d(axes, pd.read_csv(p)))
+            )
     if "confusion" in facts.metrics:
         plots.append(("Confusion", lambda axes: _confusion(axes, facts.metrics)))
     return plots
@@ -101,7 +103,9 @@ def _intervals(axes: Any, facts: Facts) -> None:
             low, value, high = ((score[key] - before["value"]) / width for key in ("low", "value", "high"))
             axes.plot([low, high], [place + offset] * 2, color=colour)
             axes.plot(value, place + offset, "o", color=colour)
-            axes.annotate(f"{score['value']:.4g}", (high, place + offset), xytext=(4, -3), textcoords="offset points", size=8)
+            axes.annotate(
+                f"{score['value']:.4g}", (high, place + offset), xytext=(4, -3), textcoords="offset points", size=8
+            )
     axes.axvline(0, color=GREY, linewidth=0.5)
     axes.set_yticks(range(len(names)), list(reversed(names)))
     axes.set_xticks([])

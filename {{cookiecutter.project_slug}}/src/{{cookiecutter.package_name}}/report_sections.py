@@ -33,7 +33,12 @@ def metrics(facts: Facts) -> str:
     rows = []
     for name, direction in METRICS[facts.metrics["task"]].items():
         now = facts.metrics["metrics"][name]
-        row = [f"{name} {'↑' if direction == 'higher' else '↓'}", _interval(now["value"], now["low"], now["high"]), "–", "–"]
+        row = [
+            f"{name} {'↑' if direction == 'higher' else '↓'}",
+            _interval(now["value"], now["low"], now["high"]),
+            "–",
+            "–",
+        ]
         if name in old:
             change = now["value"] - old[name].value
             better = (change > 0) == (direction == "higher")
@@ -62,7 +67,11 @@ def gate(facts: Facts) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else plain("" if value is None else value)
+    return (
+        f"{value:.4g}"
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else plain("" if value is None else value)
+    )
 
 
 def changes(facts: Facts) -> str:
@@ -109,7 +118,7 @@ def validation(facts: Facts) -> str:
         return ""
     parts = ["### Deepchecks"]
     for name, result in facts.verdicts.items():
-        counts = {status: 0 for status in ("passed", "warned", "failed")}
+        counts = dict.fromkeys(("passed", "warned", "failed"), 0)
         for condition in result["conditions"]:
             counts[condition["status"]] += 1
         absent = [check for check in result["not_run"] if not check["allowed"]]
@@ -172,12 +181,17 @@ def deployment(facts: Facts) -> str:
     """What merging would change in the cluster."""
     if not facts.deployment:
         return "" if not facts.curve else "### Deployment\n\nMerging changes no manifest."
-    return "### Deployment\n\n" + details("What merging would change in the manifests", fenced(facts.deployment, "diff"))
+    return "### Deployment\n\n" + details(
+        "What merging would change in the manifests", fenced(facts.deployment, "diff")
+    )
 
 
 def lineage(facts: Facts) -> str:
     """Where all this came from, in one line."""
-    known = [f"commit {code(facts.commit[:12])}", f"data {code(artifacts.tracked_md5(Path(facts.settings.data.path))[:12])}"]
+    known = [
+        f"commit {code(facts.commit[:12])}",
+        f"data {code(artifacts.tracked_md5(Path(facts.settings.data.path))[:12])}",
+    ]
     if facts.metrics:
         known.append(f"model {code(facts.metrics['model_sha256'][:12])}")
     if facts.run:

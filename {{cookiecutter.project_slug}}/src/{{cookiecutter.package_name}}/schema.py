@@ -52,7 +52,9 @@ def _classes(target: pd.Series[Any], data: Data) -> list[str]:
         )
     positive = data.positive if data.positive is not None else min(reversed(names), key=lambda name: counts[name])
     if positive not in names:
-        raise ProjectError(f"data.positive is {positive!r}, which data.target {data.target!r} never is: it is one of {names}")
+        raise ProjectError(
+            f"data.positive is {positive!r}, which data.target {data.target!r} never is: it is one of {names}"
+        )
     return [name for name in names if name != positive] + [positive]
 
 

@@ -92,6 +92,8 @@ def _stratified_order(groups: pd.Series[Any], strata: pd.Series[Any], rng: np.ra
 def _cut(groups: pd.Series[Any], data: Data) -> pd.Series[Any]:
     """Cut the ordered rows at the sizes asked for, moved to the next boundary between groups."""
     position = np.arange(len(groups))
-    start = pd.Series(position, index=groups.index).groupby(groups, sort=False).transform("min").to_numpy() / len(groups)
+    start = pd.Series(position, index=groups.index).groupby(groups, sort=False).transform("min").to_numpy() / len(
+        groups
+    )
     bounds = [1 - data.val_size - data.test_size, 1 - data.test_size]
     return pd.Series(np.array(["train", "val", "test"])[np.searchsorted(bounds, start + 1e-9)], index=groups.index)

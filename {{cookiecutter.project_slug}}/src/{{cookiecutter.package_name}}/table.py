@@ -38,13 +38,20 @@ def read(data: Data) -> pd.DataFrame:
 
 def _load(path: Path, data: Data) -> pd.DataFrame:
     if not path.exists():
-        raise ProjectError(f"data.path is {data.path!r}: there is no such file; `dvc pull` gets it, or correct data.path")
+        raise ProjectError(
+            f"data.path is {data.path!r}: there is no such file; `dvc pull` gets it, or correct data.path"
+        )
     try:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
         else:
             frame = pd.read_csv(
-                path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig", on_bad_lines="error"
+                path,
+                dtype=str,
+                keep_default_na=False,
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+                on_bad_lines="error",
             )
     except pd.errors.EmptyDataError:
         raise ProjectError(f"data.path is {data.path!r}: the file is empty; a header and rows are expected") from None
@@ -62,14 +69,18 @@ def _load(path: Path, data: Data) -> pd.DataFrame:
 def _require(frame: pd.DataFrame, data: Data) -> None:
     singles = {"data.target": data.target, "data.id": data.id, "data.timestamp": data.timestamp}
     named = [(setting, column) for setting, column in singles.items() if column is not None]
-    named += [("data.drop", column) for column in data.drop] + [("data.categorical", column) for column in data.categorical]
+    named += [("data.drop", column) for column in data.drop] + [
+        ("data.categorical", column) for column in data.categorical
+    ]
     for setting, column in named:
         if column not in frame.columns:
             raise ProjectError(
                 f"{setting} names column {column!r}, which {data.path} lacks; it has {', '.join(map(str, frame.columns))}"
             )
     if "row" in frame.columns.difference(data.drop):
-        raise ProjectError(f"{data.path} has a column 'row', a name the splits use themselves: rename it or add it to data.drop")
+        raise ProjectError(
+            f"{data.path} has a column 'row', a name the splits use themselves: rename it or add it to data.drop"
+        )
 
 
 def _text(column: pd.Series[Any], data: Data) -> pd.Series[Any]:

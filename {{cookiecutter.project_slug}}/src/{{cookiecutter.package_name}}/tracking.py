@@ -8,16 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import artifacts
 from .params import Params
-
-if TYPE_CHECKING:
-    import mlflow.pyfunc
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 MODEL_CODE = Path(__file__).with_name("mlflow_model.py")
@@ -47,13 +45,15 @@ class Run:
 
     def log_model(self) -> None:
         """Log model.pt2 with its schema, such that `mlflow.pyfunc.load_model` predicts from a frame of raw columns."""
-        self._mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(MODEL_CODE),
-            artifacts={"model": str(artifacts.MODEL), "schema": str(artifacts.SCHEMA)},
-            code_paths=[str(Path(__file__).with_name("features.py"))],
-            pip_requirements=["torch", "pandas"],
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # MLflow wants a signature; the schema is the contract here
+            self._mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(MODEL_CODE),
+                artifacts={"model": str(artifacts.MODEL), "schema": str(artifacts.SCHEMA)},
+                code_paths=[str(Path(__file__).with_name("features.py"))],
+                pip_requirements=["torch", "pandas"],
+            )
 
     def address(self) -> dict[str, str]:
         """Return what finds the run again."""
@@ -122,7 +122,7 @@ def _open(mlflow: Any, run_id: str | None) -> Any:
 
 def _versions(settings: Params) -> dict[str, str]:
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
     return {

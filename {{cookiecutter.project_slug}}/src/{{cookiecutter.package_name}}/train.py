@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import math
 import shutil
 from pathlib import Path
@@ -122,10 +123,24 @@ def fit(
     return state["history"]  # type: ignore[no-any-return]
 
 
+def save(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write the program, whole or not at all, with the same bytes for the same program."""
+    archive = io.BytesIO()  # saved to a file, it would hold the temporary file's name
+    torch.export.save(program, archive)
+    with artifacts.replacing(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())
+
+
 def checkpoint_folder(settings: Params) -> Path:
     """Return a folder that only a run with the same data, code and `model` and `train` settings shares."""
     key = hashlib.sha256(settings.model.model_dump_json().encode() + settings.train.model_dump_json().encode())
-    for path in (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA, Path(__file__), Path(__file__).with_name("model.py")):
+    for path in (
+        artifacts.TRAIN,
+        artifacts.VAL,
+        artifacts.SCHEMA,
+        Path(__file__),
+        Path(__file__).with_name("model.py"),
+    ):
         key.update(artifacts.digest(path).encode())
     return artifacts.CHECKPOINTS / key.hexdigest()[:16]
 
@@ -144,8 +159,7 @@ def main() -> None:
     folder = checkpoint_folder(settings)
     with tracking.start(settings, folder / "run") as run:
         history = fit(model, train, val, settings.train, folder / "checkpoint.pt", run)  # type: ignore[arg-type]
-        with artifacts.replacing(artifacts.MODEL) as temporary:
-            torch.export.save(export(model, schema), temporary)
+        save(export(model, schema), artifacts.MODEL)
         with artifacts.replacing(artifacts.LEARNING_CURVE) as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
         run.log_model()

@@ -8,7 +8,7 @@ from . import artifacts, params
 
 
 def main() -> int:
-    """Check the splits, write reports/validate_data.json and .html, and return 1 where a check failed or did not run.
+    """Check the splits, write reports/validate_data.json and .html; return 1 where one failed or did not run.
 
     "Train" is the training and the validation rows together: all that the model is chosen on, against the test rows.
     """
@@ -20,8 +20,8 @@ def main() -> int:
     train = deepchecks_run.read_table([artifacts.TRAIN, artifacts.VAL], schema)
     test = deepchecks_run.read_table([artifacts.TEST], schema)
     candidates = deepchecks_suites.data_checks(settings, schema, train, test)
-    checks = deepchecks_run.choose("validate_data", settings, candidates)
-    result = deepchecks_run.run(checks, schema, train, test, single="Train")
+    suite = deepchecks_run.choose("validate_data", settings, candidates)
+    result = deepchecks_run.run(suite, schema, train, test, run_single_dataset="Train")
     return deepchecks_run.report(result, settings.may_not_run, artifacts.DATA_VERDICT, artifacts.DATA_REPORT)
 
 

@@ -8,7 +8,7 @@ from . import artifacts, params
 
 
 def main() -> int:
-    """Check the predictions, write reports/validate_model.json and .html, and return 1 where a check failed or did not run.
+    """Check the predictions, write reports/validate_model.json and .html; return 1 where one failed or did not run.
 
     The model itself is not needed, nor are the packages that could load it: evaluate has written its predictions.
     """
@@ -21,8 +21,8 @@ def main() -> int:
     test = deepchecks_run.read_table([artifacts.TEST], schema)
     predictions = deepchecks_run.read_predictions(artifacts.PREDICTIONS, schema, train.index, test.index)
     candidates = deepchecks_suites.model_checks(settings, schema, train, test)
-    checks = deepchecks_run.choose("validate_model", settings, candidates)
-    result = deepchecks_run.run(checks, schema, train, test, single="Test", **predictions)
+    suite = deepchecks_run.choose("validate_model", settings, candidates)
+    result = deepchecks_run.run(suite, schema, train, test, run_single_dataset="Test", **predictions)
     return deepchecks_run.report(result, settings.may_not_run, artifacts.MODEL_VERDICT, artifacts.MODEL_REPORT)
 
 
