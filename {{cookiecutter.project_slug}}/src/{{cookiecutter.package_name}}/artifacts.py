@@ -97,7 +97,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit with what it returns; a ProjectError is printed without a traceback, exit status 1."""
+    """Run a command's `main` and exit with what it returns; a ProjectError is printed, and is exit status 1."""
     try:
         sys.exit(main())
     except ProjectError as error:

@@ -145,11 +145,11 @@ def _on_rows(
     """Compare on the candidate's test split; `production` returns the release's outputs for its rows."""
     import pandas as pd
 
-    from .evaluate import actual_values
+    from .features import encode_target
 
     task = settings.data.task
     test = pd.read_parquet(TEST)
-    actual = actual_values(test, schema)
+    actual = encode_target(test, schema).numpy()
     old, new = production(test), _predicted(PREDICTIONS, test, schema)
     if not np.isfinite(old).all():
         raise ProjectError("the release's outputs are not all finite numbers")

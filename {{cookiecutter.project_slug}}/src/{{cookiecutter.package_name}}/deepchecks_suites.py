@@ -163,7 +163,7 @@ def _feature_drift(maximum: float, train: pd.DataFrame, test: pd.DataFrame) -> A
 
 def _new_categories(maximum: float) -> Any:
     def decide(found: pd.DataFrame) -> ConditionResult:
-        shares = found["Ratio of New Categories"].astype(float).to_dict()
+        shares = {str(name): float(share) for name, share in found["Ratio of New Categories"].items()}
         return _each_at_most(shares, dict.fromkeys(shares, maximum))
 
     return checks.NewCategoryTrainTest().add_condition(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from . import artifacts, metrics, params, plots, tracking
 from .artifacts import ProjectError
-from .features import encode_frame
+from .features import encode_frame, encode_target
 from .params import Params
 
 #: Rows that go through the model at once.
@@ -25,14 +25,6 @@ def predict(program: torch.nn.Module, frame: pd.DataFrame, schema: dict[str, Any
         pairs = zip(numbers.split(BATCH), categories.split(BATCH), strict=True)
         outputs: metrics.Array = torch.cat([program(*pair) for pair in pairs]).double().numpy()
     return outputs
-
-
-def actual_values(frame: pd.DataFrame, schema: dict[str, Any]) -> metrics.Array:
-    """Return the target as class indices (int64) or values (float64)."""
-    target, classes = frame[schema["target"]["name"]], schema["target"]["classes"]
-    if not classes:
-        return target.to_numpy("float64")
-    return target.map({name: place for place, name in enumerate(classes)}).to_numpy("int64")
 
 
 def prediction_table(frame: pd.DataFrame, outputs: metrics.Array, split: str, schema: dict[str, Any]) -> pd.DataFrame:
@@ -58,7 +50,8 @@ def slice_metrics(
     for column in columns:
         if column not in sliceable:
             raise ProjectError(
-                f"evaluate.slices names {column!r}: a categorical or boolean feature is needed ({', '.join(sliceable) or 'there is none'})"
+                f"evaluate.slices names {column!r}: a categorical or boolean feature is needed "
+                f"({', '.join(sliceable) or 'there is none'})"
             )
         values = frame[column].astype(object).where(frame[column].notna(), "(missing)").astype(str).to_numpy()
         slices[column] = {}
@@ -72,7 +65,7 @@ def slice_metrics(
 
 def evaluate(settings: Params, schema: dict[str, Any], test: pd.DataFrame, outputs: metrics.Array) -> dict[str, Any]:
     """Return the contents of metrics.json (its format: docs/system-design.md)."""
-    actual = actual_values(test, schema)
+    actual = encode_target(test, schema).numpy()
     wanted = settings.evaluate
     with tqdm(total=wanted.bootstrap, desc="bootstrap", unit="resample", disable=None) as progress:
         scores = metrics.bootstrap(schema["task"], actual, outputs, wanted.bootstrap, wanted.seed, progress.update)
@@ -108,7 +101,7 @@ def main() -> None:
     ]
     with artifacts.replacing(artifacts.PREDICTIONS) as temporary:
         pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
-    plots.write(actual_values(test, schema), outputs, schema)
+    plots.write(encode_target(test, schema).numpy(), outputs, schema)
     artifacts.write_json(artifacts.METRICS, result)
     with tracking.resume(settings) as run:
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})

@@ -127,6 +127,14 @@ def encode_frame(frame: Any, schema: dict[str, Any]) -> tuple[torch.Tensor, torc
     return numbers, categories
 
 
+def encode_target(frame: Any, schema: dict[str, Any]) -> torch.Tensor:
+    """Return the target of a split's pandas frame: class index (int64, [rows]) or value (float64, [rows])."""
+    target, classes = frame[schema["target"]["name"]], schema["target"]["classes"]
+    if classes:
+        target = target.map({name: place for place, name in enumerate(classes)})
+    return torch.from_numpy(target.to_numpy("int64" if classes else "float64").copy())
+
+
 def answer(outputs: torch.Tensor, schema: dict[str, Any]) -> list[Any]:
     """Return the JSON prediction of each row: a number, or the likeliest class with the probability of each."""
     classes = schema["target"]["classes"]

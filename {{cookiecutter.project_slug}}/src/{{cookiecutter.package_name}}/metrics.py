@@ -14,9 +14,9 @@ Array = NDArray[Any]
 def score(task: str, actual: Array, outputs: Array) -> dict[str, float]:
     """Return every metric of `task`.
 
-    `actual` holds class indices (int, [rows]) or values (float, [rows]); `outputs` probabilities [rows, classes] or values
-    [rows]. For the binary task the positive class is the last. A metric that these rows do not define (ROC-AUC of one
-    class) is NaN.
+    `actual` holds class indices (int, [rows]) or values (float, [rows]); `outputs` probabilities [rows, classes] or
+    values [rows]. For the binary task the positive class is the last. A metric that these rows do not define (ROC-AUC
+    of one class) is NaN.
     """
     if task == "regression":
         return _regression(actual, outputs)
@@ -57,7 +57,7 @@ def confusion(actual: Array, outputs: Array) -> list[list[int]]:
     classes = outputs.shape[1]
     counts = np.zeros((classes, classes), dtype=int)
     np.add.at(counts, (actual, outputs.argmax(axis=1)), 1)
-    return counts.tolist()  # type: ignore[no-any-return]
+    return counts.tolist()
 
 
 def roc_curve(positive: Array, scores: Array) -> tuple[Array, Array]:

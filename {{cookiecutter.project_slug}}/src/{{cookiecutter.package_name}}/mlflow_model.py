@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
+import mlflow
+from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]
 
 
-class ExportedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class ExportedModel(PythonModel):
     """A torch.export program and its schema."""
 
     def load_context(self, context: Any) -> None:

@@ -1,12 +1,13 @@
-"""The network and, inside its graph, the preprocessing: what is exported takes raw values and answers in the target's unit.
+"""The network with its preprocessing in one graph: it takes raw values and answers in the target's unit.
 
-Numbers are imputed with the training median, then seen twice: standardised, and spread over quantile bins (piecewise-linear
-encoding, Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022, section 3.2).
-Categories are looked up by their hash and embedded. Dates are numbers and also points on the circles of day, week and year.
+Numbers are imputed with the training median, then seen twice: standardised, and spread over quantile bins (piecewise-
+linear encoding, Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022,
+section 3.2). Categories are looked up by their hash and embedded. Dates are numbers and also points on the circles of
+day, week and year.
 
 The network is a multilayer perceptron of several members that share all weights but a scaling of their inputs and their
-last layer, and whose answers are averaged (TabM-mini: Gorishniy, Kotelnikov, Babenko, "TabM: Advancing Tabular Deep Learning
-with Parameter-Efficient Ensembling", ICLR 2025).
+last layer, and whose answers are averaged (TabM-mini: Gorishniy, Kotelnikov, Babenko, "TabM: Advancing Tabular Deep
+Learning with Parameter-Efficient Ensembling", ICLR 2025).
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Numbers(nn.Module):
 
 
 class Categories(nn.Module):
-    """[rows, C] int64 hashes -> [rows, C * length] float32; a missing and a never-seen value have vectors of their own."""
+    """[rows, C] int64 hashes -> [rows, C * length] float32; missing and unseen values have vectors of their own."""
 
     def __init__(self, features: list[dict[str, Any]], length: int) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class TabularModel(nn.Module):
     target_scale: Tensor
 
     def __init__(self, schema: dict[str, Any], numbers: Tensor, target: Tensor, params: Model) -> None:
-        """Fit the preprocessing on the training rows' `numbers` [rows, N]; `target` is float (regression) or class index."""
+        """Fit the preprocessing to the training rows: `numbers` [rows, N], `target` [rows], a value or class index."""
         super().__init__()
         dates = [place for place, feature in enumerate(number_features(schema)) if feature["kind"] == "datetime"]
         self.numbers = Numbers(numbers, params.bins, dates)
@@ -137,14 +138,16 @@ class TabularModel(nn.Module):
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         inputs = torch.cat([self.numbers(numbers), self.categories(categories)], dim=1)
         hidden = self.trunk(inputs.unsqueeze(1) * self.scaling)
-        return torch.einsum("bmw,mwo->bmo", hidden, self.heads) + self.bias
+        outputs: Tensor = torch.einsum("bmw,mwo->bmo", hidden, self.heads) + self.bias
+        return outputs
 
     def predict(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Return probabilities [rows, classes], or values [rows] in the target's unit."""
         outputs = self(numbers, categories)
         if self.classifies:
             return torch.softmax(outputs, dim=2).mean(dim=1)
-        return outputs.mean(dim=1).squeeze(1) * self.target_scale + self.target_mean
+        answer: Tensor = outputs.mean(dim=1).squeeze(1) * self.target_scale + self.target_mean
+        return answer
 
 
 class _Predictor(nn.Module):

@@ -163,7 +163,8 @@ class Params(Section):
             for name in names:
                 if name not in known:
                     raise ValueError(
-                        f"gate.{key} names {name!r}, which task {self.data.task!r} does not have; it has {', '.join(known)}"
+                        f"gate.{key} names {name!r}, which task {self.data.task!r} does not have; "
+                        f"it has {', '.join(known)}"
                     )
         if self.gate.metric not in self.gate.thresholds:
             raise ValueError(

@@ -46,8 +46,9 @@ def tables(actual: Array, outputs: Array, schema: dict[str, Any]) -> dict[str, p
 
 
 def _calibration(actual: Array, outputs: Array) -> pd.DataFrame:
-    """Mean predicted probability against observed share in bins of equal count: of the positive class where there are two
-    classes, of the predicted class where there are more."""
+    """Mean predicted probability against observed share in bins of equal count: of the positive class where there are
+    two classes, of the predicted class where there are more.
+    """
     if outputs.shape[1] == 2:
         predicted, observed = outputs[:, -1], actual
     else:

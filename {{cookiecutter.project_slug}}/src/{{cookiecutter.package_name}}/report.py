@@ -1,7 +1,7 @@
 """`make report`: reports/report.md, the very text of the pull request's comment, and reports/report.html with plots.
 
-A report tells only of what belongs together: results of a stage that is stale, or of another model than the present one,
-are left out and named as missing.
+A report tells only of what belongs together: results of a stage that is stale, or of another model than the present
+one, are left out and named as missing.
 """
 
 from __future__ import annotations

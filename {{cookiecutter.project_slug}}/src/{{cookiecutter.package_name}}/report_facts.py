@@ -1,4 +1,4 @@
-"""What the report is about: the results of the stages that are fresh, the release in production, the deployment's diff."""
+"""What the report is about: results of the stages that are fresh, and the release in production."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ def _read(path: Path) -> Any:
 
 
 def _deployment(settings: Params, production: release.Production | None) -> str:
-    """Return the diff between the manifests in production and those that a deployment of this model would write; for the
-    first release, the names of its objects."""
+    """Return the diff between the manifests in production and those that a deployment of this model would write; for
+    the first release, the names of its objects.
+    """
     sha256 = artifacts.digest(artifacts.MODEL)
     rendered = kustomize.render(kustomize.default_image(sha256[:12]), settings.package.model_name, sha256)
     if production is None:

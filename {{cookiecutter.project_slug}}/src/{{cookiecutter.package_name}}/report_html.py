@@ -1,5 +1,6 @@
-"""The report as one HTML file: the same sections, with drawn plots in place of the Mermaid chart. Nothing is loaded from
-elsewhere, so that it opens anywhere and years later."""
+"""The report as one HTML file: the same sections, with drawn plots in place of the Mermaid chart. Nothing is loaded
+from elsewhere, so that it opens anywhere and years later.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ def _learning_curve(axes: Any, curve: list[dict[str, float]]) -> None:
 
 def _intervals(axes: Any, facts: Facts) -> None:
     """Candidate and production side by side, each metric on a scale of its own."""
-    assert facts.metrics is not None and facts.production is not None
+    if facts.metrics is None or facts.production is None:
+        return
     old = facts.production.record.metrics
     names = [name for name in facts.metrics["metrics"] if name in old]
     for place, name in enumerate(reversed(names)):

@@ -19,9 +19,11 @@ def verdict(facts: Facts) -> str:
         return f"## {mark}: {plain(facts.settings.package.model_name)}\n\n{plain(facts.gate['reason'], 1000)}"
     failed = [name for name, result in facts.verdicts.items() if not result["passed"]]
     if failed:
-        return f"## ❌ Stopped: validation of the {failed[0]} failed\n\nThe failed conditions stand below; nothing after them was run."
+        why = "The failed conditions stand below; nothing after them was run."
+        return f"## ❌ Stopped: validation of the {failed[0]} failed\n\n{why}"
     if facts.stale:
-        return f"## ❌ Not complete: stage {code(facts.stale[0])} has no result for this commit\n\nSee its output for the reason."
+        stage = code(facts.stale[0])
+        return f"## ❌ Not complete: stage {stage} has no result for this commit\n\nIts output says why."
     return "## ❌ Not judged\n\nThe gate has not been run for this model: `make gate`."
 
 

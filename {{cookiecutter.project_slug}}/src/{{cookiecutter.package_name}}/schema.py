@@ -1,4 +1,4 @@
-"""The schema: what the training rows say about every feature. The one contract of validation, serving and monitoring."""
+"""The schema, what the training rows say about every feature: the contract of validation and serving."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def derive(train: pd.DataFrame, rows: dict[str, int], data: Data) -> dict[str, A
     """Return the schema of the training split, ready for JSON (its format: docs/system-design.md).
 
     `rows` counts the table's rows, those dropped and those of each split. Raises ProjectError naming the column that
-    cannot be learned from: constant or one-class target, no feature left, a feature wholly missing, too many categories.
+    cannot be learned from: constant or one-class target, no feature left, a feature wholly missing, too many
+    categories.
     """
     special = {data.target, data.id, data.timestamp, "row"}
     features = [_feature(train[column], data) for column in train.columns if column not in special]
@@ -39,7 +40,8 @@ def _classes(target: pd.Series[Any], data: Data) -> list[str]:
     counts = target.value_counts()
     if len(counts) < 2:
         raise ProjectError(
-            f"data.target {data.target!r} has one value only ({counts.index[0]!r}) in the training rows: nothing can be learned"
+            f"data.target {data.target!r} has one value only ({counts.index[0]!r}) in the training rows: nothing can "
+            "be learned"
         )
     if data.task == "regression":
         return []
@@ -80,6 +82,7 @@ def _feature(column: pd.Series[Any], data: Data) -> dict[str, Any]:
     if len(shares) > data.max_categories:
         raise ProjectError(
             f"column {column.name!r} has {len(shares)} different texts in {len(column)} training rows, more than "
-            f"data.max_categories ({data.max_categories}): add it to data.drop if it is an id or free text, or raise the limit"
+            f"data.max_categories ({data.max_categories}): add it to data.drop if it is an id or free text, or raise "
+            "the limit"
         )
     return feature | {"kind": "category", "categories": {str(k): round(float(v), 6) for k, v in shares.items()}}

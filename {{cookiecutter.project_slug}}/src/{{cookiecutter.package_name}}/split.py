@@ -21,8 +21,8 @@ def assign(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
     """Return "train", "val" or "test" for each row of `frame`.
 
     With `data.timestamp`, training rows come first, then validation, then test. With `data.id`, all rows of an id stay
-    together; in a chronological split an id goes where its latest row belongs, so that training never sees the future of
-    a later split. Otherwise rows are drawn at random, with the target's distribution the same in each split.
+    together; in a chronological split an id goes where its latest row belongs, so that training never sees the future
+    of a later split. Otherwise rows are drawn at random, with the target's distribution the same in each split.
     Raises ProjectError where a split would be empty.
     """
     groups = _groups(frame, data)

@@ -1,7 +1,8 @@
 """Read the raw table and give every column one of four kinds: number, boolean, datetime or category.
 
 A CSV file holds only text, so its columns' kinds are inferred from all their values; a parquet file says them itself.
-Nothing here looks at the split: kinds are a matter of parsing, statistics come later from the training rows (schema.py).
+Nothing here looks at the split: kinds are a matter of parsing, statistics come later from the training rows
+(schema.py).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
 def read(data: Data) -> pd.DataFrame:
     """Return the table of `data.path` with the dtypes of docs/system-design.md and missing values as NA.
 
-    The target is left as text (classification) or made float64 (regression). Raises ProjectError with the file or column
-    at fault: no such file, not readable, no rows, columns that `params.yaml` names but the table lacks, infinite values.
+    The target is left as text (classification) or made float64 (regression). Raises ProjectError with the file or
+    column at fault: no such file, not readable, no rows, columns that `params.yaml` names but the table lacks,
+    infinite values.
     """
     frame = _load(Path(data.path), data)
     _require(frame, data)
@@ -75,7 +77,7 @@ def _require(frame: pd.DataFrame, data: Data) -> None:
     for setting, column in named:
         if column not in frame.columns:
             raise ProjectError(
-                f"{setting} names column {column!r}, which {data.path} lacks; it has {', '.join(map(str, frame.columns))}"
+                f"{setting} names column {column!r}, which {data.path} lacks; it has {', '.join(frame.columns)}"
             )
     if "row" in frame.columns.difference(data.drop):
         raise ProjectError(
@@ -120,8 +122,8 @@ def _infer(text: pd.Series[Any], data: Data) -> pd.Series[Any]:
     if numbers.notna().mean() >= MOSTLY:
         others = known[numbers.isna()].unique()[:5].tolist()
         raise ProjectError(
-            f"column {text.name!r} of {data.path} holds numbers and also {others}: add these to data.missing if they mean "
-            f"unknown, or {text.name!r} to data.categorical if its numbers are codes"
+            f"column {text.name!r} of {data.path} holds numbers and also {others}: add these to data.missing if they "
+            f"mean unknown, or {text.name!r} to data.categorical if its numbers are codes"
         )
     return text
 
@@ -130,7 +132,7 @@ def _finite(column: pd.Series[Any], data: Data) -> pd.Series[Any]:
     infinite = column.index[column.abs() == float("inf")]
     if len(infinite):
         raise ProjectError(
-            f"column {column.name!r} of {data.path} is infinite in {len(infinite)} rows, the first is row {infinite[0]} "
-            "(counted from 0 after the header): correct it or leave it empty"
+            f"column {column.name!r} of {data.path} is infinite in {len(infinite)} rows, the first is row "
+            f"{infinite[0]} (counted from 0 after the header): correct it or leave it empty"
         )
     return column

@@ -78,8 +78,9 @@ def start(settings: Params, resume_from: Path) -> Iterator[Run]:
 
 @contextmanager
 def resume(settings: Params) -> Iterator[Run]:
-    """Open the run that trained the present model. Where the store lacks it (the model came from DVC's run cache, trained
-    on another machine), a new run is opened and tagged with the other's id."""
+    """Open the run that trained the present model. Where the store lacks it (the model came from DVC's run cache,
+    trained on another machine), a new run is opened and tagged with the other's id.
+    """
     mlflow, experiment = _connect(settings)
     trained = artifacts.read_json(artifacts.RUN, "make pipeline")["run_id"]
     with _open(mlflow, trained) as run:

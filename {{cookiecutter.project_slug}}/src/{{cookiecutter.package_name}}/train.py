@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from . import artifacts, params, tracking
 from .artifacts import ProjectError
-from .features import encode_frame
+from .features import encode_frame, encode_target
 from .model import TabularModel, export
 from .params import Params, Train
 
@@ -33,18 +33,14 @@ EVALUATION_ROWS = 8192
 def load_split(path: Path, schema: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Return numbers [rows, N], categories [rows, C] and the target: class index (int64) or value (float32)."""
     frame = pd.read_parquet(path)
-    target = frame[schema["target"]["name"]]
-    classes = schema["target"]["classes"]
-    if classes:
-        encoded = torch.tensor(target.map({name: place for place, name in enumerate(classes)}).to_numpy("int64"))
-    else:
-        encoded = torch.tensor(target.to_numpy("float32"))
-    return *encode_frame(frame, schema), encoded
+    target = encode_target(frame, schema)
+    return *encode_frame(frame, schema), target.float() if target.is_floating_point() else target
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device that `train.device` names; "auto" takes CUDA where there is a GPU. (Apple's MPS is no choice: it
-    lacks the float64 in which the preprocessing computes.)"""
+    """Return the device that `train.device` names; "auto" takes CUDA where there is a GPU. (Apple's MPS is no choice:
+    it lacks the float64 in which the preprocessing computes.)
+    """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ProjectError("train.device is 'cuda', but PyTorch finds no CUDA device here: use auto or cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
