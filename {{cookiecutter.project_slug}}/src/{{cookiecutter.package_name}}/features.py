@@ -79,7 +79,7 @@ def check_row(index: int, row: Any, schema: dict[str, Any]) -> dict[str, Any]:
     Raises RowError, with `index` in its message, for the first column that is missing, unknown or of the wrong kind.
     """
     if not isinstance(row, dict):
-        raise RowError(index, None, f"is {_show(row)}: an object with a value for each column is expected")
+        raise RowError(index, None, f"{_show(row)} is not an object with a value for each column")
     kinds = {feature["name"]: feature["kind"] for feature in schema["features"]}
     for column in row:
         if column not in kinds:
