@@ -30,6 +30,22 @@ SCHEMA = {
 }
 
 
+#: Run stages one after the other as `python -m` would, each in a folder of its own: Deepchecks is imported only once,
+#: which takes longer than all that it does here.
+DRIVER = """
+import contextlib, json, os, runpy, sys
+for module, folder in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    with open("errors.txt", "w") as errors, contextlib.redirect_stderr(errors):
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+    with open("status.txt", "w") as file:
+        file.write(str(status))
+"""
+
+
 @dataclass
 class Outcome:
     """What a stage left behind."""
@@ -87,7 +103,8 @@ def guesses() -> pd.DataFrame:
     )
 
 
-def start(folder: Path, stage: str, splits: dict[str, pd.DataFrame], **settings: Any) -> subprocess.Popen[str]:
+def prepare(folder: Path, stage: str, splits: dict[str, pd.DataFrame], **settings: Any) -> tuple[str, str]:
+    """Write what `stage` reads to `folder`; return its module and the folder."""
     for name, table in splits.items():
         path = folder / f"data/prepared/{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,8 +119,12 @@ def start(folder: Path, stage: str, splits: dict[str, pd.DataFrame], **settings:
         stage: settings,
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return f"{PACKAGE}.{stage}", str(folder)
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [ROOT / ".venv/validate/bin/python", "-m", f"{PACKAGE}.{stage}"],
+        [ROOT / ".venv/validate/bin/python", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
         stdout=subprocess.PIPE,
@@ -114,20 +135,26 @@ def start(folder: Path, stage: str, splits: dict[str, pd.DataFrame], **settings:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """Start all stages at once: Deepchecks' import takes most of their time."""
-    few = split(customers()) | {"test": customers()[300:306]}
+    """Run a good table by itself, as dvc.yaml does, and the others beside it."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("good", "broken", "few", "guessed", "misspelled")}
-    processes = {
-        "good": start(folders["good"], "validate_data", split(customers())),
-        "broken": start(folders["broken"], "validate_data", broken(), skip=["Label Drift"]),
-        "few": start(folders["few"], "validate_data", few, may_not_run=["Label Drift"]),
-        "guessed": start(folders["guessed"], "validate_model", split(customers())),
-        "misspelled": start(folders["misspelled"], "validate_model", split(customers()), skip=["Prediction Drfit"]),
-    }
-    found = {}
-    for name, process in processes.items():
-        errors = process.communicate(timeout=300)[1]
-        found[name] = Outcome(process.returncode, errors, folders[name])
+    splits = split(customers())
+    few = splits | {"test": splits["test"][:6]}
+    module, _ = prepare(folders["good"], "validate_data", splits)
+    others = [
+        prepare(folders["broken"], "validate_data", broken(), skip=["Label Drift"]),
+        prepare(folders["few"], "validate_data", few, may_not_run=["Label Drift"]),
+        prepare(folders["guessed"], "validate_model", splits),
+        prepare(folders["misspelled"], "validate_model", splits, skip=["Prediction Drfit"]),
+    ]
+    alone = start("-m", module, folder=folders["good"])
+    rest = start("-c", DRIVER, json.dumps(others), folder=folders["broken"])
+    errors = alone.communicate(timeout=300)[1]
+    found = {"good": Outcome(alone.returncode, errors, folders["good"])}
+    errors = rest.communicate(timeout=300)[1]
+    assert rest.returncode == 0, errors
+    for name in ("broken", "few", "guessed", "misspelled"):
+        status, errors = ((folders[name] / file).read_text() for file in ("status.txt", "errors.txt"))
+        found[name] = Outcome(int(status), errors, folders[name])
     return found
 
 
@@ -187,5 +214,5 @@ def test_misspelled_check_is_named(outcomes: dict[str, Outcome]) -> None:
     assert "Prediction Drift" in outcomes["misspelled"].errors
 
 
-def test_stages_are_quiet(outcomes: dict[str, Outcome]) -> None:
-    assert {name: outcome.errors for name, outcome in outcomes.items() if name != "misspelled" and outcome.errors} == {}
+def test_stage_is_quiet(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["good"].errors == ""
