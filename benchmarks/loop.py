@@ -25,7 +25,9 @@ from cookiecutter.main import cookiecutter
 ROOT = Path(__file__).resolve().parents[1]
 REQUESTS = 500
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTHONDONTWRITEBYTECODE")}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTHONDONTWRITEBYTECODE")
+}
 
 
 def main() -> None:
@@ -51,7 +53,9 @@ def stages(project: Path) -> None:
     total = 0.0
     for stage in ("prepare", "validate_data", "train", "evaluate", "validate_model", "package"):
         seconds, _ = run(project, dvc, "repro", "--quiet", "--force", "--single-item", stage)
-        _, profile = run(project, dvc, "repro", "--quiet", "--force", "--single-item", stage, PYTHONPROFILEIMPORTTIME="1")
+        _, profile = run(
+            project, dvc, "repro", "--quiet", "--force", "--single-item", stage, PYTHONPROFILEIMPORTTIME="1"
+        )
         imports = sum(int(own) for own in re.findall(r"import time:\s+(\d+) \|", profile)) / 1e6
         show(f"stage {stage}", seconds, f"of which imports, DVC's and the stage's: {imports:.1f}")
         total += seconds
@@ -63,11 +67,9 @@ def serving(project: Path) -> None:
     """Time `make serve` up to its golden answer, then single requests from one client."""
     begin = time.perf_counter()
     command = ["make", "serve", "ARGS=--port 0"]
-    server = subprocess.Popen(
-        command, cwd=project, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, process_group=0
-    )
+    server = subprocess.Popen(command, cwd=project, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, process_group=0)
     try:
-        url = next(found[1] for line in server.stdout or [] if (found := re.search(r"answers at (http\S+?),", line)))
+        url = next(found[1] for line in server.stdout or [] if (found := re.search(r"^curl \S+ (http://\S+)", line)))
         show("make serve, to the golden answer", time.perf_counter() - begin)
         row = json.loads((project / "package/golden_request.json").read_text())["instances"][0]
         body = json.dumps({"instances": [row]}).encode()

@@ -46,11 +46,17 @@ STEPS: list[dict[str, Any]] = []
 
 def main() -> None:
     """Run the demo; a step that fails ends it with that step's exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, on whose way out the server is stopped
     started = time.monotonic()
     origin_and_project()
     chapter("The default goes to production")
     step("train the default", "make pipeline")
-    step("commit its lock", "git add dvc.lock", "git commit --quiet -m 'Train the default'", "git push --quiet origin main")
+    step(
+        "commit its lock",
+        "git add dvc.lock",
+        "git commit --quiet -m 'Train the default'",
+        "git push --quiet origin main",
+    )
     step("judge it", "make gate")
     step("release it", "make deploy")
     first = production()
@@ -63,7 +69,12 @@ def main() -> None:
     step("train the candidate", "make pipeline")
     step("judge it against production", "make gate")
     step("write the report", "make report")
-    step("commit its lock", "git add dvc.lock", "git commit --quiet -m 'Train with more dropout'", f"git push --quiet origin {BRANCH}")
+    step(
+        "commit its lock",
+        "git add dvc.lock",
+        "git commit --quiet -m 'Train with more dropout'",
+        f"git push --quiet origin {BRANCH}",
+    )
 
     chapter("Merge, release")
     merge = f"git merge --quiet --no-ff -m 'Merge {BRANCH}' {BRANCH}"
@@ -96,11 +107,20 @@ def origin_and_project() -> None:
     DEMO.mkdir(exist_ok=True)
     cookiecutter = Path(sys.executable).with_name("cookiecutter")
     shown = "cookiecutter --no-input --output-dir demo ."
-    step("generate", shown, run=lambda: subprocess.run([cookiecutter, *shown.split()[1:]], cwd=TEMPLATE, env=ENVIRONMENT, check=True))
+    step(
+        "generate",
+        shown,
+        run=lambda: subprocess.run([cookiecutter, *shown.split()[1:]], cwd=TEMPLATE, env=ENVIRONMENT, check=True),
+    )
     if kept.exists():
         kept.rename(PROJECT / ".venv")
     step("make the environments", "make setup")
-    step("create its origin", "git init --quiet --bare ../origin.git", "git remote add origin ../origin.git", "git push --quiet -u origin main")
+    step(
+        "create its origin",
+        "git init --quiet --bare ../origin.git",
+        "git remote add origin ../origin.git",
+        "git push --quiet -u origin main",
+    )
 
 
 def propose() -> None:
@@ -110,11 +130,14 @@ def propose() -> None:
     if text.count(CHANGE[0]) != 1:
         raise SystemExit(f"params.yaml has no single {CHANGE[0]!r} for the demo to change")
     edit = f"sed -i 's/{CHANGE[0]}/{CHANGE[1]}/' params.yaml"
-    step("change a parameter", edit, "git commit --quiet -am 'Try more dropout'", f"git push --quiet -u origin {BRANCH}")
+    step(
+        "change a parameter", edit, "git commit --quiet -am 'Try more dropout'", f"git push --quiet -u origin {BRANCH}"
+    )
 
 
 def production() -> dict[str, Any]:
     """Return the release record and the manifest of the Deployment on env/production, as Argo CD would read them."""
+
     def show(path: str) -> str:
         command = ["git", "--git-dir", ORIGIN, "show", f"env/production:{path}"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -139,7 +162,9 @@ def predict(name: str, released: dict[str, Any]) -> dict[str, Any]:
 
     step(name, 'make serve ARGS="--environment production --port 0" &', "curl ... /predictions/...", run=ask)
     containers = yaml.safe_load(released["manifest"])["spec"]["template"]["spec"]["containers"]
-    named = next(entry["value"] for box in containers for entry in box.get("env", []) if entry["name"] == "MODEL_SHA256")
+    named = next(
+        entry["value"] for box in containers for entry in box.get("env", []) if entry["name"] == "MODEL_SHA256"
+    )
     if answers[0]["model_version"] != named[:12]:
         raise SystemExit(f"the answer is of model {answers[0]['model_version']}, the manifest names {named[:12]}")
     return answers[0]
@@ -154,7 +179,7 @@ def served() -> Iterator[str]:
     try:
         for line in server.stdout:
             print(line, end="", flush=True)
-            if found := re.search(r"answers at (http://\S+?),", line):
+            if found := re.search(r"^curl \S+ (http://\S+)", line):
                 yield found[1]
                 break
         else:

@@ -1,6 +1,6 @@
 """Ask a server the golden request of a model archive and compare its answer: exit status 0 if it is right, else 1.
 
-    python probe.py http://127.0.0.1:8080 breast_cancer.mar
+    python probe.py http://127.0.0.1:8080 MODEL.mar
 
 Kubernetes runs it as startup and readiness probe, because TorchServe's /ping says nothing about the model, and
 `make serve` to learn when the server is ready. Only the standard library, and little of it: it runs every few seconds.

@@ -6,11 +6,16 @@ MLflow runs this file on its own, with features.py beside it on the path; it is 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]
+
+
+# MLflow would take a signature from type hints of `predict`; the schema is the contract here.
+warnings.filterwarnings("ignore", message=".*Add type hints")
 
 
 class ExportedModel(PythonModel):
@@ -23,7 +28,7 @@ class ExportedModel(PythonModel):
         self.program = torch.export.load(context.artifacts["model"]).module()
         self.schema = json.loads(Path(context.artifacts["schema"]).read_text(encoding="utf-8"))
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow would read type hints as a signature
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Return the prediction of each row of a frame with the types of the prepared splits."""
         # MLflow puts features.py on the path when it loads the model, not when it logs this file.
         import features

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,15 +44,13 @@ class Run:
 
     def log_model(self) -> None:
         """Log model.pt2 with its schema, such that `mlflow.pyfunc.load_model` predicts from a frame of raw columns."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # MLflow wants a signature; the schema is the contract here
-            self._mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(MODEL_CODE),
-                artifacts={"model": str(artifacts.MODEL), "schema": str(artifacts.SCHEMA)},
-                code_paths=[str(Path(__file__).with_name("features.py"))],
-                pip_requirements=["torch", "pandas"],
-            )
+        self._mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(MODEL_CODE),
+            artifacts={"model": str(artifacts.MODEL), "schema": str(artifacts.SCHEMA)},
+            code_paths=[str(Path(__file__).with_name("features.py"))],
+            pip_requirements=["torch", "pandas"],
+        )
 
     def address(self) -> dict[str, str]:
         """Return what finds the run again."""
