@@ -13,7 +13,6 @@ from typing import Any
 import mlflow
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]
 
-
 # MLflow would take a signature from type hints of `predict`; the schema is the contract here.
 warnings.filterwarnings("ignore", message=".*Add type hints")
 
