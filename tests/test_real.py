@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,52 @@ def test_pipeline(made: Path) -> None:
     assert run("git", "status", "--porcelain", cwd=made) == "?? dvc.lock\n"
     assert json.loads((made / "evaluation/metrics.json").read_text())["metrics"]["roc_auc"]["value"] > 0.95
     assert "Running stage" not in make(made, "pipeline")
+
+
+def test_killed_training_resumes_to_the_same_model(made: Path, tmp_path: Path) -> None:
+    """`make pipeline`, killed while it trains and started again, ends with the very bytes of the unbroken run."""
+    whole = (made / "model/model.pt2").read_bytes()
+    shutil.copyfile(made / "dvc.lock", tmp_path / "dvc.lock")
+    train = [made / ".venv/pipeline/bin/dvc", "repro", "--force", "--single-item", "train"]
+    process = subprocess.Popen(train, cwd=made, process_group=0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(6000):
+        if saved := list(made.glob(".checkpoints/*/checkpoint.pt")):
+            break
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert saved
+    (made / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+    assert not (made / "model/model.pt2").exists()
+    assert "resuming after epoch" in run(*train, cwd=made)
+    assert (made / "model/model.pt2").read_bytes() == whole
+    shutil.copyfile(tmp_path / "dvc.lock", made / "dvc.lock")
+    make(made, "pipeline")
+
+
+def test_mlflow_gives_the_model_back(made: Path) -> None:
+    """The logged run holds parameters, curve, metrics and versions, and its model predicts what evaluation saw."""
+    program = """
+import json, math, mlflow, pandas
+run_id = json.load(open("model/run.json"))["run_id"]
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+run = mlflow.get_run(run_id).data
+assert run.params["train.epochs"] and run.tags["git_commit"] and len(run.tags["data_md5"]) == 32, run
+evaluated = json.load(open("evaluation/metrics.json"))["metrics"]["roc_auc"]["value"]
+assert run.metrics["test_roc_auc"] == evaluated
+curve = mlflow.MlflowClient().get_metric_history(run_id, "val_loss")
+assert len(curve) == len(pandas.read_csv("model/learning_curve.csv"))
+test, predicted = pandas.read_parquet("data/prepared/test.parquet"), pandas.read_parquet("evaluation/predictions.parquet")
+answers = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(test)
+wanted = predicted[predicted["split"] == "test"]
+assert [answer["label"] for answer in answers] == wanted["prediction"].to_list()
+assert all(
+    math.isclose(answer["probabilities"]["malignant"], p, abs_tol=1e-6)
+    for answer, p in zip(answers, wanted["p_malignant"])
+)
+"""
+    run(made / ".venv/pipeline/bin/python", "-c", program, cwd=made)
 
 
 def test_fresh_clone_has_the_table(made: Path, tmp_path: Path) -> None:

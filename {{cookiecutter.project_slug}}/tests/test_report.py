@@ -53,7 +53,17 @@ def facts(**changes: Any) -> Facts:
             "confusion": {"classes": ["no", HOSTILE], "counts": [[50, 1], [2, 47]]},
             "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": dict.fromkeys(names)}}},
         },
-        "gate": {"accepted": True, "reason": "Accepted: better.", "mode": "paired", "model_sha256": "s", "rules": []},
+        "gate": {
+            "accepted": True,
+            "reason": "Accepted: better.",
+            "mode": "paired",
+            "model_sha256": "s",
+            "rules": [],
+            "differences": {
+                "roc_auc": {"value": 0.25, "low": 0.2, "high": 0.3},
+                "brier": {"value": -0.25, "low": -0.5, "high": 0.1},
+            },
+        },
         "verdicts": {"data": {"passed": True, "conditions": [], "not_run": []}},
         "curve": [{"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 1 / epoch + 0.1} for epoch in range(1, 200)],
         "deployment": "-image: old\n+image: new",
@@ -72,8 +82,9 @@ def test_it_says_what_matters_verdict_first() -> None:
     text = report.compose(facts())
     assert text.startswith("## ✅ Accepted")
     for expected in (
-        "| roc_auc ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 🟢 |",
-        "| brier ↓ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 🔴 |",
+        "| roc_auc ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (+0.2 to +0.3) 🟢 |",
+        "| f1 ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 🟢 |",
+        "| brier ↓ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (-0.1 to +0.5) ⚪ |",
         "| `train.epochs` | `7` | `200` |",
         "| rows: raw | 10 | 12 |",
         "| column `gone` | number | – |",

@@ -67,6 +67,7 @@ def judge(settings: Params) -> dict[str, Any]:
         "candidate": evaluated["metrics"][name]["value"],
         "production": comparison.production.get(name),
         "difference": asdict(difference) if difference else None,
+        "differences": {other: asdict(value) for other, value in comparison.differences.items()},
         "rules": [{key: value for key, value in asdict(rule).items() if key != "failure"} for rule in rules],
         "model_sha256": evaluated["model_sha256"],
         "release": present.commit if present else None,

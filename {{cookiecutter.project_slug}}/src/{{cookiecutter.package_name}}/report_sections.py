@@ -42,15 +42,27 @@ def metrics(facts: Facts) -> str:
             "–",
         ]
         if name in old:
-            change = now["value"] - old[name].value
-            better = (change > 0) == (direction == "higher")
             row[2] = _interval(old[name].value, old[name].low, old[name].high)
-            row[3] = "same" if change == 0 else f"{change:+.4g} {'🟢' if better else '🔴'}"
+            row[3] = _change(now["value"] - old[name].value, direction, facts.gate, name)
         rows.append(row)
-    note = f"{facts.metrics['rows']} test rows; 95 % bootstrap intervals; ↑ higher is better, ↓ lower is better."
+    note = f"{facts.metrics['rows']} test rows; 95 % bootstrap intervals; ↑ higher, ↓ lower is better; ⚪ within noise."
     if facts.production and facts.production.record.test_md5 != facts.metrics["test_md5"]:
         note += " **The test rows are not those that production was measured on.**"
     return "### Metrics\n\n" + table(["metric", "candidate", "production", "change"], rows) + f"\n\n{note}"
+
+
+def _change(change: float, direction: str, gate: dict[str, Any] | None, name: str) -> str:
+    """Return the change with the interval that the gate has found for it."""
+    if change == 0:
+        return "same"
+    better = (change > 0) == (direction == "higher")
+    found = (gate or {}).get("differences", {}).get(name)
+    if not found:
+        return f"{change:+.4g} {'🟢' if better else '🔴'}"
+    # The gate counts what is better as more.
+    ends = (found["low"], found["high"]) if direction == "higher" else (-found["high"], -found["low"])
+    noise = "⚪" if found["low"] <= 0 <= found["high"] else "🟢" if better else "🔴"
+    return f"{change:+.4g} ({ends[0]:+.4g} to {ends[1]:+.4g}) {noise}"
 
 
 def _interval(value: float, low: float, high: float) -> str:
