@@ -1,9 +1,9 @@
-"""Where the time goes: generation, set-up, each stage of the pipeline, an unchanged rerun, the server's start and answers.
+"""Where the time goes: generation, set-up, each stage, an unchanged rerun, the server's start and its answers.
 
     .venv/dev/bin/python benchmarks/loop.py [FOLDER]
 
-A project is generated in FOLDER (a temporary one by default) and run as a user would. Each stage runs twice: once for its
-seconds and its peak memory, once with Python's import profile. Package caches are warm when this has run before.
+A project is generated in FOLDER (a temporary one by default) and run as a user would. Each stage runs twice: once for
+its seconds, once with Python's import profile. Package caches are warm when this has run before.
 """
 
 from __future__ import annotations

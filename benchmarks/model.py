@@ -2,8 +2,8 @@
 
     demo/breast-cancer/.venv/pipeline/bin/python benchmarks/model.py demo/breast-cancer [SEEDS]
 
-Prints score and seconds of both for SEEDS (3) different splits, and the mean ratio. The project's params.yaml says which
-table, target and settings; the score is the gate's deciding metric.
+Prints score and seconds of both for SEEDS (3) different splits, and the mean ratio. The project's params.yaml says
+which table, target and settings; the score is the gate's deciding metric.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def main() -> None:
         theirs, theirs_seconds = fit_theirs(package, settings, splits, schema)
         ratios.append(ours / theirs)
         print(
-            f"seed {seed}: {settings.gate.metric} {ours:.4f} in {ours_seconds:.1f} s, HistGradientBoosting {theirs:.4f} "
-            f"in {theirs_seconds:.1f} s, ratio {ours / theirs:.3f}",
+            f"seed {seed}: {settings.gate.metric} {ours:.4f} in {ours_seconds:.1f} s, HistGradientBoosting "
+            f"{theirs:.4f} in {theirs_seconds:.1f} s, ratio {ours / theirs:.3f}",
             flush=True,
         )
     print(f"mean ratio {np.mean(ratios):.3f}")

@@ -76,7 +76,7 @@ def test_killed_training_resumes_to_the_same_model(made: Path, tmp_path: Path) -
     """`make pipeline`, killed while it trains and started again, ends with the very bytes of the unbroken run."""
     whole = (made / "model/model.pt2").read_bytes()
     shutil.copyfile(made / "dvc.lock", tmp_path / "dvc.lock")
-    train = [made / ".venv/pipeline/bin/dvc", "repro", "--force", "--single-item", "train"]
+    train = [str(made / ".venv/pipeline/bin/dvc"), "repro", "--force", "--single-item", "train"]
     process = subprocess.Popen(train, cwd=made, process_group=0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(6000):
         if saved := list(made.glob(".checkpoints/*/checkpoint.pt")):
@@ -106,7 +106,8 @@ evaluated = json.load(open("evaluation/metrics.json"))["metrics"]["roc_auc"]["va
 assert run.metrics["test_roc_auc"] == evaluated
 curve = mlflow.MlflowClient().get_metric_history(run_id, "val_loss")
 assert len(curve) == len(pandas.read_csv("model/learning_curve.csv"))
-test, predicted = pandas.read_parquet("data/prepared/test.parquet"), pandas.read_parquet("evaluation/predictions.parquet")
+test = pandas.read_parquet("data/prepared/test.parquet")
+predicted = pandas.read_parquet("evaluation/predictions.parquet")
 answers = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(test)
 wanted = predicted[predicted["split"] == "test"]
 assert [answer["label"] for answer in answers] == wanted["prediction"].to_list()
@@ -135,3 +136,5 @@ def test_demo(tmp_path: Path) -> None:
     assert summary["release"]["model"]["sha256"].startswith(summary["model_version"])
     assert summary["prediction"]["model_version"] == summary["model_version"]
     assert (template / summary["report"]).stat().st_size < 60_000
+    assert summary["release"]["model"]["sha256"] in (template / summary["manifest"]).read_text()
+    assert summary["rolled_back_to"] != summary["model_version"]

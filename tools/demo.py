@@ -139,7 +139,7 @@ def production() -> dict[str, Any]:
     """Return the release record and the manifest of the Deployment on env/production, as Argo CD would read them."""
 
     def show(path: str) -> str:
-        command = ["git", "--git-dir", ORIGIN, "show", f"env/production:{path}"]
+        command = ["git", "--git-dir", str(ORIGIN), "show", f"env/production:{path}"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     names = show("manifests/").splitlines()[2:]
@@ -175,9 +175,8 @@ def served() -> Iterator[str]:
     """Run `make serve` for production and yield the address it prints; ends it as Ctrl-C would."""
     command = ["make", "serve", "ARGS=--environment production --port 0"]
     server = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, process_group=0)
-    assert server.stdout is not None
     try:
-        for line in server.stdout:
+        for line in iter(server.stdout.readline, "") if server.stdout else ():
             print(line, end="", flush=True)
             if found := re.search(r"^curl \S+ (http://\S+)", line):
                 yield found[1]
@@ -187,8 +186,7 @@ def served() -> Iterator[str]:
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGINT)
-        server.stdout.read()
-        server.wait(timeout=60)
+        server.communicate(timeout=60)
 
 
 def chapter(title: str) -> None:
@@ -197,7 +195,7 @@ def chapter(title: str) -> None:
 
 
 def step(name: str, *commands: str, run: Callable[[], object] | None = None) -> None:
-    """Announce a step with the commands it runs, run them in the project (or `run` in their place), note its seconds."""
+    """Announce a step with its commands, run them in the project (or `run` in their place), note its seconds."""
     print(f"\n-- {name}", *(f"$ {command}" for command in commands), sep="\n", flush=True)
     begin = time.monotonic()
     if run is not None:
@@ -213,12 +211,14 @@ def step(name: str, *commands: str, run: Callable[[], object] | None = None) -> 
 
 
 def finish(started: float, second: dict[str, Any], prediction: dict[str, Any], rolled_back: dict[str, Any]) -> None:
-    """Write demo/summary.json and print what was done and where to look."""
+    """Write demo/deployment.yaml and demo/summary.json, and print what was done and where to look."""
+    manifest = DEMO / "deployment.yaml"
+    manifest.write_text(second["manifest"], encoding="utf-8")
     summary = {
         "steps": STEPS,
         "seconds": round(time.monotonic() - started, 1),
         "report": str((PROJECT / "reports/report.md").relative_to(TEMPLATE)),
-        "manifest": second["manifest"],
+        "manifest": str(manifest.relative_to(TEMPLATE)),
         "release": second["release"],
         "prediction": prediction,
         "model_version": prediction["model_version"],
