@@ -86,6 +86,7 @@ def test_task(task: str, tmp_path: Path) -> None:
     subprocess.run([project / ".venv/pipeline/bin/dvc", "add", "--quiet", "data/raw.csv"], cwd=project, check=True)
     make(project, "pipeline")
     make(project, "gate")
+    make(project, "test")
 
 
 def free_port() -> int:

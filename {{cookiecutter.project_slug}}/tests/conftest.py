@@ -5,14 +5,32 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 INIT = next((ROOT / "src").glob("*/__init__.py"))
 
+#: Files that wait for servers and other processes: begun first, they do not keep the other workers waiting at the end.
+SLOW = ("test_serving", "test_validation", "test_training")
+
 #: The package's real name, for tests that start a command of it.
 PACKAGE = INIT.parent.name
+
+#: Settings of a binary task: tests do not depend on what the project's own params.yaml says.
+SETTINGS: dict[str, Any] = {
+    "data": {"path": "data/raw.csv", "target": "diagnosis", "task": "binary"},
+    "train": {"epochs": 200},
+    "gate": {"metric": "roc_auc", "thresholds": {"roc_auc": 0.9}, "guards": {"brier": 0.02}},
+    "package": {"model_name": "tumour"},
+}
 
 spec = importlib.util.spec_from_file_location("project", INIT, submodule_search_locations=[str(INIT.parent)])
 assert spec is not None and spec.loader is not None
 sys.modules["project"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["project"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in SLOW)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, SETTINGS
 from project import params
 from project.artifacts import ProjectError
 
 
 def load_with(tmp_path: Path, section: str, **changes: Any) -> params.Params:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values = copy.deepcopy(SETTINGS)
     values.setdefault(section, {}).update(changes)
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -64,6 +65,6 @@ def test_broken_yaml_and_a_missing_file_are_told(tmp_path: Path) -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = params.load(ROOT / "params.yaml")
+    settings = params.Params.model_validate(SETTINGS)
     with pytest.raises(ValueError, match="frozen"):
         settings.train.epochs = 1  # type: ignore[misc]

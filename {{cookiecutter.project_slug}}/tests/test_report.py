@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import SETTINGS
 from project import markdown, params, release, report, report_facts, report_html, report_sections
 from project.report_facts import Facts
 
@@ -21,7 +21,7 @@ def score(value: float) -> dict[str, float]:
 
 def facts(**changes: Any) -> Facts:
     """Facts of a candidate that is better than production and was accepted."""
-    settings = params.load(ROOT / "params.yaml")
+    settings = params.Params.model_validate(SETTINGS)
     names = params.METRICS["binary"]
     record = release.Release.model_validate(
         {
@@ -169,6 +169,8 @@ def test_a_missing_result_is_not_taken_from_an_older_run(tmp_path: Path, monkeyp
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text('{"passed": true, "model_sha256": "old"}', encoding="utf-8")
-    found = report_facts.gather(params.load(ROOT / "params.yaml"), ["train", "evaluate", "validate_model", "package"])
+    found = report_facts.gather(
+        params.Params.model_validate(SETTINGS), ["train", "evaluate", "validate_model", "package"]
+    )
     assert found.schema
     assert (found.metrics, found.gate, found.curve, found.verdicts) == (None, None, [], {})

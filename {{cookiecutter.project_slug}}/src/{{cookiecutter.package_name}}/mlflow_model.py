@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]
+from mlflow.pyfunc import PythonModel
 
 
-class ExportedModel(PythonModel):
+class ExportedModel(PythonModel):  # type: ignore[misc]
     """A torch.export program and its schema."""
 
     # MLflow would take a signature from type hints of `predict`, and warns without; the schema is the contract here.
