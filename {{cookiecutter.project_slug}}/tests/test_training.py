@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 from project import evaluate, features, metrics, prepare, train
 from project.artifacts import ProjectError
 from project.model import TabularModel, export
@@ -113,6 +115,9 @@ def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
     for name in ("one.pt2", "another.pt2"):
         train.save(export(model, schema), tmp_path / name)
     assert (tmp_path / "one.pt2").read_bytes() == (tmp_path / "another.pt2").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.pt2") as archive:
+        for name in archive.namelist():
+            assert str(ROOT).encode() not in archive.read(name), f"{name} names a folder of this machine"
 
 
 def test_a_full_disk_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

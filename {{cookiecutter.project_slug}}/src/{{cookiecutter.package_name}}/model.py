@@ -168,4 +168,8 @@ def export(model: TabularModel, schema: dict[str, Any]) -> torch.export.Exported
         torch.zeros(2, len(category_features(schema)), dtype=torch.int64),
     )
     rows = {0: torch.export.Dim.DYNAMIC}
-    return torch.export.export(_Predictor(model.cpu().eval()), example, dynamic_shapes=(rows, rows))
+    program = torch.export.export(_Predictor(model.cpu().eval()), example, dynamic_shapes=(rows, rows))
+    for node in program.graph.nodes:
+        # It holds this machine's paths: they are nobody's business, and the same model must be the same bytes anywhere.
+        node.meta.pop("stack_trace", None)
+    return program
