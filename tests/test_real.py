@@ -97,7 +97,7 @@ def test_killed_training_resumes_to_the_same_model(made: Path, tmp_path: Path) -
 def test_mlflow_gives_the_model_back(made: Path) -> None:
     """The logged run holds parameters, curve, metrics and versions, and its model predicts what evaluation saw."""
     program = """
-import json, math, mlflow, pandas
+import json, math, mlflow, pandas, pyarrow.fs
 run_id = json.load(open("model/run.json"))["run_id"]
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 run = mlflow.get_run(run_id).data
@@ -106,8 +106,9 @@ evaluated = json.load(open("evaluation/metrics.json"))["metrics"]["roc_auc"]["va
 assert run.metrics["test_roc_auc"] == evaluated
 curve = mlflow.MlflowClient().get_metric_history(run_id, "val_loss")
 assert len(curve) == len(pandas.read_csv("model/learning_curve.csv"))
-test = pandas.read_parquet("data/prepared/test.parquet")
-predicted = pandas.read_parquet("evaluation/predictions.parquet")
+files = pyarrow.fs.LocalFileSystem()  # see artifacts.read_parquet
+test = pandas.read_parquet("data/prepared/test.parquet", filesystem=files)
+predicted = pandas.read_parquet("evaluation/predictions.parquet", filesystem=files)
 answers = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(test)
 wanted = predicted[predicted["split"] == "test"]
 assert [answer["label"] for answer in answers] == wanted["prediction"].to_list()

@@ -238,7 +238,7 @@ def test_without_the_release_files_the_recorded_metrics_decide(world: World) -> 
 def test_predictions_that_lack_test_rows_are_not_compared(world: World) -> None:
     world.released(skill=0.3)
     [table] = world.objects.values()
-    pd.read_parquet(table).head(10).to_parquet(table)
+    artifacts.read_parquet(table).head(10).to_parquet(table)
     assert world.judge()["mode"] == "recorded"
 
 

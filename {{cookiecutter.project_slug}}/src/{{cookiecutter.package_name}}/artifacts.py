@@ -1,7 +1,7 @@
 """Where the files lie that stages hand to each other, and how a file is written so that a failure loses nothing.
 
 Paths are relative to the repository's root, from which `make` and `dvc` run every command. Only the standard library
-is imported: each of the three environments uses this module.
+is imported at first: each of the three environments uses this module.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARAMS = Path("params.yaml")
 
@@ -88,6 +91,16 @@ def read_json(path: Path, made_by: str) -> Any:
         raise ProjectError(f"{path} is missing: run `{made_by}` first") from None
     except ValueError as error:
         raise ProjectError(f"{path} is not valid JSON ({error}): run `{made_by}` again") from error
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Return a parquet file as a pandas frame. Raises OSError or ValueError (pyarrow's ArrowInvalid is one)."""
+    import pandas as pd
+    from pyarrow.fs import LocalFileSystem
+
+    # Through a file object, as pandas does by itself, one process in twenty aborted at its end, after all its work was
+    # done: https://github.com/apache/arrow/issues/50482
+    return pd.read_parquet(path, columns=columns, filesystem=LocalFileSystem())
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:

@@ -143,12 +143,11 @@ def _on_rows(
     settings: Params, schema: dict[str, Any], basis: str, production: Callable[[pd.DataFrame], metrics.Array]
 ) -> Comparison:
     """Compare on the candidate's test split; `production` returns the release's outputs for its rows."""
-    import pandas as pd
 
     from .features import encode_target
 
     task = settings.data.task
-    test = pd.read_parquet(TEST)
+    test = artifacts.read_parquet(TEST)
     actual = encode_target(test, schema).numpy()
     old, new = production(test), _predicted(PREDICTIONS, test, schema)
     if not np.isfinite(old).all():
@@ -159,11 +158,10 @@ def _on_rows(
 
 def _predicted(path: Path, test: pd.DataFrame, schema: dict[str, Any]) -> metrics.Array:
     """Return the outputs for the rows of `test` in a predictions.parquet. Raises ProjectError if it lacks some."""
-    import pandas as pd
 
     classes = schema["target"]["classes"]
     try:
-        table = pd.read_parquet(path)
+        table = artifacts.read_parquet(path)
         table = table[table["split"] == "test"].set_index("row").loc[test["row"]]
         outputs = table[[f"p_{name}" for name in classes] or "prediction"].to_numpy("float64")
     except (KeyError, ValueError, OSError) as error:

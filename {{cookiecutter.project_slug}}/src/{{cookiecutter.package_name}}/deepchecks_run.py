@@ -23,7 +23,7 @@ from deepchecks.core.errors import DeepchecksBaseError
 from deepchecks.tabular import Dataset, Suite
 from threadpoolctl import threadpool_limits
 
-from .artifacts import ProjectError, replacing, write_json
+from .artifacts import ProjectError, read_parquet, replacing, write_json
 from .deepchecks_suites import Candidate
 from .params import ValidateData, ValidateModel
 
@@ -40,7 +40,7 @@ def read_table(paths: list[Path], schema: dict[str, Any]) -> pd.DataFrame:
     names = [feature["name"] for feature in schema["features"]] + [schema["target"]["name"]]
     names += [name for name in (schema["id"], schema["timestamp"]) if name is not None]
     try:
-        table = pd.concat([pd.read_parquet(path, columns=["row", *names]) for path in paths]).set_index("row")
+        table = pd.concat([read_parquet(path, columns=["row", *names]) for path in paths]).set_index("row")
     except (OSError, ValueError) as error:  # no such file; no such column
         files = " and ".join(str(path) for path in paths)
         reason = str(error).partition("\n")[0]  # pyarrow goes on with every column that there is
@@ -63,7 +63,7 @@ def read_predictions(path: Path, schema: dict[str, Any], train: pd.Index[int], t
     classes = sorted(schema["target"]["classes"])
     arguments: dict[str, Any] = {"model_classes": classes} if classes else {}
     try:
-        table = pd.read_parquet(path).set_index("row")
+        table = read_parquet(path).set_index("row")
         for split, rows in (("train", train), ("test", test)):
             arguments[f"y_pred_{split}"] = table.loc[rows, "prediction"].to_numpy()
             if classes:

@@ -92,7 +92,7 @@ def main() -> None:
     settings = params.load()
     schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
     program = torch.export.load(artifacts.MODEL).module()
-    train, test = pd.read_parquet(artifacts.TRAIN), pd.read_parquet(artifacts.TEST)
+    train, test = artifacts.read_parquet(artifacts.TRAIN), artifacts.read_parquet(artifacts.TEST)
     outputs = predict(program, test, schema)
     result = evaluate(settings, schema, test, outputs)
     tables = [

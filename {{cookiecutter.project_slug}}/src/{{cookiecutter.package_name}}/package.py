@@ -31,14 +31,13 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def main() -> None:
     """Write package/<model_name>.mar and the golden request and response that it holds."""
-    import pandas as pd
 
     for path in (MODEL, TEST):
         if not path.exists():
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
     name = params.load().package.model_name
     schema = artifacts.read_json(SCHEMA, "make pipeline")
-    request = {"instances": [*instances(pd.read_parquet(TEST).head(GOLDEN_ROWS), schema), _unknown(schema)]}
+    request = {"instances": [*instances(artifacts.read_parquet(TEST).head(GOLDEN_ROWS), schema), _unknown(schema)]}
     artifacts.write_json(GOLDEN_REQUEST, request)
     artifacts.write_json(GOLDEN_RESPONSE, respond(request, schema))
     archive = pack(name)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from .artifacts import ProjectError
+from .artifacts import ProjectError, read_parquet
 from .params import Data
 
 #: A text column of which this share parses as numbers, but not all, is most likely a number with unknown markers.
@@ -45,7 +45,7 @@ def _load(path: Path, data: Data) -> pd.DataFrame:
         )
     try:
         if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
+            frame = read_parquet(path)
         else:
             frame = pd.read_csv(
                 path,

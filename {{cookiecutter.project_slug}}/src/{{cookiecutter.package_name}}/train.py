@@ -32,7 +32,7 @@ EVALUATION_ROWS = 8192
 
 def load_split(path: Path, schema: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Return numbers [rows, N], categories [rows, C] and the target: class index (int64) or value (float32)."""
-    frame = pd.read_parquet(path)
+    frame = artifacts.read_parquet(path)
     target = encode_target(frame, schema)
     return *encode_frame(frame, schema), target.float() if target.is_floating_point() else target
 
