@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from releases import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 INIT = next((ROOT / "src").glob("*/__init__.py"))
@@ -34,3 +37,27 @@ spec.loader.exec_module(sys.modules["project"])
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in SLOW)
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    """A bare repository with a commit on main."""
+    from releases import make_origin
+
+    return make_origin(tmp_path)
+
+
+@pytest.fixture
+def job(origin: Path, tmp_path: Path) -> Job:
+    """A clone in which a deploy job runs."""
+    from releases import Job
+
+    return Job(origin, tmp_path / "job")
+
+
+@pytest.fixture
+def other(origin: Path, tmp_path: Path) -> Job:
+    """A second clone, for a job at the same time."""
+    from releases import Job
+
+    return Job(origin, tmp_path / "other")

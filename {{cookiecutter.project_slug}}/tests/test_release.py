@@ -10,27 +10,12 @@ import pytest
 import yaml
 from project import gate, git, release, store
 from project.artifacts import digest
-from releases import Job, isolate, make_origin, refused, render, together
+from releases import Job, isolate, refused, render, together
 
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch)
-
-
-@pytest.fixture
-def origin(tmp_path: Path) -> Path:
-    return make_origin(tmp_path)
-
-
-@pytest.fixture
-def job(origin: Path, tmp_path: Path) -> Job:
-    return Job(origin, tmp_path / "job")
-
-
-@pytest.fixture
-def other(origin: Path, tmp_path: Path) -> Job:
-    return Job(origin, tmp_path / "other")
 
 
 def test_a_first_release_holds_the_record_and_the_manifests(job: Job) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import SETTINGS
-from project import markdown, params, release, report, report_facts, report_html, report_sections
+from project import artifacts, markdown, params, release, report, report_facts, report_html, report_sections
 from project.report_facts import Facts
 
 #: Text as an attacker would put it into a column's name.
@@ -174,3 +174,16 @@ def test_a_missing_result_is_not_taken_from_an_older_run(tmp_path: Path, monkeyp
     )
     assert found.schema
     assert (found.metrics, found.gate, found.curve, found.verdicts) == (None, None, [], {})
+
+
+@pytest.mark.parametrize(("passed", "told"), [(True, {}), (False, {"data": {"passed": False}})])
+def test_of_a_stale_validation_only_its_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, told: dict[str, Any]
+) -> None:
+    """A stage that has failed is stale; a verdict that passed and is stale was about other data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("project.release.production", lambda: None)
+    monkeypatch.setattr("project.git.run", lambda *arguments: "a" * 40)
+    artifacts.write_json(artifacts.DATA_VERDICT, {"passed": passed})
+    later = ["validate_data", "train", "evaluate", "validate_model", "package"]
+    assert report_facts.gather(params.Params.model_validate(SETTINGS), later).verdicts == told

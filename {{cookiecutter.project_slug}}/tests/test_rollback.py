@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from project import git
-from releases import Job, isolate, make_origin, refused, together
+from releases import Job, isolate, refused, together
 
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch)
-
-
-@pytest.fixture
-def origin(tmp_path: Path) -> Path:
-    return make_origin(tmp_path)
-
-
-@pytest.fixture
-def job(origin: Path, tmp_path: Path) -> Job:
-    return Job(origin, tmp_path / "job")
-
-
-@pytest.fixture
-def other(origin: Path, tmp_path: Path) -> Job:
-    return Job(origin, tmp_path / "other")
 
 
 def test_rollback_restores_the_previous_tree_to_the_byte_and_goes_on(job: Job) -> None:

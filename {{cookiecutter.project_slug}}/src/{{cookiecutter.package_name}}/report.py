@@ -18,21 +18,13 @@ LIMIT = 60_000
 
 def compose(facts: Facts) -> str:
     """Return the report. Where it would be longer than LIMIT, whole sections are left out, the least telling first."""
-    sections = [(section.__name__, section(facts)) for section in report_sections.ORDER]
-    kept = [(name, text) for name, text in sections if text]
+    sections = {section.__name__: text for section in report_sections.ORDER if (text := section(facts))}
     for name in report_sections.EXPENDABLE:
-        if sum(len(text) + 2 for _, text in kept) <= LIMIT:
+        if sum(len(text) + 2 for text in sections.values()) <= LIMIT:
             break
-        kept = [
-            (
-                other,
-                text
-                if other != name
-                else f"*{plain(name.replace('_', ' '))}: too long for a comment, see report.html.*",
-            )
-            for other, text in kept
-        ]
-    return "\n\n".join(text for _, text in kept)[:LIMIT] + "\n"
+        if name in sections:
+            sections[name] = f"*{plain(name.replace('_', ' '))}: too long for a comment, see report.html.*"
+    return "\n\n".join(sections.values())[:LIMIT] + "\n"
 
 
 def main() -> None:

@@ -40,7 +40,8 @@ def gather(settings: Params, stale: list[str]) -> Facts:
         facts.schema = _read(artifacts.SCHEMA)
         for name, path in (("data", artifacts.DATA_VERDICT), ("model", artifacts.MODEL_VERDICT)):
             blocked = name == "model" and "evaluate" not in fresh
-            if not blocked and (verdict := _read(path)):
+            # A stage that fails stays stale, and its verdict is news; one that passed and is stale was of other data.
+            if not blocked and (verdict := _read(path)) and not (verdict["passed"] and path.stem in stale):
                 facts.verdicts[name] = verdict
     if "train" in fresh:
         facts.run = _read(artifacts.RUN)
@@ -50,7 +51,12 @@ def gather(settings: Params, stale: list[str]) -> Facts:
     if "evaluate" in fresh:
         facts.metrics = _read(artifacts.METRICS)
         gate = _read(artifacts.GATE)
-        if gate and facts.metrics and gate["model_sha256"] == facts.metrics["model_sha256"]:
+        compared = facts.production.commit if facts.production else None
+        if (
+            gate
+            and facts.metrics
+            and (gate["model_sha256"], gate["release"]) == (facts.metrics["model_sha256"], compared)
+        ):
             facts.gate = gate
     return facts
 
