@@ -48,6 +48,8 @@ GOLDEN_RESPONSE = PACKAGE / "golden_response.json"
 GATE = Path("reports/gate.json")
 REPORT = Path("reports/report.md")
 REPORT_HTML = Path("reports/report.html")
+PIPELINE_LOG = Path("reports/pipeline.log")
+PULL_REQUEST = Path("reports/pull_request.txt")
 
 
 class ProjectError(Exception):

@@ -27,14 +27,19 @@ def main() -> None:
     """Release what lies in the workspace, or say why not."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     kustomize.add_image_option(parser)
+    add_redeploy_option(parser)
+    arguments = parser.parse_args()
+    deploy(params.load(), arguments.image, redeploy=arguments.redeploy)
+
+
+def add_redeploy_option(parser: argparse.ArgumentParser) -> None:
+    """Add --redeploy to a command."""
     parser.add_argument(
         "--redeploy",
         action="store_true",
         default=os.environ.get("REDEPLOY") == "1",
         help="release also a model that was rolled back (or REDEPLOY=1)",
     )
-    arguments = parser.parse_args()
-    deploy(params.load(), arguments.image, redeploy=arguments.redeploy)
 
 
 def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False) -> str | None:
@@ -44,9 +49,7 @@ def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False
     production has moved on since, because another job was faster, the gate judges again here.
     """
     check_source()
-    candidate = release.candidate(settings, image)
-    if stale := store.stale():
-        raise ProjectError(f"{', '.join(stale)}: out of date, so the model is not of this commit; run `make pipeline`")
+    candidate = up_to_date(settings, image)
     rendered = kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256)
     manifests = git.write_tree(rendered)
     kept = False
@@ -87,6 +90,14 @@ def check_source() -> None:
         raise ProjectError(f"{git.REMOTE} has no branch {MAIN}, from which releases are made: push it first")
     if not git.is_ancestor("HEAD", main_commit):
         raise ProjectError(f"HEAD is not on {MAIN} of {git.REMOTE}, from which releases are made: merge and push")
+
+
+def up_to_date(settings: Params, image: str | None) -> Candidate:
+    """Return what lies in the workspace. Raises ProjectError where it does not come from this commit."""
+    candidate = release.candidate(settings, image)
+    if stale := store.stale():
+        raise ProjectError(f"{', '.join(stale)}: out of date, so the model is not of this commit; run `make pipeline`")
+    return candidate
 
 
 def why_not(candidate: Candidate, manifests: str, present: Production | None) -> str | None:

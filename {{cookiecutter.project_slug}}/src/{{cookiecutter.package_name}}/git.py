@@ -35,6 +35,11 @@ def is_ancestor(older: str, newer: str) -> bool:
     return _start("merge-base", "--is-ancestor", older, newer).returncode == 0
 
 
+def differ(older: str, newer: str, *paths: str) -> bool:
+    """Tell whether a file under `paths` differs between two commits."""
+    return bool(run("diff", "--name-only", older, newer, "--", *paths))
+
+
 def changes() -> list[str]:
     """Return the files that differ from HEAD: changed, staged, deleted, or neither tracked nor ignored."""
     entries = run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all").split("\0")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 
-from . import artifacts, params, report_facts, report_html, report_sections, store
-from .markdown import plain
+from . import actions, artifacts, params, report_facts, report_html, report_sections, store
+from .artifacts import ProjectError
+from .markdown import fenced, plain
 from .report_facts import Facts
 
 #: GitHub refuses a comment of more than 65,536 characters.
@@ -28,14 +29,25 @@ def compose(facts: Facts) -> str:
 
 
 def main() -> None:
-    """Write both reports and print the Markdown one."""
-    facts = report_facts.gather(params.load(), store.stale())
-    text = compose(facts)
+    """Write both reports and print the Markdown one; settings that cannot be read are a report too, without plots."""
+    artifacts.REPORT_HTML.unlink(missing_ok=True)
+    written = [artifacts.REPORT]
+    try:
+        settings = params.load()
+    except ProjectError as error:
+        text = f"## ❌ Stopped: the settings cannot be used\n\n{fenced(str(error), 'text')}\n"
+    else:
+        facts = report_facts.gather(settings, store.stale())
+        text = compose(facts)
+        whole = "\n\n".join(filter(None, (section(facts) for section in report_sections.ORDER)))
+        artifacts.write_text(artifacts.REPORT_HTML, report_html.page(whole, facts))
+        written.append(artifacts.REPORT_HTML)
     artifacts.write_text(artifacts.REPORT, text)
-    whole = "\n\n".join(filter(None, (section(facts) for section in report_sections.ORDER)))
-    artifacts.write_text(artifacts.REPORT_HTML, report_html.page(whole, facts))
+    if number := actions.pull_request():
+        artifacts.write_text(artifacts.PULL_REQUEST, f"{number}\n")
+    actions.summarise(text)
     sys.stdout.write(text)
-    print(f"\nwritten to {artifacts.REPORT} and, with plots, {artifacts.REPORT_HTML}", file=sys.stderr)
+    print(f"\nwritten to {' and, with plots, '.join(map(str, written))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

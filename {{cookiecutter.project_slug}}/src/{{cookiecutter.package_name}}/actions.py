@@ -1,0 +1,37 @@
+"""What GitHub Actions tells a command, and what a command tells it; on a laptop, nothing in either direction.
+
+Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables and .../workflow-commands
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+
+def pull_request() -> int | None:
+    """Return the number of the pull request that this run is for, or None."""
+    event = os.environ.get("GITHUB_EVENT_PATH")
+    if not event:
+        return None
+    number = json.loads(Path(event).read_text(encoding="utf-8")).get("pull_request", {}).get("number")
+    return int(number) if number else None
+
+
+def summarise(markdown: str) -> None:
+    """Show `markdown` on the run's page."""
+    _append("GITHUB_STEP_SUMMARY", f"{markdown}\n")
+
+
+def output(values: dict[str, str]) -> None:
+    """Hand `values` to later steps as outputs of this one."""
+    end = uuid.uuid4().hex  # a value cannot hold the line that ends it
+    _append("GITHUB_OUTPUT", "".join(f"{name}<<{end}\n{value}\n{end}\n" for name, value in values.items()))
+
+
+def _append(variable: str, text: str) -> None:
+    if path := os.environ.get(variable):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)

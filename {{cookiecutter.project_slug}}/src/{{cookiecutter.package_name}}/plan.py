@@ -1,0 +1,75 @@
+"""Say whether a deployment would release anything (`make plan`), before an image is built for it.
+
+Images are not the same bytes twice, so `make deploy` sees in every new digest something to release. Here the question is
+whether what goes into the image has changed since the release in production, and what goes around it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from . import actions, deploy, git, kustomize, params, release
+from .artifacts import run
+from .params import Params
+from .release import Candidate
+
+#: What the image is built from, beside the archive.
+IMAGE_INPUTS = ("serving", "requirements/serve.txt")
+
+
+def main() -> None:
+    """Print the plan, and hand it to the workflow's later steps."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    deploy.add_redeploy_option(parser)
+    arguments = parser.parse_args()
+    candidate = plan(params.load(), redeploy=arguments.redeploy)
+    if candidate is None:
+        actions.output({"release": "false"})
+        return
+    name = candidate.image.rpartition(":")[0]
+    print(f"To be released: {candidate.title}, as {name}")
+    actions.output(
+        {
+            "release": "true",
+            "image": name,
+            "registry": name.partition("/")[0],
+            "version": candidate.model.version,
+            "labels": "\n".join(f"{key}={value}" for key, value in labels(candidate).items()),
+        }
+    )
+
+
+def plan(settings: Params, *, redeploy: bool = False) -> Candidate | None:
+    """Return what `make deploy` would release, or None, having said why. Raises ProjectError as deploy.deploy does."""
+    deploy.check_source()
+    present = release.production()
+    same_image = present is not None and not git.differ(present.record.commit, "HEAD", *IMAGE_INPUTS)
+    candidate = deploy.up_to_date(settings, present.record.image if present and same_image else None)
+    if present:
+        manifests = git.write_tree(kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256))
+        if needless := deploy.why_not(candidate, manifests if same_image else "", present):
+            print(needless)
+            return None
+        if not redeploy:
+            deploy.refuse_rolled_back(candidate, present)
+    deploy.judged(settings, candidate, present.commit if present else None)
+    return candidate.model_copy(update={"image": kustomize.default_image(candidate.model.version)})
+
+
+def labels(candidate: Candidate) -> dict[str, str]:
+    """Return the image's labels: where what is in it came from.
+
+    Names: https://github.com/opencontainers/image-spec/blob/main/annotations.md
+    """
+    return {
+        "org.opencontainers.image.revision": candidate.commit,
+        "org.opencontainers.image.title": candidate.model.name,
+        "org.opencontainers.image.version": candidate.model.version,
+        "model.sha256": candidate.model.sha256,
+        "data.md5": candidate.data.md5,
+        "mlflow.run": candidate.mlflow_run_id or "none",
+    }
+
+
+if __name__ == "__main__":
+    run(main)
