@@ -8,10 +8,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-full lint lock FORCE
+.PHONY: help demo test test-full lint end-to-end lock fresh-issue FORCE
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/dev  ## one turn of the loop in demo/: generate, train, report, merge, deploy, predict, roll back
 	.venv/dev/bin/python tools/demo.py $(ARGS)
@@ -25,8 +25,16 @@ test-full: .venv/dev .venv/moto  ## the same, and the pipeline for each task and
 lint: .venv/dev  ## format and check every file that Git tracks
 	.venv/dev/bin/pre-commit run --all-files $(ARGS)
 
-lock: .venv/dev  ## write all locks, the generated project's too; newer versions with ARGS=--upgrade
+end-to-end: .venv/dev  ## the demo's loop on a Kubernetes cluster with Argo CD; needs docker, kind and kubectl
+	.venv/dev/bin/python tools/end_to_end.py $(ARGS)
+
+lock:  ## write all locks, the generated project's too; newer versions with ARGS=--upgrade
+	$(PYTHON) '$(ENVIRONMENTS)' lock $(ARGS)
+	@$(PYTHON) '$(ENVIRONMENTS)' setup dev
 	.venv/dev/bin/python tools/lock.py $(ARGS)
+
+fresh-issue:  ## tell in an issue on GitHub that the newest versions fail; needs gh
+	@$(PYTHON) tools/fresh_issue.py
 
 .venv/%: FORCE
 	@$(PYTHON) '$(ENVIRONMENTS)' setup $*

@@ -1,8 +1,9 @@
-"""Write every lock of the template: its own, and those of the generated project, one of the pipeline's per DVC remote.
+"""Write the locks of the generated project, one of the pipeline's per DVC remote.
 
     make lock [ARGS=--upgrade]
 
-A project is generated for each kind of remote, its own `make lock` is run, and the result is copied back.
+A project is generated for each kind of remote, its own `make lock` is run, and the result is copied back. `make lock`
+writes the template's own locks before, because this runs in an environment that is made from one of them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ def main() -> None:
     options = sys.argv[1:]
     # The projects use the root's uv where PATH has none.
     os.environ["PATH"] += f"{os.pathsep}{ROOT / '.venv/uv/bin'}"
-    subprocess.run([sys.executable, PROJECT / LOCK, "lock", *options], cwd=ROOT, check=True)
     with tempfile.TemporaryDirectory() as folder:
         for kind, address in REMOTES.items():
             output = Path(folder) / kind

@@ -54,7 +54,13 @@ def test_on_a_laptop_nothing_is_handed_on() -> None:
 
 
 def test_the_pipeline_keeps_what_it_prints(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    program = "import os, sys; print('out'); print('err', file=sys.stderr); print(os.environ['DVC_NO_ANALYTICS']); sys.exit(3)"
+    program = """
+import os, sys
+print('out')
+print('err', file=sys.stderr)
+print(os.environ['DVC_NO_ANALYTICS'])
+sys.exit(3)
+"""
     assert pipeline.run([sys.executable, "-c", program]) == 3
     assert artifacts.PIPELINE_LOG.read_text() == "out\nerr\n1\n"
     assert capfdbinary.readouterr().out == b"out\nerr\n1\n"

@@ -1,7 +1,7 @@
 """Say whether a deployment would release anything (`make plan`), before an image is built for it.
 
-Images are not the same bytes twice, so `make deploy` sees in every new digest something to release. Here the question is
-whether what goes into the image has changed since the release in production, and what goes around it.
+Images are not the same bytes twice, so `make deploy` sees in every new digest something to release. Here the question
+is whether what goes into the image has changed since the release in production, and what goes around it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,162 @@
+"""The programs behind the template's own workflows: the loop on a cluster, the Git server for it, the weekly issue."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from projects import ROOT, make
+
+#: Stands for gh: keeps the open issues and what was said in a file.
+GH = """#!{python}
+import json, os, pathlib, sys
+path = pathlib.Path(os.environ["ISSUES"])
+issues = json.loads(path.read_text()) if path.exists() else []
+command, options = sys.argv[2], sys.argv[3:]
+if command == "list":
+    print(json.dumps([dict(number=number, title=issue["title"]) for number, issue in enumerate(issues, 1)]))
+elif command == "create":
+    issues.append(dict(title=options[options.index("--title") + 1], said=[options[options.index("--body") + 1]]))
+elif command == "comment":
+    issues[int(options[0]) - 1]["said"].append(options[options.index("--body") + 1])
+else:
+    sys.exit("no such command")
+path.write_text(json.dumps(issues))
+"""
+
+
+def git(*arguments: str | Path, cwd: Path) -> str:
+    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    """A bare repository with two releases on env/production, and a clone of it beside it, `project`."""
+    origin, project = tmp_path / "origin.git", tmp_path / "project"
+    git("init", "--quiet", "--bare", "--initial-branch=main", origin, cwd=tmp_path)
+    git("init", "--quiet", "--initial-branch=env/production", project, cwd=tmp_path)
+    git("remote", "add", "origin", "../origin.git", cwd=project)
+    for version in ("one", "two"):
+        (project / "release").write_text(version)
+        git("add", "release", cwd=project)
+        git("commit", "--quiet", "--message", f"Release {version}", cwd=project)
+    git("push", "--quiet", "origin", "env/production", cwd=project)
+    git("switch", "--quiet", "--orphan", "main", cwd=project)
+    return origin
+
+
+def program(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import one of tools/."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    return importlib.import_module(name)
+
+
+def test_git_server_gives_what_is_new(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = program("git_server", monkeypatch)
+    clone, project = tmp_path / "clone", tmp_path / "project"
+    with server.serve(tmp_path) as address:
+        git("clone", "--quiet", "--branch=env/production", f"{address}/origin.git", clone, cwd=tmp_path)
+        assert (clone / "release").read_text() == "two"
+        git("switch", "--quiet", "env/production", cwd=project)
+        for number in range(200):  # many commits, so that a request is long enough for git to compress it
+            git("commit", "--quiet", "--allow-empty", f"--message={number}", cwd=project)
+        git("push", "--quiet", "origin", "HEAD", cwd=project)
+        git("pull", "--quiet", cwd=clone)
+    assert git("rev-parse", "HEAD", cwd=clone) == git("rev-parse", "env/production", cwd=origin)
+
+
+def test_git_server_takes_nothing(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = program("git_server", monkeypatch)
+    before = git("rev-parse", "env/production", cwd=origin)
+    with server.serve(tmp_path) as address:
+        push = ["git", "push", "--force", f"{address}/origin.git", "env/production~1:env/production"]
+        done = subprocess.run(push, cwd=tmp_path / "project", capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "403" in done.stderr
+        for path, status in (("/none.git/info/refs?service=git-upload-pack", 404), ("/../../etc/passwd", 500)):
+            with pytest.raises(urllib.error.HTTPError) as error:
+                urllib.request.urlopen(f"{address}{path}", timeout=10)
+            assert error.value.code == status
+    assert git("rev-parse", "env/production", cwd=origin) == before
+
+
+def test_git_alone_goes_back_and_forth(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands that take a release back leave the tree of the one before, and a clean repository."""
+    end_to_end = program("end_to_end", monkeypatch)
+    for expected in ("one", "two"):
+        for command in end_to_end.REVERT:
+            subprocess.run(["bash", "-c", command], cwd=tmp_path / "project", check=True)
+        assert git("show", "env/production:release", cwd=origin) == expected
+        assert not (tmp_path / "production").exists()
+    assert git("rev-list", "--count", "env/production", cwd=origin) == "4"
+
+
+def test_end_to_end_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end_to_end = program("end_to_end", monkeypatch)
+    (tmp_path / "kubectl").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"not on PATH: docker \(https.*\), kind \(https\S+\)$"):
+        end_to_end.check_programs()
+
+
+@pytest.mark.real
+@pytest.mark.full
+def test_end_to_end_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the cluster for real: the project, its releases, the ways back, and the Git server that is followed."""
+    template, state, programs = tmp_path / "template", tmp_path / "state", tmp_path / "bin"
+    shutil.copytree(ROOT, template, ignore=shutil.ignore_patterns(".git", ".venv", "demo", ".*_cache", "__pycache__"))
+    state.mkdir()
+    programs.mkdir()
+    for name in ("docker", "kind", "kubectl"):
+        path = programs / name
+        path.write_text(f"#!{sys.executable}\n{(ROOT / 'tests/fake_cluster.py').read_text()}")
+        path.chmod(0o755)
+    monkeypatch.setenv("FAKE_CLUSTER", str(state))
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    make(template, "end-to-end")
+    first, second, *rest = json.loads((state / "answered.json").read_text())
+    assert first != second
+    assert rest == [first, second, first]
+    assert [image.rpartition(":")[2] for image in json.loads((state / "loaded.json").read_text())] == [first, second]
+
+
+def test_newest_versions_fail_in_one_issue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh_issue = program("fresh_issue", monkeypatch)
+    (tmp_path / "gh").write_text(GH.format(python=sys.executable))
+    (tmp_path / "gh").chmod(0o755)
+    issues = tmp_path / "issues.json"
+    issues.write_text(json.dumps([{"title": "Something else", "said": []}]))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ISSUES", str(issues))
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "some/template")
+    for run in ("41", "42"):
+        monkeypatch.setenv("GITHUB_RUN_ID", run)
+        fresh_issue.main()
+    other, issue = json.loads(issues.read_text())
+    assert other["said"] == []
+    assert [said.split()[0] for said in issue["said"]] == [
+        f"https://github.example/some/template/actions/runs/{run}" for run in ("41", "42")
+    ]
+
+
+def test_issue_needs_gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh_issue = program("fresh_issue", monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="gh is not on PATH"):
+        fresh_issue.main()
+    (tmp_path / "gh").write_text(f"#!{sys.executable}\nimport sys\nsys.exit('HTTP 403: Forbidden')\n")
+    (tmp_path / "gh").chmod(0o755)
+    with pytest.raises(SystemExit, match="`gh issue list` failed: HTTP 403: Forbidden"):
+        fresh_issue.main()

@@ -1,0 +1,215 @@
+"""What the repository on GitHub is to be like, and the calls that make it so. `make github` is github.py, beside this.
+
+The bodies follow GitHub's REST description: https://docs.github.com/rest, under repos/rules, actions/permissions,
+deployments/environments and deployments/branch-policies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+TOPIC = "gitops-mlops"  # a cluster's platform finds the repository by it
+
+#: What gh says where GitHub does not allow a setting here, and where there is no such thing.
+REFUSED = re.compile(r"\(HTTP (403|404|409|422)\)")
+MISSING = re.compile(r"\(HTTP 404\)|Could not resolve to a Repository")
+
+
+class Failed(Exception):
+    """A call failed; the message holds the call and what it said."""
+
+
+@dataclass
+class GitHub:
+    """The calls of `gh` and `git`, each printed as it can be copied. Where `live` is off, none is made."""
+
+    repository: str
+    live: bool
+    open: list[str] = field(default_factory=list)  # what a person still has to do
+
+    def run(self, *command: str, body: Any = None) -> str:
+        """Make the call, with `body` as JSON on its input, and return its output. Raises Failed."""
+        text = None
+        if body is not None:
+            text = json.dumps(body, indent=2 if len(json.dumps(body)) > 100 else None)
+        print(shlex.join(command) + (f" <<'JSON'\n{text}\nJSON" if text else ""), flush=True)
+        if not self.live:
+            return ""
+        never_ask = os.environ | {"GH_PROMPT_DISABLED": "1"}
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=never_ask)
+        if done.returncode:
+            raise Failed(f"`{shlex.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def read(self, *command: str, otherwise: Any) -> Any:
+        """Return the JSON that a reading call answers; `otherwise` where there is no such thing, or no call is made."""
+        if not self.live:
+            return otherwise
+        try:
+            return json.loads(self.run(*command))
+        except Failed as error:
+            if MISSING.search(str(error)):
+                return otherwise
+            raise
+
+    def get(self, path: str, otherwise: Any) -> Any:
+        return self.read("gh", "api", f"repos/{self.repository}/{path}", otherwise=otherwise)
+
+    def send(self, method: str, path: str, body: Any) -> None:
+        self.run("gh", "api", "--method", method, f"repos/{self.repository}/{path}", "--input", "-", body=body)
+
+    def attempt(self, title: str, step: Callable[[], None], hint: str) -> None:
+        """Take a step that GitHub may refuse; `hint` says what that means. Raises Failed where it broke instead."""
+        print(f"\n# {title}")
+        try:
+            step()
+        except Failed as error:
+            if not REFUSED.search(str(error)):
+                raise
+            self.open.append(f"{title}: {error}\n  {hint}")
+            print("# GitHub refuses this: see the end")
+
+
+def create(github: GitHub, *, has_origin: bool, public: bool) -> bool:
+    """Create the repository where there is none, make it origin, and return whether everyone can read it."""
+    name = github.repository
+    present = github.read("gh", "repo", "view", name, "--json", "url,visibility", otherwise=None)
+    if present is None:
+        source = () if has_origin else ("--source", ".", "--remote", "origin")
+        github.run("gh", "repo", "create", name, "--public" if public else "--private", *source)
+        return public
+    if not has_origin:
+        github.run("git", "remote", "add", "origin", str(present["url"]))
+    if public and present["visibility"] != "PUBLIC":
+        command = f"gh repo edit {name} --visibility public --accept-visibility-change-consequences"
+        github.open.append(f"--public: the repository exists and is {present['visibility'].lower()}\n  `{command}`")
+    return bool(present["visibility"] == "PUBLIC")
+
+
+def push(github: GitHub) -> None:
+    """Push main where origin has none yet; what changes it later is a pull request."""
+    if github.live and github.run("git", "ls-remote", "origin", "refs/heads/main"):
+        return
+    try:
+        github.run("git", "push", "--set-upstream", "origin", "main")
+    except Failed as error:
+        hint = "`gh auth setup-git` lets git log in as gh does, `gh auth refresh --scopes workflow` push workflows"
+        raise Failed(f"{error}\n  {hint}") from error
+
+
+def edit(github: GitHub) -> None:
+    merging = ("--enable-squash-merge", "--enable-merge-commit", "--enable-rebase-merge=false")
+    options = ("--default-branch", "main", "--add-topic", TOPIC, "--delete-branch-on-merge", *merging)
+    github.run("gh", "repo", "edit", github.repository, *options)
+
+
+def pin_actions(github: GitHub) -> None:
+    """Let run only actions that are named by the digest of a commit; which ones are allowed stays as it is."""
+    path = "actions/permissions"
+    allowed = github.get(path, otherwise={}).get("allowed_actions", "all")
+    github.send("PUT", path, {"enabled": True, "allowed_actions": allowed, "sha_pinning_required": True})
+
+
+def limit_token(github: GitHub) -> None:
+    body = {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": False}
+    github.send("PUT", "actions/permissions/workflow", body)
+
+
+def limit_forks(github: GitHub) -> None:
+    body = {"approval_policy": "all_external_contributors"}
+    github.send("PUT", "actions/permissions/fork-pr-contributor-approval", body)
+
+
+def protect(github: GitHub, approvals: int | None) -> None:
+    """Create the rulesets or put them right. `approvals` None leaves their number as it is, at first 0.
+
+    A ruleset of these names is ours whole; a rule of one's own belongs in another one, and GitHub applies both.
+    """
+    listed = github.get("rulesets?includes_parents=false&per_page=100", otherwise=[])
+    present = {ruleset["name"]: ruleset["id"] for ruleset in listed}
+    if approvals is None and "main" in present:
+        approvals = required_approvals(github.get(f"rulesets/{present['main']}", otherwise={}))
+    for ruleset in (rules_of_main(approvals or 0), rules_of_releases()):
+        if ruleset["name"] in present:
+            github.send("PUT", f"rulesets/{present[ruleset['name']]}", ruleset)
+        else:
+            github.send("POST", "rulesets", ruleset)
+
+
+def required_approvals(ruleset: Any) -> int:
+    """Return how many approvals the ruleset asks for."""
+    rules = [rule["parameters"] for rule in ruleset.get("rules", []) if rule["type"] == "pull_request"]
+    return max((rule["required_approving_review_count"] for rule in rules), default=0)
+
+
+def rules_of_main(approvals: int) -> dict[str, Any]:
+    """Return the ruleset: what people write comes through a pull request whose CI run has passed."""
+    review = {
+        "required_approving_review_count": approvals,
+        "dismiss_stale_reviews_on_push": True,
+        "require_code_owner_review": approvals > 0,  # .github/CODEOWNERS
+        "require_last_push_approval": False,
+        "required_review_thread_resolution": False,
+        "allowed_merge_methods": ["merge", "squash"],
+    }
+    check = {"context": "pass", "integration_id": 15368}  # the last job of ci.yaml; 15368 is GitHub Actions
+    checks = {"strict_required_status_checks_policy": True, "required_status_checks": [check]}
+    more = [
+        {"type": "pull_request", "parameters": review},
+        {"type": "required_status_checks", "parameters": checks},
+    ]
+    return ruleset("main", "refs/heads/main", *more)
+
+
+def rules_of_releases() -> dict[str, Any]:
+    """Return the ruleset: the release log only grows. CI pushes there without a pull request."""
+    return ruleset("releases", "refs/heads/env/*")
+
+
+def ruleset(name: str, branch: str, *more: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "target": "branch",
+        "enforcement": "active",
+        "bypass_actors": [],
+        "conditions": {"ref_name": {"include": [branch], "exclude": []}},
+        "rules": [{"type": "deletion"}, {"type": "non_fast_forward"}, *more],
+    }
+
+
+def limit_deployments(github: GitHub) -> None:
+    """Let only main deploy to the environment production. Reviewers and waiting time that it has are kept."""
+    path = "environments/production"
+    present = github.get(path, otherwise={})
+    named_branches = {"protected_branches": False, "custom_branch_policies": True}
+    if present.get("deployment_branch_policy") != named_branches:
+        github.send("PUT", path, {**protection(present), "deployment_branch_policy": named_branches})
+    listed = github.get(f"{path}/deployment-branch-policies?per_page=100", otherwise={"branch_policies": []})
+    right = False
+    for policy in listed["branch_policies"]:
+        if (policy["name"], policy.get("type", "branch")) == ("main", "branch"):
+            right = True
+        else:
+            policy_path = f"repos/{github.repository}/{path}/deployment-branch-policies/{policy['id']}"
+            github.run("gh", "api", "--method", "DELETE", policy_path)
+    if not right:
+        github.send("POST", f"{path}/deployment-branch-policies", {"name": "main", "type": "branch"})
+
+
+def protection(environment: Any) -> dict[str, Any]:
+    """Return the environment's own protection in the form in which it is sent: what is left out may be taken away."""
+    body: dict[str, Any] = {}
+    for rule in environment.get("protection_rules", []):
+        if rule["type"] == "wait_timer":
+            body["wait_timer"] = rule["wait_timer"]
+        elif rule["type"] == "required_reviewers":
+            body["prevent_self_review"] = rule.get("prevent_self_review", False)
+            body["reviewers"] = [{"type": one["type"], "id": one["reviewer"]["id"]} for one in rule["reviewers"]]
+    return body
