@@ -7,6 +7,7 @@ mention of a person or a link to an issue.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 #: Rows a table shows; the rest is counted.
@@ -18,6 +19,24 @@ CELL = 200
 #: Zero-width space, which keeps GitHub from seeing a mention in "@name" or a reference in "#1".
 APART = "\u200b"
 
+#: Categories of signs that cannot be seen: control, format (such as right-to-left), ends of lines and paragraphs.
+HIDDEN = ("Cc", "Cf", "Zl", "Zp")
+
+#: What text can do on GitHub beyond being shown; `defang` parts each.
+ACTIVE = re.compile(
+    r"""
+    @                                               # mentions, e-mail addresses
+    | <(?!/?(?:details|summary)>)                   # HTML but what folds, and comments in it
+    | &(?!(?:amp|lt|gt);)                           # entities, which would bring the others back
+    | \](?=[(:])                                    # links, images, definitions of links
+    | :(?=//) | (?i:www)(?=\.)                      # addresses
+    | \#(?=\d) | (?i:gh)-(?=\d)                     # issues
+    | ^[^\S\n]*/                                    # commands to bots
+    | (?:`{3,}+|~{3,}+)(?![ \t]*(?:\n|$)|(?:diff|text|mermaid\nxychart-beta)\n)  # code that is drawn, with links
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
+
 
 def plain(text: object, limit: int = CELL) -> str:
     """Return `text` on one line, shortened to `limit` characters, without effect as Markdown, HTML or mention."""
@@ -27,6 +46,15 @@ def plain(text: object, limit: int = CELL) -> str:
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", line)
     return re.sub(r"([@#])(?=\w)|(?<=\w)(:)(?=//)", lambda match: match[0] + APART, line)
+
+
+def defang(text: str) -> str:
+    """Return Markdown of a stranger that still shows what it says, tables, code and charts of ours, and does no more.
+
+    Without parsing: what another parser would see differently is of no account.
+    """
+    shown = "".join(sign for sign in text if sign in "\n\t" or unicodedata.category(sign) not in HIDDEN)
+    return ACTIVE.sub(lambda match: match[0] + APART, shown)
 
 
 def code(text: object, limit: int = CELL) -> str:

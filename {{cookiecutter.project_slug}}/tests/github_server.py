@@ -1,0 +1,253 @@
+"""A stand-in for GitHub: the part of its REST API that comments need, behaving as GitHub does, on this machine alone.
+
+Nothing of pytest is imported, so that other programs can use it too.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+ACTIONS = "github-actions[bot]"
+
+#: What it answers: status, headers, and the body, which is sent as JSON.
+Answer = tuple[int, dict[str, str], Any]
+
+
+@dataclass
+class Call:
+    """A request as it arrived."""
+
+    method: str
+    path: str  # after /api/v3
+    query: dict[str, str]
+    body: Any = None
+
+
+@dataclass
+class GitHub:
+    """One repository on an HTTPS server on 127.0.0.1, for as long as the `with` block runs.
+
+    `folder` gets the server's certificate. `.environment` is what a client needs: Python and node trust the
+    certificate by it. Fill `.pulls`, `.comments` and `.jobs` directly or with `open_pull` and `say`; read them and
+    `.calls` at the end. `.tokens` says who a token belongs to. Answers in `.refusals` are given, in their order, to the
+    next calls of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect.
+    """
+
+    folder: Path
+    repository: str = "owner/name"
+    token: str = "ghs_thisIsTheTokenOfTheTests0123456789"  # noqa: S105
+    pulls: list[dict[str, Any]] = field(default_factory=list)
+    comments: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by the pull request's number
+    jobs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by the run's id
+    calls: list[Call] = field(default_factory=list)
+    refusals: dict[str, list[Answer]] = field(default_factory=dict)
+    late: bool = False
+
+    def __enter__(self) -> GitHub:
+        self.certificate = self.folder / "certificate.pem"
+        key = self.folder / "key.pem"
+        _make_certificate(self.certificate, key)
+        context = SSLContext(PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, key)
+        self.tokens = {self.token: ACTIONS}
+        self._ids = iter(range(1000, 10**9))
+        self._lock = threading.Lock()
+        self._server = _Server(("127.0.0.1", 0), self._handler())
+        # The handshake belongs to the thread of its request: one that hangs does not hold up the others.
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"https://127.0.0.1:{self._server.server_port}"
+        self.api = f"{self.url}/api/v3"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables by which a job of GitHub Actions finds this server."""
+        trusted = str(self.certificate)
+        return {
+            "GITHUB_TOKEN": self.token,
+            "GITHUB_REPOSITORY": self.repository,
+            "GITHUB_SERVER_URL": self.url,
+            "GITHUB_API_URL": self.api,
+            "SSL_CERT_FILE": trusted,
+            "NODE_EXTRA_CA_CERTS": trusted,
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+
+    def open_pull(self, number: int, sha: str, branch: str = "change", fork: str | None = None) -> dict[str, Any]:
+        """Open a pull request from `branch` of the repository `fork`, or of this one."""
+        head = fork or self.repository
+        pull = {
+            "number": number,
+            "state": "open",
+            "head": {"sha": sha, "ref": branch, "label": f"{head.split('/')[0]}:{branch}", "repo": {"full_name": head}},
+            "base": {"ref": "main", "repo": {"full_name": self.repository}},
+        }
+        self.pulls.append(pull)
+        return pull
+
+    def say(self, number: int, body: str, login: str = "somebody") -> dict[str, Any]:
+        """Add a comment by `login` to a pull request."""
+        identity = next(self._ids)
+        address = f"{self.url}/{self.repository}/pull/{number}#issuecomment-{identity}"
+        comment = {"id": identity, "html_url": address, "user": {"login": login}, "body": body}
+        self.comments.setdefault(number, []).append(comment)
+        return comment
+
+    def answer(self, call: Call, token: str) -> Answer:
+        """Do what a call asks for."""
+        login = self.tokens.get(token)
+        if login is None:
+            return 401, {}, {"message": "Bad credentials"}
+        refusals = self.refusals.get(call.method, [])
+        refusal = refusals.pop(0) if refusals else None
+        if refusal and not self.late:
+            return refusal
+        routes: dict[str, Callable[..., Answer]] = {
+            r"GET /user": lambda: self._user(login),
+            rf"GET /repos/{self.repository}/pulls": lambda: self._pulls(call),
+            rf"GET /repos/{self.repository}/pulls/(\d+)": self._pull,
+            rf"GET /repos/{self.repository}/issues/(\d+)/comments": lambda number: self._listed(call, number),
+            rf"POST /repos/{self.repository}/issues/(\d+)/comments": lambda number: self._create(call, number, login),
+            rf"PATCH /repos/{self.repository}/issues/comments/(\d+)": lambda identity: self._edit(call, identity),
+            rf"GET /repos/{self.repository}/actions/runs/(\d+)/jobs": lambda run: self._jobs(call, run),
+        }
+        for route, act in routes.items():
+            if found := re.fullmatch(route, f"{call.method} {call.path}", re.IGNORECASE):
+                answer = act(*map(int, found.groups()))
+                return refusal or answer
+        return 404, {}, {"message": "Not Found"}
+
+    def _user(self, login: str) -> Answer:
+        if login == ACTIONS:
+            return 403, {}, {"message": "Resource not accessible by integration"}
+        return 200, {}, {"login": login}
+
+    def _pulls(self, call: Call) -> Answer:
+        state, head = call.query.get("state", "open"), call.query.get("head")
+        found = [pull for pull in self.pulls if state in ("all", pull["state"])]
+        return self._page(call, [pull for pull in found if head in (None, pull["head"]["label"])])
+
+    def _pull(self, number: int) -> Answer:
+        found = [pull for pull in self.pulls if pull["number"] == number]
+        return (200, {}, found[0]) if found else (404, {}, {"message": "Not Found"})
+
+    def _listed(self, call: Call, number: int) -> Answer:
+        return self._page(call, self.comments.get(number, []))
+
+    def _jobs(self, call: Call, run: int) -> Answer:
+        jobs = self.jobs.get(run, [])
+        status, headers, page = self._page(call, jobs)
+        return status, headers, {"total_count": len(jobs), "jobs": page}
+
+    def _create(self, call: Call, number: int, login: str) -> Answer:
+        return _too_long(call) or (201, {}, self.say(number, call.body["body"], login))
+
+    def _edit(self, call: Call, identity: int) -> Answer:
+        """As on GitHub, a token that can write edits anybody's comment."""
+        for comment in (comment for comments in self.comments.values() for comment in comments):
+            if comment["id"] == identity:
+                if refusal := _too_long(call):
+                    return refusal
+                comment["body"] = call.body["body"]
+                return 200, {}, comment
+        return 404, {}, {"message": "Not Found"}
+
+    def _page(self, call: Call, entries: list[Any]) -> Answer:
+        size, page = min(int(call.query.get("per_page", 30)), 100), int(call.query.get("page", 1))
+        rest = entries[(page - 1) * size :]
+        following = "&".join(f"{key}={value}" for key, value in {**call.query, "page": page + 1}.items())
+        link = {"Link": f'<{self.api}{call.path}?{following}>; rel="next"'} if len(rest) > size else {}
+        return 200, link, rest[:size]
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        github = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 10
+
+            def handle_call(self) -> None:
+                address = urlsplit(self.path)
+                query = {key: values[-1] for key, values in parse_qs(address.query).items()}
+                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                call = Call(
+                    self.command, address.path.removeprefix("/api/v3"), query, json.loads(content) if content else None
+                )
+                token = self.headers.get("Authorization", "").rpartition(" ")[2]
+                with github._lock:
+                    github.calls.append(call)
+                    under = address.path.startswith("/api/v3/")
+                    status, headers, body = github.answer(call, token) if under else (404, {}, {"message": "Not Found"})
+                    sent = json.dumps(body).encode()
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Type", "application/json; charset=utf-8")
+                self.send_header("Content-Length", str(len(sent)))
+                self.end_headers()
+                self.wfile.write(sent)
+
+            do_GET = do_POST = do_PATCH = handle_call
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *connection: Any) -> None:
+        """Say nothing of a client that does not trust the certificate, or has gone."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(*connection)
+
+
+def _too_long(call: Call) -> Answer | None:
+    if len(call.body["body"]) <= 65_536:
+        return None
+    error = {"resource": "IssueComment", "field": "data", "message": "Body is too long (maximum is 65536 characters)"}
+    return 422, {}, {"message": "Validation Failed", "errors": [error]}
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    """Write a certificate for 127.0.0.1 that is its own authority, and its key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    encoded = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    key.write_bytes(encoded)
