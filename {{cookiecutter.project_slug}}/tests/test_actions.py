@@ -29,13 +29,28 @@ def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "number"), [({"pull_request": {"number": 7}}, 7), ({"ref": "refs/heads/main"}, None), (None, None)]
+    ("event", "number", "head"),
+    [
+        ({"pull_request": {"number": 7, "head": {"sha": "abc"}}}, 7, "abc"),
+        ({"ref": "refs/heads/main"}, None, None),
+        (None, None, None),
+    ],
 )
-def test_pull_request(event: object, number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pull_request(
+    event: object, number: int | None, head: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if event is not None:
         (tmp_path / "event.json").write_text(json.dumps(event))
         monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
     assert actions.pull_request() == number
+    assert actions.head() == head
+
+
+def test_the_stages_know_the_pull_requests_own_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "event.json").write_text('{"pull_request": {"number": 7, "head": {"sha": "abc"}}}')
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
+    pipeline.run([sys.executable, "-c", "import os; print(os.environ['COMMIT'])"])
+    assert artifacts.PIPELINE_LOG.read_text() == "abc\n"
 
 
 def test_an_output_of_several_lines_cannot_become_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

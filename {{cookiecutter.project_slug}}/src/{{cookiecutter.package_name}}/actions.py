@@ -9,15 +9,22 @@ import json
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 
 def pull_request() -> int | None:
     """Return the number of the pull request that this run is for, or None."""
-    event = os.environ.get("GITHUB_EVENT_PATH")
-    if not event:
-        return None
-    number = json.loads(Path(event).read_text(encoding="utf-8")).get("pull_request", {}).get("number")
+    number = _pull_request().get("number")
     return int(number) if number else None
+
+
+def head() -> str | None:
+    """Return the newest commit of the pull request that this run is for, or None.
+
+    What is checked out is GitHub's trial merge of it, a commit that is gone after the real one.
+    """
+    sha = _pull_request().get("head", {}).get("sha")
+    return str(sha) if sha else None
 
 
 def summarise(markdown: str) -> None:
@@ -29,6 +36,12 @@ def output(values: dict[str, str]) -> None:
     """Hand `values` to later steps as outputs of this one."""
     end = uuid.uuid4().hex  # a value cannot hold the line that ends it
     _append("GITHUB_OUTPUT", "".join(f"{name}<<{end}\n{value}\n{end}\n" for name, value in values.items()))
+
+
+def _pull_request() -> dict[str, Any]:
+    event = os.environ.get("GITHUB_EVENT_PATH")
+    found = json.loads(Path(event).read_text(encoding="utf-8")).get("pull_request") if event else None
+    return found or {}
 
 
 def _append(variable: str, text: str) -> None:

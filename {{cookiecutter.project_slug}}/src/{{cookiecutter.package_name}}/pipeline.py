@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import artifacts, params
+from . import actions, artifacts, params
 from .artifacts import PIPELINE_LOG
 
 #: DVC of this environment, whatever is on the PATH.
@@ -36,6 +36,8 @@ def run(command: list[str]) -> int:
     Not on a terminal: there a person has read it, and a pipe would take the progress bars away.
     """
     environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    if head := actions.head():
+        environment["COMMIT"] = head  # for the run's record in MLflow
     PIPELINE_LOG.unlink(missing_ok=True)
     if sys.stdout.isatty():
         return subprocess.run(command, env=environment, check=False).returncode

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import artifacts, git, kustomize, release
+from . import actions, artifacts, git, kustomize, release
 from .params import Params
 
 #: Lines that the diff of manifests shows.
@@ -47,7 +47,7 @@ class Facts:
 
 def gather(settings: Params, stale: list[str]) -> Facts:
     """Read what the fresh stages left. A failed validation is told although its stage counts as stale."""
-    facts = Facts(settings, stale, release.production(), commit=git.run("rev-parse", "HEAD"))
+    facts = Facts(settings, stale, release.production(), commit=actions.head() or git.run("rev-parse", "HEAD"))
     facts.failure = failure(stale)
     fresh = {name for name in ("prepare", "train", "evaluate") if name not in stale}
     if "prepare" in fresh:

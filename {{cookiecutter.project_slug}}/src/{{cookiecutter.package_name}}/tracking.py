@@ -124,7 +124,7 @@ def _versions(settings: Params) -> dict[str, str]:
         return done.stdout.strip()
 
     return {
-        "git_commit": git("rev-parse", "HEAD") or "none",
+        "git_commit": os.environ.get("COMMIT") or git("rev-parse", "HEAD") or "none",
         "git_dirty": str(bool(git("status", "--porcelain", "--", "src", "params.yaml", "dvc.yaml"))).lower(),
         "data_md5": artifacts.tracked_md5(Path(settings.data.path)),
     }
