@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import textwrap
@@ -119,7 +120,7 @@ def test_what_starts_what(hub: Hub) -> None:
     [
         ("owner/name", "somebody", "big-machine", "true"),
         ("stranger/name", "stranger", "ubuntu-24.04", "false"),
-        ("owner/name", "dependabot[bot]", "big-machine", "false"),
+        ("owner/name", "dependabot[bot]", "ubuntu-24.04", "false"),
     ],
 )
 def test_who_is_trusted(repository: str, author: str, runner: str, trusted: str, hub: Hub) -> None:
@@ -134,6 +135,27 @@ def test_who_is_trusted(repository: str, author: str, runner: str, trusted: str,
     (step,) = (step for step in job["steps"] if step["name"] == "Pipeline")
     address = render(step["env"]["MLFLOW_TRACKING_URI"], contexts | {"env": environment})
     assert bool(address) is (trusted == "true")
+
+
+@pytest.mark.parametrize(("file", "name"), [("ci.yaml", "pipeline"), ("deploy.yaml", "deploy")])
+@pytest.mark.parametrize(("host", "password"), [("git.example", "the-token"), ("evil.example", None)])
+def test_git_gives_the_token_to_its_own_server_alone(
+    file: str, name: str, host: str, password: str | None, hub: Hub
+) -> None:
+    hub.url = "https://git.example"
+    event = hub.push(hub.git("rev-parse", "main"))
+    contexts = hub.contexts(event)
+    entries = hub.workflows(event)[file]["jobs"][name]["env"].items()
+    settings = {key: expressions.text_of(render(value, contexts)) for key, value in entries if key.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", "credential", "fill"],
+        input=f"protocol=https\nhost={host}\n\n",
+        env=os.environ | settings | {"GITHUB_TOKEN": "the-token", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (f"password={password}\n" in done.stdout) if password else "the-token" not in done.stdout
 
 
 def test_redeploy(hub: Hub) -> None:
