@@ -282,7 +282,9 @@ def test_another_model_does_not_start(archive: Path) -> None:
 
 def test_ctrl_c_leaves_nothing(workspace: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, "-m", f"{PACKAGE}.serve", "--port", "0"]
+        # As a shell starts it in the background: deaf to Ctrl-C, unless it says otherwise itself.
+        deaf = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+        command = [*deaf, sys.executable, "-m", f"{PACKAGE}.serve", "--port", "0"]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": place}
         with subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -293,7 +295,10 @@ def test_ctrl_c_leaves_nothing(workspace: Path) -> None:
                 answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True).stdout
             finally:
                 process.send_signal(signal.SIGINT)
-                process.communicate(timeout=10)
+                try:
+                    process.communicate(timeout=20)
+                finally:
+                    process.kill()
         assert process.returncode == 0
         assert place in running
         assert place not in processes()

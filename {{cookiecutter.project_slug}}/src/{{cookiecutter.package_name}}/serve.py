@@ -22,6 +22,7 @@ def main() -> None:
     """Serve the archive of the last `make pipeline`, or the released one."""
     options = _options()
     archive, sha256, name = _released() if options.environment else _built()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes what it starts with `&` ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))  # an exception, on whose way out the server is stopped
     try:
