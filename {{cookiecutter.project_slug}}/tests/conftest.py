@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from commenting import Bench
     from releases import Job
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,3 +64,24 @@ def other(origin: Path, tmp_path: Path) -> Job:
     from releases import Job
 
     return Job(origin, tmp_path / "other")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Iterator[Bench]:
+    """A run of `make comment`: pull request 12 is open, CI has ended well, and there is no CML."""
+    from commenting import prepared
+
+    with prepared(tmp_path, monkeypatch, capsys) as made:
+        yield made
+
+
+@pytest.fixture(params=["api", "cml"])
+def either(bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """The same without CML and, where one is on PATH, with it."""
+    from commenting import PATH, REAL_CML
+
+    if request.param == "cml":
+        if not REAL_CML:
+            pytest.skip("no cml on PATH")
+        monkeypatch.setenv("PATH", PATH)
+    return bench

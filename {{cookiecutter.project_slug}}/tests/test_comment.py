@@ -1,4 +1,4 @@
-"""The pull request's comment: there is one, it is ours, and nothing in a stranger's artifact harms or speaks for us."""
+"""The pull request's comment: there is one, it is ours, and it tells of the right run."""
 
 from __future__ import annotations
 
@@ -6,121 +6,16 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from commenting import OLD, REPORT, SHA, Bench, stub, writes
 from conftest import PACKAGE, ROOT
 from github_server import ACTIONS, GitHub
-from markdown_it import MarkdownIt
-from project import artifacts, cml, comment, github
-from project.markdown import APART, defang
-from test_report import facts, report
-
-OLD, SHA = "0" * 39 + "1", "a" * 40
-REPORT = "## ✅ Accepted: toy\n\n| metric | candidate |\n| --- | --- |\n| f1 | **0.9** |\n"
-
-#: Where CML is not wanted, PATH holds git alone.
-PATH, REAL_CML = os.environ["PATH"], shutil.which("cml")
-
-
-class Bench:
-    """A run of `make comment`: what GitHub tells it, what CI left, and what came out."""
-
-    def __init__(self, server: GitHub, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-        self.server, self.folder, self.monkeypatch, self.capsys = server, folder, monkeypatch, capsys
-        self.reports = folder / "artifact/reports"
-        self.event: dict[str, Any] = {
-            "id": 77,
-            "html_url": f"{server.url}/owner/name/actions/runs/77",
-            "event": "pull_request",
-            "conclusion": "success",
-            "head_sha": SHA,
-            "head_branch": "change",
-            "head_repository": {"full_name": "owner/name", "owner": {"login": "owner"}},
-            "pull_requests": [],
-        }
-
-    def leave(self, report: str | None, number: object = 12) -> None:
-        """Lay down what CI's artifact holds."""
-        self.reports.mkdir(parents=True, exist_ok=True)
-        for name, text in ((artifacts.REPORT, report), (artifacts.PULL_REQUEST, number)):
-            if text is not None:
-                (self.folder / "artifact" / name).write_text(f"{text}\n", encoding="utf-8")
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Return the exit status, and what was printed on both outputs."""
-        (self.folder / "event.json").write_text(json.dumps({"workflow_run": self.event}))
-        self.monkeypatch.setattr(sys, "argv", ["comment", *(arguments or ("--artifact", "artifact"))])
-        with pytest.raises(SystemExit) as ended:
-            artifacts.run(comment.main)
-        out, err = self.capsys.readouterr()
-        assert self.server.token not in out + err
-        return int(ended.value.code or 0), out, err
-
-    def posted(self) -> list[str]:
-        """Return what we have said, in all comments of all pull requests."""
-        said = [entry for comments in self.server.comments.values() for entry in comments]
-        return [entry["body"] for entry in said if entry["user"]["login"] == ACTIONS]
-
-    def refused(self, match: str) -> None:
-        """Run, and require one line of error that `match` finds and no comment."""
-        before = self.posted()
-        status, _, error = self.run()
-        assert (status, error.count("\n")) == (1, 1)
-        assert re.search(match, error), error
-        assert self.posted() == before
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Iterator[Bench]:
-    """Pull request 12 is open, CI has ended well, and there is no CML."""
-    unwanted = r"GITHUB_|CML_|CI$|GIT_|SSL_|NODE_|REPO_TOKEN$|(?i:https?_proxy|all_proxy)$"
-    for name in [name for name in os.environ if re.match(unwanted, name)]:
-        monkeypatch.delenv(name)
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    (programs / "git").symlink_to(shutil.which("git") or "git")
-    with GitHub(tmp_path) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("GITHUB_ACTIONS", "true")
-        monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
-        monkeypatch.setenv("PATH", str(programs))
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(github, "PAUSE", 0)
-        server.open_pull(12, SHA)
-        made = Bench(server, tmp_path, monkeypatch, capsys)
-        made.leave(REPORT)
-        yield made
-
-
-@pytest.fixture(params=["api", "cml"])
-def either(bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """The same without CML and, where one is on PATH, with it."""
-    if request.param == "cml":
-        if not REAL_CML:
-            pytest.skip("no cml on PATH")
-        monkeypatch.setenv("PATH", PATH)
-    return bench
-
-
-def stub(bench: Bench, script: str) -> Path:
-    """Put a `cml` on PATH that is `script`, in Python; return its folder, in which it may leave something."""
-    program = bench.folder / "programs/cml"
-    program.write_text(
-        f"#!{sys.executable}\nimport json, os, pathlib, sys\nhere = pathlib.Path(__file__).parent\n{script}"
-    )
-    program.chmod(0o755)
-    return program.parent
-
-
-def writes(server: GitHub) -> list[str]:
-    return [call.method for call in server.calls if call.method != "GET"]
+from project import artifacts, cml
+from project.markdown import APART
 
 
 def test_two_pushes_leave_one_comment(either: Bench) -> None:
@@ -189,98 +84,6 @@ def test_a_report_that_is_too_long_is_cut(either: Bench) -> None:
     assert "[Run 77]" in body
     shown = body.partition(f"\n\n{cml.mark(SHA)}")[0].splitlines()
     assert re.fullmatch(rf"\| \d+ \| @{APART}you \|", shown[-1])
-
-
-def a_link(path: Path) -> None:
-    path.symlink_to("/etc/passwd")
-
-
-def a_large_file(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(50_000_000)
-
-
-def a_linked_folder(path: Path) -> None:
-    path.parent.rename(path.parent.with_name("elsewhere"))
-    path.parent.symlink_to("elsewhere")
-
-
-@pytest.mark.parametrize("name", [artifacts.REPORT, artifacts.PULL_REQUEST], ids=str)
-@pytest.mark.parametrize("make", [a_link, Path.mkdir, a_large_file, os.mkfifo, a_linked_folder])
-def test_what_is_no_plain_small_file_is_not_read(bench: Bench, name: Path, make: Callable[[Path], None]) -> None:
-    path = bench.folder / "artifact" / name
-    path.unlink()
-    make(path)
-    bench.refused("^error: artifact/reports/")
-
-
-@pytest.mark.parametrize("claimed", ["13", "0", "-12", "12; 13", "../12", "๑๒", "", "1" * 21])
-def test_another_pull_request_cannot_be_named(bench: Bench, claimed: str) -> None:
-    bench.server.open_pull(13, "b" * 40)
-    bench.leave(REPORT, claimed)
-    bench.refused("pull_request.txt")
-
-
-HOSTILE = """
-@everyone @owner/team a@b.example &#64;everyone &commat;everyone @\u200deveryone \u202e@everyone
-<!-- hidden --> <img src=x onerror=alert(1)> <script>x</script> <details open> <a href="https://evil.example">x</a> <b/>
-![image](https://evil.example/x.png) [link](//evil.example) [x]: https://evil.example [x] [x][x] <https://evil.example>
-https://evil.example http://evil.example ftp://evil.example www.evil.example WWW.evil.example
-#1 owner/name#1 GH-1 gh-1 &num;1
-/merge
-  /approve
-\u200b/close
-\u2028/label bug
-]\u200b(https://evil.example)
-
-```mermaid
-flowchart LR
-  click A href "http:evil.example"
-```
-
-````mermaid
-xychart-beta
-```
-````
-
-~~~geojson
-{}
-~~~
-"""
-
-
-def test_hostile_text_does_nothing_but_show(bench: Bench) -> None:
-    spoof = "\n".join(f"{cml.mark(OLD)}{end}" for end in ("", " "))
-    bench.leave(f"{HOSTILE}\n{spoof}\n\n<details>\n\n```\nswallowed?")
-    assert bench.run()[0] == 0
-    assert bench.run()[0] == 0
-    (body,) = bench.posted()
-    assert len(cml.MARK.findall(body)) == 1
-    shown = body.replace(cml.mark(SHA), "")
-    for sign in ("@", "#1", "&#", "&c", "&n", "<!", "<img", "<s", "<a", "<b", "<http", "://", "www.", "WWW.", "GH-1"):
-        assert not re.search(re.escape(sign) + rf"(?!{APART})\w", shown.replace(bench.event["html_url"], "")), sign
-    assert not re.search(r"(?m)^\W*?/\w", shown)
-    assert "\u202e" not in shown
-    assert "\u200d" not in shown
-    rendered = MarkdownIt("commonmark").enable("table").render(shown)
-    assert re.findall(r'(?:href|src)="([^"]*)"', rendered) == [bench.event["html_url"]]
-    assert set(re.findall(r"<(\w+)[^>]*>", rendered)) <= {"p", "a", "code", "pre", "details", "br", "em", "strong"}
-    assert re.findall(r'"language-(\w+)">(\S*)', rendered) == [("mermaid", "xychart-beta")]
-
-
-def test_our_own_report_reads_as_before() -> None:
-    text = report.compose(facts())
-    shown = defang(text)
-    assert shown.replace(APART, "") == text.replace(APART, "")
-    rendered = [
-        MarkdownIt("commonmark").enable("table").render(version).replace(APART, "") for version in (text, shown)
-    ]
-    assert rendered[0] == rendered[1]
-    for kept in ("```mermaid\nxychart-beta\n", "```diff\n", "<details><summary>", "| --- |"):
-        assert kept in shown
-    chart = re.search(r"```mermaid\n.*?```", text, re.DOTALL)
-    assert chart is not None
-    assert chart[0] in shown
 
 
 def test_a_pull_request_that_has_moved_on_gets_no_comment(bench: Bench) -> None:
@@ -366,90 +169,6 @@ def test_nothing_is_posted_where_there_is_nothing_to_say(bench: Bench, changes: 
     bench.event |= changes
     status, out, _ = bench.run()
     assert (status, out.startswith("nothing is posted: ")) == (0, True)
-    assert bench.server.calls == []
-
-
-ECHO = {"message": "Bad token ghs_thisIsTheTokenOfTheTests0123456789", "errors": [{"message": "why"}]}
-
-
-@pytest.mark.parametrize(
-    ("status", "told"), [(401, "not valid"), (403, "pull-requests: write"), (404, "see"), (422, "why")]
-)
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_refusal_is_told_in_one_line(bench: Bench, method: str, status: int, told: str) -> None:
-    bench.server.refusals[method] = [(status, {}, ECHO)] * 9
-    bench.refused(rf"^error: {method} https://127\S+: GitHub answers {status}, .*{told}")
-    assert len(bench.server.refusals[method]) == 8  # asked once
-
-
-def test_what_passes_is_waited_for(bench: Bench) -> None:
-    waits: list[float] = []
-    bench.monkeypatch.setattr(github.time, "sleep", waits.append)
-    limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}
-    bench.server.refusals = {
-        "GET": [(502, {}, {}), (503, {"Retry-After": "7"}, {}), (403, limit, {})],
-        "POST": [(429, {"Retry-After": "60"}, {}), (403, {"Retry-After": "2"}, {})],
-    }
-    assert bench.run()[0] == 0
-    assert waits == [0, 7, 0, 60, 2]
-    assert len(bench.posted()) == 1
-
-
-@pytest.mark.parametrize("refusals", [[(503, {}, {})] * 4, [(503, {"Retry-After": "61"}, {})]])
-def test_it_does_not_wait_for_ever(bench: Bench, refusals: Any) -> None:
-    bench.server.refusals["GET"] = refusals
-    bench.refused("GitHub answers 503")
-
-
-def test_a_comment_whose_making_was_not_answered_is_not_made_twice(bench: Bench) -> None:
-    bench.server.late = True
-    bench.server.refusals["POST"] = [(502, {}, {})]
-    assert bench.run()[0] == 0
-    assert len(bench.posted()) == 1
-    assert writes(bench.server) == ["POST", "PATCH"]
-
-
-def test_an_answer_that_never_comes_is_not_waited_for(bench: Bench) -> None:
-    bench.monkeypatch.setattr(github, "TIMEOUT", 0.05)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        bench.monkeypatch.setenv("GITHUB_API_URL", f"https://127.0.0.1:{silent.getsockname()[1]}")
-        bench.refused("had no answer: .*timed out")
-
-
-def test_an_unknown_certificate_is_not_trusted(bench: Bench) -> None:
-    bench.monkeypatch.delenv("SSL_CERT_FILE")
-    bench.refused("(?i)certificate")
-    assert bench.server.calls == []
-
-
-def test_the_token_goes_to_no_other_host(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with GitHub(tmp_path_factory.mktemp("other")) as other:
-        both = bench.server.certificate.read_text() + other.certificate.read_text()
-        bench.server.certificate.write_text(both)
-        bench.server.refusals["GET"] = [(301, {"Location": f"{other.api}/repos/owner/name/pulls"}, {})]
-        bench.refused("GitHub answers 301")
-        assert other.calls == []
-
-
-def test_a_renamed_repository_is_followed(bench: Bench) -> None:
-    bench.server.refusals["GET"] = [(301, {"Location": f"{bench.server.api}/repos/owner/name/pulls"}, {})]
-    assert bench.run()[0] == 0
-    assert len(bench.posted()) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("GITHUB_TOKEN", ""),
-        ("GITHUB_TOKEN", "ghs_thisIsTheTokenOfTheTests0123456789\r\nX: y"),
-        ("GITHUB_API_URL", "http://127.0.0.1"),
-        ("GITHUB_SERVER_URL", "http://127.0.0.1"),
-        ("GITHUB_REPOSITORY", "owner/name/../../user"),
-    ],
-)
-def test_a_wrong_setting_is_named(bench: Bench, name: str, value: str) -> None:
-    bench.monkeypatch.setenv(name, value)
-    bench.refused(f"^error: {name}")
     assert bench.server.calls == []
 
 
