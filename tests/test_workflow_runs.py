@@ -31,7 +31,7 @@ QUICK = {"epochs: 200": "epochs: 40", "bootstrap: 1000": "bootstrap: 100"}
 UNIT_TESTS = {"conftest.py", "test_params.py", "test_metrics.py"}
 
 VARIABLES = {"TRAINING_RUNNER": "big-machine", "AWS_ROLE_ARN": "arn:aws:iam::1:role/data", "AWS_REGION": "eu-west-1"}
-SECRETS = {"MLFLOW_TRACKING_TOKEN": "secret-of-mlflow"}
+SECRETS = {"MLFLOW_TRACKING_PASSWORD": "secret-of-mlflow"}
 
 #: How a job that calls the stand-in for GitHub's API trusts it.
 TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "NO_PROXY", "no_proxy")

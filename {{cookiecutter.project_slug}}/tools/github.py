@@ -29,6 +29,7 @@ OVERLAY = Path("k8s/overlays/production/kustomization.yaml")
 VARIABLES = {
     "TRAINING_RUNNER": "label of the runner that trains; without it one of GitHub's, which has no GPU",
     "MLFLOW_TRACKING_URI": "server that keeps the log of the runs; without it the log ends with the job",
+    "MLFLOW_TRACKING_USERNAME": "who logs runs there, where the server asks",
     "AWS_ROLE_ARN": "s3:// remote: role that may read and write the bucket",
     "AWS_REGION": "s3:// remote: region of the bucket",
     "GCP_WORKLOAD_IDENTITY_PROVIDER": "gs:// remote: full name of the identity provider",
@@ -40,7 +41,7 @@ VARIABLES = {
     "REGISTRY_USERNAME": "who pushes the image, where its registry is not ghcr.io",
 }
 SECRETS = {
-    "MLFLOW_TRACKING_TOKEN": "token for MLFLOW_TRACKING_URI, where the server asks for one",
+    "MLFLOW_TRACKING_PASSWORD": "password of MLFLOW_TRACKING_USERNAME",
     "REGISTRY_PASSWORD": "password of REGISTRY_USERNAME",
 }
 

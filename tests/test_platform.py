@@ -1,0 +1,203 @@
+"""The shared platform of k8s/: what renders without a network."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from platform_objects import (
+    FOUND,
+    PLATFORM,
+    README,
+    Object,
+    argo_cd,
+    containers,
+    copied,
+    filled,
+    one,
+    pods,
+    problems,
+    render,
+    select,
+    tenant,
+    with_bucket,
+)
+from projects import ROOT
+
+
+@pytest.fixture(scope="module")
+def platform() -> list[Object]:
+    return render(PLATFORM)
+
+
+@pytest.fixture(scope="module")
+def everything(platform: list[Object], tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    """All that a cluster gets, with one tenant, and the Job that restores."""
+    made = tmp_path_factory.mktemp
+    restore = yaml.safe_load((PLATFORM / "mlflow/restore.yaml").read_text())
+    return [*argo_cd(made("argo")), *platform, *tenant(platform, made("tenant")), restore]
+
+
+def test_nothing_is_wrong(everything: list[Object], tmp_path: Path) -> None:
+    assert {item["metadata"]["name"] for item in select(everything, "Namespace")} == {
+        *("argocd", "mlflow", "monitoring", "m-churn-production")
+    }
+    assert len(containers(everything)) == 4
+    assert problems(everything) == []
+    bucket = with_bucket(tmp_path)
+    assert problems(bucket) == []
+    assert "mlflow-artifacts" not in json.dumps(bucket)
+
+
+def _server(objects: list[Object]) -> Object:
+    return dict(one(objects, "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0])
+
+
+BROKEN: dict[str, Callable[[list[Object]], object]] = {
+    "Secret s": lambda all_: all_.append({"kind": "Secret", "metadata": {"name": "s"}}),
+    "container mlflow: image is not pinned": lambda all_: one(all_, "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ][0].update(image="ghcr.io/mlflow/mlflow:latest"),
+    "container mlflow: may gain privileges": lambda all_: _server(all_)["securityContext"].pop(
+        "allowPrivilegeEscalation"
+    ),
+    "container mlflow: no bounds": lambda all_: _server(all_)["resources"].pop("limits"),
+    "container mlflow: PGPASSWORD has a value": lambda all_: [
+        variable.update(value="secret") for variable in _server(all_)["env"] if variable["name"] == "PGPASSWORD"
+    ],
+    "container pg-dump: may run as root": lambda all_: pods(one(all_, "CronJob"))[0]["securityContext"].pop(
+        "runAsNonRoot"
+    ),
+    "namespace m-churn-production: pods are not restricted": lambda all_: one(all_, "Namespace", "m-churn-production")[
+        "metadata"
+    ].pop("labels"),
+    "namespace monitoring: no quota or no defaults for it": lambda all_: [
+        item.update(kind="ConfigMap")
+        for item in select(all_, "ResourceQuota")
+        if item["metadata"]["namespace"] == "monitoring"
+    ],
+    "namespace argocd: traffic is not denied by default": lambda all_: [
+        item["spec"].update(policyTypes=["Ingress"])
+        for item in select(all_, "NetworkPolicy", "default-deny")
+        if item["metadata"]["namespace"] == "argocd"
+    ],
+}
+
+
+@pytest.mark.parametrize("problem", BROKEN)
+def test_broken_copies_are_found(problem: str, everything: list[Object]) -> None:
+    broken = copy.deepcopy(everything)
+    BROKEN[problem](broken)
+    assert problems(broken) == [problem]
+
+
+def test_secrets_are_those_that_the_readme_creates(everything: list[Object], tmp_path: Path) -> None:
+    """Each reference has its command, with its keys, in its namespace; and no command makes what nothing reads."""
+    wanted: dict[tuple[str, str], set[str]] = {("argocd", "github-app"): set(), ("monitoring", "grafana-admin"): set()}
+    for item in [*everything, *with_bucket(tmp_path)]:
+        text = json.dumps(item)
+        namespace = item["metadata"].get("namespace", "")
+        for name, key in re.findall(r'"secretKeyRef": {"key": "([\w-]+)", "name": "([\w-]+)"}', text):
+            wanted.setdefault((namespace, key), set()).add(name)
+        for name in re.findall(r'"(?:secretName|secretRef)": (?:{"name": )?"([\w-]+)"', text):
+            wanted.setdefault((namespace, name), set())
+    commands = re.findall(r"kubectl --namespace (\S+) create secret generic (\S+)((?:[^\\\n]*\\\n)*[^\\\n]*)", README)
+    assert {(namespace, name) for namespace, name, _ in commands} == wanted.keys()
+    for namespace, name, options in commands:
+        keys = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", options))
+        assert wanted[namespace, name] <= keys
+    names = json.dumps(everything)
+    assert '"appSecretName": "github-app"' in names
+    assert '"existingSecret": "grafana-admin"' in names
+
+
+def test_settings_reach_what_they_are_for(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    repository = "https://github.com/example/platform.git"
+    (folder / "settings.env").write_text(
+        f"ORGANISATION=example\nPLATFORM_REPOSITORY={repository}\nPLATFORM_REVISION=v1.2.3\n"
+    )
+    objects = render(folder)
+    for application_set in select(objects, "ApplicationSet"):
+        assert application_set["spec"]["generators"][0]["scmProvider"]["github"]["organization"] == "example"
+    source = one(objects, "ApplicationSet", "tenants")["spec"]["template"]["spec"]["source"]
+    assert (source["repoURL"], source["targetRevision"]) == (repository, "v1.2.3")
+    assert one(objects, "AppProject", "tenants")["spec"]["sourceRepos"] == [repository]
+    assert not re.search("your-organisation|invalid.example", json.dumps([*select(objects, "AppProject"), source]))
+
+
+def test_every_environment_branch_of_the_fleet_is_found(platform: list[Object]) -> None:
+    """Of the names that the template gives, all; of the others, none: they could take another's namespace."""
+    sets = select(platform, "ApplicationSet")
+    assert len(sets) == 2
+    assert sets[0]["spec"]["generators"] == sets[1]["spec"]["generators"]
+    scm = sets[0]["spec"]["generators"][0]["scmProvider"]
+    (condition,) = scm["filters"]
+    assert scm["github"]["allBranches"]
+    found = re.compile(condition["repositoryMatch"])
+    longest = "a" + "b-" * 24 + "c"
+    assert len(longest) == 50
+    assert all(found.search(name) for name in ("x1", "churn-model", longest))
+    assert not any(
+        found.search(name) for name in ("Churn", "churn_model", "churn.model", "-churn", "churn-", longest + "d")
+    )
+    branch = re.compile(condition["branchMatch"])
+    assert all(branch.search(name) for name in ("env/production", "env/staging"))
+    assert not any(branch.search(name) for name in ("main", "env/", "env/a-b", "x/env/staging", "env/production/x"))
+    assert re.search(condition["labelMatch"], "gitops-mlops")
+    topics = (ROOT / "{{cookiecutter.project_slug}}/tools/repository.py").read_text()
+    assert 'TOPIC = "gitops-mlops"' in topics, "make github gives the repository another topic"
+    assert len(f"m-{longest}-production") <= 63, "a namespace's name has 63 characters at most"
+
+
+def test_a_repository_reaches_its_own_namespace_alone(platform: list[Object], tmp_path: Path) -> None:
+    application = filled(one(platform, "ApplicationSet", "models"))
+    spec, name = application["spec"], "m-churn-production"
+    assert spec["source"] == {"repoURL": FOUND[".url"], "targetRevision": "env/production", "path": "manifests"}
+    assert (application["metadata"]["name"], spec["project"], spec["destination"]["namespace"]) == (name,) * 3
+    assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
+    project = one(tenant(platform, tmp_path), "AppProject")
+    assert (project["metadata"]["name"], project["metadata"]["namespace"]) == (name, "argocd")
+    assert project["spec"]["sourceRepos"] == [FOUND[".url"]]
+    assert [destination["namespace"] for destination in project["spec"]["destinations"]] == [name]
+    assert not project["spec"].get("clusterResourceWhitelist")
+    kinds = {entry["kind"] for entry in project["spec"]["namespaceResourceWhitelist"]}
+    assert "Deployment" in kinds
+    assert not kinds & {"*", "Secret", "Role", "RoleBinding", "ResourceQuota", "LimitRange", "Namespace", "Application"}
+
+
+def test_what_a_project_deploys_is_allowed(projects: dict[str, Path], platform: list[Object], tmp_path: Path) -> None:
+    allowed = one(tenant(platform, tmp_path), "AppProject")["spec"]["namespaceResourceWhitelist"]
+    deployed = render(projects["defaults"] / "k8s/overlays/production")
+    groups = {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in deployed}
+    assert ("apps", "Deployment") in groups
+    assert groups <= {(entry["group"], entry["kind"]) for entry in allowed}
+
+
+def test_tenants_make_only_what_their_project_allows(platform: list[Object], tmp_path: Path) -> None:
+    """And the Applications' names do not collide."""
+    allowed = one(platform, "AppProject", "tenants")["spec"]
+    kinds = {entry["kind"] for entry in allowed["clusterResourceWhitelist"] + allowed["namespaceResourceWhitelist"]}
+    assert {item["kind"] for item in tenant(platform, tmp_path)} == kinds
+    names = {filled(item)["metadata"]["name"] for item in select(platform, "ApplicationSet")}
+    assert names == {"tenant-m-churn-production", "m-churn-production"}
+
+
+def test_projects_name_what_they_allow(platform: list[Object]) -> None:
+    """No AppProject allows every kind, every repository or every namespace."""
+    for project in select(platform, "AppProject"):
+        spec = {key: value for key, value in project["spec"].items() if not key.endswith("Blacklist")}
+        assert "'*'" not in str(spec), project["metadata"]["name"]
+
+
+def test_versions_are_exact(platform: list[Object]) -> None:
+    (application,) = select(platform, "Application")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", application["spec"]["source"]["targetRevision"])
+    server = _server(platform)["image"]
+    locked = (ROOT / "requirements/mlflow.txt").read_text()
+    assert f"mlflow=={re.findall(r':v([0-9.]+)', server)[0]} " in locked, "the test below runs another MLflow"
