@@ -16,10 +16,10 @@ help:  ## list the commands
 demo: .venv/dev  ## one turn of the loop in demo/: generate, train, report, merge, deploy, predict, roll back
 	.venv/dev/bin/python tools/demo.py $(ARGS)
 
-test: .venv/dev  ## generate every supported combination and lint it; run one project and the demo for real
+test: .venv/dev .venv/checkov  ## generate every supported combination and lint it; run one project and the demo for real
 	.venv/dev/bin/python -m pytest -m "not full" $(ARGS)
 
-test-full: .venv/dev .venv/moto  ## the same, and the pipeline for each task and each kind of DVC remote
+test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and the pipeline for each task and each kind of DVC remote
 	.venv/dev/bin/python -m pytest $(ARGS)
 
 lint: .venv/dev  ## format and check every file that Git tracks

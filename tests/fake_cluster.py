@@ -62,7 +62,8 @@ def load(arguments: list[str]) -> None:
 
 def apply(arguments: list[str]) -> None:
     if arguments[-1] == "-":
-        (STATE / "application.json").write_text(sys.stdin.read())
+        [application] = [item for item in json.load(sys.stdin)["items"] if item["kind"] == "Application"]
+        (STATE / "application.json").write_text(json.dumps(application))
 
 
 def refresh(arguments: list[str]) -> None:
@@ -83,7 +84,8 @@ def refresh(arguments: list[str]) -> None:
 def status(arguments: list[str]) -> None:
     synced = json.loads((STATE / "synced.json").read_text())
     sync = {"status": "Synced", "revision": synced["revision"]}
-    print(json.dumps({"status": {"sync": sync, "health": {"status": synced["health"]}}}))
+    health, operation = {"status": synced["health"]}, {"phase": "Succeeded"}
+    print(json.dumps({"status": {"sync": sync, "health": health, "operationState": operation}}))
 
 
 class Model(BaseHTTPRequestHandler):
@@ -122,6 +124,7 @@ ANSWERS = {
     "kubectl rollout status": nothing,
     "kubectl apply": apply,
     "kubectl annotate application": refresh,
+    "kubectl patch deployment": nothing,
     "kubectl get application": status,
     "kubectl port-forward": forward,
 }

@@ -12,15 +12,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import demo
+import yaml
 
 CLUSTER = "gitops-mlops"
 KIND_NODE = "kindest/node:v1.35.8@sha256:07b2536e30b803ed61d1677a79df6115f798ce64c80f9e22f6ed45afd09323c0"
 ARGO_CD = "https://raw.githubusercontent.com/argoproj/argo-cd/v3.5.8/manifests/install.yaml"
+#: What measures pods for their autoscaler, and the kinds of the Prometheus operator, which itself is not needed.
+METRICS_SERVER = "https://github.com/kubernetes-sigs/metrics-server/releases/download/v0.8.1/components.yaml"
+PROMETHEUS = (
+    "https://raw.githubusercontent.com/prometheus-operator/prometheus-operator/v0.84.1/example/prometheus-operator-crd"
+)
+KINDS = ("prometheusrules", "servicemonitors")
+
 #: What has to run before an Application is looked at.
 PARTS = ("statefulset/argocd-application-controller", "deployment/argocd-repo-server", "deployment/argocd-redis")
 
 NAME = demo.PROJECT.name
-NAMESPACE = "models"
+NAMESPACE = NAME  # as k8s/argocd has it
 LOGS = demo.DEMO / "logs"
 
 #: What tells why it failed: file -> command.
@@ -48,6 +56,14 @@ def make() -> None:
         f"{argo_cd} apply --server-side --force-conflicts --filename {ARGO_CD} >/dev/null",
         *(f"{argo_cd} rollout status {part} --timeout 300s" for part in PARTS),
     )
+    insecure = '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--kubelet-insecure-tls"}]'
+    demo.step(
+        "install metrics-server and the Prometheus operator's kinds",
+        f"kubectl apply --filename {METRICS_SERVER} >/dev/null",
+        f"kubectl --namespace kube-system patch deployment metrics-server --type json --patch '{insecure}'",
+        "kubectl --namespace kube-system rollout status deployment/metrics-server --timeout 300s",
+        *(f"kubectl apply --server-side --filename {PROMETHEUS}/monitoring.coreos.com_{kind}.yaml" for kind in KINDS),
+    )
 
 
 def delete() -> None:
@@ -62,44 +78,32 @@ def gateway() -> str:
 
 
 def follow(origin: str) -> None:
-    """Have Argo CD follow env/production of the repository at `origin`."""
-    text = json.dumps(application(origin))
+    """Have Argo CD follow the repository at `origin`, by the project's own k8s/argocd with that address in it."""
+    objects = list(yaml.safe_load_all(output("kubectl", "kustomize", str(demo.PROJECT / "k8s/argocd"))))
+    for entry in objects:
+        if entry["kind"] == "Application":
+            entry["spec"]["source"]["repoURL"] = origin
+        elif entry["kind"] == "AppProject":
+            entry["spec"]["sourceRepos"] = [origin]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     subprocess.run(["kubectl", "apply", "--filename", "-"], input=text, text=True, env=demo.ENVIRONMENT, check=True)
 
 
-def application(origin: str) -> dict[str, Any]:
-    """Return Argo CD's Application: the plain manifests on env/production, pruned and held against changes by hand."""
-    return {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Application",
-        "metadata": {"name": NAME, "namespace": "argocd"},
-        "spec": {
-            "project": "default",
-            "source": {"repoURL": origin, "targetRevision": "env/production", "path": "manifests"},
-            "destination": {"server": "https://kubernetes.default.svc", "namespace": NAMESPACE},
-            "syncPolicy": {
-                "automated": {"prune": True, "selfHeal": True},
-                "syncOptions": ["CreateNamespace=true", "ServerSideApply=true"],
-                "retry": {"limit": 5, "backoff": {"duration": "5s", "factor": 2, "maxDuration": "1m"}},
-            },
-        },
-    }
-
-
 def wait_for_sync(commit: str, deadline: float) -> None:
-    """Have Argo CD look at once, and wait until it has applied `commit` and all of it is healthy.
+    """Have Argo CD look at once, and wait until it has applied `commit`, all is healthy and the smoke test passed.
 
     Raises SystemExit with Argo CD's word where that is not so at `deadline`, of time.monotonic().
     """
     argo_cd = ("kubectl", "--namespace", "argocd")
     output(*argo_cd, "annotate", "application", NAME, "argocd.argoproj.io/refresh=normal", "--overwrite")
-    wanted, said = f"Synced {commit[:12]} Healthy", ""
+    wanted, said = f"Synced {commit[:12]} Healthy Succeeded", ""
     while said != wanted:
         if time.monotonic() > deadline:
             raise SystemExit(f"Argo CD says {said!r}; {wanted!r} was to come")
         status = json.loads(output(*argo_cd, "get", "application", NAME, "--output", "json")).get("status", {})
         sync, health = status.get("sync", {}), status.get("health", {})
-        now = f"{sync.get('status')} {sync.get('revision', '')[:12]} {health.get('status')}"
+        phase = status.get("operationState", {}).get("phase")
+        now = f"{sync.get('status')} {sync.get('revision', '')[:12]} {health.get('status')} {phase}"
         if now != said:
             print(now, *(condition.get("message") for condition in status.get("conditions", [])), flush=True)
         said = now

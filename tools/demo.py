@@ -143,7 +143,11 @@ def production() -> dict[str, Any]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     names = show("manifests/").splitlines()[2:]
-    manifest = next(text for text in (show(f"manifests/{name}") for name in names) if "kind: Deployment" in text)
+    manifest = next(
+        text
+        for text in (show(f"manifests/{name}") for name in names)
+        if re.search("^kind: Deployment$", text, re.MULTILINE)
+    )
     return {"release": json.loads(show("release.json")), "manifest": manifest}
 
 

@@ -1,0 +1,177 @@
+"""Every overlay, with each component, of every combination whose objects differ: Kubernetes' own schemas, and checkov.
+
+What an alert or a policy says is tested in the generated project (its tests/test_manifests.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from projects import ROOT
+
+KUBERNETES = "1.34"
+
+#: The objects hold the project's name, its owner and nothing else that is asked.
+DIFFERING = ("defaults", "foreign", "short-names")
+
+#: Kinds that kubernetes-validate has no schema for: who reads one adds it here.
+CUSTOM = {
+    ("argoproj.io/v1alpha1", "AnalysisTemplate"),
+    ("argoproj.io/v1alpha1", "AppProject"),
+    ("argoproj.io/v1alpha1", "Application"),
+    ("argoproj.io/v1alpha1", "Rollout"),
+    ("keda.sh/v1alpha1", "ScaledObject"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+}
+
+#: What checkov finds and is meant so.
+SUPPRESSED = {
+    "CKV_K8S_11": "no limit on the CPU: a throttled worker answers late for no one's gain",
+    "CKV_K8S_21": "the namespace is that of Argo CD's Application, not the manifest's",
+    "CKV_K8S_40": "1000 is the image's user; the namespace's pod security keeps it away from the host",
+}
+
+Objects = list[dict[str, Any]]
+
+
+def render(folder: Path) -> Objects:
+    """Return what kustomize makes of a folder."""
+    program = ["kustomize", "build"] if shutil.which("kustomize") else ["kubectl", "kustomize"]
+    done = subprocess.run([*program, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def renders(k8s: Path) -> Iterator[tuple[str, Objects]]:
+    """Render each overlay as it is and with each component that it does not have, and k8s/argocd."""
+    yield "argocd", render(k8s / "argocd")
+    components = [
+        f"../../components/{path.parent.name}" for path in sorted(k8s.glob("components/*/kustomization.yaml"))
+    ]
+    for overlay in [path.parent for path in sorted(k8s.glob("overlays/*/kustomization.yaml"))]:
+        settings = yaml.safe_load((overlay / "kustomization.yaml").read_text())
+        settings["images"][0]["digest"] = f"sha256:{'0' * 64}"  # a release gives it
+        present = settings["components"]
+        for more in [[], *([component] for component in components if component not in present)]:
+            top = overlay.with_name(
+                "-".join([overlay.name, *(Path(component).name for component in more)]) + "-released"
+            )
+            top.mkdir()
+            (top / "kustomization.yaml").write_text(yaml.safe_dump(settings | {"components": [*present, *more]}))
+            yield top.name, render(top)
+
+
+def problems(item: dict[str, Any]) -> list[str]:
+    """Return what Kubernetes would refuse. Unknown fields are refused too."""
+    kind = (item["apiVersion"], item["kind"])
+    if kind in CUSTOM:
+        return []
+    try:
+        kubernetes_validate.validate(item, KUBERNETES, strict=True)
+    except kubernetes_validate.SchemaNotFoundError:
+        return [f"{kind} has no schema, and is not in CUSTOM"]
+    except kubernetes_validate.ValidationError as error:
+        return [f"{item['kind']}: {error.message}"]
+    return []
+
+
+def checkov(folder: Path) -> dict[str, set[str]]:
+    """Return check -> objects that fail it, of all YAML files in `folder`."""
+    program = ROOT / ".venv/checkov/bin/checkov"
+    assert program.exists(), f"{program} is missing: `make .venv/checkov` in the template"
+    options = ["--framework", "kubernetes", "--output", "json", "--quiet", "--skip-download", "--soft-fail"]
+    done = subprocess.run([program, "--directory", folder, *options], capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert report["summary"]["parsing_errors"] == 0
+    assert report["summary"]["passed"] > 50  # it did look
+    found: dict[str, set[str]] = {}
+    for failure in report["results"]["failed_checks"]:
+        found.setdefault(failure["check_id"], set()).add(f"{failure['check_name']}: {failure['resource']}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def rendered(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Objects]:
+    """Each render by its name, of copies, because components are switched on beside the overlays."""
+    found: dict[str, Objects] = {}
+    for name in DIFFERING:
+        folder = tmp_path_factory.mktemp("manifests") / name
+        for part in ("k8s", "serving"):
+            shutil.copytree(projects[name] / part, folder / part)
+        found |= {f"{name}-{case}": objects for case, objects in renders(folder / "k8s")}
+    return found
+
+
+@pytest.fixture
+def deployment(rendered: dict[str, Objects]) -> dict[str, Any]:
+    """A Deployment to be broken."""
+    found = next(item for item in rendered["defaults-production-released"] if item["kind"] == "Deployment")
+    return copy.deepcopy(found)
+
+
+def test_no_other_combination_differs(projects: dict[str, Path]) -> None:
+    """What the others are rendered from is that of the defaults, letter by letter."""
+
+    def sources(name: str) -> dict[Path, bytes]:
+        files = [path for part in ("k8s", "serving") for path in (projects[name] / part).rglob("*.yaml")]
+        return {path.relative_to(projects[name]): path.read_bytes() for path in files}
+
+    for name in projects.keys() - set(DIFFERING):
+        assert sources(name) == sources("defaults"), name
+
+
+def test_all_is_rendered(rendered: dict[str, Objects]) -> None:
+    """The loop below is not over nothing: each case has its objects, each component adds or changes some."""
+    for name in DIFFERING:
+        plain = rendered[f"{name}-production-released"]
+        for component in ("canary", "gpu", "schedule"):
+            assert rendered[f"{name}-production-{component}-released"] != plain
+    assert all(len(objects) > 2 for objects in rendered.values())
+
+
+def test_kubernetes_would_take_all_of_it(rendered: dict[str, Objects]) -> None:
+    found = {name: [problem for item in objects for problem in problems(item)] for name, objects in rendered.items()}
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+def test_checkov_finds_nothing_but_what_is_meant(rendered: dict[str, Objects], tmp_path: Path) -> None:
+    for name, objects in rendered.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(objects))
+    found = checkov(tmp_path)
+    assert {check: objects for check, objects in found.items() if check not in SUPPRESSED} == {}
+    assert found.keys() == SUPPRESSED.keys(), "a suppression that is not needed any more"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"spec": {"template": {}}}, "selector"),
+        ({"apiVersion": "apps/v2"}, "no schema"),
+        ({"kind": "Rollout"}, "no schema"),
+        ({"replica": 2}, "replica"),
+    ],
+)
+def test_a_broken_object_is_found(deployment: dict[str, Any], change: dict[str, Any], problem: str) -> None:
+    assert problems(deployment) == []
+    [found] = problems(deployment | change)
+    assert problem in found
+
+
+def test_an_unsafe_object_is_found(deployment: dict[str, Any], rendered: dict[str, Objects], tmp_path: Path) -> None:
+    pod = deployment["spec"]["template"]["spec"]
+    pod["automountServiceAccountToken"] = True
+    pod["hostNetwork"] = True
+    del pod["containers"][0]["securityContext"]
+    others = [item for item in rendered["defaults-production-released"] if item["kind"] != "Deployment"]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([deployment, *others]))
+    assert {"CKV_K8S_38", "CKV_K8S_19", "CKV_K8S_20", "CKV_K8S_22", "CKV_K8S_28"} <= checkov(tmp_path).keys()
