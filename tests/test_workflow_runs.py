@@ -252,7 +252,7 @@ def test_merge(repository: Repository) -> None:
 @pytest.mark.real
 def test_deploy(repository: Repository) -> None:
     """The second merge is deployed first: one release, of the image that was built, attested and signed."""
-    repository.change("more-pods", ("k8s/overlays/production/kustomization.yaml", "count: 2", "count: 3"))
+    repository.change("more-pods", ("k8s/base/horizontalpodautoscaler.yaml", "maxReplicas: 6", "maxReplicas: 8"))
     deploy = run(repository.hub, "deploy.yaml", repository.merge("more-pods"))
     ended(deploy, "success")
     assert deploy.concurrency == {"group": "deploy", "cancel-in-progress": False}
