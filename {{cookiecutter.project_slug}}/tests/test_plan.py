@@ -78,6 +78,17 @@ def test_an_older_commit_releases_nothing(job: Job, other: Job, capsys: pytest.C
     assert "newer" in capsys.readouterr().out
 
 
+def test_a_rewritten_main_is_told(job: Job, other: Job) -> None:
+    released(job)
+    other.write("README.md", "Another history")
+    other.git("add", "--all")
+    other.git("commit", "--quiet", "--message", "Another history")
+    other.git("push", "--quiet", "--force", "origin", "HEAD:main")
+    other.train("model B")
+    with refused("was main rewritten"):
+        planned(other)
+
+
 def test_no_image_is_built_for_what_deploy_would_refuse(job: Job) -> None:
     job.release("model A")
     job.release("model B")

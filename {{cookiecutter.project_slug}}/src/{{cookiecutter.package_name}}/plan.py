@@ -43,7 +43,9 @@ def plan(settings: Params, *, redeploy: bool = False) -> Candidate | None:
     """Return what `make deploy` would release, or None, having said why. Raises ProjectError as deploy.deploy does."""
     deploy.check_source()
     present = release.production()
-    same_image = present is not None and not git.differ(present.record.commit, "HEAD", *IMAGE_INPUTS)
+    released = present.record.commit if present else ""
+    # A commit that main has lost cannot be compared: deploy.why_not tells of it.
+    same_image = git.exists(released) and not git.differ(released, "HEAD", *IMAGE_INPUTS)
     candidate = deploy.up_to_date(settings, present.record.image if present and same_image else None)
     if present:
         manifests = git.write_tree(kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256))
