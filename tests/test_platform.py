@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from manifest_checks import checkov
+from manifest_checks import problems as refusals
 from platform_objects import (
     FOUND,
     PLATFORM,
@@ -52,6 +54,26 @@ def test_nothing_is_wrong(everything: list[Object], tmp_path: Path) -> None:
     bucket = with_bucket(tmp_path)
     assert problems(bucket) == []
     assert "mlflow-artifacts" not in json.dumps(bucket)
+
+
+def test_kubernetes_would_take_all_of_it(everything: list[Object], tmp_path: Path) -> None:
+    assert [problem for item in [*everything, *with_bucket(tmp_path)] for problem in refusals(item)] == []
+
+
+def test_checkov_finds_nothing(everything: list[Object], tmp_path: Path) -> None:
+    """What is meant as it is carries its reason, in an annotation `checkov.io/skip...` beside it."""
+    reasons = [
+        reason
+        for item in everything
+        for name, reason in item["metadata"].get("annotations", {}).items()
+        if name.startswith("checkov.io/skip")
+    ]
+    assert reasons
+    assert all(re.fullmatch(r"CKV_K8S_\d+=\w.{20,}", reason) for reason in reasons)
+    (tmp_path / "rendered").mkdir()
+    for name, objects in (("all", everything), ("bucket", with_bucket(tmp_path))):
+        (tmp_path / f"rendered/{name}.yaml").write_text(yaml.safe_dump_all(objects))
+    assert checkov(tmp_path / "rendered") == {}
 
 
 def _server(objects: list[Object]) -> Object:
