@@ -29,6 +29,9 @@ SETTINGS = {
 }
 
 
+#: By what staging's objects differ from production's here.
+STAGED = {"environment": "staging"}
+
 #: kustomize is the slow part, and asked for the same few models again and again.
 render = kustomize.render
 rendered_once = functools.cache(render)
@@ -99,14 +102,14 @@ class Job:
         assert commit is not None
         return commit
 
-    def rollback(self) -> str | None:
+    def rollback(self, environment: str = "production") -> str | None:
         with contextlib.chdir(self.path):
-            commit: str | None = rollback.rollback()
+            commit: str | None = rollback.rollback(environment)
         return commit
 
-    def production(self) -> Any:
+    def production(self, environment: str = "production") -> Any:
         with contextlib.chdir(self.path):
-            present = release.production()
+            present = release.present(environment)
         assert present is not None
         return present
 
@@ -136,12 +139,18 @@ def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kustomize, "render", rendered_once)
 
 
-def make_origin(tmp_path: Path) -> Path:
-    """A bare repository whose main holds what a release is rendered from."""
+def make_origin(tmp_path: Path, *, staging: bool = False) -> Path:
+    """A bare repository whose main holds what a release is rendered from, with or without staging as it is asked."""
     bare, first = tmp_path / "origin.git", tmp_path / "first"
     for path, options in ((bare, ["--bare"]), (first, [])):
         subprocess.run(["git", "init", "--quiet", "--initial-branch=main", *options, path], check=True)
     shutil.copytree(ROOT / "k8s", first / "k8s")
+    overlays = first / "k8s/overlays"
+    shutil.rmtree(overlays / "staging", ignore_errors=True)
+    if staging:
+        settings = yaml.safe_load((overlays / "production/kustomization.yaml").read_text())
+        (overlays / "staging").mkdir()
+        (overlays / "staging/kustomization.yaml").write_text(yaml.safe_dump(settings | {"commonAnnotations": STAGED}))
     (first / "serving").mkdir()
     for name in (".gitignore", "serving/kustomization.yaml", "serving/config.properties"):
         shutil.copy(ROOT / name, first / name)

@@ -1,12 +1,15 @@
 """Release the workspace's model (`make deploy`): one commit on env/production, manifests and release record.
 
-Argo CD follows that branch; nothing else reaches the cluster. A release is what runs: the manifests and the model
-archive. Where production has both already, as after a merge of documents, no commit is made, and a job for an older
-commit of main never replaces a newer release.
+Where the project has staging, that is on env/staging, and promote.py takes it on to production; the gate compares with
+production, which is what users see.
+
+Argo CD follows the branch; nothing else reaches the cluster. A release is what runs: the manifests and the model
+archive. Where the environment has both already, as after a merge of documents, no commit is made, and a job for an
+older commit of main never replaces a newer release.
 
 After a rollback main still holds what was taken back, and any merge would bring it out again. A model or archive that
-left production by going back is therefore refused. It does not matter how the branch went back, by `make rollback` or
-`git revert`: the commit's tree is that of an earlier commit.
+left the environment by going back is therefore refused. It does not matter how the branch went back, by `make rollback`
+or `git revert`: the commit's tree is that of an earlier commit.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import os
 
 from . import gate, git, kustomize, params, release, store
 from .artifacts import GATE, ProjectError, read_json, run
+from .kustomize import PRODUCTION, STAGING
 from .params import Params
-from .release import BRANCH, MAIN, MANIFESTS, RECORD, Candidate, Production, Release, Verdict
+from .release import MAIN, MANIFESTS, RECORD, Candidate, Production, Release, Verdict
 
 #: `dvc repro` writes it, and a job that may not commit to main leaves it changed. store.stale() checks what it says.
 DERIVED = {"dvc.lock"}
@@ -43,37 +47,45 @@ def add_redeploy_option(parser: argparse.ArgumentParser) -> None:
 
 
 def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False) -> str | None:
-    """Release the workspace and return the new commit of env/production, or None where there is nothing to release.
+    """Release the workspace to the first environment and return its branch's new commit; None where there is nothing to
+    release.
 
     Raises ProjectError for whatever speaks against the release. The gate must have judged this very model. Where
     production has moved on since, because another job was faster, the gate judges again here.
     """
     check_source()
+    environment = kustomize.first()
     candidate = up_to_date(settings, image)
-    rendered = kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256)
+    rendered = kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256, environment)
     manifests = git.write_tree(rendered)
     kept = False
 
-    def make(present: Production | None) -> str | None:
+    def make(present: Production | None) -> tuple[str, str] | None:
         nonlocal kept
-        if needless := why_not(candidate, manifests, present):
+        if needless := why_not(candidate, manifests, present, environment):
             print(needless)
             return None
         if present and not redeploy:
-            refuse_rolled_back(candidate, present)
-        now = present.commit if present else None
-        record = Release(**candidate.model_dump(), gate=judged(settings, candidate, now), previous=now)
+            refuse_rolled_back(candidate, present, environment)
+        verdict = judged(settings, candidate, present if environment == PRODUCTION else release.production())
+        record = Release(**candidate.model_dump(), gate=verdict, previous=present.commit if present else None)
         if not kept:  # before the release: what it names must be there to be had again
             print("Pushing data, model and reports to the DVC remote ...", flush=True)
             store.push()
             kept = True
-        tree = git.write_tree({MANIFESTS: manifests, RECORD: f"{record.model_dump_json(indent=2)}\n".encode()})
-        return git.write_commit(tree, now, message(record))
+        return contents(record, manifests), message(record)
 
-    commit = release.publish(make)
+    commit = release.publish(environment, make)
     if commit:
-        print(f"Released {candidate.title} ({candidate.image}): commit {commit[:12]} of {BRANCH}.")
+        print(f"Released {candidate.title} ({candidate.image}): commit {commit[:12]} of {release.branch(environment)}.")
+        if environment == STAGING:
+            print("`make promote` proposes it for production.")
     return commit
+
+
+def contents(record: Release, manifests: str) -> str:
+    """Store what an environment's branch holds with a release, and return its tree. `manifests` is their tree."""
+    return git.write_tree({MANIFESTS: manifests, RECORD: f"{record.model_dump_json(indent=2)}\n".encode()})
 
 
 def check_source() -> None:
@@ -100,44 +112,49 @@ def up_to_date(settings: Params, image: str | None) -> Candidate:
     return candidate
 
 
-def why_not(candidate: Candidate, manifests: str, present: Production | None) -> str | None:
-    """Return why there is nothing to release, or None. Raises ProjectError where main has lost the released commit."""
+def why_not(candidate: Candidate, manifests: str, present: Production | None, environment: str) -> str | None:
+    """Return why there is nothing to release, or None. Raises ProjectError where main has lost the released commit.
+
+    `manifests` is the tree of the candidate's, and `present` what the environment has now.
+    """
     if present is None:
         return None
+    name = environment.capitalize()
     running = git.run("rev-parse", f"{present.commit}:{MANIFESTS}")
     if candidate.package.md5 == present.record.package.md5 and manifests == running:
-        return f"Production runs {candidate.title} with these manifests already: nothing to release."
+        return f"{name} runs {candidate.title} with these manifests already: nothing to release."
     released, here = present.record.commit, candidate.commit
     if here != released and git.is_ancestor(here, released):
-        return f"Production comes from {released[:12]} of {MAIN}, newer than {here[:12]}: nothing to release."
+        return f"{name} comes from {released[:12]} of {MAIN}, newer than {here[:12]}: nothing to release."
     if not git.is_ancestor(released, here):
         raise ProjectError(
-            f"production comes from commit {released[:12]}, which the history of {here[:12]} does not hold; was {MAIN} "
-            "rewritten? Bring that commit back into it, or roll back to a release that it holds"
+            f"{environment} comes from commit {released[:12]}, which the history of {here[:12]} does not hold; was "
+            f"{MAIN} rewritten? Bring that commit back into it, or roll back to a release that it holds"
         )
     return None
 
 
-def refuse_rolled_back(candidate: Candidate, present: Production) -> None:
-    """Raise ProjectError if the candidate's model or archive was in production before, and was taken back."""
+def refuse_rolled_back(candidate: Candidate, present: Production, environment: str) -> None:
+    """Raise ProjectError if the candidate's model or archive was in the environment before, and was taken back."""
     for what, value, now in (
         ("model", candidate.model.sha256, present.record.model.sha256),
         ("archive", candidate.package.md5, present.record.package.md5),
     ):
         if value != now and (commit := went_back(present.commit, value)):
             raise ProjectError(
-                f"the {what} of {candidate.title} was in production and commit {commit[:12]} of {BRANCH} took it back: "
-                f"revert on {MAIN} what made it, or, to release it again all the same, `make deploy REDEPLOY=1`"
+                f"the {what} of {candidate.title} was in {environment} and commit {commit[:12]} of "
+                f"{release.branch(environment)} took it back: revert on {MAIN} what made it, or, to release it again "
+                "all the same, give REDEPLOY=1"
             )
 
 
 def went_back(tip: str, value: str) -> str | None:
-    """Return the commit of env/production that took `value` out of the record by going back to an earlier tree.
+    """Return the commit of an environment's branch that took `value` out of the record by going back to an earlier one.
 
     None where there is no such commit. `value` is a digest that the record at `tip` does not hold; only its last
-    appearance counts.
+    appearance counts. What went back has an earlier commit's tree. A merge is compared with its first parent.
     """
-    log = ("log", "--first-parent")
+    log = ("log", "--first-parent", "-m")
     removal = git.run(*log, "-1", "--format=%H", f"-S{value}", tip, "--", RECORD)
     if not removal:
         return None
@@ -145,8 +162,9 @@ def went_back(tip: str, value: str) -> str | None:
     return removal if tree in earlier else None
 
 
-def judged(settings: Params, candidate: Candidate, present: str | None) -> Verdict:
-    """Return the gate's word on the candidate beside the release `present`. Raises ProjectError unless it accepts."""
+def judged(settings: Params, candidate: Candidate, production: Production | None) -> Verdict:
+    """Return the gate's word on the candidate beside what is in production. Raises ProjectError unless it accepts."""
+    present = production.commit if production else None
     verdict = read_json(GATE, "make gate")
     if verdict["model_sha256"] != candidate.model.sha256:
         raise ProjectError(f"{GATE} is about another model: run `make gate` again")

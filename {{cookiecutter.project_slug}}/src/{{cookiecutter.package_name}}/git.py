@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 from .artifacts import ProjectError
 
@@ -17,9 +20,16 @@ class GitError(ProjectError):
     """git ended with an error; the message holds what it said."""
 
 
-def run(*arguments: str, stdin: bytes | None = None) -> str:
-    """Run `git ARGUMENTS` and return its output without the last line break. Raises GitError."""
-    done = _start(*arguments, stdin=stdin)
+class Refused(GitError):
+    """origin has refused a push."""
+
+
+def run(*arguments: str, stdin: bytes | None = None, **variables: str) -> str:
+    """Run `git ARGUMENTS`, with environment variables, and return its output without the last line break.
+
+    Raises GitError.
+    """
+    done = _start(*arguments, stdin=stdin, **variables)
     if done.returncode:
         raise GitError(f"`git {' '.join(arguments)}` failed: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout.decode().rstrip("\n")
@@ -68,9 +78,32 @@ def fetch(branch: str) -> str | None:
 def push(commit: str, branch: str) -> None:
     """Move `branch` of origin on to `commit`, never by force.
 
-    Raises GitError where origin refuses, as it does when another push came first.
+    Raises Refused where origin refuses, as it does when another push came first.
     """
-    run("push", "--quiet", REMOTE, f"{commit}:refs/heads/{branch}")
+    _push(REMOTE, f"{commit}:refs/heads/{branch}")
+
+
+def replace(commit: str, branch: str, seen: str | None) -> None:
+    """Make `commit` the contents of `branch` of origin, which holds `seen` or, where that is None, does not exist.
+
+    Only for a branch that is a job's own, and whose history nobody needs. Raises Refused where origin refuses, as it
+    does when the branch holds something else.
+    """
+    target = f"refs/heads/{branch}"
+    _push(f"--force-with-lease={target}:{seen or ''}", REMOTE, f"{commit}:{target}")
+
+
+def export(commit: str, folder: Path) -> None:
+    """Write the files of a commit into `folder`, as a check-out would."""
+    with tempfile.TemporaryDirectory(prefix="index-") as place:
+        index = str(Path(place) / "index")
+        run("read-tree", commit, GIT_INDEX_FILE=index)
+        run("checkout-index", "--all", f"--prefix={folder.resolve()}/", GIT_INDEX_FILE=index)
+
+
+def tree(commit: str) -> str:
+    """Return the tree of a commit."""
+    return run("rev-parse", f"{commit}^{{tree}}")
 
 
 def write_tree(entries: Mapping[str, bytes | str]) -> str:
@@ -91,5 +124,13 @@ def write_commit(tree: str, parent: str | None, message: str) -> str:
     return run(*identity, "commit-tree", tree, *parents, "-F", "-", stdin=message.encode())
 
 
-def _start(*arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", *arguments], input=stdin, capture_output=True, check=False)
+def _push(*arguments: str) -> None:
+    try:
+        run("push", "--quiet", *arguments)
+    except GitError as error:
+        raise Refused(str(error)) from None
+
+
+def _start(*arguments: str, stdin: bytes | None = None, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, **variables} if variables else None
+    return subprocess.run(["git", *arguments], input=stdin, capture_output=True, check=False, env=environment)

@@ -57,7 +57,7 @@ class GitHub:
             raise ProjectError(f"GITHUB_REPOSITORY is {repository!r}: OWNER/NAME is needed")
         if not re.fullmatch(r"[!-~]+", token):
             raise ProjectError(
-                "GITHUB_TOKEN is not set, or holds what no token does: a token that may comment is needed"
+                "GITHUB_TOKEN is not set, or holds what no token does: a token that may write pull requests is needed"
             )
         self.server, self.api, self.repository, self.token = server.rstrip("/"), api.rstrip("/"), repository, token
         self._opener = urllib.request.build_opener(_SameHost())

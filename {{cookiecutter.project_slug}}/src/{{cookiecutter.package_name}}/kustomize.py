@@ -1,5 +1,8 @@
 """Render the Kubernetes objects of a release (`make manifests`): k8s/overlays/<environment>, with image and model.
 
+The folders in k8s/overlays say which environments there are. A merge releases to staging where there is one, and to
+production otherwise.
+
 The result depends on k8s/, serving/config.properties, the image and the model, never on the git commit: a change to
 documents alone changes no object, and restarts nothing.
 """
@@ -23,6 +26,7 @@ from .artifacts import MODEL, ProjectError, digest, run
 PROGRAM = Path(".venv/bin/kustomize")
 OVERLAYS = Path("k8s/overlays")
 OUTPUT = Path("build/manifests")
+PRODUCTION, STAGING = "production", "staging"
 
 #: The container that serves the model, and the name that stands for its image in k8s/base.
 SERVER = "model-server"
@@ -32,6 +36,7 @@ def main() -> None:
     """Write the objects of the workspace's model to a folder, to look at them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_image_option(parser)
+    add_environment_option(parser, PRODUCTION, "whose objects to render")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"folder to replace, {OUTPUT} by default")
     arguments = parser.parse_args()
 
@@ -39,7 +44,7 @@ def main() -> None:
         raise ProjectError(f"{MODEL} is missing: run `make pipeline` first")
     sha256 = digest(MODEL)
     name = params.load().package.model_name
-    rendered = render(arguments.image or default_image(sha256[:12]), name, sha256)
+    rendered = render(arguments.image or default_image(sha256[:12]), name, sha256, arguments.environment)
     shutil.rmtree(arguments.output, ignore_errors=True)
     arguments.output.mkdir(parents=True)
     for file, content in rendered.items():
@@ -57,22 +62,41 @@ def add_image_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def default_image(version: str, environment: str = "production") -> str:
-    """Return the overlay's image name with the model's version as its tag."""
-    return f"{_image_name(environment)}:{version}"
+def add_environment_option(parser: argparse.ArgumentParser, default: str | None, purpose: str) -> None:
+    """Add --environment to a command: one of those that this project has."""
+    said = f"{purpose} ({default} by default)" if default else purpose
+    parser.add_argument("--environment", choices=environments(), default=default, help=said)
 
 
-def render(image: str, name: str, sha256: str, environment: str = "production") -> dict[str, bytes]:
+def environments() -> list[str]:
+    """Return the environments that the project has, in the order in which a release reaches them."""
+    return [name for name in (STAGING, PRODUCTION) if name == PRODUCTION or (OVERLAYS / name).is_dir()]
+
+
+def first() -> str:
+    """Return the environment that a merge releases to."""
+    return environments()[0]
+
+
+def default_image(version: str) -> str:
+    """Return the image name of production's overlay, with the model's version as its tag."""
+    return f"{_image_name(OVERLAYS / PRODUCTION)}:{version}"
+
+
+def render(
+    image: str, name: str, sha256: str, environment: str = PRODUCTION, project: Path = Path()
+) -> dict[str, bytes]:
     """Return file name -> YAML of each object of the environment, for the model `name` with digest `sha256`.
 
-    Raises ProjectError for a bad image reference, where no kustomize is found, or with what it says.
+    `project` is the folder that holds k8s/. Raises ProjectError for a bad image reference, where no kustomize is found,
+    or with what it says.
     """
-    overlay = OVERLAYS / environment
+    overlay = project / OVERLAYS / environment
     with tempfile.TemporaryDirectory(prefix="kustomize-") as folder:
         top, output = Path(folder).resolve() / "top", Path(folder) / "output"
         top.mkdir()
         output.mkdir()
-        release = _release(_image_name(environment), image, name, sha256)
+        release = _release(_image_name(overlay), image, name, sha256)
         release["resources"] = [os.path.relpath(overlay.resolve(), top)]  # kustomize takes no absolute path
         # JSON, which is YAML in which no version such as 1e0000000002 can be taken for a number.
         (top / "kustomization.yaml").write_text(json.dumps(release), encoding="utf-8")
@@ -111,12 +135,12 @@ def _reference(image: str) -> dict[str, str]:
     raise ProjectError(f"IMAGE is {image!r}: NAME:TAG or NAME@sha256:DIGEST is needed")
 
 
-def _image_name(environment: str) -> str:
-    path = OVERLAYS / environment / "kustomization.yaml"
+def _image_name(overlay: Path) -> str:
+    path = overlay / "kustomization.yaml"
     try:
         images = yaml.safe_load(path.read_text(encoding="utf-8")).get("images", [])
     except FileNotFoundError:
-        raise ProjectError(f"{path} is missing: it says what runs in {environment}") from None
+        raise ProjectError(f"{path} is missing: it says what runs in {overlay.name}") from None
     for image in images:
         if image["name"] == SERVER and "newName" in image:
             return str(image["newName"])

@@ -1,7 +1,7 @@
 """Say whether a deployment would release anything (`make plan`), before an image is built for it.
 
 Images are not the same bytes twice, so `make deploy` sees in every new digest something to release. Here the question
-is whether what goes into the image has changed since the release in production, and what goes around it.
+is whether what goes into the image has changed since the release that the environment has, and what goes around it.
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ def main() -> None:
 def plan(settings: Params, *, redeploy: bool = False) -> Candidate | None:
     """Return what `make deploy` would release, or None, having said why. Raises ProjectError as deploy.deploy does."""
     deploy.check_source()
-    present = release.production()
+    environment = kustomize.first()
+    present = release.present(environment)
     released = present.record.commit if present else ""
     # A commit that main has lost cannot be compared: deploy.why_not tells of it.
     same_image = git.exists(released) and not git.differ(released, "HEAD", *IMAGE_INPUTS)
     candidate = deploy.up_to_date(settings, present.record.image if present and same_image else None)
     if present:
-        manifests = git.write_tree(kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256))
-        if needless := deploy.why_not(candidate, manifests if same_image else "", present):
+        model = candidate.model
+        manifests = git.write_tree(kustomize.render(candidate.image, model.name, model.sha256, environment))
+        if needless := deploy.why_not(candidate, manifests if same_image else "", present, environment):
             print(needless)
             return None
         if not redeploy:
-            deploy.refuse_rolled_back(candidate, present)
-    deploy.judged(settings, candidate, present.commit if present else None)
+            deploy.refuse_rolled_back(candidate, present, environment)
+    deploy.judged(settings, candidate, present if environment == kustomize.PRODUCTION else release.production())
     return candidate.model_copy(update={"image": kustomize.default_image(candidate.model.version)})
 
 

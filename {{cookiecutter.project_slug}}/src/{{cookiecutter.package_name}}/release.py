@@ -1,7 +1,8 @@
 """The release record: what runs in an environment, where it came from, and how to have it again.
 
-The branch `env/production` holds what Argo CD applies: `release.json`, described by `Release` below, and the rendered
-Kubernetes objects in `manifests/`. Each release is one commit, thus its history is the release log.
+The branch `env/<environment>` holds what Argo CD applies: `release.json`, described by `Release` below, and the
+rendered Kubernetes objects in `manifests/`. Each release is one commit, or the merge of one, thus the branch's first
+parents are the release log.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import artifacts, git, kustomize
 from .artifacts import ProjectError, digest, read_json
+from .kustomize import PRODUCTION
 from .params import Params
 
+Pushed = TypeVar("Pushed")
+
 MAIN = "main"
-BRANCH = "env/production"
 RECORD = "release.json"
 MANIFESTS = "manifests"
 
@@ -57,6 +60,7 @@ class Verdict(Part):
     accepted: bool
     mode: str
     reason: str
+    release: str | None = None  # commit of env/production that it compared with; None where nothing was released
 
 
 class Score(Part):
@@ -98,18 +102,23 @@ class Release(Candidate):
 
 @dataclass(frozen=True)
 class Production:
-    """What the environment's branch holds now."""
+    """What an environment's branch holds now, not only production's."""
 
     commit: str
     record: Release
 
 
+def branch(environment: str) -> str:
+    """Return the name of the branch that holds the environment's releases."""
+    return f"env/{environment}"
+
+
 def read(commit: str) -> Release:
-    """Return the record that a commit of the environment's branch holds. Raises ProjectError where that is none."""
+    """Return the record that a commit of an environment's branch holds. Raises ProjectError where that is none."""
     try:
         return Release.model_validate_json(git.run("show", f"{commit}:{RECORD}"))
     except (git.GitError, ValidationError) as error:
-        raise ProjectError(f"commit {commit[:12]} of {BRANCH} holds no release record, {RECORD}: {error}") from error
+        raise ProjectError(f"commit {commit[:12]} holds no release record, {RECORD}: {error}") from error
 
 
 def manifests(commit: str) -> dict[str, bytes]:
@@ -119,7 +128,12 @@ def manifests(commit: str) -> dict[str, bytes]:
 
 
 def production() -> Production | None:
-    """Read the present release from origin, or return None where nothing was ever released.
+    """Read the release that is in production from origin: present()."""
+    return present(PRODUCTION)
+
+
+def present(environment: str) -> Production | None:
+    """Read the environment's present release from origin, or return None where nothing was ever released.
 
     Without a remote named origin there is no release either, which is said on standard error. Raises ProjectError where
     origin cannot be reached: "no release" and "not known" are different answers.
@@ -127,8 +141,17 @@ def production() -> Production | None:
     if not git.has_remote():
         print(f"This repository has no remote named {git.REMOTE}, so there is no release.", file=sys.stderr)
         return None
-    commit = git.fetch(BRANCH)
-    return Production(commit, read(commit)) if commit else None
+    return held(git.fetch(branch(environment)))
+
+
+def held(commit: str | None) -> Production | None:
+    """Return what a commit of an environment's branch holds; None where no commit before it ever held a record.
+
+    Such is the branch's beginning that a first promotion is merged into (promote.py).
+    """
+    if commit is None or not git.run("rev-list", "--full-history", "-1", commit, "--", RECORD):
+        return None
+    return Production(commit, read(commit))
 
 
 def candidate(settings: Params, image: str | None = None) -> Candidate:
@@ -161,25 +184,38 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
     )
 
 
-def publish(make: Callable[[Production | None], str | None]) -> str | None:
-    """Push the commit that `make` puts on top of the present release, and return it; None where it makes none.
+def publish(environment: str, make: Callable[[Production | None], tuple[str, str] | None]) -> str | None:
+    """Push a commit of the tree and with the message that `make` returns, on top of the present release.
 
-    When another push came first, `make` is asked again, with what that one left. Raises ProjectError where origin goes
-    on refusing.
+    Returns the commit, or None where `make` does. When another push came first, `make` is asked again, with what that
+    one left. Raises ProjectError where origin goes on refusing.
     """
-    refusal: git.GitError
-    for attempt in range(ATTEMPTS):
-        commit = make(production())
-        if commit is None:
+    target = branch(environment)
+
+    def push() -> str | None:
+        tip = git.fetch(target)
+        made = make(held(tip))
+        if made is None:
             return None
+        tree, message = made
+        commit = git.write_commit(tree, tip, message)
+        git.push(commit, target)
+        return commit
+
+    return insist(push, target)
+
+
+def insist(push: Callable[[], Pushed], target: str) -> Pushed:
+    """Return what `push` returns, which is called again where origin refuses. Raises ProjectError where it goes on."""
+    refusal: git.Refused
+    for attempt in range(ATTEMPTS):
         try:
-            git.push(commit, BRANCH)
-            return commit
-        except git.GitError as error:
+            return push()
+        except git.Refused as error:
             refusal = error
         print(f"{git.REMOTE} has refused the push; looking again at what it holds ...", flush=True)
         time.sleep(random.uniform(0.1, 0.4) * 2**attempt)
-    raise ProjectError(f"{git.REMOTE} has refused {ATTEMPTS} pushes to {BRANCH}, the last one so: {refusal}")
+    raise ProjectError(f"{git.REMOTE} has refused {ATTEMPTS} pushes to {target}, the last one so: {refusal}")
 
 
 def _file(path: Path) -> File:

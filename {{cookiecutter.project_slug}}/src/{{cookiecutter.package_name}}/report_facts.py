@@ -96,18 +96,20 @@ def _read(path: Path) -> Any:
 
 
 def _deployment(settings: Params, production: release.Production | None) -> str:
-    """Return the diff between the manifests in production and those that a deployment of this model would write; for
-    the first release, the names of its objects.
+    """Return the diff between the manifests of the environment that a merge releases to and those that a deployment of
+    this model would write; for the first release, the names of its objects.
     """
-    sha256 = artifacts.digest(artifacts.MODEL)
-    rendered = kustomize.render(kustomize.default_image(sha256[:12]), settings.package.model_name, sha256)
-    if production is None:
+    sha256, environment = artifacts.digest(artifacts.MODEL), kustomize.first()
+    present = production if environment == kustomize.PRODUCTION else release.present(environment)
+    image = kustomize.default_image(sha256[:12])
+    rendered = kustomize.render(image, settings.package.model_name, sha256, environment)
+    if present is None:
         return "\n".join(f"+++ {name}" for name in rendered)
-    old = release.manifests(production.commit)
+    old = release.manifests(present.commit)
     lines: list[str] = []
     for name in sorted({*rendered, *old}):
         before, after = (part.get(name, b"").decode().splitlines() for part in (old, rendered))
-        lines += difflib.unified_diff(before, after, f"production/{name}", f"candidate/{name}", n=2, lineterm="")
+        lines += difflib.unified_diff(before, after, f"{environment}/{name}", f"candidate/{name}", n=2, lineterm="")
     return "\n".join(lines[:DIFF_LINES]) + (
         f"\n... {len(lines) - DIFF_LINES} lines more" if len(lines) > DIFF_LINES else ""
     )

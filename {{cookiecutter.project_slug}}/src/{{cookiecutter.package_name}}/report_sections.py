@@ -46,12 +46,12 @@ def metrics(facts: Facts) -> str:
         now = facts.metrics["metrics"][name]
         row = [
             f"{name} {'↑' if direction == 'higher' else '↓'}",
-            _interval(now["value"], now["low"], now["high"]),
+            interval(now["value"], now["low"], now["high"]),
             "–",
             "–",
         ]
         if name in old:
-            row[2] = _interval(old[name].value, old[name].low, old[name].high)
+            row[2] = interval(old[name].value, old[name].low, old[name].high)
             row[3] = _change(now["value"] - old[name].value, direction, facts.gate, name)
         rows.append(row)
     note = f"{facts.metrics['rows']} test rows; 95 % bootstrap intervals; ↑ higher, ↓ lower is better; ⚪ within noise."
@@ -74,7 +74,8 @@ def _change(change: float, direction: str, gate: dict[str, Any] | None, name: st
     return f"{change:+.4g} ({ends[0]:+.4g} to {ends[1]:+.4g}) {noise}"
 
 
-def _interval(value: float, low: float, high: float) -> str:
+def interval(value: float, low: float, high: float) -> str:
+    """Return a metric with its 95 % interval."""
     return f"**{value:.4g}** ({low:.4g} to {high:.4g})"
 
 
@@ -102,16 +103,21 @@ def changes(facts: Facts) -> str:
     if not facts.production:
         return "### Changes\n\nNothing is in production yet: this would be the first release."
     record = facts.production.record
-    new, old = flatten(facts.settings.model_dump(mode="json")), flatten(record.params)
-    rows = [
-        [code(key), code(old.get(key, "–")), code(new.get(key, "–"))]
-        for key in sorted({*new, *old})
-        if new.get(key) != old.get(key)
-    ]
+    rows = differences(facts.settings.model_dump(mode="json"), record.params)
     rows += _data_changes(facts, record)
     if not rows:
         return "### Changes\n\nParameters and data are those of production."
     return "### Changes\n\n" + table(["", "production", "candidate"], rows)
+
+
+def differences(new: dict[str, Any], old: dict[str, Any]) -> list[list[str]]:
+    """Return a row for each parameter that differs: its name, the old value, the new one."""
+    new, old = flatten(new), flatten(old)
+    return [
+        [code(key), code(old.get(key, "–")), code(new.get(key, "–"))]
+        for key in sorted({*new, *old})
+        if new.get(key) != old.get(key)
+    ]
 
 
 def _data_changes(facts: Facts, record: release.Release) -> list[list[str]]:

@@ -2,24 +2,27 @@
 
 Run again, it goes one release further back. Nothing is built or judged anew: that release ran before. main stays as it
 is; `make deploy` refuses what was taken back until main makes something else, or is told to release it all the same.
+With `--environment staging` it is the newest release on env/staging that goes.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from . import git, release
+from . import git, kustomize, release
 from .artifacts import ProjectError, run
-from .release import BRANCH, MAIN, Production
+from .kustomize import PRODUCTION, STAGING
+from .release import MAIN, Production
 
 
 def main() -> None:
     """Roll back by one release, or say why not."""
-    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
-    rollback()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    kustomize.add_environment_option(parser, PRODUCTION, "which one to roll back")
+    rollback(parser.parse_args().environment)
 
 
-def rollback() -> str | None:
+def rollback(environment: str = PRODUCTION) -> str | None:
     """Put the previous release back and return the new commit, or None where another rollback has just done so.
 
     Raises ProjectError where there is nothing to go back to, and where a new release comes in between: it is not what
@@ -27,28 +30,31 @@ def rollback() -> str | None:
     """
     if not git.has_remote():
         raise ProjectError(f"there is no remote named {git.REMOTE}, so nothing was released from here")
+    branch = release.branch(environment)
     unwanted: Production | None = None
     target = ""
 
-    def make(present: Production | None) -> str | None:
+    def make(present: Production | None) -> tuple[str, str] | None:
         nonlocal unwanted, target
         if present is None:
-            raise ProjectError(f"{BRANCH} does not exist: nothing was ever released")
+            raise ProjectError(f"{branch} holds no release: nothing was ever released to {environment}")
         if unwanted and present.commit != unwanted.commit:
-            if _tree(present.commit) == _tree(target):
-                print(f"Another rollback came first: production runs {present.record.title} again.")
+            if git.tree(present.commit) == git.tree(target):
+                print(f"Another rollback came first: {environment} runs {present.record.title} again.")
                 return None
             raise ProjectError(f"{present.record.title} was released meanwhile: roll back again if that is wanted too")
         if present.record.previous is None:
             raise ProjectError(f"{present.record.title} is the first release: there is none to go back to")
         unwanted, target = present, present.record.previous
-        return git.write_commit(_tree(target), present.commit, message(present, target))
+        return git.tree(target), message(present, target)
 
-    commit = release.publish(make)
+    commit = release.publish(environment, make)
     if commit and unwanted:
         back = release.read(commit)
-        print(f"Took back {unwanted.record.title}: production runs {back.title} again, {back.image}.")
-        print(f"Commit {commit[:12]} of {BRANCH}; {MAIN} still holds what was taken back, revert it there too.")
+        print(f"Took back {unwanted.record.title}: {environment} runs {back.title} again, {back.image}.")
+        print(f"Commit {commit[:12]} of {branch}; {MAIN} still holds what was taken back, revert it there too.")
+        if environment == STAGING:
+            print("If it is proposed for production: `make promote`, or GitHub's workflow Promote, takes that back.")
     return commit
 
 
@@ -64,10 +70,6 @@ def message(unwanted: Production, target: str) -> str:
         )
         if value != now
     )
-
-
-def _tree(commit: str) -> str:
-    return git.run("rev-parse", f"{commit}^{{tree}}")
 
 
 if __name__ == "__main__":

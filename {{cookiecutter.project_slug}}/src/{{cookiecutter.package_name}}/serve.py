@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import params, torchserve
+from . import kustomize, params, release, torchserve
 from .artifacts import MODEL, PACKAGE, ProjectError, digest, run
 
 
 def main() -> None:
     """Serve the archive of the last `make pipeline`, or the released one."""
     options = _options()
-    archive, sha256, name = _released() if options.environment else _built()
+    archive, sha256, name = _released(options.environment) if options.environment else _built()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes what it starts with `&` ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))  # an exception, on whose way out the server is stopped
@@ -51,7 +51,7 @@ def serving(mar: Path, sha256: str, model_name: str, port: int = 0) -> Iterator[
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="serve", description="Serve the model with TorchServe on this machine.")
     parser.add_argument("--port", type=int, default=8080, help="0, or one in use: a free one (default: 8080)")
-    parser.add_argument("--environment", choices=["production"], help="serve what is released there, not the workspace")
+    kustomize.add_environment_option(parser, None, "serve what is released there, not the workspace")
     parser.add_argument("--once", action="store_true", help="print the answer to the golden request and stop")
     return parser.parse_args()
 
@@ -66,14 +66,16 @@ def _built() -> tuple[Path, str, str]:
     return archive, digest(MODEL), name
 
 
-def _released() -> tuple[Path, str, str]:
-    """Return the same of the present release; the archive comes from DVC's cache or remote."""
-    from . import release, store
+def _released(environment: str) -> tuple[Path, str, str]:
+    """Return the same of the environment's present release; the archive comes from DVC's cache or remote."""
+    from . import store
 
-    production = release.production()
-    if production is None:
-        raise ProjectError("nothing is released yet: merge a change to main, or serve without --environment")
-    record = production.record
+    present = release.present(environment)
+    if present is None:
+        raise ProjectError(
+            f"nothing is released to {environment} yet: merge a change to main, or serve without --environment"
+        )
+    record = present.record
     return store.fetch(record.package.md5), record.model.sha256, record.model.name
 
 
