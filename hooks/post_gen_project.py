@@ -23,6 +23,8 @@ MOVES = [
 ]
 if ANSWERS["dvc_remote"] != "dvc-remote":  # it is elsewhere, and the bundled table waits in the cache for `dvc push`
     MOVES += [("dvc-remote/files", ".dvc/cache/files"), ("dvc-remote", None)]
+if ANSWERS["staging"] == "no":
+    MOVES += [("k8s/overlays/staging", None), ("k8s/argocd-staging", None), (".github/workflows/promote.yaml", None)]
 
 FIRST_COMMIT = [
     ["git", "init", "--quiet", "--initial-branch=main"],
@@ -34,8 +36,10 @@ FIRST_COMMIT = [
 def place() -> None:
     """Carry out MOVES."""
     for source, target in MOVES:
-        if target is None:
+        if target is None and Path(source).is_dir():
             shutil.rmtree(source)
+        elif target is None:
+            Path(source).unlink()
         elif Path(source).exists():
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             Path(source).rename(target)

@@ -60,13 +60,9 @@ def problems() -> list[str]:
     def refuse(question: str, right: str) -> None:
         found.append(f"error: {question} is {ANSWERS[question]!r}: {right}")
 
-    for question, longest in (("project_name", 60), ("description", 300)):
-        answer = ANSWERS[question]
-        if not (re.fullmatch(TEXT, answer) and answer.isprintable() and len(answer) <= longest):
-            refuse(
-                question,
-                f'one line of up to {longest} characters, a letter or digit first, no braces or " \\ < > | ` $',
-            )
+    name = ANSWERS["project_name"]
+    if not (re.fullmatch(TEXT, name) and name.isprintable() and len(name) <= 60):
+        refuse("project_name", 'one line of up to 60 characters, a letter or digit first, no braces or " \\ < > | ` $')
     if not re.fullmatch(SLUG, ANSWERS["project_slug"]):
         refuse("project_slug", "2 to 50 lower-case letters, digits and single hyphens, a letter first: churn-model")
     package = ANSWERS["package_name"]

@@ -6,6 +6,7 @@ What an alert or a policy says is tested in the generated project (its tests/tes
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ import pytest
 import yaml
 from manifest_checks import Objects, checkov, problems
 
-#: The objects hold the project's name, its owner and nothing else that is asked.
-DIFFERING = ("defaults", "foreign", "short-names")
+#: The objects hold the project's name and its owner, there are more of them with staging, and nothing else is asked.
+DIFFERING = ("defaults", "foreign", "short-names", "staging")
 
 #: What checkov finds and is meant so.
 SUPPRESSED = {
@@ -36,8 +37,9 @@ def render(folder: Path) -> Objects:
 
 
 def renders(k8s: Path) -> Iterator[tuple[str, Objects]]:
-    """Render each overlay as it is and with each component that it does not have, and k8s/argocd."""
-    yield "argocd", render(k8s / "argocd")
+    """Render each overlay as it is and with each component that it does not have, and k8s/argocd*."""
+    for folder in sorted(k8s.glob("argocd*")):
+        yield folder.name, render(folder)
     components = [
         f"../../components/{path.parent.name}" for path in sorted(k8s.glob("components/*/kustomization.yaml"))
     ]
@@ -82,6 +84,26 @@ def test_no_other_combination_differs(projects: dict[str, Path]) -> None:
 
     for name in projects.keys() - set(DIFFERING):
         assert sources(name) == sources("defaults"), name
+
+
+def test_staging_is_smaller_and_apart(rendered: dict[str, Objects]) -> None:
+    """One pod, no canary, no alert; an Application and an AppProject of its own, which reach its namespace alone."""
+    staging, production = (rendered[f"staging-{name}-released"] for name in ("staging", "production"))
+    assert {item["kind"] for item in production} - {item["kind"] for item in staging} == {
+        "PrometheusRule",
+        "ServiceMonitor",
+    }
+    least = [item["spec"]["minReplicas"] for item in (*staging, *production) if "minReplicas" in item.get("spec", {})]
+    assert least == [1, 2]
+    assert not [name for name in rendered if re.match("(defaults|short-names)-.*staging", name)]
+    objects = {item["kind"]: item for item in rendered["staging-argocd-staging"]}
+    assert objects.keys() == {item["kind"] for item in rendered["staging-argocd"]}
+    name = "breast-cancer-staging"
+    assert {item["metadata"]["name"] for item in objects.values()} == {name}
+    spec = objects["Application"]["spec"]
+    assert (spec["source"]["targetRevision"], spec["source"]["path"]) == ("env/staging", "manifests")
+    assert (spec["project"], spec["destination"]["namespace"]) == (name, name)
+    assert [each["namespace"] for each in objects["AppProject"]["spec"]["destinations"]] == [name]
 
 
 def test_all_is_rendered(rendered: dict[str, Objects]) -> None:

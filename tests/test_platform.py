@@ -170,7 +170,8 @@ def test_every_environment_branch_of_the_fleet_is_found(platform: list[Object]) 
     )
     branch = re.compile(condition["branchMatch"])
     assert all(branch.search(name) for name in ("env/production", "env/staging"))
-    assert not any(branch.search(name) for name in ("main", "env/", "env/a-b", "x/env/staging", "env/production/x"))
+    others = ("main", "env/", "env/a-b", "env/production-next", "x/env/staging", "env/production/x")
+    assert not any(branch.search(name) for name in others), "what waits to be promoted would be deployed"
     assert re.search(condition["labelMatch"], "gitops-mlops")
     topics = (ROOT / "{{cookiecutter.project_slug}}/tools/repository.py").read_text()
     assert 'TOPIC = "gitops-mlops"' in topics, "make github gives the repository another topic"
@@ -195,7 +196,9 @@ def test_a_repository_reaches_its_own_namespace_alone(platform: list[Object], tm
 
 def test_what_a_project_deploys_is_allowed(projects: dict[str, Path], platform: list[Object], tmp_path: Path) -> None:
     allowed = one(tenant(platform, tmp_path), "AppProject")["spec"]["namespaceResourceWhitelist"]
-    deployed = render(projects["defaults"] / "k8s/overlays/production")
+    deployed = [
+        item for name in ("production", "staging") for item in render(projects["staging"] / "k8s/overlays" / name)
+    ]
     groups = {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in deployed}
     assert ("apps", "Deployment") in groups
     assert groups <= {(entry["group"], entry["kind"]) for entry in allowed}

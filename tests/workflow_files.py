@@ -22,7 +22,7 @@ KEYS: dict[str, set[Any]] = {
 #: The triggers that are understood, with their filters.
 TRIGGERS = {
     "push": {"branches"},
-    "pull_request": set[str](),
+    "pull_request": {"branches"},
     "workflow_run": {"workflows", "types"},
     "workflow_dispatch": {"inputs"},
 }
@@ -77,7 +77,8 @@ def started(workflow: dict[Any, Any], event: Event) -> bool:
     if event.name not in triggers:
         return False
     filters = triggers[event.name] or {}
-    branch = event.ref.removeprefix("refs/heads/")
+    pull = event.payload.get("pull_request")  # the filter is on the branch that it is to be merged into
+    branch = pull["base"]["ref"] if pull else event.ref.removeprefix("refs/heads/")
     ended = event.payload.get("workflow_run", {}).get("name")
     return (
         branch in filters.get("branches", [branch])

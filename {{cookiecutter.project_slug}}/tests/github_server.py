@@ -167,10 +167,10 @@ class GitHub:
         if login == ACTIONS and not self.may_open:
             return 403, {}, {"message": "GitHub Actions is not permitted to create or approve pull requests."}
         head, base = call.body["head"], call.body["base"]
-        if any(
-            (pull["state"], pull["head"]["ref"], pull["base"]["ref"]) == ("open", head, base) for pull in self.pulls
-        ):
-            told = f"A pull request already exists for {self.repository.partition('/')[0]}:{head}."
+        label = f"{self.repository.partition('/')[0]}:{head}"
+        present = [pull for pull in self.pulls if (pull["state"], pull["head"]["label"]) == ("open", label)]
+        if any(pull["base"]["ref"] == base for pull in present):
+            told = f"A pull request already exists for {label}."
             return 422, {}, {"message": "Validation Failed", "errors": [{"message": told}]}
         number = 1 + max((pull["number"] for pull in self.pulls), default=0)
         pull = self.open_pull(number, "", head, base=base)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ OVERLAY = "k8s/overlays/production/kustomization.yaml"
 class Laptop:
     """A project in Git, with a `gh` on PATH whose GitHub is tests/fake_gh.py."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, staging: bool = False) -> None:
         self.project, self.file, self.bin = folder / "project", folder / "github/state.json", folder / "bin"
         for path in (self.project / OVERLAY, self.file, self.bin / "gh"):
             path.parent.mkdir(parents=True)
@@ -42,6 +43,10 @@ class Laptop:
             "GIT_CONFIG_NOSYSTEM": "1",
             "PATH": f"{self.bin}:/usr/bin:/bin",
         }
+        if staging:
+            for name in ("k8s/overlays/staging/kustomization.yaml", ".github/workflows/promote.yaml"):
+                (self.project / name).parent.mkdir(parents=True)
+                (self.project / name).touch()
         self.git("init", "--quiet", "--initial-branch=main")
         self.git("add", "--all")
         self.git("-c", "user.name=Tester", "-c", "user.email=t@localhost", "commit", "--quiet", "--message", "First")
@@ -126,6 +131,32 @@ def test_a_new_repository(laptop: Laptop) -> None:
     assert re.search(r"# +set +variable +TRAINING_RUNNER", printed)
     assert re.search(r"# +not set +secret +REGISTRY_PASSWORD", printed)
     assert f"gh secret set NAME --repo {NAME}" in printed
+
+
+def test_a_project_with_staging(tmp_path: Path) -> None:
+    """Promotions are pull requests that Actions opens, from a branch that is moved and deleted."""
+    laptop = Laptop(tmp_path, staging=True)
+    laptop.set_up()
+    repository = laptop.repository
+    assert repository["actions/permissions/workflow"] == {
+        "default_workflow_permissions": "read",
+        "can_approve_pull_request_reviews": True,
+    }
+    assert repository["variable"] == {"FIRST_ENVIRONMENT": "staging"}
+    assert repository["environments"].keys() == {"staging", "production"}
+    for environment in repository["environments"].values():
+        assert [policy["name"] for policy in environment["policies"].values()] == ["main"]
+    [releases] = [each for each in repository["rulesets"].values() if each["name"] == "releases"]
+    names = releases["conditions"]["ref_name"]
+    covered = [
+        name
+        for name in ("env/staging", "env/production", "env/production-next")
+        if any(fnmatch(f"refs/heads/{name}", pattern) for pattern in names["include"])
+        and not any(fnmatch(f"refs/heads/{name}", pattern) for pattern in names["exclude"])
+    ]
+    assert covered == ["env/staging", "env/production"]
+    laptop.set_up()
+    assert laptop.repository == repository
 
 
 def test_each_call_is_printed(laptop: Laptop) -> None:

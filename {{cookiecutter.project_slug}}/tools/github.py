@@ -24,10 +24,12 @@ from repository import Failed, GitHub
 
 PROJECT = Path("pyproject.toml")
 OVERLAY = Path("k8s/overlays/production/kustomization.yaml")
+STAGING = Path("k8s/overlays/staging")
 
 #: What the workflows read, and what for. A test compares the names with .github/.
 VARIABLES = {
     "TRAINING_RUNNER": "label of the runner that trains; without it one of GitHub's, which has no GPU",
+    "FIRST_ENVIRONMENT": "environment that a merge is released to: this sets it to staging, where the project has that",
     "MLFLOW_TRACKING_URI": "server that keeps the log of the runs; without it the log ends with the job",
     "MLFLOW_TRACKING_USERNAME": "who logs runs there, where the server asks",
     "AWS_ROLE_ARN": "s3:// remote: role that may read and write the bucket",
@@ -44,6 +46,9 @@ SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "password of MLFLOW_TRACKING_USERNAME",
     "REGISTRY_PASSWORD": "password of REGISTRY_USERNAME",
 }
+
+#: Workflows that open pull requests, which GitHub has a setting for.
+OPENING = [Path(".github/workflows") / name for name in ("promote.yaml", "retrain.yaml")]
 
 ORGANISATION = "You have to be an administrator, and an organisation may decide this for all its repositories."
 PLAN = "Rules and environments need a public repository or a paid plan, and you have to be an administrator."
@@ -128,12 +133,17 @@ def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> 
     repository.edit(github)
     attempt = github.attempt
     attempt("Only actions that are named by digest", lambda: repository.pin_actions(github), ORGANISATION)
-    attempt("A token that reads, and approves nothing", lambda: repository.limit_token(github), ORGANISATION)
+    opens = [path.name for path in OPENING if path.exists()]
+    title = f"A token that reads; {', '.join(opens)} may open pull requests" if opens else "A token that only reads"
+    attempt(title, lambda: repository.limit_token(github, opens_pull_requests=bool(opens)), ORGANISATION)
     if public:  # to a private one nobody from outside can send anything
         attempt("Runs of people from outside wait for approval", lambda: repository.limit_forks(github), ORGANISATION)
     attempt("Rules of the branches", lambda: repository.protect(github, options.approvals), PLAN)
-    attempt("Only main deploys to production", lambda: repository.limit_deployments(github), PLAN)
-    for name, value in options.variables.items():
+    environments = ["staging", "production"] if STAGING.is_dir() else ["production"]
+    for name in environments:
+        attempt(f"Only main deploys to {name}", lambda name=name: repository.limit_deployments(github, name), PLAN)
+    first = {"FIRST_ENVIRONMENT": "staging"} if STAGING.is_dir() else {}
+    for name, value in (first | options.variables).items():
         github.run("gh", "variable", "set", name, "--repo", github.repository, "--body", value)
     tell(github)
 

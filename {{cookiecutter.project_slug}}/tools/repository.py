@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,8 +117,9 @@ def pin_actions(github: GitHub) -> None:
     github.send("PUT", path, {"enabled": True, "allowed_actions": allowed, "sha_pinning_required": True})
 
 
-def limit_token(github: GitHub) -> None:
-    body = {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": False}
+def limit_token(github: GitHub, *, opens_pull_requests: bool) -> None:
+    """Give a job that asks for nothing a token that reads. To open pull requests and to approve them is one setting."""
+    body = {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": opens_pull_requests}
     github.send("PUT", "actions/permissions/workflow", body)
 
 
@@ -169,24 +170,27 @@ def rules_of_main(approvals: int) -> dict[str, Any]:
 
 
 def rules_of_releases() -> dict[str, Any]:
-    """Return the ruleset: the release log only grows. CI pushes there without a pull request."""
-    return ruleset("releases", "refs/heads/env/*")
+    """Return the ruleset: the release log only grows. CI and `make rollback` push there without a pull request.
+
+    What waits for a merge into it, env/production-next, is no log.
+    """
+    return ruleset("releases", "refs/heads/env/*", without=("refs/heads/env/*-next",))
 
 
-def ruleset(name: str, branch: str, *more: dict[str, Any]) -> dict[str, Any]:
+def ruleset(name: str, branch: str, *more: dict[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "name": name,
         "target": "branch",
         "enforcement": "active",
         "bypass_actors": [],
-        "conditions": {"ref_name": {"include": [branch], "exclude": []}},
+        "conditions": {"ref_name": {"include": [branch], "exclude": list(without)}},
         "rules": [{"type": "deletion"}, {"type": "non_fast_forward"}, *more],
     }
 
 
-def limit_deployments(github: GitHub) -> None:
-    """Let only main deploy to the environment production. Reviewers and waiting time that it has are kept."""
-    path = "environments/production"
+def limit_deployments(github: GitHub, name: str) -> None:
+    """Let only main deploy to the environment `name`. Reviewers and waiting time that it has are kept."""
+    path = f"environments/{name}"
     present = github.get(path, otherwise={})
     named_branches = {"protected_branches": False, "custom_branch_policies": True}
     if present.get("deployment_branch_policy") != named_branches:
