@@ -332,3 +332,54 @@ def test_fork(repository: Repository, tmp_path: Path) -> None:
     ended(repository.report(ci), "success")
     assert not marks.exists()
     assert "Accepted" in repository.comment(4)
+
+
+@pytest.mark.real
+def test_staging(repository: Repository, tmp_path: Path) -> None:
+    """A project that takes staging up: a merge reaches staging alone, and production by a pull request."""
+    hub, api = repository.hub, repository.api
+
+    def production() -> str:
+        return hub.git("for-each-ref", "--format=%(objectname)", "refs/heads/env/production")
+
+    model = generate(tmp_path, staging="yes")
+    for part in ("k8s/overlays/staging", "k8s/argocd-staging", ".github/workflows"):
+        shutil.copytree(model / part, repository.clone / part, dirs_exist_ok=True)
+    repository.git("add", "--all")
+    repository.git("commit", "--quiet", "--message", "Release to staging first")
+    repository.git("push", "--quiet", "origin", "main")
+    before, main = production(), repository.git("rev-parse", "main")
+    deploy = run(hub, "deploy.yaml", hub.push(main))
+    ended(deploy, "success")
+    assert production() == before
+    staged = json.loads(hub.git("show", "env/staging:release.json"))
+    assert staged["commit"] == main and staged["image"] in {
+        f"{tag.rpartition(':')[0]}@{sha}" for tag, sha in hub.images.items()
+    }
+
+    event = hub.completed(deploy)
+    assert list(hub.workflows(event)) == ["promote.yaml"]
+    hub.machine = {name: api.environment[name] for name in TRUST}
+    promote = run(hub, "promote.yaml", event)
+    ended(promote, "success")
+    assert promote.jobs["promote"].permissions == {"contents": "write", "pull-requests": "write"}
+    assert promote.concurrency == {"group": "promote", "cancel-in-progress": False}
+    pull = api.pulls[-1]
+    assert (pull["head"]["ref"], pull["base"]["ref"]) == ("env/production-next", "env/production")
+    assert staged["model"]["version"] in pull["title"] and staged["image"] in pull["body"]
+    to_production = {"action": "opened", "pull_request": {"number": 9, "base": {"ref": "env/production"}}}
+    assert hub.workflows(Event("pull_request", to_production, main)) == {}
+
+    repository.git("fetch", "--quiet", "origin")
+    repository.git("switch", "--quiet", "--detach", "origin/env/production")
+    repository.git("merge", "--quiet", "--no-ff", "--message", "Merge pull request", "origin/env/production-next")
+    repository.git("push", "--quiet", "origin", "HEAD:env/production", ":env/production-next")
+    repository.git("switch", "--quiet", "main")
+    pull["state"] = "closed"
+    record = json.loads(hub.git("show", "env/production:release.json"))
+    assert record["image"] == staged["image"] and record["previous"] == (before or None)
+    again = run(hub, "promote.yaml", Event("workflow_dispatch", {}, main, inputs={"redeploy": False}))
+    ended(again, "success")
+    assert "nothing to release" in again.jobs["promote"].step("Promote").output
+    assert api.pulls[-1] is pull and not hub.git("branch", "--list", "env/production-next")
+    hub.machine = {}

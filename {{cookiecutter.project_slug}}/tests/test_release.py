@@ -41,6 +41,27 @@ def test_a_first_release_holds_the_record_and_the_manifests(job: Job) -> None:
     assert job.git("status", "--porcelain") == ""
 
 
+def test_manifests_and_record_name_the_same_model(job: Job) -> None:
+    """Wherever an object names a model or an image, it is the record's: whoever reads either knows what runs."""
+    for model in ("model A", "model B"):
+        commit = job.release(model)
+        record = job.production().record
+        assert record.model.sha256 == digest(job.path / "model/model.pt2")
+        objects = [yaml.safe_load(text) for text in job.manifests(commit).values()]
+        marked = [item["metadata"] for item in objects]
+        marked += [item["spec"]["template"]["metadata"] for item in objects if item["kind"] in ("Deployment", "Job")]
+        assert {each["annotations"]["model-sha256"] for each in marked} == {record.model.sha256}
+        assert {each["annotations"]["model-name"] for each in marked} == {record.model.name}
+        assert {each["labels"]["app.kubernetes.io/version"] for each in marked} == {record.model.version}
+        pods = [item["spec"]["template"]["spec"] for item in objects if item["kind"] in ("Deployment", "Job")]
+        containers = [each for pod in pods for each in (*pod.get("initContainers", []), *pod["containers"])]
+        assert {each["image"] for each in containers} == {record.image}
+        told = [
+            entry["value"] for each in containers for entry in each.get("env", []) if entry["name"] == "MODEL_SHA256"
+        ]
+        assert set(told) == {record.model.sha256}
+
+
 def test_a_second_release_names_the_first(job: Job) -> None:
     first = job.release("model A")
     second = job.release("model B")

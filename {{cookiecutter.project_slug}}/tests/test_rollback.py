@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 import pytest
-from project import git
-from releases import Job, isolate, refused, together
+import yaml
+from conftest import ROOT
+from project import git, kustomize, release
+from releases import Job, isolate, refused, render, together
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +26,43 @@ def test_rollback_restores_the_previous_tree_to_the_byte_and_goes_on(job: Job) -
     assert job.tree(str(again)) == job.tree(first)
     with refused("none to go back to"):
         job.rollback()
+
+
+def revert_by_hand(job: Job) -> None:
+    job.git("fetch", "--quiet", "origin")
+    job.git("switch", "--quiet", "--detach", "origin/env/production")
+    job.git("revert", "--no-edit", "HEAD")
+    job.git("push", "--quiet", "origin", "HEAD:env/production")
+    job.git("switch", "--quiet", "main")
+
+
+@pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])
+def test_what_argo_cd_reads_is_the_earlier_releases_to_the_byte(
+    job: Job, take_back: Callable[[Job], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every object: names, contents and modes of all files in the folder that the Application names."""
+    monkeypatch.setattr(kustomize, "render", render)  # anew each time: what is rendered changes
+    application = yaml.safe_load((ROOT / "k8s/argocd/application.yaml").read_text())["spec"]["source"]
+    assert (application["targetRevision"], application["path"]) == ("env/production", release.MANIFESTS)
+    first = job.release("model A")
+    service = job.path / "k8s/base/service.yaml"
+    service.write_text(service.read_text().replace("metadata:", "metadata:\n  annotations: {changed: too}", 1))
+    (job.path / "k8s/base/more.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: more}}")
+    kustomization = job.path / "k8s/base/kustomization.yaml"
+    kustomization.write_text(kustomization.read_text().replace("  - service.yaml", "  - service.yaml\n  - more.yaml"))
+    second = job.release("model B")
+    before, between = job.manifests(first), job.manifests(second)
+    assert before.keys() < between.keys()
+    assert all(between[name] != text for name, text in before.items()), "each object names its model"
+
+    take_back(job)
+    back = job.production().commit
+    assert back not in (first, second)
+    listed = [job.git("ls-tree", "-r", "-z", f"{commit}:{application['path']}") for commit in (first, back)]
+    assert listed[0] == listed[1] and listed[0].count("100644 blob") == len(before)
+    for name, text in before.items():
+        command = ["git", "-C", str(job.path), "show", f"{back}:{application['path']}/{name}"]
+        assert subprocess.run(command, capture_output=True, check=True).stdout == text, name
 
 
 def test_rollback_says_what_it_took_back(job: Job) -> None:
@@ -73,14 +113,6 @@ def test_rollback_does_not_take_back_a_release_that_came_meanwhile(
     monkeypatch.setattr(git, "push", outrun)
     with refused("released meanwhile"):
         other.rollback()
-
-
-def revert_by_hand(job: Job) -> None:
-    job.git("fetch", "--quiet", "origin")
-    job.git("switch", "--quiet", "--detach", "origin/env/production")
-    job.git("revert", "--no-edit", "HEAD")
-    job.git("push", "--quiet", "origin", "HEAD:env/production")
-    job.git("switch", "--quiet", "main")
 
 
 @pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import repository
@@ -29,7 +30,6 @@ STAGING = Path("k8s/overlays/staging")
 #: What the workflows read, and what for. A test compares the names with .github/.
 VARIABLES = {
     "TRAINING_RUNNER": "label of the runner that trains; without it one of GitHub's, which has no GPU",
-    "FIRST_ENVIRONMENT": "environment that a merge is released to: this sets it to staging, where the project has that",
     "MLFLOW_TRACKING_URI": "server that keeps the log of the runs; without it the log ends with the job",
     "MLFLOW_TRACKING_USERNAME": "who logs runs there, where the server asks",
     "AWS_ROLE_ARN": "s3:// remote: role that may read and write the bucket",
@@ -41,6 +41,7 @@ VARIABLES = {
     "AZURE_SUBSCRIPTION_ID": "azure:// remote: subscription of the container",
     "AZURE_STORAGE_ACCOUNT": "azure:// remote: storage account of the container",
     "REGISTRY_USERNAME": "who pushes the image, where its registry is not ghcr.io",
+    "FIRST_ENVIRONMENT": "what a merge is released to: this command sets it to staging, where the project has that",
 }
 SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "password of MLFLOW_TRACKING_USERNAME",
@@ -141,7 +142,7 @@ def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> 
     attempt("Rules of the branches", lambda: repository.protect(github, options.approvals), PLAN)
     environments = ["staging", "production"] if STAGING.is_dir() else ["production"]
     for name in environments:
-        attempt(f"Only main deploys to {name}", lambda name=name: repository.limit_deployments(github, name), PLAN)
+        attempt(f"Only main deploys to {name}", partial(repository.limit_deployments, github, name), PLAN)
     first = {"FIRST_ENVIRONMENT": "staging"} if STAGING.is_dir() else {}
     for name, value in (first | options.variables).items():
         github.run("gh", "variable", "set", name, "--repo", github.repository, "--body", value)
