@@ -366,7 +366,7 @@ def test_staging(repository: Repository, tmp_path: Path) -> None:
     assert promote.concurrency == {"group": "promote", "cancel-in-progress": False}
     pull = api.pulls[-1]
     assert (pull["head"]["ref"], pull["base"]["ref"]) == ("env/production-next", "env/production")
-    assert staged["model"]["version"] in pull["title"] and staged["image"] in pull["body"]
+    assert staged["model"]["version"] in pull["title"] and staged["image"].partition("@")[2] in pull["body"]
     to_production = {"action": "opened", "pull_request": {"number": 9, "base": {"ref": "env/production"}}}
     assert hub.workflows(Event("pull_request", to_production, main)) == {}
 

@@ -106,7 +106,15 @@ def test_a_first_promotion(job: Job, server: GitHub, method: str) -> None:
     assert (pull["head"]["ref"], pull["base"]["ref"], pull["user"]["login"]) == (NEXT, "env/production", ACTIONS)
     record = job.production("staging").record
     assert pull["title"] == f"Release toy {record.model.version}"
-    for told in (record.model.version, record.commit[:12], record.image, "Accepted.", "**0.9** (0.8 to 1)", "| – |"):
+    for told in (
+        record.model.version,
+        record.commit[:12],
+        "run-1",
+        record.image,
+        "Accepted.",
+        "**0.9** (0.8 to 1)",
+        "| – |",
+    ):
         assert told in pull["body"], told
 
     merge = merged(job, server, method)

@@ -106,16 +106,12 @@ def _begin() -> str:
 def body(record: Release, present: Production | None) -> str:
     """Return the pull request's text: what changes, and what is known of it."""
     old = present.record if present else None
-    shown = [
-        ("model", "model.version", 12),
-        ("commit of main", "commit", 12),
-        ("data", "data.md5", 12),
-        ("image", "image", 200),
+    names = ("model", "commit of main", "data", "MLflow run", "image")
+    rows = [
+        [name, code(before), code(after)]
+        for name, before, after in zip(names, _facts(old), _facts(record), strict=True)
     ]
-    rows = [[what, _field(old, name)[:size], _field(record, name)[:size]] for what, name, size in shown]
-    facts = table(
-        ["", "in production", "proposed"], [[what, code(before), code(after)] for what, before, after in rows]
-    )
+    facts = table(["", "in production", "proposed"], rows)
     gate = f"Gate, before {STAGING}: {plain(record.gate.reason, 1000)}"
     if record.gate.release != (present.commit if present else None):
         gate += " **It compared with another release than the one in production now.**"
@@ -132,11 +128,12 @@ def body(record: Release, present: Production | None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _field(record: Release | None, name: str) -> str:
-    value: object = record
-    for part in name.split("."):
-        value = getattr(value, part, "–")
-    return str(value)
+def _facts(record: Release | None) -> list[str]:
+    """Return what tells one release from another, short; of an image named by its digest that alone."""
+    if record is None:
+        return ["–"] * 5
+    run_id, image = record.mlflow_run_id or "none", record.image.rpartition("@")[2]
+    return [record.model.version, record.commit[:12], record.data.md5[:12], run_id, image]
 
 
 def _metrics(record: Release, old: Release | None) -> str:
