@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from github_server import ACTIONS, GitHub
-from project import git, github, kustomize, params, plan, promote, release
+from project import git, github, kustomize, params, plan, promote, release, serve
 from project.artifacts import digest
 from releases import STAGED, Job, isolate, make_origin, refused, render
 
@@ -377,6 +377,24 @@ def test_a_project_that_gives_staging_up_releases_to_production_again(job: Job, 
     assert job.git("rev-list", "--count", released) == "2" and job.production().record.previous is None
     with refused("there is no k8s/overlays/staging"):
         promoted(job)
+
+
+def test_what_is_released_in_either_can_be_served(
+    job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("project.store.fetch", lambda md5: tmp_path / md5)
+    to_production(job, server, "model A")
+    job.release("model B")
+    with contextlib.chdir(job.path):
+        for environment in kustomize.environments():
+            monkeypatch.setattr("sys.argv", ["serve", "--environment", environment])
+            record = job.production(environment).record
+            found = serve._released(serve._options().environment)
+            assert found == (tmp_path / record.package.md5, record.model.sha256, "toy")
+        shutil.rmtree(job.path / "k8s/overlays/staging")
+        monkeypatch.setattr("sys.argv", ["serve", "--environment", "staging"])
+        with pytest.raises(SystemExit):
+            serve._options()
 
 
 def test_the_command(job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
