@@ -56,9 +56,9 @@ def _propose(hub: GitHub, redeploy: bool) -> str | None:
     if staged is None:
         print(f"Nothing was ever released to {STAGING}: nothing to promote.")
         return None
+    manifests = git.write_tree(rendered(staged.record))
     tip = git.fetch(TARGET) or _begin()
     present = release.held(tip)
-    manifests = git.write_tree(rendered(staged.record))
     if needless := deploy.why_not(staged.record, manifests, present, PRODUCTION):
         print(needless)
         _withdraw(hub, needless)
