@@ -345,6 +345,8 @@ def test_staging(repository: Repository, tmp_path: Path) -> None:
     model = generate(tmp_path, staging="yes")
     for part in ("k8s/overlays/staging", "k8s/argocd-staging", ".github/workflows"):
         shutil.copytree(model / part, repository.clone / part, dirs_exist_ok=True)
+    pods = repository.clone / "k8s/base/horizontalpodautoscaler.yaml"
+    pods.write_text(pods.read_text().replace("averageUtilization: 70", "averageUtilization: 60"))
     repository.git("add", "--all")
     repository.git("commit", "--quiet", "--message", "Release to staging first")
     repository.git("push", "--quiet", "origin", "main")
@@ -381,5 +383,6 @@ def test_staging(repository: Repository, tmp_path: Path) -> None:
     again = run(hub, "promote.yaml", Event("workflow_dispatch", {}, main, inputs={"redeploy": False}))
     ended(again, "success")
     assert "nothing to release" in again.jobs["promote"].step("Promote").output
+    assert "averageUtilization: 60" in hub.git("grep", "averageUtilization", "env/production")
     assert api.pulls[-1] is pull and not hub.git("branch", "--list", "env/production-next")
     hub.machine = {}

@@ -19,11 +19,10 @@ from .github import GitHub
 from .kustomize import OVERLAYS, PRODUCTION, STAGING
 from .markdown import code, plain, table
 from .params import METRICS
-from .release import MAIN, MANIFESTS, Production, Release
+from .release import BRANCH, MAIN, MANIFESTS, Production, Release
 from .report_sections import differences, interval
 
-TARGET = release.branch(PRODUCTION)
-NEXT = f"{TARGET}-next"
+NEXT = f"{BRANCH}-next"
 
 #: What GitHub says where its setting of that name is off.
 FORBIDDEN = "not permitted to create"
@@ -57,7 +56,7 @@ def _propose(hub: GitHub, redeploy: bool) -> str | None:
         print(f"Nothing was ever released to {STAGING}: nothing to promote.")
         return None
     manifests = git.write_tree(rendered(staged.record))
-    tip = git.fetch(TARGET) or _begin()
+    tip = git.fetch(BRANCH) or _begin()
     present = release.held(tip)
     if needless := deploy.why_not(staged.record, manifests, present, PRODUCTION):
         print(needless)
@@ -76,8 +75,8 @@ def _propose(hub: GitHub, redeploy: bool) -> str | None:
         commit = git.write_commit(tree, tip, deploy.message(record))
         git.replace(commit, NEXT, seen)
     _show(hub, f"Release {record.title}", body(record, present))
-    if (git.fetch(TARGET), git.fetch(NEXT)) != (tip, commit):
-        raise git.Refused(f"{TARGET} or {NEXT} has moved on meanwhile")
+    if (git.fetch(BRANCH), git.fetch(NEXT)) != (tip, commit):
+        raise git.Refused(f"{BRANCH} or {NEXT} has moved on meanwhile")
     return commit
 
 
@@ -99,7 +98,7 @@ def _begin() -> str:
     """Push a first commit of env/production, which releases nothing, and return it: a pull request needs a base."""
     empty = git.write_tree({MANIFESTS: git.write_tree({".gitkeep": b""})})
     commit = git.write_commit(empty, None, "Begin the release log\n\nThe first promotion is merged into this.\n")
-    git.push(commit, TARGET)
+    git.push(commit, BRANCH)
     return commit
 
 
@@ -155,7 +154,7 @@ def _show(hub: GitHub, title: str, text: str) -> None:
     """Edit the pull request, or open it. Raises ProjectError that names the setting where Actions may not."""
     told = {"title": title, "body": text}
     try:
-        pull = _edit(hub, told) or hub.post("pulls", {**told, "head": NEXT, "base": TARGET})
+        pull = _edit(hub, told) or hub.post("pulls", {**told, "head": NEXT, "base": BRANCH})
     except github.Unanswered:  # it may be there all the same
         if (pull := _edit(hub, told)) is None:
             raise
@@ -173,7 +172,7 @@ def _show(hub: GitHub, title: str, text: str) -> None:
 def _edit(hub: GitHub, change: dict[str, str]) -> dict[str, str] | None:
     """Change the open pull request, and return it; None where there is none."""
     owner = hub.repository.partition("/")[0]
-    found = hub.every("pulls", state="open", head=f"{owner}:{NEXT}", base=TARGET)
+    found = hub.every("pulls", state="open", head=f"{owner}:{NEXT}", base=BRANCH)
     pull: dict[str, str] | None = hub.patch(f"pulls/{found[0]['number']}", change) if found else None
     return pull
 

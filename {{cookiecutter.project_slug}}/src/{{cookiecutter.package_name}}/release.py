@@ -25,6 +25,7 @@ from .params import Params
 Pushed = TypeVar("Pushed")
 
 MAIN = "main"
+BRANCH = f"env/{PRODUCTION}"  # what users see; branch() names the others
 RECORD = "release.json"
 MANIFESTS = "manifests"
 
