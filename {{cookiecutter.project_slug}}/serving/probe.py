@@ -23,6 +23,10 @@ TIMEOUT = 5.0
 TOLERANCE = 1e-4
 
 
+#: The id of the golden request, by which the request log leaves it out.
+GOLDEN = "golden-request"
+
+
 def differs(actual: Any, golden: Any) -> bool:
     """Tell whether two JSON values differ by more than rounding."""
     if isinstance(golden, float) and isinstance(actual, float | int):
@@ -34,12 +38,13 @@ def differs(actual: Any, golden: Any) -> bool:
     return bool(actual != golden)
 
 
-def post(url: str, body: bytes) -> tuple[int, bytes]:
+def post(url: str, body: bytes, request_id: str | None = None) -> tuple[int, bytes]:
     """Post JSON and return status and body. Raises OSError or HTTPException where no answer came in time."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
     try:
-        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        name = {"X-Request-Id": request_id} if request_id else {}
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json"} | name)
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -54,7 +59,7 @@ def probe(server: str, archive: Path) -> str | None:
     with zipfile.ZipFile(archive) as files:
         request, golden = files.read("golden_request.json"), files.read("golden_response.json")
     url = f"{server}/predictions/{archive.stem}"
-    status, body = post(url, request)
+    status, body = post(url, request, GOLDEN)
     if status == 200 and not differs(_parse(body), json.loads(golden)):
         return None
     return f"{url} answers {status}, not the golden answer: {body[:500].decode(errors='replace').strip()}"

@@ -84,7 +84,8 @@ def _golden_request(archive: Path) -> dict[str, Any]:
 
 
 def _post(url: str, request: dict[str, Any]) -> str:
-    _, answer = runpy.run_path(str(torchserve.PROBE))["post"](url, json.dumps(request).encode())
+    probe = runpy.run_path(str(torchserve.PROBE))
+    _, answer = probe["post"](url, json.dumps(request).encode(), probe["GOLDEN"])
     return str(answer.decode())
 
 
