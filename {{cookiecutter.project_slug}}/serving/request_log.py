@@ -7,6 +7,7 @@ with, or cannot write, is dropped and counted. Only an address with :// asks for
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import request_log_files
 
@@ -31,8 +32,8 @@ WAITING = 16 * 2**20
 #: Seconds between two looks at what waits. Requests do not wake the thread: it would take the processor from them.
 PAUSE = 0.2
 
-#: Seconds in which nothing is tried, and all is dropped, after a write that failed: a full disk stays full for a while.
-RECOVERY = 5.0
+#: Seconds that the end of the process waits for what is left to be written.
+FAREWELL = 5.0
 
 #: Seconds between two lines about failures in the server's own log.
 SILENCE = 60.0
@@ -46,13 +47,6 @@ WEIGHT = 1024
 SANE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 log = logging.getLogger(__name__)
-
-
-class Sink(Protocol):
-    """Where lines go."""
-
-    def write(self, lines: bytes, entries: int) -> None:
-        """Take whole lines of so many entries, or none. Raises request_log_files.LostError with how many are lost."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +112,13 @@ class RequestLog:
         self.sample, self.mask = settings["sample"], settings["mask"]
         self.entries: deque[Entry] = deque()
         self.put = self.done = 0  # bytes, each counted by one thread only: that needs no lock
-        self.sink: Sink | None = None
-        self.resume = self.speak = 0.0  # when to write again after a failure, when to say so again
+        self.sink: request_log_files.Folder | request_log_files.Objects | None = None
+        self.speak = 0.0  # when a failure may be told of again
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         if address:
             self.thread.start()
+            atexit.register(self.close)  # where Java is lost; when it is asked to end, it kills its workers
 
     def add(self, entry: Entry) -> None:
         """Leave an entry to the thread, unless it is a probe's, not in the sample, or one too many."""
@@ -136,53 +131,44 @@ class RequestLog:
         self.entries.append(entry)
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
+        """Write what waits, if that takes no longer than FAREWELL."""
         self.stopped.set()
         if self.address:
-            self.thread.join()
+            self.thread.join(FAREWELL)
 
     def _run(self) -> None:
         ended = False
         while not ended:
             ended = self.stopped.wait(PAUSE)
-            self._write(b"", 0)  # for what a sink does by the clock
+            self._write(b"", 0, last=ended)
             while self.entries:
-                self._write(*self._slice())
+                self._write(*self._slice(), last=ended)
 
     def _slice(self) -> tuple[bytes, int]:
-        """Return the lines of what waits, and of how many entries, up to SLICE."""
+        """Return the lines of what waits, up to SLICE, and of how many entries they are."""
         text, entries = bytearray(), 0
         while self.entries and len(text) < SLICE:
             entry = self.entries.popleft()
-            try:
-                for line in lines(entry, self.version, self.mask):
-                    text += line
-                    time.sleep(0)  # a request that waits for the interpreter goes first, not five milliseconds later
-            except Exception as error:
-                self._failed(1, error)
+            for line in lines(entry, self.version, self.mask):
+                text += line
+                time.sleep(0)  # a request that waits for the interpreter goes first, not five milliseconds later
             self.done += entry.size + WEIGHT
             entries += 1
         return bytes(text), entries
 
-    def _write(self, text: bytes, entries: int) -> None:
-        if time.monotonic() < self.resume:
-            if entries:
-                self.lost("failed", entries)
-            return
+    def _write(self, text: bytes, entries: int, *, last: bool) -> None:
         try:
             if self.sink is None:
                 self.sink = request_log_files.sink(self.address)
-            self.sink.write(text, entries)
+            self.sink.write(text, entries, last=last)
         except request_log_files.LostError as error:
-            self._failed(error.entries, error)
-        except Exception as error:  # whatever a file system raises: no request suffers from it
-            self._failed(entries, error)
+            self._failed(error.entries, str(error))
+        except Exception as error:  # no such file system, or its package is missing
+            self._failed(entries, f"{type(error).__name__}: {error}")
 
-    def _failed(self, entries: int, error: Exception) -> None:
-        now = time.monotonic()
-        self.resume = now + RECOVERY
+    def _failed(self, entries: int, reason: str) -> None:
         if entries:
             self.lost("failed", entries)
-        if now >= self.speak:
-            self.speak = now + SILENCE
-            log.error("The request log cannot be written to %s: %s: %s", self.address, type(error).__name__, error)
+        if time.monotonic() >= self.speak:
+            self.speak = time.monotonic() + SILENCE
+            log.error("The request log cannot be written to %s: %s", self.address, reason)

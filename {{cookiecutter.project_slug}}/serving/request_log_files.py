@@ -22,6 +22,9 @@ FILE_SECONDS = 3600.0
 #: Bytes of all files in a folder, the oldest of which are deleted: half of the pods' /logs (k8s/base/deployment.yaml).
 FOLDER_BYTES = 128 * 2**20
 
+#: Seconds in which nothing is tried, and all is lost, after a folder's failure: a full disk stays full for a while.
+RECOVERY = 5.0
+
 #: An object is written when there are so many bytes or seconds of lines: what a pod that is stopped may lose.
 OBJECT_BYTES = 4 * 2**20
 OBJECT_SECONDS = 10.0
@@ -50,7 +53,7 @@ def sink(address: str) -> Folder | Objects:
 def _name() -> str:
     """Return the name of a new file."""
     host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{host}-{os.getpid()}-{next(_numbers)}.jsonl"
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{host}-{os.getpid()}-{next(_numbers):06d}.jsonl"
 
 
 class Folder:
@@ -61,11 +64,14 @@ class Folder:
         self.file: Any = None
         self.size = 0
         self.end = 0.0
+        self.again = 0.0
 
-    def write(self, lines: bytes, entries: int) -> None:
+    def write(self, lines: bytes, entries: int, *, last: bool = False) -> None:
         """Append the lines, to a new file where the present one is full or old. Raises LostError."""
         if not lines:
             return
+        if time.monotonic() < self.again:
+            raise LostError(entries, f"it failed less than {RECOVERY:.0f} s ago")
         try:
             if self.file is None or self.size + len(lines) > FILE_BYTES or time.monotonic() > self.end:
                 self._open()
@@ -75,6 +81,7 @@ class Folder:
             self.size += written
         except OSError as error:
             self._abandon()
+            self.again = time.monotonic() + RECOVERY
             raise LostError(entries, str(error)) from error
 
     def _open(self) -> None:
@@ -115,13 +122,16 @@ class Objects:
         self.entries = 0
         self.due = 0.0
 
-    def write(self, lines: bytes, entries: int) -> None:
-        """Keep the lines, and write an object when it is time for one. Raises LostError."""
+    def write(self, lines: bytes, entries: int, *, last: bool = False) -> None:
+        """Keep the lines, and write an object when it is time for one, or these are the last. Raises LostError."""
+        now = time.monotonic()
         if lines and not self.lines:
-            self.due = time.monotonic() + OBJECT_SECONDS
+            self.due = now + OBJECT_SECONDS
+        full = len(self.lines) < OBJECT_BYTES <= len(self.lines) + len(lines)
         self.lines += lines
         self.entries += entries
-        if self.lines and (time.monotonic() >= self.due or len(self.lines) >= OBJECT_BYTES):
+        if self.lines and (full or last or now >= self.due):
+            self.due = now + OBJECT_SECONDS
             self._put()
 
     def _put(self) -> None:

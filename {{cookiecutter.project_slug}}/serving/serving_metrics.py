@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import accumulate
 from typing import Any
 
@@ -47,7 +47,7 @@ class Metrics:
         }
         self.lock = threading.Lock()
         self.labels = {name: _label(name) for name in classes[:MAX_LABELS]}
-        self.counts: Counter[Key] = Counter()
+        self.counts: defaultdict[Key, float] = defaultdict(float)
         self.buckets = [0] * (len(BUCKETS) + 1)
         for label in self.labels.values() or ["number"]:
             self.counts["model_predictions_total", label] = 0
@@ -62,7 +62,7 @@ class Metrics:
         """Count a batch of requests that took so long."""
         with self.lock:
             self.buckets[bisect_left(BUCKETS, seconds)] += requests
-            self.counts["model_request_seconds_sum", ""] += seconds * requests  # type: ignore[assignment]
+            self.counts["model_request_seconds_sum", ""] += seconds * requests
             self.counts["model_request_seconds_count", ""] += requests
 
     def predicted(self, predictions: list[Any]) -> None:
@@ -87,10 +87,11 @@ class Metrics:
         """Hand over what was counted since the last time."""
         with self.lock:
             counts, buckets = self.counts, self.buckets
-            self.counts, self.buckets = Counter(), [0] * len(buckets)
+            self.counts, self.buckets = defaultdict(float), [0] * len(buckets)
         bounds = [*map(str, BUCKETS), "+Inf"]
-        values = {("model_request_seconds_bucket", le): n for le, n in zip(bounds, accumulate(buckets), strict=True)}
-        for (name, label), value in {**counts, **values}.items():
+        for le, below in zip(bounds, accumulate(buckets), strict=True):
+            counts["model_request_seconds_bucket", le] = below
+        for (name, label), value in counts.items():
             if value or zeros:
                 self.counters[name].add_or_update(round(value, 6), [label] if label else [])
 
