@@ -371,6 +371,9 @@ def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path
     assert found["model_refused_total"] == 1
     assert found["model_request_seconds_bucket +Inf"] == found["model_request_seconds_count"] == 5
     assert 0 < found["model_request_seconds_sum"] < 5
+    assert {name.partition(" ")[0] for name in before} == set(
+        runpy.run_path(str(ROOT / "serving/serving_metrics.py"))["METRICS"]
+    )
     assert before["model_request_log_dropped_total full"] == before["model_request_log_dropped_total failed"] == 0
 
 
