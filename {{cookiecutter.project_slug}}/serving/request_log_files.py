@@ -1,7 +1,7 @@
 """Where the request log's lines go: files of a folder, or objects at any fsspec address (s3://bucket/prefix).
 
-A file is named <UTC time>-<host>-<process>-<number>.jsonl, so that names sort by time and no two servers share one. In a
-folder it grows by whole lines; who reads it while it does, or after a crash, leaves out a last line without a newline.
+A file is named <UTC time>-<host>-<process>-<number>.jsonl, so that names sort by time and no two servers share one. In
+a folder it grows by whole lines; who reads it while it does, or after a crash, leaves out a last line without newline.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Folder:
 
 
 class Objects:
-    """Objects at an fsspec address, each written whole. Those of an address that does not answer wait for another try."""
+    """Objects at an fsspec address, each written whole. Where it does not answer, they wait for another try."""
 
     def __init__(self, address: str) -> None:
         import fsspec

@@ -1,8 +1,8 @@
 """The handler's metrics beside TorchServe's own: a histogram of its time, what it predicted, refused and did not log.
 
-TorchServe's histograms have fixed buckets, the first of 5 ms, in which a model such as this one answers every request. So
-this is one out of counters: `_bucket` with the label `le`, `_sum` and `_count` are all that PromQL's
-histogram_quantile() reads. A thread hands them over every few seconds, because each is a line that Java has to parse.
+TorchServe's histograms have fixed buckets, the first of 5 ms, in which a model such as this one answers every request.
+So this is one out of counters: `_bucket` with the label `le`, `_sum` and `_count` are all that PromQL reads of one. A
+thread hands them over every few seconds, because each is a line that Java has to parse.
 """
 
 from __future__ import annotations

@@ -203,7 +203,9 @@ def container(objects: list[Object], kind: str = "Deployment") -> Object:
 def test_request_log_leaves_the_pod(rendered: dict[str, list[Object]]) -> None:
     """To an address, with the way there open for the server alone; without the component it stays in the pod."""
     plain, kept = rendered["production"], rendered["with-request-log"]
-    address = [{each["name"]: each["value"] for each in container(them)["env"]}["REQUEST_LOG"] for them in (plain, kept)]
+    address = [
+        {each["name"]: each["value"] for each in container(them)["env"]}["REQUEST_LOG"] for them in (plain, kept)
+    ]
     assert address[0].startswith("/logs/")
     assert address[1].startswith("s3://")
     assert not [item for item in of(plain, "NetworkPolicy") if {"port": 443} in found_ports(item)]

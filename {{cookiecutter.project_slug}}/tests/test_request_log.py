@@ -22,8 +22,8 @@ import request_log_files
 import serving_metrics
 from request_log import Entry, RequestLog
 
-SECRET = "0049-30-901820"
-ROW = {"age": 40, "phone": SECRET}
+PHONE = "0049-30-901820"
+ROW = {"age": 40, "phone": PHONE}
 Start = Callable[..., RequestLog]
 
 
@@ -93,8 +93,8 @@ def test_masked_columns_are_in_no_line(start: Start, tmp_path: Path) -> None:
     log = start(tmp_path, mask=("phone",))
     log.add(good("a"))
     problems = [
-        {"instance": 0, "column": "phone", "error": f"instance 0: column 'phone' is {SECRET}: text is expected"},
-        {"instance": 1, "column": None, "error": f"instance 1: [40, '{SECRET}'] is not an object"},
+        {"instance": 0, "column": "phone", "error": f"instance 0: column 'phone' is {PHONE}: text is expected"},
+        {"instance": 1, "column": None, "error": f"instance 1: [40, '{PHONE}'] is not an object"},
         {"instance": 2, "column": "age", "error": "instance 2: column 'age' is missing"},
     ]
     log.add(Entry("b", status=400, problems=problems))
@@ -102,7 +102,7 @@ def test_masked_columns_are_in_no_line(start: Start, tmp_path: Path) -> None:
     answered, refused = read(tmp_path)
     assert answered["inputs"] == {"age": 40, "phone": "masked"}
     assert [error["error"] for error in refused["errors"]] == ["masked", "masked", problems[2]["error"]]
-    assert SECRET not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert PHONE not in "".join(path.read_text() for path in tmp_path.iterdir())
 
 
 def test_sample_is_of_ids(start: Start, tmp_path: Path) -> None:
