@@ -58,6 +58,7 @@ def start(project: Path, log: str, stack: ExitStack) -> str:
     server = stack.enter_context(
         subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True, process_group=0)
     )
+    stack.callback(server.communicate)  # it says that it stops
     stack.callback(os.killpg, server.pid, 2)
     return next(found[1] for line in server.stdout or [] if (found := re.search(r"^curl \S+ (http://\S+)", line)))
 
