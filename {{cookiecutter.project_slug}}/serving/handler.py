@@ -103,8 +103,6 @@ class Handler:
             context.set_response_content_type(index, "application/json")
             answers.append(answer)
             identity = request_log.request_id(context, index)
-            # TorchServe sets X-Request-Id itself, to its own id, and knows no other: this one says which is in the log.
-            context.set_response_header(index, "X-Logged-Request-Id", identity)
             self._note(Entry(identity, rows, found or [], status, problems, len(bodies[index] or b"")))
         self.metrics.answered(time.perf_counter() - began, len(requests))
         return answers
