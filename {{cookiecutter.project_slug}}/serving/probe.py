@@ -22,9 +22,8 @@ TIMEOUT = 5.0
 #: Numbers may differ by this much, relative to the larger of 1 and the golden number: processors round differently.
 TOLERANCE = 1e-4
 
-
-#: The id of the golden request, by which the request log leaves it out.
-GOLDEN = "golden-request"
+#: By which the server's log of requests knows a probe.
+REQUEST_ID = "golden-request"
 
 
 def differs(actual: Any, golden: Any) -> bool:
@@ -38,13 +37,12 @@ def differs(actual: Any, golden: Any) -> bool:
     return bool(actual != golden)
 
 
-def post(url: str, body: bytes, request_id: str | None = None) -> tuple[int, bytes]:
+def post(url: str, body: bytes) -> tuple[int, bytes]:
     """Post JSON and return status and body. Raises OSError or HTTPException where no answer came in time."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
     try:
-        name = {"X-Request-Id": request_id} if request_id else {}
-        connection.request("POST", parts.path, body, {"Content-Type": "application/json"} | name)
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json", "X-Request-Id": REQUEST_ID})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -59,7 +57,7 @@ def probe(server: str, archive: Path) -> str | None:
     with zipfile.ZipFile(archive) as files:
         request, golden = files.read("golden_request.json"), files.read("golden_response.json")
     url = f"{server}/predictions/{archive.stem}"
-    status, body = post(url, request, GOLDEN)
+    status, body = post(url, request)
     if status == 200 and not differs(_parse(body), json.loads(golden)):
         return None
     return f"{url} answers {status}, not the golden answer: {body[:500].decode(errors='replace').strip()}"

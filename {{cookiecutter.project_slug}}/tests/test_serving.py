@@ -319,7 +319,7 @@ def waited(look: Callable[[], Any]) -> Any:
 def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
     """Return the lines of a request in the log of `make serve`."""
     lines = [json.loads(line) for path in workspace.glob("requests/*.jsonl") for line in path.open()]
-    assert not [line for line in lines if line["request_id"] == probe["GOLDEN"]]
+    assert not [line for line in lines if line["request_id"] == probe["REQUEST_ID"]]
     return [line for line in lines if line["request_id"] == name]
 
 
