@@ -242,7 +242,9 @@ def hostile(project: Path) -> Iterator[bytes]:
     ]
     types = ["application/x-www-form-urlencoded", "multipart/form-data", "multipart/form-data; boundary=x", "text/plain"]
     while True:
-        row = golden | {chance.choice([*golden, "", "x", "\u2028"]): chance.choice(values)}
+        row = dict(golden)
+        if chance.random() < 0.5:
+            row[chance.choice([*golden, "", "x", "\u2028"])] = chance.choice(values)
         body = json.dumps({"instances": [golden] * chance.randrange(3) + [row]}).encode()
         method, target, version, length, header = "POST", path, "1.1", f"Content-Length: {len(body)}", ""
         kind = chance.randrange(10)
@@ -304,11 +306,11 @@ def test_hostile_requests_get_2xx_or_4xx_and_harm_nothing(project: Path, server:
         answers = list(pool.map(lambda number: statuses(address, number, requests[number]), range(len(requests))))
     counted = Counter(status for answer in answers for status in answer)
     wrong = [
-        (answer, request[:300])
+        (answer, request[:200])
         for answer, request in zip(answers, requests, strict=True)
         if not answer or answer[-1] == 100 or any(status // 100 not in (2, 4) for status in answer if status != 100)
     ]
-    assert not wrong, (len(wrong), counted, wrong[:20])
+    assert not wrong, (len(wrong), counted, *sorted({str(entry) for entry in wrong})[:20])
     assert counted.keys() >= {200, 400, 404, 405, 413, 414, 431}
     assert server.probe() == 0
 
@@ -383,7 +385,7 @@ def test_sigterm_under_load_loses_no_accepted_request(project: Path, tmp_path: P
             thread.join()
         assert lost == []
         assert answered.keys() == {"200 before", "200 after"}
-        assert container.worker() == 0
+        container.wait(lambda: container.worker() == 0, 5)
 
 
 def test_idle_connections_do_not_hold_a_stop_up(project: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ TRANSFER = 60.0
 LINGER = 3.0
 
 #: Seconds, once the door is closing, for the last request on a connection that was kept, and for the last answer.
-LAST_REQUEST, LAST_ANSWER = 3.0, 7.0
+LAST_REQUEST, LAST_ANSWER = 3.0, 5.5
 
 #: Seconds between two looks at something.
 PAUSE = 0.05
@@ -138,6 +138,8 @@ class Door:
     def _check(self, head: h11.Request) -> None:
         if head.method == b"CONNECT":
             raise Refusal(405, "this is no proxy")
+        if not head.target.startswith(b"/"):
+            raise Refusal(400, "the address must begin with a slash")
         if len(head.target) > MAX_TARGET:
             raise Refusal(414, f"the address is longer than {MAX_TARGET} bytes")
         if sum(len(name) + len(value) + len(": \r\n") for name, value in head.headers) > MAX_HEADERS:

@@ -26,8 +26,8 @@ from door import PAUSE, Door
 
 LOGGING = Path(__file__).with_name("log4j2.xml")
 
-#: Seconds for Java to end after it was asked: it has nothing left to answer then.
-JAVA_ENDS = 2.0
+#: Seconds for Java to end once it has nothing left to answer: Netty takes two of them to wait for new connections.
+JAVA_ENDS = 4.0
 
 
 def main(settings: Path, store: Path) -> int:
