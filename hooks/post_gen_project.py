@@ -20,6 +20,8 @@ MOVES = [
     ("licenses", None),
     (f"requirements/pipeline/{ANSWERS['__dvc_kind']}.txt", "requirements/pipeline.txt"),
     ("requirements/pipeline", None),
+    (f"requirements/serve/{ANSWERS['__dvc_kind']}.txt", "requirements/serve.txt"),
+    ("requirements/serve", None),
 ]
 if ANSWERS["dvc_remote"] != "dvc-remote":  # it is elsewhere, and the bundled table waits in the cache for `dvc push`
     MOVES += [("dvc-remote/files", ".dvc/cache/files"), ("dvc-remote", None)]

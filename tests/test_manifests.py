@@ -110,7 +110,7 @@ def test_all_is_rendered(rendered: dict[str, Objects]) -> None:
     """The loop below is not over nothing: each case has its objects, each component adds or changes some."""
     for name in DIFFERING:
         plain = rendered[f"{name}-production-released"]
-        for component in ("canary", "gpu", "schedule"):
+        for component in ("canary", "gpu", "request-log", "schedule"):
             assert rendered[f"{name}-production-{component}-released"] != plain
     assert all(len(objects) > 2 for objects in rendered.values())
 

@@ -1,4 +1,4 @@
-"""Write the locks of the generated project, one of the pipeline's per DVC remote.
+"""Write the locks of the generated project, one of the pipeline's and of the server's per DVC remote.
 
     make lock [ARGS=--upgrade]
 
@@ -41,13 +41,13 @@ def main() -> None:
             baked = Path(
                 cookiecutter(str(ROOT), no_input=True, output_dir=str(output), extra_context={"dvc_remote": address})
             )
-            names = ["pipeline"] if kind != "folder" else []  # the other environments are the same for every kind
+            names = ["pipeline", "serve"] if kind != "folder" else []  # the other is the same for every kind
             print(f"{kind}:", flush=True)
             subprocess.run([sys.executable, LOCK, "lock", *options, *names], cwd=baked, check=True)
-            copy(baked / "requirements/pipeline.txt", PROJECT / f"requirements/pipeline/{kind}.txt")
+            for name in ("pipeline", "serve"):
+                copy(baked / f"requirements/{name}.txt", PROJECT / f"requirements/{name}/{kind}.txt")
             if kind == "folder":
-                for name in ("validate", "serve"):
-                    copy(baked / f"requirements/{name}.txt", PROJECT / f"requirements/{name}.txt")
+                copy(baked / "requirements/validate.txt", PROJECT / "requirements/validate.txt")
 
 
 if __name__ == "__main__":

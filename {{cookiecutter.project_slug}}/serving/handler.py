@@ -1,7 +1,7 @@
 """TorchServe's handler: checks each request against the schema, runs the good rows of a batch at once, answers each.
 
-It is packed into the model archive beside features.py and schema.json, therefore it imports them flat, and nothing else
-but the standard library and torch. The request and the answer are described in docs/system-design.md.
+It is packed into the model archive beside features.py, schema.json and the rest, therefore it imports them flat, and
+nothing else but the standard library and torch. Request, answer and log are described in docs/system-design.md.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import hashlib
 import json
 import logging
 import os
+import time
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import features
+import request_log
 import torch
+from request_log import Entry, RequestLog
+from serving_metrics import Metrics
 
 #: More instances in one request than this are refused: whole tables are what `make batch` is for.
 MAX_INSTANCES = 1000
@@ -79,20 +83,37 @@ class Handler:
             raise RuntimeError(f"not the released model: {path.name} has sha256 {sha256}, MODEL_SHA256 is {released}")
         self.version = sha256[:12]
         self.schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+        self.metrics = Metrics(context.metrics, self.schema["target"]["classes"])
+        settings = json.loads((folder / "request_log.json").read_text(encoding="utf-8"))
+        self.log = RequestLog(os.environ.get("REQUEST_LOG", ""), settings, self.version, self.metrics.dropped)
         torch.set_num_threads(1)  # a worker is one core: torch would start a thread for each core of the whole machine
         self.model = torch.export.load(path).module()
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch, one JSON text a request in their order; a bad request never harms the others in its batch."""
-        requests = [read(request.get("body"), self.schema) for request in data]
+        began = time.perf_counter()
+        bodies = [request.get("body") for request in data]
+        requests = [read(body, self.schema) for body in bodies]
         predictions = iter(self.predict([rows for rows, problems in requests if not problems]))
         answers = []
-        for index, (_, problems) in enumerate(requests):
-            status, answer = _refusal(problems) if problems else self._answer(next(predictions))
+        for index, (rows, problems) in enumerate(requests):
+            found = None if problems else next(predictions)
+            status, answer, problems = _refusal(problems) if problems else self._answer(found)
             context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
             context.set_response_content_type(index, "application/json")
             answers.append(answer)
+            identity = request_log.request_id(context, index)
+            self._note(Entry(identity, rows, found or [], status, problems, len(bodies[index] or b"")))
+        self.metrics.answered(time.perf_counter() - began, len(requests))
         return answers
+
+    def _note(self, entry: Entry) -> None:
+        """Count and log a request and its answer."""
+        self.log.add(entry)
+        if entry.status == HTTPStatus.BAD_REQUEST:
+            self.metrics.refused()
+        elif entry.request_id != request_log.GOLDEN:
+            self.metrics.predicted(entry.predictions)
 
     def predict(self, requests: list[list[Row]]) -> list[list[Any] | None]:
         """Return the predictions of each request's rows, or None for a request on which the model fails.
@@ -120,19 +141,20 @@ class Handler:
         answers: list[Any] = features.answer(outputs, self.schema)
         return answers
 
-    def _answer(self, predictions: list[Any] | None) -> tuple[HTTPStatus, bytes]:
+    def _answer(self, predictions: list[Any] | None) -> tuple[HTTPStatus, bytes, list[Problem]]:
         if predictions is None:
-            return HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": "the model failed on this request"})
+            problems = _problem("the model failed on this request")
+            return HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": problems[0]["error"]}), problems
         answer = _json({"predictions": predictions, "model_version": self.version})
         if len(answer) > MAX_ANSWER:
             return _refusal(_problem(f"the answer would be longer than {MAX_ANSWER} bytes: send fewer instances"))
-        return HTTPStatus.OK, answer
+        return HTTPStatus.OK, answer, []
 
 
-def _refusal(problems: list[Problem]) -> tuple[HTTPStatus, bytes]:
+def _refusal(problems: list[Problem]) -> tuple[HTTPStatus, bytes, list[Problem]]:
     first = problems[0]
     summary = first["error"] if first["instance"] is None else "nothing was predicted: instances do not fit the schema"
-    return HTTPStatus.BAD_REQUEST, _json({"error": summary, "errors": problems})
+    return HTTPStatus.BAD_REQUEST, _json({"error": summary, "errors": problems}), problems
 
 
 def _problem(error: str) -> list[Problem]:

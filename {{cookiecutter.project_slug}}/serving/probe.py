@@ -1,6 +1,6 @@
 """Ask a server the golden request of a model archive and compare its answer: exit status 0 if it is right, else 1.
 
-    python probe.py http://127.0.0.1:8080 MODEL.mar
+    python probe.py http://127.0.0.1:8080 ARCHIVE        (MODEL.mar, or the folder where it is the only one)
 
 Kubernetes runs it as startup and readiness probe, because TorchServe's /ping says nothing about the model, and
 `make serve` to learn when the server is ready. Only the standard library, and little of it: it runs every few seconds.
@@ -22,6 +22,9 @@ TIMEOUT = 5.0
 #: Numbers may differ by this much, relative to the larger of 1 and the golden number: processors round differently.
 TOLERANCE = 1e-4
 
+#: By which the server's log of requests knows a probe.
+REQUEST_ID = "golden-request"
+
 
 def differs(actual: Any, golden: Any) -> bool:
     """Tell whether two JSON values differ by more than rounding."""
@@ -39,7 +42,7 @@ def post(url: str, body: bytes) -> tuple[int, bytes]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
     try:
-        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json", "X-Request-Id": REQUEST_ID})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -47,10 +50,15 @@ def post(url: str, body: bytes) -> tuple[int, bytes]:
 
 
 def probe(server: str, archive: Path) -> str | None:
-    """Return None if `server` gives the golden answer of `archive`, else what it answers.
+    """Return None if `server` gives the golden answer of `archive`, a file or its folder, else what it answers.
 
     Raises OSError or HTTPException where it does not answer, as while it starts.
     """
+    if archive.is_dir():
+        archives = list(archive.glob("*.mar"))
+        if len(archives) != 1:
+            return f"{archive} must hold one archive, and holds {len(archives)}"
+        archive = archives[0]
     with zipfile.ZipFile(archive) as files:
         request, golden = files.read("golden_request.json"), files.read("golden_response.json")
     url = f"{server}/predictions/{archive.stem}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -36,6 +37,7 @@ OTHERS = {
 WORDS = {
     "and",
     "by",
+    "histogram_quantile",
     "increase",
     "label_values",
     "max",
@@ -198,6 +200,23 @@ def container(objects: list[Object], kind: str = "Deployment") -> Object:
     return only
 
 
+def test_request_log_leaves_the_pod(rendered: dict[str, list[Object]]) -> None:
+    """To an address, with the way there open for the server alone; without the component it stays in the pod."""
+    plain, kept = rendered["production"], rendered["with-request-log"]
+    address = [
+        {each["name"]: each["value"] for each in container(them)["env"]}["REQUEST_LOG"] for them in (plain, kept)
+    ]
+    assert address[0].startswith("/logs/")
+    assert address[1].startswith("s3://")
+    assert not [item for item in of(plain, "NetworkPolicy") if {"port": 443} in found_ports(item)]
+    [server] = [item for item in of(kept, "NetworkPolicy") if {"port": 443} in found_ports(item)]
+    assert fits(server["spec"]["podSelector"]["matchLabels"], first(kept, "Deployment")["template"])
+
+
+def found_ports(policy: Object) -> list[Object]:
+    return [port for rule in policy["spec"].get("egress", []) for port in rule["ports"]]
+
+
 @pytest.mark.parametrize("flaw", BREAK)
 def test_a_flaw_is_found(flaw: str, rendered: dict[str, list[Object]]) -> None:
     broken = copy.deepcopy(rendered["with-monitoring"])
@@ -246,7 +265,7 @@ def _kustomize() -> list[str]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all metrics of a real server. It needs no model for that."""
+    """Names of all metrics of a real server, which needs no model for that, and the handler's (test_serving.py)."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "store").mkdir()
     with ExitStack() as stack:
@@ -265,7 +284,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, process_group=0)
     try:
-        return _names(f"http://127.0.0.1:{ports[2]}/metrics", time.monotonic() + 60)
+        own = set(runpy.run_path(str(ROOT / "serving/serving_metrics.py"))["METRICS"])
+        return own | _names(f"http://127.0.0.1:{ports[2]}/metrics", time.monotonic() + 60)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -314,4 +334,4 @@ def test_metrics_that_are_asked_for_exist(case: str, rendered: dict[str, list[Ob
     named = set().union(*map(asked, queries))
     assert named <= exported | OTHERS
     if case == "with-monitoring":
-        assert {"Requests5XX", "ts_inference_latency_microseconds", "up"} <= named
+        assert {"Requests5XX", "ts_inference_latency_microseconds", "model_request_seconds_bucket", "up"} <= named

@@ -46,8 +46,10 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
 
     assert set(files) == {
         *("MAR-INF/MANIFEST.json", "features.py", "golden_request.json", "golden_response.json"),
-        *("handler.py", "model-config.yaml", "model.pt2", "schema.json"),
+        *("handler.py", "model-config.yaml", "model.pt2", "schema.json", "serving_metrics.py"),
+        *("request_log.json", "request_log.py", "request_log_files.py"),
     }
+    assert json.loads(files["request_log.json"]) == {"sample": 1.0, "mask": []}
     manifest = json.loads(files["MAR-INF/MANIFEST.json"])["model"]
     assert manifest["modelName"] == archive.stem
     assert manifest["modelVersion"] == digest(MODEL)[:12] == json.loads(files["golden_response.json"])["model_version"]
@@ -55,6 +57,18 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
     archive.unlink()
     package.main()
     assert digest(archive) == first
+
+
+def test_mask_of_params_goes_along_and_names_columns_that_exist(workspace: Path) -> None:
+    settings = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(settings.replace("mask: []", 'mask: ["age"]').replace("sample: 1.0", "sample: 0.5"))
+    package.main()
+    files = contents(next(Path("package").glob("*.mar")))
+    assert json.loads(files["request_log.json"]) == {"sample": 0.5, "mask": ["age"]}
+
+    Path("params.yaml").write_text(settings.replace("mask: []", 'mask: ["age", "agee"]'))
+    with pytest.raises(ProjectError, match=r"request_log\.mask names 'agee', .* it has 'age', \"customer's plan\""):
+        package.main()
 
 
 def test_golden_request_has_rows_of_the_test_split_and_one_of_nulls(workspace: Path) -> None:

@@ -42,6 +42,8 @@ def test_the_projects_own_file_is_valid() -> None:
         ("gate", {"thresholds": {"roc_auc": "high"}}, "gate.thresholds.roc_auc is 'high'"),
         ("gate", {"tolerance": -0.1}, "gate.tolerance is -0.1"),
         ("package", {"model_name": "a model/1"}, "package.model_name is 'a model/1'"),
+        ("request_log", {"sample": 1.5}, "request_log.sample is 1.5"),
+        ("request_log", {"mask": "age"}, "request_log.mask is 'age'"),
         ("typo", {"x": 1}, "typo is not a setting"),
     ],
 )

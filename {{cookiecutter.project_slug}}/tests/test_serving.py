@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import importlib.util
 import json
 import os
@@ -11,16 +13,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny_model
 import torch
 from conftest import PACKAGE, ROOT
-from project import features, package, serve
+from project import features, package, params, serve, torchserve
 from project.artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, SCHEMA, ProjectError, digest, write_json
 
 PLAN = "customer's plan"
@@ -64,12 +70,26 @@ BAD: dict[str, tuple[bytes, str]] = {
 
 
 class Context:
-    """What the handler uses of TorchServe's context; remembers the status set for each request."""
+    """What the handler uses of TorchServe's context; remembers the status set for each request, and all counts."""
 
     def __init__(self, folder: Path) -> None:
         self.system_properties = {"model_dir": str(folder)}
         self.manifest = {"model": {"serializedFile": "model.pt2"}}
         self.status: dict[int, int] = {}
+        self.metrics = self
+        self.counts: Counter[str] = Counter()
+
+    def add_metric_to_cache(self, name: str, unit: str, labels: list[str]) -> Any:
+        def count(value: float, values: list[str]) -> None:
+            self.counts[" ".join([name, *values])] += value  # type: ignore[assignment]
+
+        return SimpleNamespace(add_or_update=count)
+
+    def get_request_id(self, index: int) -> str:
+        return f"made-{index}"
+
+    def get_all_request_header(self, index: int) -> dict[str, Any]:
+        return {}
 
     def set_response_status(self, code: int, phrase: str, idx: int) -> None:
         self.status[idx] = code
@@ -83,14 +103,17 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     tiny_model.save(folder / "model.pt2")
     write_json(folder / "schema.json", tiny_model.SCHEMA)
+    write_json(folder / "request_log.json", {"sample": 1.0, "mask": []})
     return folder
 
 
 @pytest.fixture
 def handler_module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """serving/handler.py as a module; in the archive it finds features.py beside it."""
+    """serving/handler.py as a module; in the archive it finds features.py and the rest beside it."""
     monkeypatch.setitem(sys.modules, "features", features)
-    monkeypatch.delenv("MODEL_SHA256", raising=False)
+    monkeypatch.syspath_prepend(str(ROOT / "serving"))
+    for name in ("MODEL_SHA256", "REQUEST_LOG"):
+        monkeypatch.delenv(name, raising=False)
     spec = importlib.util.spec_from_file_location("handler", ROOT / "serving/handler.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -217,8 +240,8 @@ def workspace(model_folder: Path) -> Iterator[Path]:
         folder = Path(name).resolve()
         for linked in (".venv", "serving"):
             (folder / linked).symlink_to(ROOT / linked)
-        params = re.sub(r"model_name: \S+", f"model_name: {NAME}", (ROOT / "params.yaml").read_text())
-        (folder / "params.yaml").write_text(params)
+        settings = re.sub(r"model_name: \S+", f"model_name: {NAME}", (ROOT / "params.yaml").read_text())
+        (folder / "params.yaml").write_text(settings)
         patch.chdir(folder)
         for path, source in ((MODEL, "model.pt2"), (SCHEMA, "schema.json")):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +249,7 @@ def workspace(model_folder: Path) -> Iterator[Path]:
         request = {"instances": [GOOD, {"age": None, PLAN: None}]}
         write_json(GOLDEN_REQUEST, request)
         write_json(GOLDEN_RESPONSE, package.respond(request, tiny_model.SCHEMA))
-        package.pack(NAME)
+        package.pack(NAME, params.RequestLog(mask=[PLAN]))
         yield folder
 
 
@@ -236,9 +259,14 @@ def archive(workspace: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(archive: Path) -> Iterator[str]:
-    with serve.serving(archive, digest(MODEL), NAME) as url:
-        yield url
+def running(archive: Path) -> Iterator[torchserve.Server]:
+    with torchserve.running(archive, digest(MODEL), NAME, 0) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(running: torchserve.Server) -> str:
+    return running.url
 
 
 def post(server: str, sent: bytes) -> tuple[int, bytes]:
@@ -267,6 +295,108 @@ def test_server_answers_good_requests_among_bad_ones(server: str) -> None:
     assert {status for status, _ in answered} == {200}
     yes = [json.loads(answer)["predictions"][0]["probabilities"]["yes"] for _, answer in answered]
     assert yes == pytest.approx([torch.sigmoid(torch.tensor(age / 100 + 1)).item() for age in range(40)])
+
+
+@pytest.mark.parametrize("called", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
+def test_server_reads_json_whatever_it_is_called(server: str, called: str) -> None:
+    """curl calls it a form unless told otherwise; TorchServe alone would answer 500 where it has a % in it."""
+    for sent, status in ((body(GOOD | {PLAN: "50 % off"}), 200), (b"a=%zz&", 400)):
+        connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=20)
+        with contextlib.closing(connection):
+            connection.request("POST", f"/predictions/{NAME}", sent, {"Content-Type": called})
+            assert connection.getresponse().status == status
+
+
+def ask(server: str, sent: bytes, **headers: str) -> tuple[int, str]:
+    """Post a request; return the answer's status and its id."""
+    request = urllib.request.Request(f"{server}/predictions/{NAME}", sent, {"Content-Type": "application/json"})
+    for name, value in headers.items():
+        request.add_header(name, value)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.headers["X-Request-Id"]
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers["X-Request-Id"]
+
+
+def waited(look: Callable[[], Any]) -> Any:
+    """Return what `look` does, once that is something."""
+    deadline = time.monotonic() + 20
+    while not (seen := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return seen
+
+
+def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
+    """Return the lines of a request in the log of `make serve`."""
+    lines = [json.loads(line) for path in workspace.glob("requests/*.jsonl") for line in path.open()]
+    assert not [line for line in lines if line["request_id"] == probe["REQUEST_ID"]]
+    return [line for line in lines if line["request_id"] == name]
+
+
+def test_server_logs_what_it_answers(server: str, archive: Path, workspace: Path) -> None:
+    assert probe["probe"](server, archive) is None
+    hidden = "platinum-4711"
+    assert ask(server, body(GOOD, {"age": None, PLAN: hidden}), **{"x-REQUEST-id": "order-7"}) == (200, "order-7")
+    status, made = ask(server, body(GOOD | {"age": "old"}, [hidden]), **{"X-Request-Id": "not an id"})
+    assert status == 400
+
+    one, other = waited(lambda: logged(workspace, "order-7"))
+    [refused] = waited(lambda: logged(workspace, made))
+    assert one["inputs"] == {"age": 40, PLAN: "masked"}
+    assert one["prediction"]["label"] == "yes"
+    assert (other["instance"], other["inputs"]) == (1, {"age": None, PLAN: "masked"})
+    assert one["model_version"] == other["model_version"] == refused["model_version"] == digest(MODEL)[:12]
+    assert refused["status"] == 400
+    assert [error["column"] for error in refused["errors"]] == ["age", None]
+    assert all(hidden not in path.read_text() for path in workspace.glob("requests/*"))
+
+
+def samples(running: torchserve.Server) -> dict[str, float]:
+    """Return what Prometheus gets of the handler's metrics: name and its one label -> value."""
+    settings = (running.log.parent / "config.properties").read_text()
+    address = re.findall(r"^metrics_address=(.+)", settings, re.MULTILINE)[-1]
+    with urllib.request.urlopen(f"{address}/metrics", timeout=10) as response:
+        text = response.read().decode()
+    found = re.findall(
+        r'^(model_\w+)\{(?:(?:le|label|reason)="([^"]*)",)?Hostname="[^"]*",\} (\S+)$', text, re.MULTILINE
+    )
+    return {f"{name} {label}".strip(): float(value) for name, label, value in found}
+
+
+def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path) -> None:
+    own = runpy.run_path(str(ROOT / "serving/serving_metrics.py"))
+    time.sleep(own["INTERVAL"] + 1)  # what others have asked for is counted by then
+    before = samples(running)
+    for _ in range(3):
+        assert ask(running.url, body(GOOD, GOOD))[0] == 200
+    assert ask(running.url, body({}))[0] == 400
+    assert probe["probe"](running.url, archive) is None
+
+    def counted() -> dict[str, float]:
+        now = samples(running)
+        return {name: now[name] - before[name] for name in now if now[name] != before[name]}
+
+    waited(lambda: counted().get("model_request_seconds_count", 0) >= 5)
+    time.sleep(1)  # Java takes the lines one by one
+    found = counted()
+    assert found["model_predictions_total yes"] == 6  # and none of the probe's
+    assert found["model_refused_total"] == 1
+    assert found["model_request_seconds_bucket +Inf"] == found["model_request_seconds_count"] == 5
+    assert 0 < found["model_request_seconds_sum"] < 5
+    assert {name.partition(" ")[0] for name in before} == set(own["METRICS"])
+    assert before["model_request_log_dropped_total full"] == before["model_request_log_dropped_total failed"] == 0
+
+
+def test_server_answers_though_it_cannot_log(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUEST_LOG", "params.yaml/requests")
+    with torchserve.running(archive, digest(MODEL), NAME, 0) as running:
+        assert [ask(running.url, body(GOOD))[0] for _ in range(5)] == [200] * 5
+        waited(lambda: samples(running).get("model_request_log_dropped_total failed") == 5)
+        told = [line for line in running.log.read_text().splitlines() if "request log cannot be written" in line]
+    assert len(told) == 1
+    assert "Not a directory" in told[0]
 
 
 def test_server_refuses_what_is_too_large_and_lives_on(server: str, archive: Path) -> None:

@@ -19,11 +19,15 @@ from .artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, PACKAGE, SCHEMA, 
 
 ARCHIVER = Path(".venv/serve/bin/torch-model-archiver")
 HANDLER = Path("serving/handler.py")
+HELPERS = [Path("serving", name) for name in ("request_log.py", "request_log_files.py", "serving_metrics.py")]
 CONFIG = Path("serving/model-config.yaml")
 MANIFEST = "MAR-INF/MANIFEST.json"
 
 #: Rows of the test split in the golden request; one more has no value at all.
 GOLDEN_ROWS = 3
+
+#: All requests, and nothing masked.
+DEFAULT_LOG = params.RequestLog()
 
 #: The zip format's first day: an archive's bytes depend on its contents alone.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -35,12 +39,13 @@ def main() -> None:
     for path in (MODEL, TEST):
         if not path.exists():
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
-    name = params.load().package.model_name
+    settings = params.load()
     schema = artifacts.read_json(SCHEMA, "make pipeline")
+    _check_mask(settings.request_log.mask, schema)
     request = {"instances": [*instances(artifacts.read_parquet(TEST).head(GOLDEN_ROWS), schema), _unknown(schema)]}
     artifacts.write_json(GOLDEN_REQUEST, request)
     artifacts.write_json(GOLDEN_RESPONSE, respond(request, schema))
-    archive = pack(name)
+    archive = pack(settings.package.model_name, settings.request_log)
     print(f"{archive}: model version {version()}, {archive.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -65,18 +70,24 @@ def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return {"predictions": features.answer(outputs, schema), "model_version": version()}
 
 
-def pack(model_name: str) -> Path:
+def pack(model_name: str, log: params.RequestLog = DEFAULT_LOG) -> Path:
     """Write package/<model_name>.mar, wholly or not at all, and return its path; equal contents give equal bytes.
+
+    `log` says what servers log of requests.
 
     Raises ProjectError where the archiver is not installed or fails.
     """
     if not ARCHIVER.exists():
         raise ProjectError(f"{ARCHIVER} is missing: run `make setup` first")
     archive = PACKAGE / f"{model_name}.mar"
-    extras = [os.path.relpath(str(features.__file__)), *map(str, (SCHEMA, GOLDEN_REQUEST, GOLDEN_RESPONSE))]
+    features_file = Path(os.path.relpath(str(features.__file__)))
     command = [str(ARCHIVER), "--model-name", model_name, "--version", version(), "--serialized-file", str(MODEL)]
-    command += ["--handler", str(HANDLER), "--config-file", str(CONFIG), "--extra-files", ",".join(extras)]
+    command += ["--handler", str(HANDLER), "--config-file", str(CONFIG)]
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
+        settings = Path(folder, "request_log.json")
+        artifacts.write_json(settings, log.model_dump())
+        extras = [features_file, *HELPERS, SCHEMA, GOLDEN_REQUEST, GOLDEN_RESPONSE, settings]
+        command += ["--extra-files", ",".join(map(str, extras))]
         # The archiver begins by deleting <TMPDIR>/<model name>, whatever that is: it gets a TMPDIR of its own.
         environment = os.environ | {"TMPDIR": folder}
         done = subprocess.run([*command, "--export-path", folder], env=environment, capture_output=True, text=True)
@@ -95,6 +106,17 @@ def _settle(made: Path, settled: Path) -> None:
             if name == MANIFEST:
                 content = json.dumps(json.loads(content) | {"createdOn": ""}, indent=2).encode()
             target.writestr(zipfile.ZipInfo(name, EPOCH), content)
+
+
+def _check_mask(mask: list[str], schema: dict[str, Any]) -> None:
+    """Raise ProjectError for a column that no request has: the one that was meant would be logged."""
+    names = [feature["name"] for feature in schema["features"]]
+    for column in mask:
+        if column not in names:
+            raise ProjectError(
+                f"{artifacts.PARAMS}: request_log.mask names {column!r}, which no request has; it has "
+                f"{', '.join(map(repr, names))}"
+            )
 
 
 def _unknown(schema: dict[str, Any]) -> dict[str, Any]:

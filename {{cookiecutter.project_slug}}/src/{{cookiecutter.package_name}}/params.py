@@ -140,6 +140,13 @@ class Package(Section):
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
 
 
+class RequestLog(Section):
+    """What servers log of requests (serving/request_log.py)."""
+
+    sample: Limit = 1.0
+    mask: list[str] = []
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -151,6 +158,7 @@ class Params(Section):
     validate_model: ValidateModel = ValidateModel()
     gate: Gate
     package: Package
+    request_log: RequestLog = RequestLog()
 
     @model_validator(mode="after")
     def _metrics_fit_the_task(self) -> Self:

@@ -100,7 +100,9 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
     if not (ENVIRONMENT / "python").exists():
         raise ProjectError(f"{ENVIRONMENT / 'python'} is missing: run `make setup` first")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "PYTHON"))}
-    ours = {"MODEL_SHA256": sha256, "TEMP": str(folder), "TMPDIR": str(folder)}
+    log = os.environ.get("REQUEST_LOG", "requests")
+    log = str(Path(log).absolute()) if log and "://" not in log else log  # the server works in another folder
+    ours = {"MODEL_SHA256": sha256, "TEMP": str(folder), "TMPDIR": str(folder), "REQUEST_LOG": log}
     command = [str(ENVIRONMENT.absolute() / "python"), str(START.absolute()), "config.properties", "store"]
     with (folder / "output.log").open("wb") as output:
         return subprocess.Popen(

@@ -1,0 +1,106 @@
+"""The handler's metrics beside TorchServe's own: a histogram of its time, what it predicted, refused and did not log.
+
+TorchServe's histograms have fixed buckets, the first of 5 ms, in which a model such as this one answers every request.
+So this is one out of counters: `_bucket` with the label `le`, `_sum` and `_count` are all that PromQL reads of one. A
+thread hands them over every few seconds, because each is a line that Java has to parse.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from itertools import accumulate
+from typing import Any
+
+#: Upper bounds of the buckets, in seconds: from a single row to a worker that is about to be restarted.
+BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+
+#: Seconds between two lines to TorchServe; Prometheus asks it every thirty.
+INTERVAL = 5.0
+
+#: Labels of one metric: Prometheus keeps a series of each. Those of rarer classes are counted as "other".
+MAX_LABELS = 100
+
+Key = tuple[str, str]
+
+#: name -> unit and the label's name
+METRICS = {
+    "model_request_seconds_bucket": ("s", "le"),
+    "model_request_seconds_sum": ("s", ""),
+    "model_request_seconds_count": ("count", ""),
+    "model_predictions_total": ("count", "label"),
+    "model_refused_total": ("count", ""),
+    "model_request_log_dropped_total": ("count", "reason"),
+}
+
+
+class Metrics:
+    """Counts, and hands the counts to TorchServe: `cache` is its context's `metrics`."""
+
+    def __init__(self, cache: Any, classes: list[str]) -> None:
+        """Begin with zeros, so that a rate is known from the first request on; regression has no `classes`."""
+        self.counters = {
+            name: cache.add_metric_to_cache(name, unit, [label] if label else [])
+            for name, (unit, label) in METRICS.items()
+        }
+        self.lock = threading.Lock()
+        self.labels = {name: _label(name) for name in classes[:MAX_LABELS]}
+        self.counts: defaultdict[Key, float] = defaultdict(float)
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        for label in self.labels.values() or ["number"]:
+            self.counts["model_predictions_total", label] = 0
+        for reason in ("full", "failed"):
+            self.counts["model_request_log_dropped_total", reason] = 0
+        for name in ("model_request_seconds_sum", "model_request_seconds_count", "model_refused_total"):
+            self.counts[name, ""] = 0
+        self.flush(zeros=True)
+        threading.Thread(target=self._run, name="metrics", daemon=True).start()
+
+    def answered(self, seconds: float, requests: int) -> None:
+        """Count a batch of requests that took so long."""
+        with self.lock:
+            self.buckets[bisect_left(BUCKETS, seconds)] += requests
+            self.counts["model_request_seconds_sum", ""] += seconds * requests
+            self.counts["model_request_seconds_count", ""] += requests
+
+    def predicted(self, predictions: list[Any]) -> None:
+        """Count the predictions of a request by their label; a number has none."""
+        labels = [each["label"] if isinstance(each, dict) else None for each in predictions]
+        found = Counter("number" if label is None else self.labels.get(label, "other") for label in labels)
+        with self.lock:
+            for label, number in found.items():
+                self.counts["model_predictions_total", label] += number
+
+    def refused(self) -> None:
+        """Count a request that did not fit the schema."""
+        with self.lock:
+            self.counts["model_refused_total", ""] += 1
+
+    def dropped(self, reason: str, requests: int) -> None:
+        """Count requests that are not in the log: it was "full", or writing has "failed"."""
+        with self.lock:
+            self.counts["model_request_log_dropped_total", reason] += requests
+
+    def flush(self, *, zeros: bool = False) -> None:
+        """Hand over what was counted since the last time."""
+        with self.lock:
+            counts, buckets = self.counts, self.buckets
+            self.counts, self.buckets = defaultdict(float), [0] * len(buckets)
+        bounds = [*map(str, BUCKETS), "+Inf"]
+        for le, below in zip(bounds, accumulate(buckets), strict=True):
+            counts["model_request_seconds_bucket", le] = below
+        for (name, label), value in counts.items():
+            if value or zeros:
+                self.counters[name].add_or_update(round(value, 6), [label] if label else [])
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(INTERVAL):
+            self.flush()
+
+
+def _label(name: str) -> str:
+    """Return a class's name without what separates the parts of a line to TorchServe."""
+    return re.sub(r"[^\w .+-]", "_", name)[:60] or "_"
