@@ -110,6 +110,13 @@ def address() -> str:
 
 def connect(settings: Params) -> tuple[Any, str]:
     """Return MLflow and the name of the project's experiment, which is there from now on."""
+    mlflow = load()
+    mlflow.set_experiment(settings.package.model_name)
+    return mlflow, settings.package.model_name
+
+
+def load() -> Any:
+    """Return MLflow, set to its address. It takes three seconds; nothing is asked of it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -118,8 +125,7 @@ def connect(settings: Params) -> tuple[Any, str]:
     # Environments made by uv hold no pip, which MLflow warns about at every model.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
-    mlflow.set_experiment(settings.package.model_name)
-    return mlflow, settings.package.model_name
+    return mlflow
 
 
 def _open(mlflow: Any, run_id: str | None) -> Any:

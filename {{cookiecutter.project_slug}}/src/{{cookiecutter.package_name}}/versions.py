@@ -39,12 +39,14 @@ class Versions:
     """One registered model. Every method raises what MLflow raises: use it inside `reached`."""
 
     def __init__(self, settings: Params) -> None:
-        self._mlflow, _ = tracking.connect(settings)
+        self._mlflow = tracking.load()
         self._client = self._mlflow.MlflowClient()
+        self._settings = settings
         self.name = settings.package.model_name
 
     def claim(self, project: str) -> None:
         """Create the registered model for `project` where there is none. Raises ProjectError if another one has it."""
+        tracking.connect(self._settings)
         try:
             owner = self._client.get_registered_model(self.name).tags.get(PROJECT)
         except self._mlflow.exceptions.MlflowException as error:
