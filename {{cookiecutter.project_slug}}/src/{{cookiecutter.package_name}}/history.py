@@ -1,7 +1,7 @@
 """The release log: what env/production has held, from its first commit to its newest, and how each release ended.
 
 Every commit of the branch's first-parent history that changed release.json is an entry: a release, a rollback, a
-`git revert`, the merge of a promotion. Each release names the one before it, so that equal records are the same release.
+`git revert`, the merge of a promotion. Each release names the one before it: equal records are the same release.
 """
 
 from __future__ import annotations

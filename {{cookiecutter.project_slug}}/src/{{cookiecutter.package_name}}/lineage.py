@@ -38,7 +38,7 @@ def describe(released: Released, before: Release | None) -> dict[str, Any]:
 
 
 def changed(before: Release, record: Release) -> dict[str, list[Any]]:
-    """Return the parameters that differ between two records: name to old and new value, None for one that is not there."""
+    """Return the parameters that differ between two records: name to old and new value, None where it is not there."""
     old, new = tracking.flatten(before.params), tracking.flatten(record.params)
     names = [*new, *(name for name in old if name not in new)]
     return {name: [old.get(name), new.get(name)] for name in names if old.get(name) != new.get(name)}
@@ -70,7 +70,9 @@ def table(found: dict[str, Any]) -> str:
     kept = (found["package"], found["predictions"], *found["reports"])
     lines += [("DVC object", f"{part['path']}, md5 {part['md5']}") for part in kept]
     earlier = found["before"]
-    lines.append(("before", f"{earlier['model_version']}, commit {earlier['release'][:SHORT]}" if earlier else "nothing"))
+    lines.append(
+        ("before", f"{earlier['model_version']}, commit {earlier['release'][:SHORT]}" if earlier else "nothing")
+    )
     title = f"{model['name']} {model['version']}: {found['state']}"
     return "\n".join([title, *(f"  {label:16}{printable(text)}" for label, text in lines)])
 

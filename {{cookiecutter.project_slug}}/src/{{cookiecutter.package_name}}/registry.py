@@ -66,8 +66,8 @@ def main() -> None:
 def sync(settings: Params, image: str | None = None) -> Mirror:
     """Make the registered model `package.model_name` mirror the release log and the workspace's candidate.
 
-    Raises ProjectError where origin or MLflow cannot be reached, and, with the alias removed and all else done, where the
-    model that runs is neither in MLflow nor in DVC: an alias that names another model is worse than none.
+    Raises ProjectError where origin or MLflow cannot be reached, and, with the alias removed and all else done, where
+    the model that runs is neither in MLflow nor in DVC: an alias that names another model is worse than none.
     """
     history.whole()
     present = release.production()

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def trace(what: str | None) -> dict[str, Any]:
-    """Return "what" was looked for, a "note" on it, and the "releases" that it went into, each as lineage.describe has it.
+    """Return "what" was looked for, a "note" on it, and the "releases" that it went into, as lineage.describe has them.
 
     Without `what`, that is the release in production. Raises ProjectError where nothing was released, where `what` is
     found nowhere, or where it fits several things.
@@ -68,10 +68,13 @@ def find(what: str, releases: list[Released], tip: str) -> tuple[list[Released],
     any other name of a commit.
     """
     if len(what) < LEAST or what.startswith("-") or not what.isprintable():
-        raise ProjectError(f"WHAT is {what!r}: at least {LEAST} digits of a commit, run id, sha256, md5 or digest are needed")
-    hits = [(kind, value, one) for one in releases for kind, value in names(one) if _fits(what, value)]
-    hits = [hit for hit in hits if what == hit[1]] or hits
+        raise ProjectError(
+            f"WHAT is {what!r}: at least {LEAST} digits of a commit, run id, sha256, md5 or digest are needed"
+        )
     commit = _commit(what)
+    named = [(kind, value, one) for one in releases for kind, value in names(one)]
+    hits = [hit for hit in named if hit[1] == commit or _fits(what, hit[1])]
+    hits = [hit for hit in hits if what == hit[1]] or hits
     meant = dict.fromkeys((value, kind) for kind, value, _ in hits)
     if commit and all(value != commit for value, _ in meant):
         meant[commit, "commit"] = None
@@ -84,8 +87,8 @@ def find(what: str, releases: list[Released], tip: str) -> tuple[list[Released],
     if commit:
         return _find_commit(commit, releases, tip)
     raise ProjectError(
-        f"WHAT is {what!r}, which is neither a commit of this clone nor in the records of the {len(releases)} releases of "
-        f"{BRANCH}: commits, MLflow runs, images and their digests, sha256 and md5 of models, archives, predictions and data"
+        f"WHAT is {what!r}, which is neither a commit of this clone nor in the records of the {len(releases)} releases "
+        f"of {BRANCH}: commits, MLflow runs, images and digests, sha256 and md5 of models, archives, predictions and data"
     )
 
 
@@ -143,7 +146,10 @@ def _find_commit(commit: str, releases: list[Released], tip: str) -> tuple[list[
         return [one for one in releases if one.first.blob == blob], f"{shown} of {BRANCH} changes manifests alone."
     newest = git.fetch(MAIN)
     if newest is None or not git.is_ancestor(commit, newest):
-        return [], f"{shown} is not on {MAIN} of {git.REMOTE}, from which releases are made; a squash leaves such behind."
+        return (
+            [],
+            f"{shown} is not on {MAIN} of {git.REMOTE}, from which releases are made; a squash leaves such behind.",
+        )
     later = git.run("rev-list", "--reverse", "--topo-order", "--ancestry-path", f"{commit}..{newest}").splitlines()
     holding = [one for one in releases if one.record.commit in later]
     nearest = min((one.record.commit for one in holding), key=later.index, default=None)

@@ -1,7 +1,7 @@
 """The metadata store, MLflow: one run a training, to which evaluation adds its metrics.
 
-Where it lies: `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db` in the repository. This module and versions.py, which has the
-registered models, alone know MLflow.
+Where it lies: `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db` in the repository. This module and versions.py, which has
+the registered model, alone know MLflow.
 """
 
 from __future__ import annotations
