@@ -88,7 +88,7 @@ def find(what: str, releases: list[Released], tip: str) -> tuple[list[Released],
         return _find_commit(commit, releases, tip)
     raise ProjectError(
         f"WHAT is {what!r}, which is neither a commit of this clone nor in the records of the {len(releases)} releases "
-        f"of {BRANCH}: commits, MLflow runs, images and digests, sha256 and md5 of models, archives, predictions and data"
+        f"of {BRANCH}: commits, MLflow runs, images, digests, sha256 and md5 of models, archives, predictions and data"
     )
 
 

@@ -1,4 +1,4 @@
-"""The registered model in MLflow: its versions, their tags, the aliases, and the logged models that versions stand on."""
+"""The registered model in MLflow: versions with tags, aliases, and the logged models that versions stand on."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Versions:
             self._client.set_registered_model_tag(self.name, PROJECT, project)
         elif owner != project:
             raise ProjectError(
-                f"the registered model {self.name} in MLflow at {tracking.address()} belongs to the project whose first "
-                f"commit is {owner[:12]}, and here that is {project[:12]}: give package.model_name in params.yaml a name "
-                f"of its own, or, if it is the same project all the same, delete that model's tag {PROJECT!r}"
+                f"the registered model {self.name} in MLflow at {tracking.address()} belongs to the project whose "
+                f"first commit is {owner[:12]}, and here that is {project[:12]}: give package.model_name in params.yaml "
+                f"a name of its own, or, if it is the same project all the same, delete that model's tag {PROJECT!r}"
             )
 
     def all(self) -> dict[int, dict[str, str]]:
