@@ -58,7 +58,7 @@ class Versions:
         elif owner != project:
             raise ProjectError(
                 f"the registered model {self.name} in MLflow at {tracking.address()} belongs to the project whose "
-                f"first commit is {owner[:12]}, and here that is {project[:12]}: give package.model_name in params.yaml "
+                f"first commit is {owner[:12]}, here it is {project[:12]}: give package.model_name in params.yaml "
                 f"a name of its own, or, if it is the same project all the same, delete that model's tag {PROJECT!r}"
             )
 
