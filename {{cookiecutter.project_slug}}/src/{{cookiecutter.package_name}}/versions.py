@@ -46,13 +46,13 @@ class Versions:
     def claim(self, project: str) -> None:
         """Create the registered model for `project` where there is none. Raises ProjectError if another one has it."""
         tracking.connect(self._settings)
-        try:
-            owner = self._client.get_registered_model(self.name).tags.get(PROJECT)
-        except self._mlflow.exceptions.MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+        found = self._client.search_registered_models(
+            f"name = '{self.name}'"
+        )  # where nothing is, a get may be forbidden
+        if not found:
             self._client.create_registered_model(self.name, tags={PROJECT: project})
             return
+        owner = found[0].tags.get(PROJECT)
         if owner is None:
             self._client.set_registered_model_tag(self.name, PROJECT, project)
         elif owner != project:
@@ -122,7 +122,8 @@ class Versions:
         try:
             found = self._client.get_run(run)
         except self._mlflow.exceptions.MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            # A server with accounts forbids a run that it does not have.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
                 raise
             return []
         return [output.model_id for output in found.outputs.model_outputs] if found.outputs else []
