@@ -250,11 +250,13 @@ def test_merge(repository: Repository) -> None:
 
 
 @pytest.mark.real
-def test_deploy(repository: Repository) -> None:
-    """The second merge is deployed first: one release, of the image that was built, attested and signed."""
+def test_deploy(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second merge is deployed first: one release, of the image that was built, attested and signed, registered."""
+    monkeypatch.setitem(repository.hub.vars, "MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     repository.change("more-pods", ("k8s/base/horizontalpodautoscaler.yaml", "maxReplicas: 6", "maxReplicas: 8"))
     deploy = run(repository.hub, "deploy.yaml", repository.merge("more-pods"))
     ended(deploy, "success")
+    assert "champion: version 1\n" in deploy.jobs["deploy"].step("Register").output
     assert deploy.concurrency == {"group": "deploy", "cancel-in-progress": False}
     job = deploy.jobs["deploy"]
     assert "Running stage" not in job.step("Pipeline").output

@@ -20,7 +20,13 @@ INIT = next((ROOT / "src").glob("*/__init__.py"))
 
 #: Files that wait for servers and other processes: begun first, they do not keep the other workers waiting at the end.
 SLOW = (
-    *("test_serving", "test_manifests", "test_promote", "test_races", "test_validation", "test_training"),
+    "test_serving",
+    "test_manifests",
+    "test_promote",
+    "test_races",
+    "test_registry",
+    "test_validation",
+    "test_training",
     "test_github_setup",
 )
 

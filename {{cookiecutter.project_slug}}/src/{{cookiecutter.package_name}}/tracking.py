@@ -1,12 +1,14 @@
 """The metadata store, MLflow: one run a training, to which evaluation adds its metrics.
 
-Where it lies: `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db` in the repository. This module alone knows MLflow.
+Where it lies: `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db` in the repository. This module and versions.py, which has
+the registered model, alone know MLflow.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,13 +46,7 @@ class Run:
 
     def log_model(self) -> None:
         """Log model.pt2 with its schema, such that `mlflow.pyfunc.load_model` predicts from a frame of raw columns."""
-        self._mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(MODEL_CODE),
-            artifacts={"model": str(artifacts.MODEL), "schema": str(artifacts.SCHEMA)},
-            code_paths=[str(Path(__file__).with_name("features.py"))],
-            pip_requirements=["torch", "pandas"],
-        )
+        log_model(self._mlflow, artifacts.MODEL, artifacts.SCHEMA, Path(__file__).with_name("features.py"))
 
     def address(self) -> dict[str, str]:
         """Return what finds the run again."""
@@ -63,7 +59,7 @@ def start(settings: Params, resume_from: Path) -> Iterator[Run]:
 
     The file is written when a run is opened, so that an interrupted training goes on in the same run.
     """
-    mlflow, experiment = _connect(settings)
+    mlflow, experiment = connect(settings)
     run_id = resume_from.read_text().strip() if resume_from.exists() else None
     with _open(mlflow, run_id) as run:
         if run.info.run_id != run_id:
@@ -78,7 +74,7 @@ def resume(settings: Params) -> Iterator[Run]:
     """Open the run that trained the present model. Where the store lacks it (the model came from DVC's run cache,
     trained on another machine), a new run is opened and tagged with the other's id.
     """
-    mlflow, experiment = _connect(settings)
+    mlflow, experiment = connect(settings)
     trained = artifacts.read_json(artifacts.RUN, "make pipeline")["run_id"]
     with _open(mlflow, trained) as run:
         if run.info.run_id != trained:
@@ -94,7 +90,33 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _connect(settings: Params) -> tuple[Any, str]:
+def log_model(mlflow: Any, model: Path, schema: Path, features: Path) -> str:
+    """Log the three files as one model of the open run, and return the logged model's id."""
+    logged = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(MODEL_CODE),
+        artifacts={"model": str(model), "schema": str(schema)},
+        code_paths=[str(features)],
+        pip_requirements=["torch", "pandas"],
+    )
+    return str(logged.model_id)
+
+
+def address() -> str:
+    """Return where MLflow is, without the name and password that an address may hold."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def connect(settings: Params) -> tuple[Any, str]:
+    """Return MLflow and the name of the project's experiment, which is there from now on."""
+    mlflow = load()
+    mlflow.set_experiment(settings.package.model_name)
+    return mlflow, settings.package.model_name
+
+
+def load() -> Any:
+    """Return MLflow, set to its address. It takes three seconds; nothing is asked of it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -103,8 +125,7 @@ def _connect(settings: Params) -> tuple[Any, str]:
     # Environments made by uv hold no pip, which MLflow warns about at every model.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
-    mlflow.set_experiment(settings.package.model_name)
-    return mlflow, settings.package.model_name
+    return mlflow
 
 
 def _open(mlflow: Any, run_id: str | None) -> Any:
