@@ -19,7 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 INIT = next((ROOT / "src").glob("*/__init__.py"))
 
 #: Files that wait for servers and other processes: begun first, they do not keep the other workers waiting at the end.
-SLOW = ("test_serving", "test_manifests", "test_races", "test_validation", "test_training", "test_github_setup")
+SLOW = (
+    "test_serving",
+    "test_manifests",
+    "test_races",
+    "test_validation",
+    "test_training",
+    "test_tune_workers",
+    "test_github_setup",
+)
 
 #: The package's real name, for tests that start a command of it.
 PACKAGE = INIT.parent.name

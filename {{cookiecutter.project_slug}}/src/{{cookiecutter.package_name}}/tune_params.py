@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -46,5 +47,7 @@ def write(settings: params.Params, path: Path = PARAMS) -> None:
         text = text[:start] + value + rest
     with artifacts.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        if params.load(temporary) != settings:
-            raise ProjectError(f"{path} holds a value twice, or by a reference: write the best set yourself")
+        with contextlib.suppress(ProjectError):
+            if params.load(temporary) == settings:
+                return
+        raise ProjectError(f"{path} holds a value twice, or by a reference: write the best set yourself")

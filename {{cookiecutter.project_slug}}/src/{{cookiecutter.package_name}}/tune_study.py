@@ -1,39 +1,22 @@
-"""The study that `make tune` searches in: where it is stored, what makes its trials comparable, what one trial is.
-
-Workers on any number of machines share a study through a PostgreSQL database. This module alone knows how Optuna stores
-and samples.
-"""
+"""The study that `make tune` searches in: what makes its trials comparable, and what one trial is."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import random
 import tempfile
-import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 import torch
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from . import artifacts, train
+from . import artifacts, train, tune_storage
 from .artifacts import ProjectError
 from .model import TabularModel
 from .params import Params
-
-DEFAULT_STORAGE = "sqlite:///tune.db"
-
-#: Seconds between a worker's signs of life, and after which a trial without one is begun again by another worker.
-HEARTBEAT, GRACE = 10, 60
-
-#: How often a trial is begun again whose worker was killed: one that needs too much memory kills each.
-RETRIES = 2
 
 #: What a trial's validation loss depends on beside its settings.
 INPUTS = (
@@ -158,10 +141,9 @@ def open_study(settings: Params) -> optuna.Study:
         held = now[key] in wanted.choices if wanted.choices else wanted.low <= now[key] <= wanted.high
         if not held:
             raise ProjectError(f"tune.space.{key} does not hold the present value {now[key]!r}: widen it")
-    name, storage = study_name(settings), _storage(os.environ.get("TUNE_STORAGE") or DEFAULT_STORAGE)
     common: dict[str, Any] = {
-        "study_name": name,
-        "storage": storage,
+        "study_name": study_name(settings),
+        "storage": tune_storage.connect(),
         # Without a seed: workers that share one, and a search that goes on, would draw the same values again.
         "sampler": optuna.samplers.TPESampler(),
         # As patient as the training itself, which may begin slowly and end well.
@@ -193,28 +175,3 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 def _split(key: str) -> tuple[str, str]:
     section, _, name = key.partition(".")
     return section, name
-
-
-def _storage(address: str) -> RDBStorage:
-    try:
-        url = sqlalchemy.make_url(address)
-    except sqlalchemy.exc.ArgumentError:
-        raise ProjectError("TUNE_STORAGE is no address such as postgresql://USER:PASSWORD@HOST/DATABASE") from None
-    if url.drivername == "postgresql":  # SQLAlchemy would take psycopg 3, which is not in the lock
-        url = url.set(drivername="postgresql+psycopg2")
-    last: Exception
-    for attempt in range(4):
-        time.sleep(attempt * random.uniform(0.5, 1.5))
-        try:
-            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-                return RDBStorage(
-                    url.render_as_string(hide_password=False),
-                    engine_kwargs={"pool_pre_ping": True},  # long trainings outlive a connection
-                    heartbeat_interval=HEARTBEAT,
-                    grace_period=GRACE,
-                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
-                )
-        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-            last = error  # such as when another worker makes the tables at the same moment
-    reason = str(getattr(last, "orig", None) or last).strip()
-    raise ProjectError(f"TUNE_STORAGE {url.render_as_string(hide_password=True)} cannot be used: {reason}") from None
