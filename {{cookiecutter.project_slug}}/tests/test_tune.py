@@ -158,10 +158,10 @@ def test_a_training_that_diverges_counts_and_ends_nothing(monkeypatch: pytest.Mo
 
 def test_the_best_set_is_written_with_every_comment_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     scored(monkeypatch, lambda settings: abs(math.log(settings.model.width / 24)) + settings.train.seed % 3 / 1000)
-    assert run(monkeypatch, "--trials", "25") == 0
+    assert run(monkeypatch, "--trials", "12") == 0
     report = artifacts.read_json(artifacts.TUNE, "make tune")
     best = report["comparison"]["best"]
-    assert report["comparison"]["better"] and report["finished"] == 25 and report["importances"]
+    assert report["comparison"]["better"] and report["finished"] == 12 and report["importances"]
     assert len(best["losses"]) == 3 and best["mean"] < report["comparison"]["present"]["mean"]
     expected = PARAMS
     for key, before in (("width", "8 "), ("dropout", "0.1"), ("learning_rate", "0.002")):
@@ -171,7 +171,7 @@ def test_the_best_set_is_written_with_every_comment_kept(monkeypatch: pytest.Mon
     assert artifacts.TUNE_HTML.read_text().count("<img ") == 2 + 3
 
     # What is written is the present set of the same study then, and not trained again in it.
-    assert run(monkeypatch, "--trials", "25") == 0
+    assert run(monkeypatch, "--trials", "12") == 0
     assert artifacts.read_json(artifacts.TUNE, "make tune")["comparison"]["better"] is False
     assert artifacts.PARAMS.read_text() == expected
 
