@@ -27,6 +27,7 @@ SLOW = (
     "test_registry",
     "test_validation",
     "test_training",
+    "test_tune_workers",
     "test_github_setup",
 )
 

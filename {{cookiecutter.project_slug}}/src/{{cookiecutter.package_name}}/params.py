@@ -26,6 +26,10 @@ METRICS: dict[str, dict[str, Literal["higher", "lower"]]] = {
 }
 
 
+#: Settings of `model` and `train` that tuning leaves alone: the best seed is luck, the device a matter of speed.
+UNTUNABLE = ("train.seed", "train.device")
+
+
 class Section(BaseModel):
     """A section of params.yaml: frozen, no unknown keys, no silent conversion between types."""
 
@@ -147,6 +151,35 @@ class RequestLog(Section):
     mask: list[str] = []
 
 
+class Range(Section):
+    """The values that tuning tries for a setting: from `low` to `high`, on a logarithmic scale if so, or `choices`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: Annotated[list[int | float | str], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("choices go without low, high and log")
+        elif self.low is None or self.high is None:
+            raise ValueError("low and high are needed, or choices")
+        elif not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}: a logarithmic scale begins above 0")
+        return self
+
+
+class Tune(Section):
+    """What tuning searches (tune.py): settings of `model` and `train`, as `model.width`, each with its Range."""
+
+    trials: Count = 40
+    space: dict[str, Range] = {}
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -159,6 +192,23 @@ class Params(Section):
     gate: Gate
     package: Package
     request_log: RequestLog = RequestLog()
+    tune: Tune = Tune()
+
+    @model_validator(mode="after")
+    def _space_fits_the_settings(self) -> Self:
+        for key, values in self.tune.space.items():
+            name, _, setting = key.partition(".")
+            section = {"model": self.model, "train": self.train}.get(name)
+            if section is None or setting not in type(section).model_fields:
+                raise ValueError(f"tune.space names {key!r}, which is no setting of model or train")
+            if key in UNTUNABLE:
+                raise ValueError(f"tune.space names {key!r}, which makes no model better: remove it")
+            for value in values.choices or (values.low, values.high):
+                try:
+                    type(section).model_validate({**section.model_dump(), setting: value})
+                except ValidationError as error:
+                    raise ValueError(f"tune.space.{key} holds {value!r}: {error.errors()[0]['msg'].lower()}") from None
+        return self
 
     @model_validator(mode="after")
     def _metrics_fit_the_task(self) -> Self:

@@ -33,13 +33,17 @@ BLUE, ORANGE, GREY = "#1f6feb", "#d9730d", "#8b949e"
 
 def page(markdown: str, facts: Facts) -> str:
     """Return the HTML page of the report `markdown`, its plots drawn from the fresh results."""
+    return document(f"{facts.settings.package.model_name}: report", MERMAID.sub("", markdown), _plots(facts))
+
+
+def document(title: str, markdown: str, plots: list[tuple[str, Any]]) -> str:
+    """Return an HTML page of `markdown`, then `plots`: title, and a function that draws on the axes it is given."""
     from markdown_it import MarkdownIt
 
-    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(MERMAID.sub("", markdown))
-    figures = "".join(_figure(title, draw) for title, draw in _plots(facts))
-    title = html.escape(facts.settings.package.model_name)
+    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    figures = "".join(_figure(name, draw) for name, draw in plots)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}: report</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body>\n{body}\n<h3>Plots</h3>\n{figures}\n</body></html>\n"
     )
 

@@ -12,7 +12,7 @@ import io
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
@@ -28,6 +28,17 @@ from .params import Params, Train
 
 #: Rows that go through the network at once where no gradient is kept.
 EVALUATION_ROWS = 8192
+
+
+class Watcher(Protocol):
+    """Who is told of each epoch: an MLflow run, or a trial of tuning, which may raise to end the training."""
+
+    def log(self, entry: dict[str, float]) -> None:
+        """Take the entry of one epoch: "epoch", "train_loss", "val_loss"."""
+
+
+class Diverged(ProjectError):
+    """The loss became infinite or NaN."""
 
 
 def load_split(path: Path, schema: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,9 +86,12 @@ def fit(
     val: tuple[Tensor, Tensor, Tensor],
     settings: Train,
     checkpoint: Path,
-    run: tracking.Run,
+    watcher: Watcher,
 ) -> list[dict[str, float]]:
-    """Train `model` in place, leave it with its best weights, and return the learning curve, one entry an epoch."""
+    """Train `model` in place, leave it with its best weights, and return the learning curve, one entry an epoch.
+
+    Raises Diverged, and whatever `watcher` raises.
+    """
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state: dict[str, Any] = {"history": [], "best": math.inf, "best_epoch": 0, "best_weights": model.state_dict()}
     if checkpoint.exists():
@@ -87,7 +101,8 @@ def fit(
         state = saved["state"]
         print(f"resuming after epoch {len(state['history'])} from {checkpoint}")
 
-    progress = tqdm(range(len(state["history"]) + 1, settings.epochs + 1), desc="train", unit="epoch", disable=None)
+    epochs = range(len(state["history"]) + 1, settings.epochs + 1)
+    progress = tqdm(epochs, desc="train", unit="epoch", disable=None, leave=None)
     for epoch in progress:
         if epoch - state["best_epoch"] > settings.patience:
             break
@@ -104,18 +119,17 @@ def fit(
 
         entry = {"epoch": epoch, "train_loss": total / len(order), "val_loss": validation_loss(model, val)}
         if not math.isfinite(entry["val_loss"]):
-            raise ProjectError(f"the loss became {entry['val_loss']} in epoch {epoch}: lower train.learning_rate")
+            raise Diverged(f"the loss became {entry['val_loss']} in epoch {epoch}: lower train.learning_rate")
         state["history"].append(entry)
         if entry["val_loss"] < state["best"]:
             weights = copy.deepcopy(model.state_dict())
             state |= {"best": entry["val_loss"], "best_epoch": epoch, "best_weights": weights}
         with artifacts.replacing(checkpoint) as temporary:
             torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state}, temporary)
-        run.log(entry)
+        watcher.log(entry)
         progress.set_postfix(val=f"{entry['val_loss']:.4f}", best=f"{state['best']:.4f}@{state['best_epoch']}")
 
     model.load_state_dict(state["best_weights"])
-    print(f"best epoch {state['best_epoch']} of {len(state['history'])}, validation loss {state['best']:.4f}")
     return state["history"]  # type: ignore[no-any-return]
 
 
@@ -155,6 +169,8 @@ def main() -> None:
     folder = checkpoint_folder(settings)
     with tracking.start(settings, folder / "run") as run:
         history = fit(model, train, val, settings.train, folder / "checkpoint.pt", run)  # type: ignore[arg-type]
+        best = min(history, key=lambda entry: entry["val_loss"])
+        print(f"best epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
         save(export(model, schema), artifacts.MODEL)
         with artifacts.replacing(artifacts.LEARNING_CURVE) as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
