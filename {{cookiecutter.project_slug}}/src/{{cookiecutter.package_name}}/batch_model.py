@@ -1,4 +1,4 @@
-"""The model of `make batch`: from a model archive, which is what serves too, and only if it is the one that is meant."""
+"""The model of `make batch`: from a model archive, as what serves has it, and only if it is the one that is meant."""
 
 from __future__ import annotations
 
