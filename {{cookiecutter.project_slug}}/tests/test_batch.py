@@ -201,7 +201,7 @@ def test_what_speaks_against_the_table_is_said_before_anything_is_computed(model
         Path("broken.csv.gz").write_bytes(content)
         Path("broken.parquet").write_bytes(content)
         for source in ("broken.csv.gz", "broken.parquet"):
-            with pytest.raises(ProjectError, match="is no readable table|lacks columns"):
+            with pytest.raises(ProjectError, match=r"is no readable table|lacks columns"):
                 run(source, "o.csv", model)
     assert not list(Path().glob("*o.*")), "nothing is left"
 

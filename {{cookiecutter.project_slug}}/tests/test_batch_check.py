@@ -151,7 +151,7 @@ def test_typed_dates_and_decimals_are_what_training_makes_of_them() -> None:
 
 def test_missing_columns_and_wrong_types_are_named() -> None:
     table = typed(size=pa.array([1.0]))
-    with pytest.raises(ProjectError, match="^t lacks columns that the model needs: 'colour', 'since'$"):
+    with pytest.raises(ProjectError, match=r"^t lacks columns that the model needs: 'colour', 'since'$"):
         batch_check.check_columns(table.schema.remove(3).remove(1), FUZZED, "t", typed=True)
     for columns in (
         {"size": pa.array(["1.5"])},
