@@ -9,10 +9,16 @@ cd /work/project
 ln -s /project/.venv .venv
 git init --quiet
 git remote add origin "$REPOSITORY"
+for secret in /secrets/*; do
+  if [ -f "$secret" ]; then
+    export "$(basename "$secret")=$(cat "$secret")"
+  fi
+done
 package=$(basename "$(dirname src/*/__init__.py)")
 module=$1
 shift
 if [ "$module" = tune ]; then
+  : "${TUNE_STORAGE:?is not in the Secret: each worker would search by itself}"
   .venv/pipeline/bin/dvc repro --quiet --pull prepare
 fi
 exec .venv/pipeline/bin/python -m "$package.$module" "$@"

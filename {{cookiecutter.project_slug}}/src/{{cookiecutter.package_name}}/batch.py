@@ -133,7 +133,9 @@ def _schemas(source: Source, output: str, model: Model) -> tuple[pa.Schema, pa.S
     return pa.schema(wanted), pa.schema(unwanted)
 
 
-def _predicted(part: Part, model: Model, wanted: pa.Schema, unwanted: pa.Schema) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+def _predicted(
+    part: Part, model: Model, wanted: pa.Schema, unwanted: pa.Schema
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Return what OUTPUT gets of a part, and what the file of rejected rows gets."""
     checked = check(part.batch, model.schema)
     columns, reasons = np.full((2, part.batch.num_rows), None, dtype=object)
