@@ -2,9 +2,8 @@
 
     demo/breast-cancer/.venv/pipeline/bin/python benchmarks/batch.py demo/breast-cancer [ROWS]
 
-Runs it on parquet and on CSV. The table has a column `id` and the features of the project's own, as many and of the same
-kinds; one row in a thousand has a value that does not fit. It needs 10 GB of disk for ten million rows of 30 numbers, in
-TMPDIR.
+Runs it on parquet and on CSV. The table has a column `id` and the project's own features; one row in a thousand has a
+value that does not fit. Ten million rows of 30 numbers need 10 GB of disk, in TMPDIR.
 """
 
 from __future__ import annotations

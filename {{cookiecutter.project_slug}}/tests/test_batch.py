@@ -277,7 +277,7 @@ def test_a_killed_run_leaves_what_was_there(number: signal.Signals, model: batch
     Path("o.csv").write_text("of yesterday")
     command = [sys.executable, "-m", f"{PACKAGE}.batch", "--input", "t.csv", "--output", "o.csv"]
     process = subprocess.Popen(command)
-    while process.poll() is None and not list(Path().glob(".*-o.csv")):
+    while process.poll() is None and not list(Path().glob(".*-o.rejected.csv")):
         time.sleep(0.01)
     process.send_signal(number)
     assert process.wait(60) == (-number if number == signal.SIGKILL else 1)
