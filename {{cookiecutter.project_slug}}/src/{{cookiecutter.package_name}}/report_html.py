@@ -36,7 +36,7 @@ def page(markdown: str, facts: Facts) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(MERMAID.sub("", markdown))
-    figures = "".join(_figure(title, draw) for title, draw in _plots(facts))
+    figures = "".join(figure(title, draw) for title, draw in _plots(facts))
     title = html.escape(facts.settings.package.model_name)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}: report</title>'
@@ -65,7 +65,8 @@ def _plots(facts: Facts) -> list[tuple[str, Any]]:
     return plots
 
 
-def _figure(title: str, draw: Any) -> str:
+def figure(title: str, draw: Any) -> str:
+    """Return an HTML figure of what `draw` draws on matplotlib's axes, as a PNG in the page itself."""
     import matplotlib
 
     matplotlib.use("agg")
