@@ -2,13 +2,13 @@
 
 Drift is Deepchecks'; it has no checks of ranges, and none that knows which categories training had, so shares are
 counted here. Every value is held to its limit in params.yaml or to what chance makes of so few rows, whichever is
-larger. Chance may exceed a limit in FALSE_ALARM of the windows, over all checks of a window together (Bonferroni):
-thus thirty features, judged every day, do not raise a false alarm every week. The reference is one sample for all
-windows, and its own chance is in the limits too.
+larger. Chance exceeds a limit in FALSE_ALARM of the windows, over all checks of a window together (Bonferroni): thirty
+features, judged every day, must not raise a false alarm every week.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,10 @@ from .params import Monitor
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: How often a window without drift may fail a check by chance, on average over references. It is so small because one
+#: reference serves for all windows: at a hundredth, one that is unlucky itself fails every twenty-fifth.
+FALSE_ALARM = 0.001
 
 #: A feature for tables that have none.
 ROW = {"name": "row", "kind": "number"}
@@ -47,8 +51,6 @@ def judge(
 
     Labels are judged where there are `min_rows` of them, too. Raises ProjectError where Deepchecks fails.
     """
-    from .deepchecks_suites import FALSE_ALARM
-
     features = [feature for feature in schema["features"] if feature["name"] not in masked]
     compared = [feature for feature in features if feature["kind"] != "datetime"]  # Deepchecks has no drift of dates
     kinds = [feature["kind"] for feature in features]
@@ -83,16 +85,18 @@ def drift_by_chance(kind: str, first: pd.Series[Any], second: pd.Series[Any], le
     """
     from scipy.stats import chi2
 
-    from .deepchecks_suites import FALSE_ALARM, by_chance
+    from . import deepchecks_suites
 
     first, second = first.dropna(), second.dropna()
     if kind == "number":
-        return by_chance(len(first), len(second), round(FALSE_ALARM / level))
+        comparisons = round(deepchecks_suites.FALSE_ALARM / level)
+        return deepchecks_suites.by_chance(len(first), len(second), comparisons)
     freedom = max(1, len({*first, *second}) - 1)
     smaller = max(1, min(len(first), len(second)))
     return float(min(1.0, ((chi2.isf(level, freedom) - freedom) / (2 * smaller)) ** 0.5))
 
 
+@functools.cache  # a tenth of a second for a window of many features
 def share_by_chance(hits: int, known: int, rows: int, level: float) -> float:
     """Return the share of `rows` new rows that exceeds chance, where `hits` of `known` earlier rows were like that.
 
@@ -103,9 +107,7 @@ def share_by_chance(hits: int, known: int, rows: int, level: float) -> float:
     return float(betabinom.isf(level, rows, hits + 1, max(1, known - hits + 1)) / rows)
 
 
-def _deepchecks(
-    schema: dict[str, Any], first: pd.DataFrame, second: pd.DataFrame, check: Any, **arguments: Any
-) -> Any:
+def _deepchecks(schema: dict[str, Any], first: pd.DataFrame, second: pd.DataFrame, check: Any, **arguments: Any) -> Any:
     """Return the value of a check. One that does not run is an error, not a pass: ProjectError."""
     from deepchecks.core import CheckFailure
     from deepchecks.tabular import Suite

@@ -10,10 +10,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import artifacts, metrics
+from .monitor_checks import FALSE_ALARM
 from .params import METRICS, Params
-
-#: How often a window without a change may look worse than the test rows beyond its limit.
-FALSE_ALARM = 0.01
 
 
 def measure(settings: Params, facts: dict[str, Any]) -> dict[str, Any] | None:
