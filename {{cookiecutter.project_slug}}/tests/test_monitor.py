@@ -213,7 +213,7 @@ def test_drift_is_told_and_remembered(world: World, monkeypatch: pytest.MonkeyPa
     assert world.judged() == {"a.jsonl": Path("requests/a.jsonl").stat().st_size}
     text = artifacts.MONITOR_METRICS.read_text()
     parsed = subprocess.run([PYTHON, "-c", PARSE], input=text, capture_output=True, text=True, check=True).stdout
-    assert f"name='model_monitor_status', labels={{'model': 'toy', 'version': '{VERSION}'}}, value=1.0" in parsed
+    assert f"name='model_monitor_status', labels={{'model': 'toy', 'version': '{VERSION}'}}, value=1," in parsed
     assert "'column': 'income'}, value=0." in parsed
 
 
