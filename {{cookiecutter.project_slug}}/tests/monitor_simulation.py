@@ -120,7 +120,7 @@ INJECTED: dict[str, tuple[Callable[[np.random.Generator, Frames], None], tuple[s
 
 def simulate(windows: int, rows: int, train_rows: int = 350, test_rows: int = 150, seed: int = 0) -> dict[str, Any]:
     """Return `windows`, `alarms` (of those without drift), `false` (check and column: alarms) and `found` (drift: the
-    failed checks with their columns).
+    failed checks with their columns), `named` (drift: whether the right one is among them).
     """
     package = sys.modules.get("project") or importlib.import_module(SRC.name)
     checks = importlib.import_module(f"{package.__name__}.monitor_checks")
@@ -143,7 +143,8 @@ def simulate(windows: int, rows: int, train_rows: int = 350, test_rows: int = 15
     false: dict[str, int] = {}
     for check, column in (one for window in said for one in window):
         false[f"{check}: {column}"] = false.get(f"{check}: {column}", 0) + 1
-    return {"windows": windows, "alarms": sum(map(bool, said)), "false": false, "found": found}
+    named = {name: wanted in found[name] for name, (_, wanted) in INJECTED.items()}
+    return {"windows": windows, "alarms": sum(map(bool, said)), "false": false, "found": found, "named": named}
 
 
 if __name__ == "__main__":
