@@ -23,13 +23,15 @@ from project import kustomize
 IMAGE = f"registry.example/model@sha256:{'a' * 64}"
 SHA256 = "b" * 64
 
-#: What Prometheus and kube-state-metrics say, beside TorchServe.
+#: What Prometheus, kube-state-metrics and the monitor (test_monitor.py) say, beside TorchServe.
 OTHERS = {
     "up",
     "kube_replicaset_created",
     "kube_replicaset_owner",
     "kube_replicaset_spec_replicas",
     "kube_service_info",
+    "model_monitor_last_run_timestamp_seconds",
+    "model_monitor_status",
 }
 
 #: What stands in a query and is no metric.

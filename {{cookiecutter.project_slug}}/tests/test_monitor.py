@@ -213,6 +213,7 @@ def test_drift_is_told_and_remembered(world: World, monkeypatch: pytest.MonkeyPa
     text = artifacts.MONITOR_METRICS.read_text()
     parsed = subprocess.run([PYTHON, "-c", PARSE], input=text, capture_output=True, text=True, check=True).stdout
     assert f"name='model_monitor_status', labels={{'model': 'toy', 'version': '{VERSION}'}}, value=1," in parsed
+    assert "name='model_monitor_last_run_timestamp_seconds'" in parsed
     assert "'column': 'income'}, value=0." in parsed
 
 
