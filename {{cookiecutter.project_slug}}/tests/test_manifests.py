@@ -27,13 +27,15 @@ SHA256 = "b" * 64
 #: What stands for the digest of the jobs' image, until somebody has built it.
 UNSET = re.compile(r"^[a-z0-9./-]+-jobs(:unset|@sha256:[0-9a-f]{64})$")
 
-#: What Prometheus and kube-state-metrics say, beside TorchServe.
+#: What Prometheus, kube-state-metrics and the monitor (test_monitor.py) say, beside TorchServe.
 OTHERS = {
     "up",
     "kube_replicaset_created",
     "kube_replicaset_owner",
     "kube_replicaset_spec_replicas",
     "kube_service_info",
+    "model_monitor_last_run_timestamp_seconds",
+    "model_monitor_status",
 }
 
 #: What stands in a query and is no metric.
