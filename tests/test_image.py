@@ -38,7 +38,7 @@ UNWANTED = re.compile(
     r"(da|ba|z|k)?sh|busybox|perl.*|apt.*|dpkg.*|pip[\d.]*|uv|gcc.*|cc|c\+\+|ld|make|curl|wget|su|mount"
 )
 
-#: Becomes the image's entry point in a root that is read-only, but for what the cluster mounts; sys.argv: root, settings.
+#: Becomes the image's entry point, in a root that is read-only but for what the cluster mounts.
 ENTER = """
 import json, os, subprocess, sys
 root, settings, config = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
@@ -134,9 +134,9 @@ def base(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> str:
     packages = base_packages()
     listed = subprocess.run(["dpkg", "-L", *packages], capture_output=True, text=True, check=True).stdout.splitlines()
     files = sorted({path for path in listed if path.startswith("/") and path != "/." and os.path.lexists(path)})
-    pack = ["tar", "--create", "--no-recursion", "--files-from=-", "--directory=/"]
+    pack = ["tar", "--create", "--no-recursion", "--files-from=-", "--file=-"]
     archive = subprocess.run(pack, input="\n".join(files).encode(), capture_output=True, check=True).stdout
-    unpack = ["tar", "--extract", "--keep-directory-symlink", f"--directory={root}"]
+    unpack = ["tar", "--extract", "--file=-", "--keep-directory-symlink", f"--directory={root}"]
     subprocess.run(unpack, input=archive, check=True)
     for name in ("passwd", "group"):
         shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / f"etc/{name}")
