@@ -113,7 +113,7 @@ def started(
     for declared in ("tmp", "logs"):
         (folder / declared).mkdir()
     ours = {"TEMP": "tmp", "TMPDIR": "tmp", "LOG_LOCATION": "logs", "METRICS_LOCATION": "logs"}
-    entry = json.loads(containerfile.rpartition("ENTRYPOINT ")[2])
+    entry = json.loads(containerfile.rpartition("ENTRYPOINT ")[2].partition("\n")[0])
     command = [*wrapper, str(project / ".venv/serve/bin" / Path(entry[0]).name), *entry[1:]]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "PYTHON"))}
     places = {key: str(folder / value) for key, value in ours.items()}
@@ -232,7 +232,23 @@ def hostile(project: Path) -> Iterator[bytes]:
     """Requests made from the schema: a valid one with a value, key, header, method, path, length or byte changed."""
     chance = random.Random(1)
     golden = json.loads((project / "package/golden_request.json").read_text())["instances"][0]
-    values: list[Any] = [None, True, "", "x" * 5000, -1, 10**400, 1e308, "NaN", [], {}, [[1]], "\ud800", "\0", math.nan, math.inf]
+    values: list[Any] = [
+        None,
+        True,
+        "",
+        "x" * 5000,
+        -1,
+        10**400,
+        1e308,
+        "NaN",
+        [],
+        {},
+        [[1]],
+        "\ud800",
+        "\0",
+        math.nan,
+        math.inf,
+    ]
     path = f"/predictions/{NAME}"
     paths = [
         *(f"{path}/9.9", "/predictions", "/predictions/%00", "/predictions/../ping", f"/models/{NAME}/invoke", "/%zz"),
