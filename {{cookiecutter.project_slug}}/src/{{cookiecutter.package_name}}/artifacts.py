@@ -51,6 +51,9 @@ REPORT_HTML = Path("reports/report.html")
 PIPELINE_LOG = Path("reports/pipeline.log")
 PULL_REQUEST = Path("reports/pull_request.txt")
 
+APPENDED = Path("data/appended.json")
+RETRAIN = Path("reports/retrain.json")
+
 
 class ProjectError(Exception):
     """What the user can mend: the message names the setting or file, what is wrong and what would be right."""

@@ -140,6 +140,14 @@ class Package(Section):
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
 
 
+class Retrain(Section):
+    """When and from what `make retrain` makes a candidate (retrain.py)."""
+
+    cooldown_hours: Annotated[float, Field(ge=0)] = 24
+    label_days: Count = 90
+    tune_trials: Annotated[int, Field(ge=0)] = 0
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -151,6 +159,7 @@ class Params(Section):
     validate_model: ValidateModel = ValidateModel()
     gate: Gate
     package: Package
+    retrain: Retrain = Retrain()
 
     @model_validator(mode="after")
     def _metrics_fit_the_task(self) -> Self:
