@@ -57,7 +57,7 @@ def only_one() -> Iterator[None]:
 
 
 def tree() -> Path:
-    """Make the working tree of origin's main, with the environments, settings and cache of this one; return its path."""
+    """Make the working tree of origin's main, with this one's environments, settings and cache, and return its path."""
     if not git.has_remote():
         raise ProjectError(f"no remote to propose a candidate to: `git remote add {git.REMOTE} URL`, and push main")
     main_commit = git.fetch(release.MAIN)
