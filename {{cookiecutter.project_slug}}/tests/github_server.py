@@ -1,4 +1,5 @@
-"""A stand-in for GitHub: the part of its REST API that comments need, behaving as GitHub does, on this machine alone.
+"""A stand-in for GitHub: the part of its REST API that comments and promotions need, behaving as GitHub does, on this
+machine alone.
 
 Nothing of pytest is imported, so that other programs can use it too.
 """
@@ -47,6 +48,7 @@ class GitHub:
     certificate by it. Fill `.pulls`, `.comments` and `.jobs` directly or with `open_pull` and `say`; read them and
     `.calls` at the end. `.tokens` says who a token belongs to. Answers in `.refusals` are given, in their order, to the
     next calls of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect.
+    `may_open` is the setting by which Actions may open pull requests.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class GitHub:
     calls: list[Call] = field(default_factory=list)
     refusals: dict[str, list[Answer]] = field(default_factory=dict)
     late: bool = False
+    may_open: bool = True
 
     def __enter__(self) -> GitHub:
         self.certificate = self.folder / "certificate.pem"
@@ -95,14 +98,17 @@ class GitHub:
             "no_proxy": "127.0.0.1",
         }
 
-    def open_pull(self, number: int, sha: str, branch: str = "change", fork: str | None = None) -> dict[str, Any]:
-        """Open a pull request from `branch` of the repository `fork`, or of this one."""
+    def open_pull(
+        self, number: int, sha: str, branch: str = "change", fork: str | None = None, base: str = "main"
+    ) -> dict[str, Any]:
+        """Open a pull request to `base` from `branch` of the repository `fork`, or of this one."""
         head = fork or self.repository
         pull = {
             "number": number,
             "state": "open",
+            "html_url": f"{self.url}/{self.repository}/pull/{number}",
             "head": {"sha": sha, "ref": branch, "label": f"{head.split('/')[0]}:{branch}", "repo": {"full_name": head}},
-            "base": {"ref": "main", "repo": {"full_name": self.repository}},
+            "base": {"ref": base, "repo": {"full_name": self.repository}},
         }
         self.pulls.append(pull)
         return pull
@@ -128,6 +134,8 @@ class GitHub:
             r"GET /user": lambda: self._user(login),
             rf"GET /repos/{self.repository}/pulls": lambda: self._pulls(call),
             rf"GET /repos/{self.repository}/pulls/(\d+)": self._pull,
+            rf"POST /repos/{self.repository}/pulls": lambda: self._open(call, login),
+            rf"PATCH /repos/{self.repository}/pulls/(\d+)": lambda number: self._change(call, number),
             rf"GET /repos/{self.repository}/issues/(\d+)/comments": lambda number: self._listed(call, number),
             rf"POST /repos/{self.repository}/issues/(\d+)/comments": lambda number: self._create(call, number, login),
             rf"PATCH /repos/{self.repository}/issues/comments/(\d+)": lambda identity: self._edit(call, identity),
@@ -145,13 +153,35 @@ class GitHub:
         return 200, {}, {"login": login}
 
     def _pulls(self, call: Call) -> Answer:
-        state, head = call.query.get("state", "open"), call.query.get("head")
+        state, head, base = call.query.get("state", "open"), call.query.get("head"), call.query.get("base")
         found = [pull for pull in self.pulls if state in ("all", pull["state"])]
-        return self._page(call, [pull for pull in found if head in (None, pull["head"]["label"])])
+        found = [pull for pull in found if head in (None, pull["head"]["label"])]
+        return self._page(call, [pull for pull in found if base in (None, pull["base"]["ref"])])
 
     def _pull(self, number: int) -> Answer:
         found = [pull for pull in self.pulls if pull["number"] == number]
         return (200, {}, found[0]) if found else (404, {}, {"message": "Not Found"})
+
+    def _open(self, call: Call, login: str) -> Answer:
+        """Open a pull request; the commit of its branch is of no account here."""
+        if login == ACTIONS and not self.may_open:
+            return 403, {}, {"message": "GitHub Actions is not permitted to create or approve pull requests."}
+        head, base = call.body["head"], call.body["base"]
+        label = f"{self.repository.partition('/')[0]}:{head}"
+        present = [pull for pull in self.pulls if (pull["state"], pull["head"]["label"]) == ("open", label)]
+        if any(pull["base"]["ref"] == base for pull in present):
+            told = f"A pull request already exists for {label}."
+            return 422, {}, {"message": "Validation Failed", "errors": [{"message": told}]}
+        number = 1 + max((pull["number"] for pull in self.pulls), default=0)
+        pull = self.open_pull(number, "", head, base=base)
+        pull |= {"title": call.body["title"], "body": call.body["body"], "user": {"login": login}}
+        return 201, {}, pull
+
+    def _change(self, call: Call, number: int) -> Answer:
+        status, headers, pull = self._pull(number)
+        if status == 200:
+            pull.update(call.body)
+        return status, headers, pull
 
     def _listed(self, call: Call, number: int) -> Answer:
         return self._page(call, self.comments.get(number, []))

@@ -38,10 +38,14 @@ VARIABLES = {
     "AZURE_TENANT_ID": "azure:// remote: tenant of the application",
     "AZURE_SUBSCRIPTION_ID": "azure:// remote: subscription of the container",
     "AZURE_STORAGE_ACCOUNT": "azure:// remote: storage account of the container",
+    "REQUEST_LOG": "address of the request log, such as s3://bucket/prefix; without it nothing is monitored",
+    "LABELS": "address of the labels that come later; without it performance in production is not measured",
+    "APP_ID": "GitHub App that opens the pull requests of retrainings, whose checks then start by themselves",
     "REGISTRY_USERNAME": "who pushes the image, where its registry is not ghcr.io",
 }
 SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "password of MLFLOW_TRACKING_USERNAME",
+    "APP_PRIVATE_KEY": "private key of the GitHub App APP_ID",
     "REGISTRY_PASSWORD": "password of REGISTRY_USERNAME",
 }
 

@@ -47,11 +47,11 @@ def hub() -> GitHub | None:
 
 
 def unmerged(hub: GitHub | None, main: str) -> list[str]:
-    """Return the proposals that nobody has merged or closed: branches, or on GitHub pull requests."""
+    """Return the branches that nobody has merged; on GitHub those with an open pull request."""
     if hub:
         heads = [pull["head"] for pull in hub.every("pulls", state="open", base=release.MAIN)]
         ours = [head["ref"] for head in heads if (head["repo"] or {}).get("full_name") == hub.repository]
-        return [f"the pull request from {name}" for name in ours if name.startswith(PREFIX)]
+        return [name for name in ours if name.startswith(PREFIX)]
     listed = git.run("ls-remote", git.REMOTE, f"refs/heads/{PREFIX}*").splitlines()
     names = [line.partition("\trefs/heads/")[2] for line in listed]
     return [name for name in names if (tip := git.fetch(name)) and not git.is_ancestor(tip, main)]
@@ -62,13 +62,29 @@ def last() -> datetime | None:
     if not git.run("ls-remote", git.REMOTE, LAST):
         return None
     git.run("fetch", "--quiet", "--no-tags", git.REMOTE, f"+{LAST}:{LAST}")
-    return datetime.fromtimestamp(int(git.run("log", "-1", "--format=%ct", LAST)), UTC)
+    return _time(LAST)
 
 
-def record(main: str, message: str) -> None:
-    """Remember on origin that a retraining has ended."""
-    commit = git.write_commit(git.run("rev-parse", f"{main}^{{tree}}"), main, message)
+def _time(revision: str) -> datetime:
+    return datetime.fromtimestamp(int(git.run("log", "-1", "--format=%ct", revision)), UTC)
+
+
+def record(commit: str) -> None:
+    """Remember on origin that a retraining has ended: with the candidate's commit, or that of a refusal."""
     git.run("push", "--quiet", "--force", git.REMOTE, f"{commit}:{LAST}")
+
+
+def refusal(main: str, message: str) -> str:
+    """Store a commit that tells of a refused candidate and changes nothing, and return it."""
+    return git.write_commit(git.run("rev-parse", f"{main}^{{tree}}"), main, message)
+
+
+def catch_up(branches: Sequence[str]) -> None:
+    """Remember the newest of the proposals, whose run may have been killed before it did."""
+    for tip in filter(None, map(git.fetch, branches)):
+        ended = last()
+        if ended is None or _time(tip) > ended:
+            record(tip)
 
 
 def commit(main: str, paths: Sequence[Path], message: str) -> str:

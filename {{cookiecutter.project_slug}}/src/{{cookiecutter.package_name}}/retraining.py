@@ -56,22 +56,32 @@ def main() -> int:
 
 def reason(text: str) -> str:
     """Return why this was started: one line, without effect anywhere. Raises ProjectError where nothing is said."""
-    said = defang(" ".join(text.split()))[:REASON].strip()
+    said = one_line(text, REASON)
     if not said:
         raise ProjectError('REASON is not set: say why, as in `make retrain REASON="labels of the spring"`')
     return said
 
 
+def one_line(text: str, limit: int) -> str:
+    """Return text for a commit's message or a title: shortened, and without effect on GitHub."""
+    return defang(" ".join(text.split()))[:limit].strip()
+
+
 def retrain(settings: Params, why: str, *, forced: bool) -> int:
     """Take every step; return the exit status. Raises ProjectError."""
     main_commit, hub = git.run("rev-parse", "HEAD"), proposal.hub()
-    if not forced and (wait := waits(settings, proposal.unmerged(hub, main_commit), proposal.last())):
+    verdict = monitor()
+    if verdict and verdict["status"] != "drift":
+        return ended("nothing", f"the monitor says {plain(verdict['status'])}")
+    unmerged = proposal.unmerged(hub, main_commit)
+    proposal.catch_up(unmerged)
+    if not forced and (wait := waits(settings, unmerged, proposal.last())):
         return ended("waits", wait)
     facts: dict[str, Any] = {
         "reason": why,
         "commit": main_commit,
         "run": _run_address(),
-        "monitor": monitor(),
+        "monitor": verdict,
         "tuned": 0,
     }
     facts["data"] = new_data.take(settings)
@@ -84,12 +94,12 @@ def retrain(settings: Params, why: str, *, forced: bool) -> int:
         told = f"nothing to learn from that main does not hold: the same inputs give the same model{left_out}"
         return ended("nothing", told)
     artifacts.write_json(RETRAIN, facts)
-    accepted, verdict = judged(settings)
+    accepted, words = judged(settings)
     title = f"Retrain: {why}"
-    message = f"{title}\n\n{defang(plain(verdict, 1000))}\n\nRetrain-reason: {why}\n"
+    message = f"{title}\n\n{one_line(words, 1000)}\n\nRetrain-reason: {why}\n"
     if not accepted:
-        proposal.record(main_commit, f"{message}Retrain-result: refused\n")
-        return ended("refused", verdict)
+        proposal.record(proposal.refusal(main_commit, f"{message}Retrain-result: refused\n"))
+        return ended("refused", words)
     return propose(hub, main_commit, [*paths, LOCK], title, message)
 
 
@@ -161,7 +171,7 @@ def propose(hub: Any, main_commit: str, paths: list[Path], title: str, message: 
         told = proposal.show(hub, branch, title, body(settings))
     else:
         told = f"{branch} on {git.REMOTE}; `git fetch && git merge {git.REMOTE}/{branch}` and a push of main release it"
-    proposal.record(main_commit, f"{message}Retrain-result: {branch} {commit}\n")
+    proposal.record(commit)
     return ended("opened", told, branch)
 
 
