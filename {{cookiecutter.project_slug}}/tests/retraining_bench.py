@@ -63,10 +63,10 @@ class Bench:
         (self.seed.path / "data" / name).unlink()
         self.seed.merge(f"Table {name}")
 
-    def ask(self, request: str, label: str | None, day: int = 1, **inputs: Any) -> None:
+    def ask(self, request: str, label: str | None, on: int = 1, **inputs: Any) -> None:
         """Log a request of a day in November, whose label has come or has not."""
         values = {"x": 1.5, "note": "a", "day": "2026-02-01"} | inputs
-        entry = {"time": f"2026-11-{day:02d}T12:00:00.000Z", "request_id": request, "instance": 0, "inputs": values}
+        entry = {"time": f"2026-11-{on:02d}T12:00:00.000Z", "request_id": request, "instance": 0, "inputs": values}
         self.log(json.dumps(entry | {"model_version": "0" * 12, "prediction": {}}))
         if label is not None:
             self.label(request, label)

@@ -50,8 +50,8 @@ def test_labelled_requests_become_a_branch(bench: Bench, why: str, capsys: pytes
 
 def test_each_request_is_appended_once(bench: Bench) -> None:
     """Also one whose label comes after newer requests were learned from."""
-    bench.ask("early", None, day=1)
-    bench.ask("late", "no", day=20)
+    bench.ask("early", None, on=1)
+    bench.ask("late", "no", on=20)
     assert bench.run() == 0
     bench.merge()
     assert bench.run(forced=True) == 0
@@ -65,8 +65,8 @@ def test_each_request_is_appended_once(bench: Bench) -> None:
 
 
 def test_a_label_that_comes_too_late_is_left_out(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    bench.ask("old", None, day=1)
-    bench.ask("new", "no", day=2)
+    bench.ask("old", None, on=1)
+    bench.ask("new", "no", on=2)
     assert bench.run() == 0
     bench.merge()
     (bench.folder / "requests/log.jsonl").write_text(
