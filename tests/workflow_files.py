@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 #: The keys that are understood; YAML reads `on` as true.
 KEYS: dict[str, set[Any]] = {
     "workflow": {"name", True, "permissions", "concurrency", "jobs"},
-    "job": {"name", "if", "needs", "runs-on", "environment", "timeout-minutes", "permissions", "env", "steps", "outputs"},
+    "job": {
+        "name",
+        "if",
+        "needs",
+        "runs-on",
+        "environment",
+        "timeout-minutes",
+        "permissions",
+        "env",
+        "steps",
+        "outputs",
+    },
     "step": {"name", "id", "if", "uses", "with", "run", "env", "continue-on-error"},
     "action": {"name", "description", "inputs", "runs"},
 }
