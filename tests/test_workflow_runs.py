@@ -345,9 +345,9 @@ def test_retraining(repository: Repository, tmp_path: Path) -> None:
     ended(ci, "success")
     assert "Running stage" not in ci.jobs["pipeline"].step("Pipeline").output
     repository.git("fetch", "--quiet", "origin", branch)
-    before = repository.releases()
     ended(run(repository.hub, "deploy.yaml", repository.merge("FETCH_HEAD")), "success")
-    assert len(repository.releases()) == len(before) + 1
+    record = json.loads(repository.hub.git("show", "env/production:release.json"))
+    assert branch == f"retrain/{record['model']['version']}" and record["rows"]["raw"] == 669
 
 
 @pytest.mark.real
