@@ -385,3 +385,26 @@ def test_two_at_once_in_one_repository_are_refused(tmp_path: Path, monkeypatch: 
         pytest.fail("both")
     with retrain.only_one():
         pass
+
+
+@pytest.mark.parametrize(
+    "before", [{}, {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "a.b", "GIT_CONFIG_VALUE_0": "c"}]
+)
+def test_an_origin_beside_the_repository_is_found(
+    before: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch)
+    here, place = tmp_path / "project", tmp_path / "project/some/where"
+    for command in ("init --quiet --bare origin.git", "init --quiet project"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    subprocess.run(["git", "remote", "add", "origin", "../origin.git"], cwd=here, check=True)
+    place.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    found = retrain.absolute_origin(here, before)
+    for name, value in (before | found).items():
+        monkeypatch.setenv(name, value)
+    subprocess.run(["git", "ls-remote", "origin"], cwd=place, check=True)
+    assert int(found["GIT_CONFIG_COUNT"]) == len(before) // 3 + 1
+    for elsewhere in ("https://github.example/a/b.git", "git@github.example:a/b.git", str(tmp_path / "origin.git")):
+        subprocess.run(["git", "remote", "set-url", "origin", elsewhere], cwd=here, check=True)
+        assert retrain.absolute_origin(here, before) == {}

@@ -102,9 +102,23 @@ def environment(here: Path, place: Path) -> dict[str, str]:
         variables[name] = str(here / address) if address and "://" not in address else address
     if not variables.get("MLFLOW_TRACKING_URI") and (here / "mlflow.db").exists():
         variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{here / 'mlflow.db'}"
+    variables |= absolute_origin(here, variables)
     if variables["REASON"].strip() == "drift" and not variables.get("MONITOR") and MONITOR.exists():
         variables["MONITOR"] = MONITOR.read_text(encoding="utf-8")
     return variables
+
+
+def absolute_origin(here: Path, variables: dict[str, str]) -> dict[str, str]:
+    """Return what has Git find an origin that is a relative path: it starts from whatever working tree it is in."""
+    address = git.run("remote", "get-url", git.REMOTE)
+    if ":" in address or Path(address).is_absolute():
+        return {}
+    count = int(variables.get("GIT_CONFIG_COUNT") or 0)
+    return {
+        "GIT_CONFIG_COUNT": str(count + 1),
+        f"GIT_CONFIG_KEY_{count}": f"url.{(here / address).resolve()}.insteadOf",
+        f"GIT_CONFIG_VALUE_{count}": address,
+    }
 
 
 if __name__ == "__main__":
