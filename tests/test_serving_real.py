@@ -113,7 +113,7 @@ def started(
     for declared in ("tmp", "logs"):
         (folder / declared).mkdir()
     ours = {"TEMP": "tmp", "TMPDIR": "tmp", "LOG_LOCATION": "logs", "METRICS_LOCATION": "logs"}
-    entry = json.loads(containerfile.rpartition("ENTRYPOINT ")[2])
+    entry = json.loads(containerfile.rpartition("ENTRYPOINT ")[2].partition("\n")[0])
     command = [*wrapper, str(project / ".venv/serve/bin" / Path(entry[0]).name), *entry[1:]]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "PYTHON"))}
     places = {key: str(folder / value) for key, value in ours.items()}
@@ -232,7 +232,23 @@ def hostile(project: Path) -> Iterator[bytes]:
     """Requests made from the schema: a valid one with a value, key, header, method, path, length or byte changed."""
     chance = random.Random(1)
     golden = json.loads((project / "package/golden_request.json").read_text())["instances"][0]
-    values = [None, True, "", "x" * 5000, -1, 10**400, 1e308, "NaN", [], {}, [[1]], "\ud800", "\0", math.nan, math.inf]
+    values: list[Any] = [
+        None,
+        True,
+        "",
+        "x" * 5000,
+        -1,
+        10**400,
+        1e308,
+        "NaN",
+        [],
+        {},
+        [[1]],
+        "\ud800",
+        "\0",
+        math.nan,
+        math.inf,
+    ]
     path = f"/predictions/{NAME}"
     paths = [
         *(f"{path}/9.9", "/predictions", "/predictions/%00", "/predictions/../ping", f"/models/{NAME}/invoke", "/%zz"),
@@ -240,7 +256,12 @@ def hostile(project: Path) -> Iterator[bytes]:
         *(f"/{NAME}/predict", f"/invocations?model_name={NAME}&body=%ff", f"{path}?{'a=1&' * 400}", "/" + "a" * 5000),
         *("http://x/ping", "", "/\xff", "/a b", "/ping", "/metrics", "/?", f"{path}?body=%"),
     ]
-    types = ["application/x-www-form-urlencoded", "multipart/form-data", "multipart/form-data; boundary=x", "text/plain"]
+    types = [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "multipart/form-data; boundary=x",
+        "text/plain",
+    ]
     while True:
         row = dict(golden)
         if chance.random() < 0.5:
@@ -256,7 +277,9 @@ def hostile(project: Path) -> Iterator[bytes]:
             body = chance.choice([body, b"a=%zz&=", b"--x\r\n\r\n", b""])
             length = f"Content-Length: {len(body)}"
         elif kind == 3:
-            method = chance.choice(["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "CONNECT", "BREW", "", "\0"])
+            method = chance.choice(
+                ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "CONNECT", "BREW", "", "\0"]
+            )
             target = chance.choice(paths)
         elif kind == 4:
             header = f"X-{'y' * chance.randrange(1, 9000)}: {chr(255) * chance.randrange(200)}"
@@ -269,7 +292,9 @@ def hostile(project: Path) -> Iterator[bytes]:
                 body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
         elif kind == 7:
             version = chance.choice(["1.0", "0.9", "2.0", "9", ""])
-            header = chance.choice(["Connection: close", "Expect: 100-continue", "Upgrade: h2c", "X-Request-Id: \xff", ":"])
+            header = chance.choice(
+                ["Connection: close", "Expect: 100-continue", "Upgrade: h2c", "X-Request-Id: \xff", ":"]
+            )
         lines = [f"{method} {target} HTTP/{version}", "Host: model", length, *([header] if header else []), "", ""]
         request = "\r\n".join(lines).encode("latin-1") + body
         yield damaged(chance, request) if kind == 8 else request

@@ -108,11 +108,18 @@ def test_what_starts_what(hub: Hub) -> None:
         (pull_request(hub, "owner/name"), ["ci.yaml"]),
         (hub.push(main), ["ci.yaml", "deploy.yaml"]),
         (Event("push", {}, main, "refs/heads/other"), []),
-        (Event("workflow_dispatch", {}, main), ["deploy.yaml"]),
+        (Event("workflow_dispatch", {}, main), ["deploy.yaml", "monitor.yaml"]),
+        (Event("schedule", {}, main), ["monitor.yaml"]),
         (hub.completed(ci), ["report.yaml"]),
         (hub.completed(Run(2, "Deploy", hub.push(main), {})), []),
     ):
         assert list(hub.workflows(event)) == files, event
+
+
+def test_monitor_without_a_log_is_skipped(hub: Hub) -> None:
+    """A project that has no log yet fails no daily job, and none looks as if it had judged."""
+    monitor = run(hub, "monitor.yaml", Event("schedule", {}, hub.git("rev-parse", "main")))
+    assert monitor.conclusion == "skipped"
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def test_deploy(repository: Repository, tmp_path: Path, monkeypatch: pytest.Monk
     assert repository.hub.signatures.read_text() == f"sign --yes {name}@{digest}\n"
     assert [use["subject-digest"] for use in deploy.inputs_of("actions/attest")] == [digest]
     (image,) = deploy.inputs_of("docker/build-push-action")
-    assert f"org.opencontainers.image.revision={record['commit']}" in image["labels"].splitlines()
+    assert f"REVISION={record['commit']}" in image["build-args"].splitlines()
     assert len(deploy.inputs_of("aws-actions/configure-aws-credentials")) == 1
 
 

@@ -149,9 +149,11 @@ def build_and_push(job: JobRun, inputs: Inputs) -> dict[str, str]:
         raise Failed(f"{inputs['file']} copies nothing")
     bytes_of = (f"{file.relative_to(job.workspace)}\0".encode() + file.read_bytes() for file in sorted(files))
     digest = f"sha256:{hashlib.sha256(b''.join(bytes_of)).hexdigest()}"
-    for label in inputs["labels"].splitlines():
-        if not re.fullmatch(r"[\w.-]+=\S.*", label):
-            raise Failed(f"{label!r} is no label")
+    known = re.findall(r"(?m)^ARG (.*)", (job.workspace / inputs["file"]).read_text())
+    for argument in inputs["build-args"].splitlines():
+        name, _, value = argument.partition("=")
+        if not value or name not in " ".join(known).split():
+            raise Failed(f"{argument!r} is no argument of {inputs['file']}")
     for tag in inputs["tags"].splitlines():
         if tag.partition("/")[0] not in job.registries or not re.fullmatch(r"[a-z0-9./-]+:[\w.-]+", tag):
             raise Failed(f"denied: {tag}")
@@ -197,7 +199,7 @@ ACTIONS: dict[str, tuple[Callable[[JobRun, Inputs], dict[str, str] | None], set[
     "docker/setup-buildx-action": (nothing, set()),
     "docker/build-push-action": (
         build_and_push,
-        {"context", "file", "push", "tags", "labels", "sbom", "provenance"},
+        {"context", "file", "push", "tags", "build-args", "sbom", "provenance"},
     ),
     "actions/attest": (attest, {"subject-name", "subject-digest", "push-to-registry", "create-storage-record"}),
     "sigstore/cosign-installer": (install_cosign, set()),

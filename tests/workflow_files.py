@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 #: The keys that are understood; YAML reads `on` as true.
 KEYS: dict[str, set[Any]] = {
     "workflow": {"name", True, "permissions", "concurrency", "jobs"},
-    "job": {"name", "if", "needs", "runs-on", "environment", "timeout-minutes", "permissions", "env", "steps"},
+    "job": {
+        "name",
+        "if",
+        "needs",
+        "runs-on",
+        "environment",
+        "timeout-minutes",
+        "permissions",
+        "env",
+        "steps",
+        "outputs",
+    },
     "step": {"name", "id", "if", "uses", "with", "run", "env", "continue-on-error"},
     "action": {"name", "description", "inputs", "runs"},
 }
@@ -25,6 +36,7 @@ TRIGGERS = {
     "pull_request": {"branches"},
     "workflow_run": {"workflows", "types"},
     "workflow_dispatch": {"inputs"},
+    "schedule": {"cron"},
 }
 
 #: The kinds of an event that start a workflow which names none.
@@ -69,7 +81,8 @@ def needs(job: dict[str, Any]) -> list[str]:
 def started(workflow: dict[Any, Any], event: Event) -> bool:
     """Tell whether an event starts a workflow. Raises UnknownError for a trigger or filter that is not understood."""
     triggers: dict[str, Any] = workflow[True]
-    for trigger, filters in triggers.items():
+    for trigger, value in triggers.items():
+        filters = {key for entry in value for key in entry} if trigger == "schedule" else value
         if trigger not in TRIGGERS or (unknown := set(filters or {}) - TRIGGERS[trigger]):
             raise UnknownError(
                 f"{workflow['name']}: the trigger {trigger} with {unknown or 'anything'} is not known here"
@@ -77,6 +90,8 @@ def started(workflow: dict[Any, Any], event: Event) -> bool:
     if event.name not in triggers:
         return False
     filters = triggers[event.name] or {}
+    if event.name == "schedule":
+        return True
     pull = event.payload.get("pull_request")  # the filter is on the branch that it is to be merged into
     branch = pull["base"]["ref"] if pull else event.ref.removeprefix("refs/heads/")
     ended = event.payload.get("workflow_run", {}).get("name")

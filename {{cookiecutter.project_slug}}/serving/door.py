@@ -1,8 +1,8 @@
 """A door in front of TorchServe: it reads each request in full, hands it in, and gives the answer out.
 
-TorchServe closes a connection after each answer that is an error. If the client is still sending, the kernel then resets
-the connection, and the answer may be lost on its way. It cuts all connections when it stops, and answers 500 to a body
-that calls itself a form and is none, as curl calls JSON unless told. The door keeps all three from clients:
+TorchServe closes a connection after each answer that is an error. If the client is still sending, the kernel then
+resets the connection, and the answer may be lost on its way. It cuts all connections when it stops, and answers 500 to
+a body that calls itself a form and is none, as curl calls JSON unless told. The door keeps all three from clients:
 
 - It refuses by itself what is no HTTP or too large, and reads on for a while before it closes, so that what it said
   arrives. TorchServe sees whole requests alone, each called JSON, on connections of the door's own.
@@ -19,6 +19,7 @@ import json
 import re
 import uuid
 from http import HTTPStatus
+from typing import cast
 
 import h11
 
@@ -42,7 +43,16 @@ CHUNK = 2**16
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
 #: Headers that are of one connection, or that the door sets: they are not passed on.
-OWN = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"}
+OWN = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"expect",
+}
 OWN |= {b"content-length", b"host", b"x-request-id"}
 
 Headers = list[tuple[bytes, bytes]]
@@ -78,7 +88,7 @@ class Door:
         """Answer a client's requests, one after the other, until one of the two wants no more."""
         client = h11.Connection(h11.SERVER, MAX_TARGET + MAX_HEADERS)
         try:
-            while client.our_state is h11.IDLE:
+            while True:
                 try:
                     request = await self._receive(client, reader, writer)
                     if request is None:
@@ -91,8 +101,9 @@ class Door:
                 writer.write(b"".join(client.send(event) or b"" for event in events))
                 async with asyncio.timeout(TRANSFER):
                     await writer.drain()
-                if client.our_state is h11.DONE:
-                    client.start_next_cycle()
+                if client.our_state is not h11.DONE:
+                    break
+                client.start_next_cycle()
             writer.write_eof()
             async with asyncio.timeout(LINGER):
                 while await reader.read(CHUNK):
@@ -117,7 +128,8 @@ class Door:
                             writer.write(client.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
                         data = await reader.read(CHUNK)
                         client.receive_data(data)
-                        if data and self.idle.pop(reader, None):
+                        if data and reader in self.idle:
+                            del self.idle[reader]
                             limit.reschedule(asyncio.get_running_loop().time() + TRANSFER)
                     elif isinstance(event, h11.Request):
                         head = event
@@ -208,7 +220,7 @@ class Door:
         while self.clients and loop.time() < begin + LAST_ANSWER:
             if loop.time() > begin + LAST_REQUEST:
                 for reader, writer in self.idle.items():
-                    writer.transport.pause_reading()
+                    cast(asyncio.Transport, writer.transport).pause_reading()
                     reader.feed_eof()
                 self.idle.clear()
             await asyncio.sleep(PAUSE)

@@ -24,13 +24,18 @@ from project import kustomize
 IMAGE = f"registry.example/model@sha256:{'a' * 64}"
 SHA256 = "b" * 64
 
-#: What Prometheus and kube-state-metrics say, beside TorchServe.
+#: What stands for the digest of the jobs' image, until somebody has built it.
+UNSET = re.compile(r"^[a-z0-9./-]+-jobs(:unset|@sha256:[0-9a-f]{64})$")
+
+#: What Prometheus, kube-state-metrics and the monitor (test_monitor.py) say, beside TorchServe.
 OTHERS = {
     "up",
     "kube_replicaset_created",
     "kube_replicaset_owner",
     "kube_replicaset_spec_replicas",
     "kube_service_info",
+    "model_monitor_last_run_timestamp_seconds",
+    "model_monitor_status",
 }
 
 #: What stands in a query and is no metric.
@@ -104,14 +109,16 @@ def pod_flaws(objects: list[Object]) -> dict[str, bool]:
     """Return what no pod may be, and whether one is."""
     templates = pod_templates(objects)
     pods = [each["spec"] for each in templates]
-    containers = [container for pod in pods for container in pod["containers"]]
+    containers = [each for pod in pods for each in [*pod["containers"], *pod.get("initContainers", [])]]
     contexts = [each.get("securityContext", {}) for each in containers]
     servers = [each for each in containers if each["name"] == "model-server"]
     digest = {"name": "MODEL_SHA256", "value": SHA256}
     selectors = [item["spec"]["podSelector"]["matchLabels"] for item in of(objects, "NetworkPolicy")]
     return {
         "no model's digest": not servers or any(digest not in each["env"] for each in servers),
-        "another image": any(each["image"] != IMAGE for each in containers),
+        "another image": any(
+            each["image"] != IMAGE and not (each["name"] == "job" and UNSET.match(each["image"])) for each in containers
+        ),
         "may be root": any(pod["securityContext"].get("runAsNonRoot") is not True for pod in pods),
         "no seccomp profile": any("seccompProfile" not in pod["securityContext"] for pod in pods),
         "a token": any(pod.get("automountServiceAccountToken") is not False for pod in pods),
@@ -223,6 +230,21 @@ def test_a_flaw_is_found(flaw: str, rendered: dict[str, list[Object]]) -> None:
     assert flaw not in flaws(broken)
     BREAK[flaw](broken)
     assert flaw in flaws(broken)
+
+
+def test_a_batch_takes_the_released_model_out_of_the_servers_image(rendered: dict[str, list[Object]]) -> None:
+    jobs = {item["metadata"]["name"].rpartition("-")[2]: item["spec"] for item in of(rendered["with-jobs"], "CronJob")}
+    assert jobs.keys() == {"batch", "monitor", "tune"}
+    template = jobs["batch"]["jobTemplate"]["spec"]["template"]
+    [model], [job] = template["spec"]["initContainers"], template["spec"]["containers"]
+    assert model["image"] == IMAGE
+    assert {"name": "model", "mountPath": "/model"} in model["volumeMounts"]
+    assert job["args"][0:2] == ["batch", "--archive"] and job["args"][2] in model["command"][-1]
+    assert template["metadata"]["annotations"]["model-sha256"] == SHA256
+    [digest] = [each for each in job["env"] if each["name"] == "MODEL_SHA256"]
+    assert digest["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.annotations['model-sha256']"
+    assert jobs["tune"]["suspend"] is True
+    assert all(spec["concurrencyPolicy"] == "Forbid" for spec in jobs.values())
 
 
 def test_canary_takes_the_pods_of_the_release(rendered: dict[str, list[Object]]) -> None:

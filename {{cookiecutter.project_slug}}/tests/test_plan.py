@@ -118,5 +118,5 @@ def test_later_steps_get_what_the_image_is_built_with(
     name = candidate.image.rpartition(":")[0]
     assert f"\n{name}\n" in text
     assert f"\n{name.partition('/')[0]}\n" in text
-    assert f"\nmodel.sha256={candidate.model.sha256}\n" in text
-    assert f"\norg.opencontainers.image.revision={job.git('rev-parse', 'HEAD')}\n" in text
+    assert f"\nMODEL_SHA256={candidate.model.sha256}\n" in text
+    assert f"\nREVISION={job.git('rev-parse', 'HEAD')}\n" in text

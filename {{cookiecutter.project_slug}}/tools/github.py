@@ -40,6 +40,8 @@ VARIABLES = {
     "AZURE_TENANT_ID": "azure:// remote: tenant of the application",
     "AZURE_SUBSCRIPTION_ID": "azure:// remote: subscription of the container",
     "AZURE_STORAGE_ACCOUNT": "azure:// remote: storage account of the container",
+    "REQUEST_LOG": "address of the request log, such as s3://bucket/prefix; without it nothing is monitored",
+    "LABELS": "address of the labels that come later; without it performance in production is not measured",
     "REGISTRY_USERNAME": "who pushes the image, where its registry is not ghcr.io",
     "FIRST_ENVIRONMENT": "what a merge is released to: this command sets it to staging, where the project has that",
 }

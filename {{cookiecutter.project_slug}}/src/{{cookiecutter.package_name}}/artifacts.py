@@ -56,6 +56,16 @@ PULL_REQUEST = Path("reports/pull_request.txt")
 
 TUNE = Path("reports/tune.json")
 TUNE_HTML = Path("reports/tune.html")
+MONITOR_FACTS = Path("monitoring/facts.json")
+MONITOR_REFERENCE = Path("monitoring/reference.parquet")
+MONITOR_REFERENCE_OUTPUTS = Path("monitoring/reference_outputs.parquet")
+MONITOR_WINDOW = Path("monitoring/window.parquet")
+MONITOR_OUTPUTS = Path("monitoring/window_outputs.parquet")
+MONITOR_LABELLED = Path("monitoring/labelled.parquet")
+MONITOR_CHECKS = Path("monitoring/checks.json")
+MONITOR = Path("reports/monitor.json")
+MONITOR_HTML = Path("reports/monitor.html")
+MONITOR_METRICS = Path("reports/monitor.prom")
 
 
 class ProjectError(Exception):
@@ -89,6 +99,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame without its index, wholly or not at all."""
+    with replacing(path) as temporary:
+        frame.to_parquet(temporary, index=False)
 
 
 def read_json(path: Path, made_by: str) -> Any:

@@ -1,7 +1,7 @@
 """Run Deepchecks on the project's tables and take its verdict: the other half of the Deepchecks edge.
 
-deepchecks_suites.py holds the checks. No other module knows Deepchecks, which runs in an environment of its own because
-it needs old versions of what everything else needs new.
+deepchecks_suites.py holds the checks, monitor_checks.py those of `make monitor`. No other module knows Deepchecks,
+which runs in an environment of its own because it needs old versions of what everything else needs new.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ def _dataset(table: pd.DataFrame, schema: dict[str, Any], name: str) -> Dataset:
     features = {feature["name"]: feature["kind"] for feature in schema["features"]}
     return Dataset(
         table,
-        label=schema["target"]["name"],
+        label=schema["target"]["name"] if schema["target"]["name"] in table else None,
         features=list(features),
         cat_features=[feature for feature, kind in features.items() if kind in ("category", "boolean")],
         index_name=schema["id"],
         datetime_name=schema["timestamp"],
-        label_type=schema["task"],
+        label_type=schema["task"] if schema["target"]["name"] in table else None,
         dataset_name=name,
     )
 

@@ -92,10 +92,41 @@ def check_row(index: int, row: Any, schema: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, str):
             value = value.strip()
             value = None if value in schema["missing_markers"] else value
-        if value is not None and not _fits(value, kind):
-            raise RowError(index, column, f"column {column!r} is {_show(row[column])}: {EXPECTED[kind]} is expected")
+        if value is not None and not fits(value, kind):
+            raise RowError(index, column, refusal(column, row[column], kind))
         checked[column] = value
     return checked
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Tell whether a stripped value that is not missing is one of `kind`."""
+    try:
+        if kind == "boolean":
+            return isinstance(value, bool)
+        if kind == "number":
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(float(value))
+        if not isinstance(value, str) or len(value) > MAX_TEXT:
+            return False
+        return kind == "category" or math.isfinite(seconds(value))
+    except (ValueError, OverflowError):
+        return False
+
+
+def refusal(column: str, value: Any, kind: str) -> str:
+    """Return what is said of a value that does not fit."""
+    return f"column {column!r} is {_show(value)}: {EXPECTED[kind]} is expected"
+
+
+def number(value: Any) -> float:
+    """Return what `numbers` holds for a value that fits, or for None."""
+    if value is None:
+        return math.nan
+    return seconds(value) if isinstance(value, str) else float(value)
+
+
+def category(value: str | None) -> int:
+    """Return what `categories` holds for a text that fits, or for None."""
+    return MISSING if value is None else category_code(value)
 
 
 def encode_rows(rows: list[dict[str, Any]], schema: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,8 +134,8 @@ def encode_rows(rows: list[dict[str, Any]], schema: dict[str, Any]) -> tuple[tor
 
     The rows must come from `check_row`.
     """
-    numbers = [[_number(row[feature["name"]]) for feature in number_features(schema)] for row in rows]
-    categories = [[_category(row[feature["name"]]) for feature in category_features(schema)] for row in rows]
+    numbers = [[number(row[feature["name"]]) for feature in number_features(schema)] for row in rows]
+    categories = [[category(row[feature["name"]]) for feature in category_features(schema)] for row in rows]
     return (
         torch.tensor(numbers, dtype=torch.float64).reshape(len(rows), -1),
         torch.tensor(categories, dtype=torch.int64).reshape(len(rows), -1),
@@ -147,29 +178,6 @@ def answer(outputs: torch.Tensor, schema: dict[str, Any]) -> list[Any]:
         }
         for row in outputs.tolist()
     ]
-
-
-def _fits(value: Any, kind: str) -> bool:
-    try:
-        if kind == "boolean":
-            return isinstance(value, bool)
-        if kind == "number":
-            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(float(value))
-        if not isinstance(value, str) or len(value) > MAX_TEXT:
-            return False
-        return kind == "category" or math.isfinite(seconds(value))
-    except (ValueError, OverflowError):
-        return False
-
-
-def _number(value: Any) -> float:
-    if value is None:
-        return math.nan
-    return seconds(value) if isinstance(value, str) else float(value)
-
-
-def _category(value: str | None) -> int:
-    return MISSING if value is None else category_code(value)
 
 
 def _show(value: Any) -> str:

@@ -62,7 +62,7 @@ def add_image_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_environment_option(parser: argparse.ArgumentParser, default: str | None, purpose: str) -> None:
+def add_environment_option(parser: argparse._ActionsContainer, default: str | None, purpose: str) -> None:
     """Add --environment to a command: one of those that this project has."""
     said = f"{purpose} ({default} by default)" if default else purpose
     parser.add_argument("--environment", choices=environments(), default=default, help=said)

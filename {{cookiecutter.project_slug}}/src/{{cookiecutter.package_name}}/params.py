@@ -188,6 +188,47 @@ class Tune(Section):
     space: dict[str, Range] = {}
 
 
+#: What the monitor judges, and may be told to skip.
+MONITOR_CHECKS = (
+    "feature drift",
+    "prediction drift",
+    "label drift",
+    "missing values",
+    "unseen categories",
+    "out of range",
+    "refused requests",
+    "unreadable lines",
+    "performance",
+)
+
+
+class Monitor(Section):
+    """When requests in production are said to have drifted from the release's test rows (monitor_checks.py).
+
+    Shares are of rows and count beyond the share in the reference; refused requests are a share of the requests. Drift
+    is measured as in ValidateData. `skip` names checks, or one column's as "feature drift: COLUMN".
+    """
+
+    min_rows: Annotated[int, Field(ge=20)] = 100
+    days: Count = 30
+    max_feature_drift: Limit = 0.2
+    max_prediction_drift: Limit = 0.2
+    max_label_drift: Limit = 0.2
+    max_missing: Limit = 0.05
+    max_unseen: Limit = 0.05
+    max_out_of_range: Limit = 0.05
+    max_refused: Limit = 0.05
+    max_performance_drop: Annotated[float, Field(ge=0)] = 0.05
+    skip: list[str] = []
+
+    @model_validator(mode="after")
+    def _skip_is_known(self) -> Self:
+        for name in self.skip:
+            if name.partition(": ")[0] not in MONITOR_CHECKS:
+                raise ValueError(f"skip names {name!r}, which is no check; there are {', '.join(MONITOR_CHECKS)}")
+        return self
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -200,6 +241,7 @@ class Params(Section):
     validate_model: ValidateModel = ValidateModel()
     gate: Gate
     package: Package
+    monitor: Monitor = Monitor()
     request_log: RequestLog = RequestLog()
     tune: Tune = Tune()
 

@@ -34,7 +34,7 @@ def main() -> None:
             "image": name,
             "registry": name.partition("/")[0],
             "version": candidate.model.version,
-            "labels": "\n".join(f"{key}={value}" for key, value in labels(candidate).items()),
+            "build-args": "\n".join(f"{key}={value}" for key, value in build_arguments(candidate).items()),
         }
     )
 
@@ -60,18 +60,15 @@ def plan(settings: Params, *, redeploy: bool = False) -> Candidate | None:
     return candidate.model_copy(update={"image": kustomize.default_image(candidate.model.version)})
 
 
-def labels(candidate: Candidate) -> dict[str, str]:
-    """Return the image's labels: where what is in it came from.
-
-    Names: https://github.com/opencontainers/image-spec/blob/main/annotations.md
-    """
+def build_arguments(candidate: Candidate) -> dict[str, str]:
+    """Return the arguments of serving/Containerfile, which become labels: where what is in the image came from."""
     return {
-        "org.opencontainers.image.revision": candidate.commit,
-        "org.opencontainers.image.title": candidate.model.name,
-        "org.opencontainers.image.version": candidate.model.version,
-        "model.sha256": candidate.model.sha256,
-        "data.md5": candidate.data.md5,
-        "mlflow.run": candidate.mlflow_run_id or "none",
+        "REVISION": candidate.commit,
+        "MODEL_NAME": candidate.model.name,
+        "MODEL_VERSION": candidate.model.version,
+        "MODEL_SHA256": candidate.model.sha256,
+        "DATA_MD5": candidate.data.md5,
+        "MLFLOW_RUN": candidate.mlflow_run_id or "none",
     }
 
 

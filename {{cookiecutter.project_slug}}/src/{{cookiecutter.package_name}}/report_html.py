@@ -41,7 +41,7 @@ def document(title: str, markdown: str, plots: list[tuple[str, Any]]) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
-    figures = "".join(_figure(name, draw) for name, draw in plots)
+    figures = "".join(figure(name, draw) for name, draw in plots)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body>\n{body}\n<h3>Plots</h3>\n{figures}\n</body></html>\n"
@@ -69,7 +69,8 @@ def _plots(facts: Facts) -> list[tuple[str, Any]]:
     return plots
 
 
-def _figure(title: str, draw: Any) -> str:
+def figure(title: str, draw: Any) -> str:
+    """Return an HTML figure of what `draw` draws on matplotlib's axes, as a PNG in the page itself."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -1,0 +1,104 @@
+"""`make batch` on a table of ten million rows: seconds, seconds of processor cores, and the most memory that it took.
+
+    demo/breast-cancer/.venv/pipeline/bin/python benchmarks/batch.py demo/breast-cancer [ROWS]
+
+Runs it on parquet and on CSV. The table has a column `id` and the project's own features; one row in a thousand has a
+value that does not fit. Ten million rows of 30 numbers need 10 GB of disk, in TMPDIR.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+#: Rows that are generated at once, and in how many of them there is one that does not fit.
+PART, BAD = 100_000, 1000
+
+
+def main() -> None:
+    """Generate the table, once as parquet and once as CSV, and predict it."""
+    rows = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000_000
+    os.chdir(sys.argv[1])
+    package = next(Path("src").glob("*/__init__.py")).parent.name
+    schema = json.loads(Path("data/prepared/schema.json").read_text())
+    for suffix in (".parquet", ".csv"):
+        with tempfile.TemporaryDirectory(prefix="batch-") as folder:
+            table, output = Path(folder, f"table{suffix}"), Path(folder, f"predictions{suffix}")
+            write(table, rows, schema)
+            seconds, cores, memory = run(package, table, output)
+            size = table.stat().st_size / 1e9
+        print(
+            f"{suffix}: {rows} rows x {len(schema['features'])} features, {size:.1f} GB, in {seconds:.0f} s: "
+            f"{rows / seconds:.0f} rows/s, {rows / cores:.0f} a core, {memory / 1e9:.2f} GB of memory at most",
+            flush=True,
+        )
+
+
+def run(package: str, table: Path, output: Path) -> tuple[float, float, int]:
+    """Return seconds, those of all cores together, and the most bytes of memory of `make batch`, its start included."""
+    environment = os.environ | {"INPUT": str(table), "OUTPUT": str(output)}
+    begin = time.perf_counter()
+    process = os.posix_spawn(sys.executable, [sys.executable, "-m", f"{package}.batch"], environment)
+    _, status, usage = os.wait4(process, 0)
+    seconds = time.perf_counter() - begin
+    if status or not output.exists():
+        sys.exit(f"error: it ended with status {os.waitstatus_to_exitcode(status)}")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def write(path: Path, rows: int, schema: dict[str, Any]) -> None:
+    """Write a table of `rows` rows."""
+    kind = pacsv.CSVWriter if path.suffix == ".csv" else pq.ParquetWriter
+    table = parts(rows, schema)
+    first = next(table)
+    with kind(path, first.schema) as writer:
+        for part in chain([first], table):
+            writer.write_table(part)
+
+
+def parts(rows: int, schema: dict[str, Any]) -> Iterator[pa.Table]:
+    """Yield the table, PART rows at a time. The value that does not fit is an infinite number."""
+    dice = np.random.default_rng(7)
+    for first in range(0, rows, PART):
+        count = min(PART, rows - first)
+        columns: dict[str, Any] = {"id": pa.array([f"row-{first + row}" for row in range(count)])}
+        for feature in schema["features"]:
+            columns[feature["name"]] = column(feature, count, dice)
+        numbers = [feature["name"] for feature in schema["features"] if feature["kind"] == "number"]
+        for name in numbers[:1]:
+            values = columns[name].to_numpy(zero_copy_only=False).copy()
+            values[::BAD] = np.inf
+            columns[name] = pa.array(values)
+        yield pa.table(columns)
+
+
+def column(feature: dict[str, Any], count: int, dice: np.random.Generator) -> pa.Array:
+    """Return values as the training rows have them, by what the schema says of a feature."""
+    missing = dice.random(count) < feature["missing"]
+    if feature["kind"] == "number":
+        values = dice.normal(feature["mean"], feature["std"], count).round(5)
+    elif feature["kind"] == "boolean":
+        values = dice.random(count) < feature["mean"]
+    elif feature["kind"] == "datetime":
+        begin, end = (np.datetime64(feature[key][:19], "s").astype("int64") for key in ("min", "max"))
+        values = dice.integers(begin, end + 1, count).astype("datetime64[s]")
+    else:
+        shares = np.array(list(feature["categories"].values()))
+        values = dice.choice(np.array(list(feature["categories"]), dtype=object), count, p=shares / shares.sum())
+    return pa.array(values, mask=missing)
+
+
+if __name__ == "__main__":
+    main()

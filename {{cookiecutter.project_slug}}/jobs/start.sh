@@ -1,0 +1,24 @@
+#!/bin/sh
+# Run one job: start.sh MODULE [OPTION ...]. The image cannot be written, so the project is copied to the working folder,
+# and it is no clone: what a job needs of the repository, the release record, it fetches.
+set -eu
+mkdir /work/project
+cd /project
+find . -mindepth 1 -maxdepth 1 ! -name .venv -exec cp -r {} /work/project/ \;
+cd /work/project
+ln -s /project/.venv .venv
+git init --quiet
+git remote add origin "$REPOSITORY"
+for secret in /secrets/*; do
+  if [ -f "$secret" ]; then
+    export "$(basename "$secret")=$(cat "$secret")"
+  fi
+done
+package=$(basename "$(dirname src/*/__init__.py)")
+module=$1
+shift
+if [ "$module" = tune ]; then
+  : "${TUNE_STORAGE:?is not in the Secret: each worker would search by itself}"
+  .venv/pipeline/bin/dvc repro --quiet --pull prepare
+fi
+exec .venv/pipeline/bin/python -m "$package.$module" "$@"

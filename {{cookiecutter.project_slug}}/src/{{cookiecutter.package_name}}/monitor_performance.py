@@ -1,0 +1,83 @@
+"""How well the release's model does in production, where labels have come, beside what it did on its test rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from . import artifacts, metrics
+from .monitor_checks import FALSE_ALARM
+from .params import METRICS, Params
+
+
+def measure(settings: Params, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the decisive metric of the labelled rows, or None where there are none of them.
+
+    `metric`, `rows`, `value` with its 95 % bootstrap interval `low` to `high`, `recorded` (the release's own value),
+    `drop` (how much worse, in the metric's unit), `limit` and `passed`. It fails if the drop is above
+    `monitor.max_performance_drop` and beyond chance: resamples of the labelled rows and of the test rows, drawn
+    independently, are worse in all but FALSE_ALARM of the cases. With fewer than `monitor.min_rows` labelled rows, or
+    where these do not define the metric, `value` and `passed` are None and `reason` says why.
+    """
+    schema, name = facts["schema"], facts["metric"]
+    labelled = artifacts.read_parquet(artifacts.MONITOR_LABELLED)
+    if labelled.empty:
+        return None
+    task, classes = schema["task"], schema["target"]["classes"]
+    rows = labelled[labelled["target"].isin(classes)] if classes else labelled
+    known = {"metric": name, "rows": len(rows), "recorded": facts["recorded"]["value"]}
+    unknown = known | dict.fromkeys(("value", "low", "high", "drop", "limit", "passed"))
+    if len(rows) < settings.monitor.min_rows:
+        return unknown | {"reason": f"{len(rows)} labelled rows, and {settings.monitor.min_rows} are needed"}
+    new, old = _arrays(rows, classes), _arrays(artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS), classes)
+    value = metrics.score(task, *new)[name]
+    if math.isnan(value):
+        return unknown | {"reason": f"{name} is not defined for these labels"}
+    sign = 1 if METRICS[task][name] == "higher" else -1
+    drawn = _draws(task, name, new, old, settings.evaluate.bootstrap, settings.evaluate.seed)
+    low, high = np.quantile(drawn[:, 0], [0.025, 0.975])
+    surely = float(np.quantile(sign * (drawn[:, 1] - drawn[:, 0]), FALSE_ALARM))
+    drop, limit = sign * (facts["recorded"]["value"] - value), settings.monitor.max_performance_drop
+    return known | {
+        "value": value,
+        "low": float(low),
+        "high": float(high),
+        "drop": drop,
+        "limit": limit,
+        "passed": not (drop > limit and surely > 0),
+        "reason": f"{name} is {value:.4g} ({low:.4g} to {high:.4g}) on {len(rows)} labelled rows, "
+        f"{facts['recorded']['value']:.4g} on the test rows",
+    }
+
+
+def _arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[metrics.Array, metrics.Array]:
+    """Return actual values and outputs as metrics.score takes them."""
+    if not classes:
+        return outputs["target"].to_numpy(float), outputs["prediction"].to_numpy(float)
+    places = {name: place for place, name in enumerate(classes)}
+    return outputs["target"].map(places).to_numpy(int), outputs[[f"p_{name}" for name in classes]].to_numpy(float)
+
+
+def _draws(
+    task: str,
+    name: str,
+    new: tuple[metrics.Array, metrics.Array],
+    old: tuple[metrics.Array, metrics.Array],
+    resamples: int,
+    seed: int,
+) -> metrics.Array:
+    """Return the metric of resampled new and old rows, [resamples, 2]; pairs that do not define it are left out."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in tqdm(range(resamples), "performance", unit="resample", disable=None):
+        pair = []
+        for actual, outputs in (new, old):
+            rows = rng.integers(0, len(actual), len(actual))
+            pair.append(metrics.score(task, actual[rows], outputs[rows])[name])
+        drawn.append(pair)
+    values: metrics.Array = np.array(drawn)
+    return values[~np.isnan(values).any(axis=1)]
