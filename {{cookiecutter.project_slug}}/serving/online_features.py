@@ -10,6 +10,7 @@ import json
 import logging
 import time
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
@@ -23,9 +24,12 @@ MAX_PROBLEMS = 100
 #: Longer ids are refused.
 MAX_ID = 100
 
+#: The time of a value that is not in the store. Feast also gives it a state, but with Redis calls all values present.
+NEVER = "1970-01-01T00:00:00Z"
+
 Instances = list[Any]
 Problem = dict[str, Any]
-Cells = dict[str, tuple[Any, str]]  # value and state of each feature
+Cells = dict[str, tuple[Any, str]]  # each feature's value, and since when it holds
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ class OnlineFeatures:
     def __init__(self, address: str, view: dict[str, Any], schema: dict[str, Any]) -> None:
         """Ask the server at `address`, http://HOST:PORT, for those of the model's features that it has."""
         self.url = f"{address.rstrip('/')}/get-online-features"
-        self.entity, self.service = view["entity"], view["service"]
+        self.entity, self.service, self.days = view["entity"], view["service"], view["ttl_days"]
         self.features = [feature["name"] for feature in schema["features"] if feature["name"] in view["features"]]
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy lies between the two
         self.again = 0.0  # when the server may be asked
@@ -85,9 +89,9 @@ class OnlineFeatures:
         columns = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
         known: dict[str, Cells] = {entity: {} for entity in ids}
         for name in self.features:
-            cells = zip(columns[name]["values"], columns[name]["statuses"], strict=True)
-            for entity, (value, state) in zip(ids, cells, strict=True):
-                known[entity][name] = (None if value == "NaN" else value, state)
+            cells = zip(columns[name]["values"], columns[name]["event_timestamps"], strict=True)
+            for entity, (value, since) in zip(ids, cells, strict=True):
+                known[entity][name] = (None if value == "NaN" else value, since)
         return known
 
     def _fill(self, rows: Instances, known: dict[str, Cells] | None) -> tuple[Instances, list[Problem]]:
@@ -109,11 +113,16 @@ class OnlineFeatures:
     def _wrong(self, entity: str, cells: Cells) -> str:
         if not entity:
             return f"column {self.entity!r} is no id: a text of 1 to {MAX_ID} characters is expected"
-        states = {state for _, state in cells.values()}
-        if states <= {"PRESENT", "NULL_VALUE"}:
-            return ""
-        what = "but older ones than the model may see" if "OUTSIDE_MAX_AGE" in states else "or not all of them"
-        return f"the feature store has no features of {self.entity} {entity!r}, {what}"
+        nothing = f"the feature store has no features of {self.entity} {entity!r}"
+        times = {since for _, since in cells.values()}
+        if NEVER in times or all(value is None for value, _ in cells.values()):
+            return nothing if times == {NEVER} else f"{nothing}, or not all of them"
+        if self.days is not None:
+            # Feast keeps to the time to live in training only.
+            oldest = datetime.now(UTC) - timedelta(days=self.days)
+            if any(datetime.fromisoformat(since) < oldest for since in times):
+                return f"{nothing} of the last {self.days:g} days, and the model knows no older ones"
+        return ""
 
 
 def _unavailable() -> Problem:

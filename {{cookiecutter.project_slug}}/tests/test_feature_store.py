@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from conftest import PACKAGE, ROOT
 from project import artifacts, feature_store, features, params, schema
 from project.artifacts import FEATURE_VIEW, JOINED, ProjectError
 
-NOON = pd.Timestamp("2026-03-10T12:00:00Z")
+NOON = pd.Timestamp("2025-03-10T12:00:00Z")
 TTL = 30
 
 SETTINGS: dict[str, Any] = {
@@ -180,7 +179,7 @@ def kinds() -> tuple[pd.DataFrame, pd.DataFrame]:
 def online(folders: dict[str, Path]) -> Iterator[str]:
     """The address of a feature server on what was materialised in the folder `kinds`."""
     folder = folders["kinds"]
-    assert "40 entities" in run("-m", f"{PACKAGE}.materialize", folder=folder)
+    assert "40 of 40 entities" in run("-m", f"{PACKAGE}.materialize", folder=folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -214,7 +213,7 @@ def status(url: str, body: bytes | None = None) -> int | None:
 def test_offline_and_online_agree_for_every_entity(
     folders: dict[str, Path], online: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a server is told by id goes into the model's tensors as the joined row does: the predictions are the same."""
+    """What a server is told by id makes the model's tensors that the joined row makes: predictions are the same."""
     monkeypatch.syspath_prepend(str(ROOT / "serving"))
     from online_features import OnlineFeatures
 
@@ -227,7 +226,9 @@ def test_offline_and_online_agree_for_every_entity(
     ]
     asker = OnlineFeatures(online, artifacts.read_json(folders["kinds"] / FEATURE_VIEW, ""), contract)
     ids = frame["customer"].to_list()
-    (answered, problems), (_, refused) = asker.complete([([{"customer": each} for each in ids], []), ([{"customer": "40"}], [])])
+    (answered, problems), (_, refused) = asker.complete(
+        [([{"customer": each} for each in ids], []), ([{"customer": "40"}], [])]
+    )
     assert problems == []
     assert [problem["column"] for problem in refused] == ["customer"]
 
@@ -243,17 +244,35 @@ def test_the_feature_server_only_reads(online: str) -> None:
         assert status(f"{online}/{route}", b"{}") == 404
 
 
-def test_only_the_last_days_are_materialised_if_so_asked(folders: dict[str, Path]) -> None:
-    assert "0 entities" in run("-m", f"{PACKAGE}.materialize", "--days", "0.001", folder=folders["cases"])
+def test_the_last_days_are_enough_unless_the_store_is_new_or_lost(folders: dict[str, Path]) -> None:
+    program = f"""
+import os, sys
+from {PACKAGE} import feature_store, materialize
+sys.argv += ["--days", "0.001"]
+materialize.main()
+materialize.main()
+os.remove(feature_store.ONLINE)
+materialize.main()
+"""
+    said = [line for line in run("-c", program, folder=folders["cases"]).splitlines() if "entities" in line]
+    assert [line.partition(" entities")[0] for line in said] == ["3 of 3", "0 of 3", "3 of 3"]
 
 
 @pytest.mark.parametrize(
     ("labels", "rows", "message"),
     [
-        (observations(("anna", NOON)), pd.concat([HISTORY, HISTORY[1:2]]), "repeat another's 'customer' and 'event_times"),
+        (
+            observations(("anna", NOON)),
+            pd.concat([HISTORY, HISTORY[1:2]]),
+            "repeat another's 'customer' and 'event_times",
+        ),
         (observations(("anna", NOON)), HISTORY.drop(columns="event_timestamp"), "lacks the column 'event_timestamp'"),
         (observations(("anna", NOON)), HISTORY.assign(event_timestamp="soon"), "is not an ISO 8601 date or time"),
-        (observations(("anna", NOON)), HISTORY.assign(customer=None), "column 'customer' of features.csv is missing in 5"),
+        (
+            observations(("anna", NOON)),
+            HISTORY.assign(customer=None),
+            "column 'customer' of features.csv is missing in 5",
+        ),
         (observations(("anna", NOON)), HISTORY.drop(columns="age"), "there is no feature"),
         (observations(("anna", NOON)).drop(columns="left"), HISTORY, "lacks the column 'left' of data.target"),
         (observations(("anna", NOON)).drop(columns="customer"), HISTORY, "feature_store.labels: labels.csv lacks"),

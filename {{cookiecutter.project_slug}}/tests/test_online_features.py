@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -21,15 +22,20 @@ from project.artifacts import write_json
 
 PLAN = "customer's plan"
 GOLD = {"age": 40.0, PLAN: "gold"}
-VIEW = {"entity": "customer", "service": "tiny", "features": {"age": "number", PLAN: "category", "unused": "number"}}
+FEATURES = {"age": "number", PLAN: "category", "unused": "number"}
+VIEW = {"entity": "customer", "service": "tiny", "ttl_days": 30, "features": FEATURES}
 
-#: What the store has: id -> feature -> value and Feast's state of it.
+NOW, NEVER = "2999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"
+
+#: What the store has: id -> feature -> value, and since when it holds.
 STORE: dict[str, dict[str, tuple[Any, str]]] = {
-    "7": {"age": (40.0, "PRESENT"), PLAN: ("gold", "PRESENT"), "unused": (1.0, "PRESENT")},
-    "8": {"age": ("NaN", "PRESENT"), PLAN: (None, "NULL_VALUE"), "unused": (1.0, "PRESENT")},
-    "old": {"age": (40.0, "OUTSIDE_MAX_AGE"), PLAN: ("gold", "OUTSIDE_MAX_AGE"), "unused": (1.0, "PRESENT")},
+    "7": {"age": (40.0, NOW), PLAN: ("gold", NOW), "unused": (1.0, NOW)},
+    "8": {"age": ("NaN", NOW), PLAN: ("silver", NOW), "unused": (1.0, NOW)},
+    "old": {"age": (40.0, "2001-01-01T00:00:00Z"), PLAN: ("gold", NOW), "unused": (1.0, NOW)},
+    "half": {"age": (40.0, NOW), PLAN: (None, NEVER), "unused": (1.0, NOW)},
+    "empty": {"age": (None, NOW), PLAN: (None, NOW), "unused": (1.0, NOW)},
 }
-NONE = {name: (None, "NOT_FOUND") for name in VIEW["features"]}
+NONE: dict[str, tuple[Any, str]] = dict.fromkeys(FEATURES, (None, NEVER))
 
 
 class FeatureServer(ThreadingHTTPServer):
@@ -51,16 +57,17 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append(question)
         time.sleep(self.server.silence)
         found = [STORE.get(entity, NONE) for entity in question["entities"]["customer"]]
-        results = [{"values": question["entities"]["customer"], "statuses": ["PRESENT"] * len(found)}]
-        for name in VIEW["features"]:
-            values, states = zip(*(cells[name] for cells in found), strict=True)
-            results.append({"values": values, "statuses": states})
-        answer = {"metadata": {"feature_names": ["customer", *VIEW["features"]]}, "results": results}
+        results = [{"values": question["entities"]["customer"], "event_timestamps": [NEVER] * len(found)}]
+        for name in FEATURES:
+            values, times = zip(*(cells[name] for cells in found), strict=True)
+            results.append({"values": values, "event_timestamps": times})
+        answer = {"metadata": {"feature_names": ["customer", *FEATURES]}, "results": results}
         status, body = self.server.fault or (200, json.dumps(answer).encode())
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(BrokenPipeError):  # the handler waits no longer
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -132,8 +139,8 @@ def answers(handler: Any, *requests: list[Any] | bytes) -> list[tuple[int, dict[
 
 
 def test_an_id_is_as_good_as_its_features_and_a_batch_is_one_question(handler: Any, server: FeatureServer) -> None:
-    unknown = {"age": None, PLAN: None}
-    found = answers(handler, [GOLD, unknown], [{"customer": "7"}, {"customer": 8}], [{"customer": " 7 "}])
+    other = {"age": None, PLAN: "silver"}
+    found = answers(handler, [GOLD, other], [{"customer": "7"}, {"customer": 8}], [{"customer": " 7 "}])
     assert [status for status, _ in found] == [200, 200, 200]
     given, asked, once = (answer["predictions"] for _, answer in found)
     assert asked == given
@@ -156,8 +163,10 @@ def test_who_gives_all_features_needs_no_server(handler: Any, server: FeatureSer
 @pytest.mark.parametrize(
     ("instance", "error"),
     [
-        ({"customer": "nobody"}, "instance 1: the feature store has no features of customer 'nobody', or not all of them"),
-        ({"customer": "old"}, "instance 1: the feature store has no features of customer 'old', but older ones"),
+        ({"customer": "nobody"}, "instance 1: the feature store has no features of customer 'nobody'"),
+        ({"customer": "half"}, "instance 1: the feature store has no features of customer 'half', or not all of them"),
+        ({"customer": "empty"}, "instance 1: the feature store has no features of customer 'empty', or not all"),
+        ({"customer": "old"}, "instance 1: the feature store has no features of customer 'old' of the last 30 days"),
         ({"customer": "  "}, "instance 1: column 'customer' is no id"),
         ({"customer": None}, "instance 1: column 'customer' is no id"),
         ({"customer": True}, "instance 1: column 'customer' is no id"),
@@ -189,7 +198,10 @@ def test_a_bad_answer_fails_who_needs_it_alone(handler: Any, server: FeatureServ
     server.fault = fault
     (needing, answer), (other, _), (bad, _) = answers(handler, [GOLD, {"customer": "7"}], [GOLD], [{"customer": None}])
     assert (needing, other, bad) == (503, 200, 400)
-    assert answer == {"error": answer["error"], "errors": [{"instance": None, "column": None, "error": answer["error"]}]}
+    assert answer == {
+        "error": answer["error"],
+        "errors": [{"instance": None, "column": None, "error": answer["error"]}],
+    }
     assert "the feature server does not answer" in answer["error"]
 
 

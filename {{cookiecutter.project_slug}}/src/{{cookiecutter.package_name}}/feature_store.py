@@ -21,6 +21,7 @@ import pandas as pd
 
 from . import table
 from .artifacts import ProjectError
+from .params import FeatureStore as Section
 from .params import Params
 
 if TYPE_CHECKING:
@@ -41,10 +42,9 @@ def read_features(settings: Params) -> pd.DataFrame:
     Raises ProjectError where a row has no entity or time, or two rows are of one entity and time: which of them holds
     would be left to chance.
     """
-    assert settings.feature_store is not None  # noqa: S101  checked by `of`
-    path = settings.feature_store.features
+    path = _section(settings).features
     frame = _read(path, "feature_store.features", settings, TIME)
-    entity = settings.data.id
+    entity = str(settings.data.id)
     if repeated := frame.duplicated([entity, TIME]).sum():
         row = frame[frame.duplicated([entity, TIME])].iloc[0]
         raise ProjectError(
@@ -58,8 +58,7 @@ def read_features(settings: Params) -> pd.DataFrame:
 
 def read_labels(settings: Params) -> pd.DataFrame:
     """Return the observations in their order. Raises ProjectError, also where one has no entity or time."""
-    assert settings.feature_store is not None  # noqa: S101  checked by `of`
-    path = settings.feature_store.labels
+    path = _section(settings).labels
     frame = _read(path, "feature_store.labels", settings, str(settings.data.timestamp))
     if settings.data.target not in frame.columns:
         raise ProjectError(f"{path} lacks the column {settings.data.target!r} of data.target")
@@ -81,21 +80,19 @@ def _read(path: str, setting: str, settings: Params, time: str) -> pd.DataFrame:
     return frame
 
 
-def of(settings: Params) -> Params:
-    """Return the settings. Raises ProjectError where they name no feature store."""
+def _section(settings: Params) -> Section:
     if settings.feature_store is None:
         raise ProjectError("params.yaml has no section feature_store: name its labels and features there")
-    return settings
+    return settings.feature_store
 
 
 def describe(features: pd.DataFrame, settings: Params) -> dict[str, Any]:
     """Return what servers must know of the features' table, ready for JSON (docs/system-design.md)."""
-    assert settings.feature_store is not None  # noqa: S101  checked by `of`
     columns = features.columns.drop([settings.data.id, TIME])
     return {
         "entity": settings.data.id,
         "service": settings.package.model_name,
-        "ttl_days": settings.feature_store.ttl_days,
+        "ttl_days": _section(settings).ttl_days,
         "features": {column: _kind(features[column]) for column in columns},
     }
 

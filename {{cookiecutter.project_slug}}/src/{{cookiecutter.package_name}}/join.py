@@ -14,7 +14,7 @@ from .params import Params
 
 def main() -> None:
     """Write data/joined.parquet and data/feature_view.json, and say how many observations there are."""
-    settings = feature_store.of(params.load())
+    settings = params.load()
     labels, features = feature_store.read_labels(settings), feature_store.read_features(settings)
     view = feature_store.describe(features, settings)
     joined = join(labels, features, view, settings)

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from . import artifacts, feature_store, params
+from .artifacts import ProjectError
 from .feature_store import TIME
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from feast import FeatureStore
 
 
 def main() -> None:
-    """Write the rows of the features' table that hold by now, or those of the last days."""
+    """Write the rows of the features' table that hold by now; with --days, those of the last days alone."""
     options = _options()
-    settings = feature_store.of(params.load())
+    settings = params.load()
     features = feature_store.read_features(settings)
     now = datetime.now(UTC)
-    begin = features[TIME].min().to_pydatetime() - timedelta(seconds=1)
-    if options.days is not None:
-        begin = max(begin, now - timedelta(days=options.days))
-    recent = features[(features[TIME] >= begin) & (features[TIME] <= now)]
-    if not recent.empty:
-        with feature_store.opened(feature_store.describe(features, settings), features) as store:
-            store.materialize(begin, now)
-    print(f"{recent[settings.data.id].nunique()} entities have their newest features in the online store")
+    newest = features[features[TIME] <= now].groupby(settings.data.id)[TIME].max()
+    if newest.empty:
+        raise ProjectError(f"no row of the features' table holds yet: all of its {TIME} are to come")
+    view = feature_store.describe(features, settings)
+    with feature_store.opened(view, features) as store:
+        begin = newest.min().to_pydatetime()
+        if options.days is not None and not _lost(store, view, newest):
+            begin = max(begin, now - timedelta(days=options.days))
+        if (newest >= begin).any():
+            store.materialize(begin - timedelta(seconds=1), now)
+    print(f"{(newest >= begin).sum()} of {len(newest)} entities: their newest features are in the online store")
+
+
+def _lost(store: FeatureStore, view: dict[str, Any], newest: pd.Series[Any]) -> bool:
+    """Tell whether the online store lacks the entity that is in it for longest: then it has been emptied."""
+    rows = [{view["entity"]: newest.idxmin()}]
+    found = store.get_online_features(features=store.get_feature_service(view["service"]), entity_rows=rows)
+    return not any(time.seconds for column in found.proto.results for time in column.event_timestamps)
 
 
 def _options() -> argparse.Namespace:
