@@ -9,9 +9,9 @@ Machine Learning Repository, 1993, doi:10.24432/C5DW2B, CC BY 4.0): 569 rows, 30
 malignant or benign. It is written as `dvc add data/raw.csv` and `dvc push` would leave it: the table itself in the
 folder remote under its md5, its pointer in data/, and a .gitignore that lets Git track this one object of the remote.
 
-A project with a feature store gets two tables in its place, in feature-store/: each row is a patient, with the time of
-the diagnosis in one table, and in the other three rows of features: as they were before (made up), as the table has them,
-and as they were found afterwards (made up). Training must see the second ones, a server by the patient's id the third.
+A project with a feature store gets two tables in its place, which lie in feature-store/: the patients with the time of
+their diagnosis, and for each three rows of features, as they were before (made up), as the table has them, and as they
+were found afterwards (made up). Training must see the second ones, a server that is asked by an id the third.
 """
 
 from __future__ import annotations
