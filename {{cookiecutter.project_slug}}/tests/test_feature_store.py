@@ -287,6 +287,14 @@ def test_tables_that_do_not_fit_are_refused(
         (feature_store.read_labels(settings), feature_store.read_features(settings))
 
 
+@pytest.mark.parametrize("address", ["redis://:hush@redis:6379", "redis,password=hush", "hush"])
+def test_what_is_no_address_of_redis_is_refused_and_not_shown(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATURE_STORE_REDIS", address)
+    with pytest.raises(ProjectError, match="must be like HOST:6379,password") as refused, feature_store.opened({}):
+        pass
+    assert "hush" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -111,6 +111,7 @@ def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterat
 
     Raises ProjectError where FEATURE_STORE_REDIS is no address of Redis.
     """
+    online = _online()
     os.environ["FEAST_USAGE"] = "False"
     from feast import FeatureStore, RepoConfig
 
@@ -121,7 +122,7 @@ def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterat
             provider="local",
             registry=str(folder / "registry.db"),
             offline_store={"type": "dask"},
-            online_store=_online(),
+            online_store=online,
             entity_key_serialization_version=3,
         )
         store = FeatureStore(config=config)

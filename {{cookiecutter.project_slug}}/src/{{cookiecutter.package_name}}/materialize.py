@@ -31,7 +31,7 @@ def main() -> None:
             begin = max(begin, now - timedelta(days=options.days))
         if (newest >= begin).any():
             store.materialize(begin - timedelta(seconds=1), now)
-    print(f"{(newest >= begin).sum()} of {len(newest)} entities: their newest features are in the online store")
+    print(f"{(newest >= begin).sum()} of {len(newest)} entities: newest features written to the online store")
 
 
 def _lost(store: FeatureStore, view: dict[str, Any], newest: pd.Series[Any]) -> bool:
