@@ -19,7 +19,7 @@ import pytest
 from projects import generate, make
 from test_serving_real import NAME, free_ports, repacked
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.full]
 
 #: What the base holds beside Debian's essential packages.
 PACKAGES = {"ca-certificates", "python3", "python3-venv"}

@@ -108,8 +108,10 @@ def test_what_starts_what(hub: Hub) -> None:
         (pull_request(hub, "owner/name"), ["ci.yaml"]),
         (hub.push(main), ["ci.yaml", "deploy.yaml"]),
         (Event("push", {}, main, "refs/heads/other"), []),
-        (Event("workflow_dispatch", {}, main), ["deploy.yaml", "monitor.yaml"]),
-        (Event("schedule", {}, main), ["monitor.yaml"]),
+        (Event("workflow_dispatch", {}, main), ["deploy.yaml", "monitor.yaml", "retrain.yaml"]),
+        (Event("schedule", {}, main), ["monitor.yaml", "retrain.yaml"]),
+        (Event("repository_dispatch", {"action": "new-data"}, main), ["retrain.yaml"]),
+        (Event("repository_dispatch", {"action": "other"}, main), []),
         (hub.completed(ci), ["report.yaml"]),
         (hub.completed(Run(2, "Deploy", hub.push(main), {})), []),
     ):

@@ -302,6 +302,56 @@ def test_merge_of_documents(repository: Repository) -> None:
     assert "nothing to release" in releases_nothing(repository, repository.merge("readme"))
 
 
+def log_requests(folder: Path, table: Path) -> dict[str, str]:
+    """Write a request log and its labels, of rows that are like the table's; return the variables that name them."""
+    lines = table.read_text().splitlines()
+    columns = lines[0].split(",")
+    entries, labels = [], ["request_id,label"]
+    for place, line in enumerate(lines[1:101]):
+        row = dict(zip(columns, line.split(","), strict=True))
+        labels.append(f"r{place},{row.pop('diagnosis')}")
+        inputs = {name: float(value) * 1.001 for name, value in row.items()}
+        entry = {"time": "2026-11-01T12:00:00Z", "request_id": f"r{place}", "instance": 0, "inputs": inputs}
+        entries.append(json.dumps(entry))
+    for name, content in (("requests/a.jsonl", entries), ("labels/a.csv", labels)):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text("\n".join(content) + "\n")
+    return {"REQUEST_LOG": str(folder / "requests"), "LABELS": str(folder / "labels")}
+
+
+@pytest.mark.real
+def test_retraining(repository: Repository, tmp_path: Path) -> None:
+    """A dispatch becomes a pull request, whose CI trains nothing, and whose merge is a release."""
+    pointer = (repository.clone / "data/raw.csv.dvc").read_text()
+    md5 = re.findall("md5: (.{32})", pointer)[0]
+    repository.hub.vars = VARIABLES | log_requests(tmp_path, repository.remote / "files/md5" / md5[:2] / md5[2:])
+    checks = [{"check": "feature drift", "column": "mean area", "value": 0.4, "limit": 0.2, "passed": False}]
+    verdict = {"status": "drift", "from": "2026-11-01", "to": "2026-11-02", "rows": 100, "checks": checks}
+    payload = {"reason": 'drift"; $(touch /tmp/x) @all', "monitor": json.dumps(verdict)}
+    main = repository.hub.git("rev-parse", "main")
+    event = Event("repository_dispatch", {"action": "retrain", "client_payload": payload}, main)
+    assert list(repository.hub.workflows(event)) == ["retrain.yaml"]
+    repository.hub.machine = {name: repository.api.environment[name] for name in TRUST}
+    pulls = len(repository.api.pulls)
+    ran = run(repository.hub, "retrain.yaml", event)
+    repository.hub.machine, repository.hub.vars = {}, VARIABLES
+    assert ran.conclusion == "success", ran.told()
+    assert ran.concurrency == {"group": "retrain", "cancel-in-progress": False}
+    assert ran.jobs["retrain"].runs_on == "big-machine"
+    (pull,) = repository.api.pulls[pulls:]
+    assert "100 labelled requests appended" in pull["body"] and "mean area" in pull["body"]
+    assert "@all" not in pull["body"] and "Opened" in ran.jobs["retrain"].summary
+    assert repository.hub.git("rev-parse", "main") == main
+    branch = pull["head"]["ref"]
+    ci = run(repository.hub, "ci.yaml", repository.hub.pull_request(pull["number"], branch), TESTED)
+    ended(ci, "success")
+    assert "Running stage" not in ci.jobs["pipeline"].step("Pipeline").output
+    repository.git("fetch", "--quiet", "origin", branch)
+    ended(run(repository.hub, "deploy.yaml", repository.merge("FETCH_HEAD")), "success")
+    record = json.loads(repository.hub.git("show", "env/production:release.json"))
+    assert branch == f"retrain/{record['model']['version']}" and record["rows"]["raw"] == 669
+
+
 @pytest.mark.real
 def test_fork(repository: Repository, tmp_path: Path) -> None:
     """A stranger's code gets nothing of value, and nothing of it runs where a token can write; the report is told."""

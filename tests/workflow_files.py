@@ -14,18 +14,7 @@ if TYPE_CHECKING:
 #: The keys that are understood; YAML reads `on` as true.
 KEYS: dict[str, set[Any]] = {
     "workflow": {"name", True, "permissions", "concurrency", "jobs"},
-    "job": {
-        "name",
-        "if",
-        "needs",
-        "runs-on",
-        "environment",
-        "timeout-minutes",
-        "permissions",
-        "env",
-        "steps",
-        "outputs",
-    },
+    "job": {"name", "if", "needs", "runs-on", "environment", "timeout-minutes", "permissions", "env", "steps"},
     "step": {"name", "id", "if", "uses", "with", "run", "env", "continue-on-error"},
     "action": {"name", "description", "inputs", "runs"},
 }
@@ -37,6 +26,7 @@ TRIGGERS = {
     "workflow_run": {"workflows", "types"},
     "workflow_dispatch": {"inputs"},
     "schedule": {"cron"},
+    "repository_dispatch": {"types"},
 }
 
 #: The kinds of an event that start a workflow which names none.

@@ -1,8 +1,9 @@
 """`make demo`: one whole turn of the loop on this machine, in demo/, with the commands that a user would type.
 
 Generate, set up, release the default; change a parameter on a branch, run what a pull request runs, read the report;
-merge, release; predict with the model that the manifest names; roll back and predict with the old one. It ends with a
-table and demo/summary.json. A folder stands in for GitHub (demo/origin.git); everything else is what runs anywhere.
+merge, release; predict with the model that the manifest names; roll back and predict with the old one. Then drift,
+retraining and its release (demo_drift.py). It ends with a table and demo/summary.json. A folder stands in for GitHub
+(demo/origin.git); everything else is what runs anywhere.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ STEPS: list[dict[str, Any]] = []
 
 def main() -> None:
     """Run the demo; a step that fails ends it with that step's exit status."""
+    import demo_drift  # it imports this module
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, on whose way out the server is stopped
     started = time.monotonic()
     origin_and_project()
@@ -92,7 +95,8 @@ def main() -> None:
     if third["manifest"] != first["manifest"]:
         raise SystemExit("the rollback's manifest is not that of the first release")
     rolled_back = predict("predict with the model before", third)
-    finish(started, second, prediction, rolled_back)
+    retrained = demo_drift.drift_to_release()
+    finish(started, second, prediction, rolled_back, retrained["release"])
 
 
 def origin_and_project() -> None:
@@ -214,7 +218,13 @@ def step(name: str, *commands: str, run: Callable[[], object] | None = None) -> 
     print(f"   {seconds} s", flush=True)
 
 
-def finish(started: float, second: dict[str, Any], prediction: dict[str, Any], rolled_back: dict[str, Any]) -> None:
+def finish(
+    started: float,
+    second: dict[str, Any],
+    prediction: dict[str, Any],
+    rolled_back: dict[str, Any],
+    retrained: dict[str, Any],
+) -> None:
     """Write demo/deployment.yaml and demo/summary.json, and print what was done and where to look."""
     manifest = DEMO / "deployment.yaml"
     manifest.write_text(second["manifest"], encoding="utf-8")
@@ -227,6 +237,7 @@ def finish(started: float, second: dict[str, Any], prediction: dict[str, Any], r
         "prediction": prediction,
         "model_version": prediction["model_version"],
         "rolled_back_to": rolled_back["model_version"],
+        "retrained": retrained,
     }
     path = DEMO / "summary.json"
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -234,10 +245,13 @@ def finish(started: float, second: dict[str, Any], prediction: dict[str, Any], r
     for entry in STEPS:
         print(f"{entry['name']:40} {entry['seconds']:7.1f}")
     print(f"{'all':40} {summary['seconds']:7.1f}")
-    print(f"\nreleased {prediction['model_version']}, rolled back to {rolled_back['model_version']}")
+    versions = (prediction["model_version"], rolled_back["model_version"], retrained["model"]["version"])
+    print("\nreleased {}, rolled back to {}, retrained after a drift and released {}".format(*versions))
     print("report: demo/breast-cancer/reports/report.html, all of it: demo/summary.json")
     print("go on: `cd demo/breast-cancer && make help`")
 
 
 if __name__ == "__main__":
-    main()
+    import demo  # the one that demo_drift.py imports, with the same STEPS
+
+    demo.main()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from project import prepare
+from project import artifacts, prepare
 from project.artifacts import ProjectError
 from project.params import Data
 
@@ -39,6 +39,44 @@ def table(rows: int = 200, **columns: Any) -> pd.DataFrame:
 
 def kinds(schema: dict[str, Any]) -> dict[str, str]:
     return {feature["name"]: feature["kind"] for feature in schema["features"]}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_appended_rows_leave_the_others_in_their_splits(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """Thirty appends of 1 to 30 rows: the parts are about as large in the end, and no older row has moved."""
+    monkeypatch.setattr(artifacts, "APPENDED", tmp_path / "appended.json")
+    frame = table(700)
+    if task == "regression":
+        frame["y"] = frame["x"]
+    parts = [200 + sum(range(1, number)) for number in range(1, 32)]
+
+    def splits_of(rows: int) -> pd.Series[Any]:
+        artifacts.APPENDED.unlink(missing_ok=True)
+        prepared(frame[:rows], task=task)
+        md5 = artifacts.digest(tmp_path / "raw.csv", "md5")
+        starts = [start for start in parts if start < rows]
+        artifacts.write_json(artifacts.APPENDED, {"table": md5, "parts": starts})
+        splits, _ = prepared(frame[:rows], task=task)
+        return pd.concat([part.assign(split=name) for name, part in splits.items()]).set_index("row")["split"]
+
+    older, newer = splits_of(parts[10]), splits_of(parts[-1])
+    assert (newer[older.index] == older).all()
+    assert splits_of(200).equals(older[older.index.isin(range(200))].loc[splits_of(200).index])
+    shares = newer[newer.index >= 200].value_counts(normalize=True)
+    assert np.allclose([shares["train"], shares["val"], shares["test"]], [0.65, 0.15, 0.2], atol=0.06)
+
+
+def test_the_parts_of_another_table_count_for_nothing(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = table(200)
+    alone, _ = prepared(frame)
+    monkeypatch.setattr(artifacts, "APPENDED", tmp_path / "appended.json")
+    artifacts.write_json(artifacts.APPENDED, {"table": "0" * 32, "parts": [100]})
+    splits, _ = prepared(frame)
+    assert all(splits[name].equals(alone[name]) for name in alone)
 
 
 def test_kinds_of_csv_columns(prepared: Prepare) -> None:

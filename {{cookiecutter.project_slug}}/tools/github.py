@@ -42,11 +42,13 @@ VARIABLES = {
     "AZURE_STORAGE_ACCOUNT": "azure:// remote: storage account of the container",
     "REQUEST_LOG": "address of the request log, such as s3://bucket/prefix; without it nothing is monitored",
     "LABELS": "address of the labels that come later; without it performance in production is not measured",
+    "APP_ID": "GitHub App that opens the pull requests of retrainings, whose checks then start by themselves",
     "REGISTRY_USERNAME": "who pushes the image, where its registry is not ghcr.io",
     "FIRST_ENVIRONMENT": "what a merge is released to: this command sets it to staging, where the project has that",
 }
 SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "password of MLFLOW_TRACKING_USERNAME",
+    "APP_PRIVATE_KEY": "private key of the GitHub App APP_ID",
     "REGISTRY_PASSWORD": "password of REGISTRY_USERNAME",
 }
 

@@ -54,6 +54,8 @@ REPORT_HTML = Path("reports/report.html")
 PIPELINE_LOG = Path("reports/pipeline.log")
 PULL_REQUEST = Path("reports/pull_request.txt")
 
+APPENDED = Path("data/appended.json")
+RETRAIN = Path("reports/retrain.json")
 TUNE = Path("reports/tune.json")
 TUNE_HTML = Path("reports/tune.html")
 MONITOR_FACTS = Path("monitoring/facts.json")

@@ -3,8 +3,9 @@
 Three ways, the best first; where one cannot be gone, the reason is kept and the next is tried:
 
 1. `paired`, the same test rows: the predictions that the release made on them are fetched.
-2. `paired`, other test rows: the release's model is fetched and run on today's. It may have been trained on some of
-   them, which flatters it, never the candidate.
+2. `paired`, other test rows: the release's model is fetched and run on today's. Rows that `make retrain` appended leave
+   all others in their splits. After another change of the table it may have been trained on some of today's test rows,
+   which flatters it, never the candidate.
 3. `recorded`: only the two models' own metrics, each on its own test rows.
 
 Without a release for the same task there is nothing to compare with: `absolute`.

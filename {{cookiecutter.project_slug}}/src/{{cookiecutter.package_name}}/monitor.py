@@ -44,7 +44,7 @@ def main() -> int:
     line = monitor_report.line(verdict)
     print(f"{line}\nAll checks: {MONITOR}, with plots: {MONITOR_HTML}")
     actions.summarise(summary)
-    actions.output({"status": verdict["status"], "reason": line})
+    actions.output({"status": verdict["status"]})
     if verdict["status"] != "too_small":
         monitor_log.save(facts["ends"], now)
     return DRIFT if verdict["status"] == "drift" else 0

@@ -229,6 +229,14 @@ class Monitor(Section):
         return self
 
 
+class Retrain(Section):
+    """When and from what `make retrain` makes a candidate (retrain.py)."""
+
+    cooldown_hours: Annotated[float, Field(ge=0)] = 24
+    label_days: Count = 90
+    tune_trials: Annotated[int, Field(ge=0)] = 0
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -242,6 +250,7 @@ class Params(Section):
     gate: Gate
     package: Package
     monitor: Monitor = Monitor()
+    retrain: Retrain = Retrain()
     request_log: RequestLog = RequestLog()
     tune: Tune = Tune()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from . import artifacts, params, schema, split, table
@@ -18,12 +20,20 @@ def prepare(data: Data) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:
     if frame.empty:
         raise ProjectError(f"data.target {data.target!r} is missing in every row of {data.path}")
     _check_special(frame, data)
-    frame["split"] = split.assign(frame, data)
+    frame["split"] = split.assign(frame, data, frame["row"].searchsorted(appended_at(data)).tolist())
     splits = {name: frame[frame["split"] == name].drop(columns="split") for name in ("train", "val", "test")}
     counts = {"raw": raw, "dropped_missing_target": raw - len(frame)} | {
         name: len(rows) for name, rows in splits.items()
     }
     return splits, schema.derive(splits["train"], counts, data)
+
+
+def appended_at(data: Data) -> list[int]:
+    """Return the rows of the table at which `make retrain` has appended some; none where the table is another."""
+    if not artifacts.APPENDED.exists():
+        return []
+    appended = artifacts.read_json(artifacts.APPENDED, "git restore")
+    return list(appended["parts"]) if appended["table"] == artifacts.digest(Path(data.path), "md5") else []
 
 
 def _check_special(frame: pd.DataFrame, data: Data) -> None:

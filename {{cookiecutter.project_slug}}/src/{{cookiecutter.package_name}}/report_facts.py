@@ -42,6 +42,7 @@ class Facts:
     run: dict[str, str] | None = None
     deployment: str = ""
     commit: str = ""
+    retraining: dict[str, Any] | None = None
     failure: Failure | None = None
 
 
@@ -49,6 +50,7 @@ def gather(settings: Params, stale: list[str]) -> Facts:
     """Read what the fresh stages left. A failed validation is told although its stage counts as stale."""
     facts = Facts(settings, stale, release.production(), commit=actions.head() or git.run("rev-parse", "HEAD"))
     facts.failure = failure(stale)
+    facts.retraining = _read(artifacts.RETRAIN)
     fresh = {name for name in ("prepare", "train", "evaluate") if name not in stale}
     if "prepare" in fresh:
         facts.schema = _read(artifacts.SCHEMA)

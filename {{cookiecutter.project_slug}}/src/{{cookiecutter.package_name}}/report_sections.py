@@ -29,6 +29,40 @@ def verdict(facts: Facts) -> str:
     return "## ❌ Not judged\n\nThe gate has not been run for this model: `make gate`."
 
 
+def retraining(facts: Facts) -> str:
+    """Why this candidate was made, and from what new data."""
+    told = facts.retraining
+    if not told:
+        return ""
+    data, source = told["data"], f" ([run]({told['run']}))" if told["run"] else ""
+    rows = f", {data['rows']} labelled requests appended" if data["kind"] == "requests" else ", imported anew"
+    if data["rows"]:
+        rows += f", of {plain(data['from'][:16])} to {plain(data['to'][:16])}"
+    lines = [f"- reason: {plain(told['reason'])}{source}"]
+    changed = f"{code(data['before'][:12])} → {code(data['after'][:12])}{rows}"
+    lines.append(f"- data: {changed if data['before'] != data['after'] else 'as before'}")
+    lines += [f"- left out, {count} requests or labels: {plain(why)}" for why, count in data["left_out"].items()]
+    if told["tuned"]:
+        lines.append(f"- settings: searched anew, {told['tuned']} trials")
+    parts = ["### Why this retraining", "\n".join(lines)]
+    if monitor := told["monitor"]:
+        checks = sorted(monitor["checks"], key=lambda check: bool(check["passed"]))
+        shown = [
+            [
+                "✅" if check["passed"] else "❌",
+                plain(check["check"]),
+                plain(check["column"] or ""),
+                _number(check["value"]),
+                _number(check["limit"]),
+            ]
+            for check in checks
+        ]
+        seen = f"{plain(monitor['rows'])} requests, {plain(monitor['from'])} to {plain(monitor['to'])}"
+        parts += [f"The monitor said {plain(monitor['status'])} of {seen}:"]
+        parts += [table(["", "check", "column", "value", "limit"], shown, limit=15)]
+    return "\n\n".join(parts)
+
+
 def failure(facts: Facts) -> str:
     """The last lines of the stage that failed."""
     if not facts.failure:
@@ -230,7 +264,20 @@ def lineage(facts: Facts) -> str:
     return "---\n" + " · ".join(known)
 
 
-ORDER = (verdict, failure, metrics, gate, changes, validation, learning_curve, confusion, slices, deployment, lineage)
+ORDER = (
+    verdict,
+    retraining,
+    failure,
+    metrics,
+    gate,
+    changes,
+    validation,
+    learning_curve,
+    confusion,
+    slices,
+    deployment,
+    lineage,
+)
 
 #: Left out of a report that is too long, in this order.
 EXPENDABLE = (

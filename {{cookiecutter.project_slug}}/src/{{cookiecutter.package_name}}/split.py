@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,11 @@ RARE = 5
 BINS = 10
 
 
-def assign(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
-    """Return "train", "val" or "test" for each row of `frame`.
+def assign(frame: pd.DataFrame, data: Data, starts: Sequence[int] = ()) -> pd.Series[Any]:
+    """Return "train", "val" or "test" for each row of `frame`, whose index is 0, 1, ...
+
+    `starts`: positions at which rows were appended to the table. Each part is drawn by itself, so that an older row
+    stays in its split, and a model trained before can be tested on today's test rows.
 
     With `data.timestamp`, training rows come first, then validation, then test. With `data.id`, all rows of an id stay
     together; in a chronological split an id goes where its latest row belongs, so that training never sees the future
@@ -27,12 +32,12 @@ def assign(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
     """
     groups = _groups(frame, data)
     if data.timestamp is None:
-        order = _stratified_order(groups, _strata(frame, data), np.random.default_rng(data.seed))
+        bounds = sorted({0, *starts, len(frame)})
+        names: pd.Series[Any] = pd.concat([_draw(frame.iloc[slice(*pair)], data, pair[0]) for pair in pairwise(bounds)])
     else:
         latest = frame[data.timestamp].groupby(groups).transform("max")
         order = pd.Series(np.lexsort((groups, latest.astype("int64"))))
-    names = _cut(groups.iloc[order.to_numpy()], data)
-    names = names.reindex(frame.index)
+        names = _cut(groups.iloc[order.to_numpy()], data).reindex(frame.index)
     if data.task != "regression":
         names = _learnable(names, frame, groups, data)
     for name in ("train", "val", "test"):
@@ -41,6 +46,18 @@ def assign(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
                 f"{len(frame)} rows in {groups.nunique()} groups leave the {name} split empty with data.val_size "
                 f"{data.val_size} and data.test_size {data.test_size}: more rows or other sizes are needed"
             )
+    return names
+
+
+def _draw(part: pd.DataFrame, data: Data, start: int) -> pd.Series[Any]:
+    """Return the splits of rows that were appended at the position `start`, drawn among themselves."""
+    frame = part.reset_index(drop=True)
+    groups = _groups(frame, data)
+    order = _stratified_order(groups, _strata(frame, data), np.random.default_rng(data.seed))
+    # A few appended rows would all be the first of their order, for training: where the order begins is drawn too.
+    turn = np.random.default_rng([data.seed, start]).random() if start else 0.0
+    names = _cut(groups.iloc[order.to_numpy()], data, turn).reindex(frame.index)
+    names.index = part.index
     return names
 
 
@@ -68,7 +85,8 @@ def _groups(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
 def _strata(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
     target = frame[data.target]
     if data.task == "regression":
-        return pd.qcut(target.rank(method="first"), min(BINS, max(1, len(frame) // RARE)), labels=False)
+        bins = min(BINS, max(1, len(frame) // RARE))
+        return pd.qcut(target.rank(method="first"), bins, labels=False) if bins > 1 else target * 0
     sizes = target.map(target.value_counts())
     return target.where(sizes >= RARE, "\0rare")
 
@@ -89,11 +107,15 @@ def _stratified_order(groups: pd.Series[Any], strata: pd.Series[Any], rng: np.ra
     return pd.Series(np.lexsort((groups, keys)))
 
 
-def _cut(groups: pd.Series[Any], data: Data) -> pd.Series[Any]:
-    """Cut the ordered rows at the sizes asked for, moved to the next boundary between groups."""
+def _cut(groups: pd.Series[Any], data: Data, turn: float = 0.0) -> pd.Series[Any]:
+    """Cut the ordered rows at the sizes asked for, moved to the next boundary between groups.
+
+    `turn`: share of the rows by which all are moved on in their order, in a circle.
+    """
     position = np.arange(len(groups))
     start = pd.Series(position, index=groups.index).groupby(groups, sort=False).transform("min").to_numpy() / len(
         groups
     )
+    start = (start + turn) % 1 if turn else start
     bounds = [1 - data.val_size - data.test_size, 1 - data.test_size]
     return pd.Series(np.array(["train", "val", "test"])[np.searchsorted(bounds, start + 1e-9)], index=groups.index)

@@ -25,6 +25,32 @@ def push() -> None:
         repository.push(run_cache=True)
 
 
+def pull(path: Path) -> None:
+    """Bring the file `path`, which has a pointer of its own, into the workspace. Raises ProjectError."""
+    with _repository(f"cannot get {path}") as repository:
+        repository.pull([f"{path}.dvc"])
+
+
+def add(path: Path) -> None:
+    """Make the file's present contents its new version: in DVC's cache, and in its pointer. Raises ProjectError."""
+    with _repository(f"cannot add {path}") as repository:
+        repository.add([str(path)])
+
+
+def update(path: Path) -> None:
+    """Get an imported file's newest version from where it comes from. Raises ProjectError."""
+    with _repository(f"cannot update {path}") as repository:
+        repository.update([f"{path}.dvc"])
+
+
+def tracked_object(md5: str) -> Path | None:
+    """Return where the object `md5` lies in this repository, if the DVC remote is one of its folders; else None."""
+    with _repository("cannot tell where its remote is") as repository:
+        remote = repository.cloud.get_remote_odb()
+        path, root = Path(remote.oid_to_path(md5)), Path(repository.root_dir)
+        return path.relative_to(root) if remote.fs.protocol == "local" and path.is_relative_to(root) else None
+
+
 def fetch(md5: str) -> Path:
     """Return the path of the object `md5`, from DVC's cache or else from its remote. Raises ProjectError without it."""
     from dvc_data.hashfile.hash_info import HashInfo

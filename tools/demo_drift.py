@@ -1,0 +1,104 @@
+"""The demo's last chapters: the world changes, the monitor sees it, a retraining is proposed, merged and released.
+
+The bundled patients come once more, as single requests: through another microscope, which shows their texture coarser.
+Later both microscopes are in use. Labels are the diagnoses of the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import json
+import random
+import subprocess
+from typing import Any
+from urllib.parse import urlsplit
+
+import demo
+
+#: What the other microscope does to which columns.
+FACTOR, CHANGED = 1.15, ("mean texture", "worst texture")
+TARGET = "diagnosis"
+
+Row = dict[str, Any]
+
+
+def drift_to_release() -> dict[str, Any]:
+    """Go from a drift to a retrained release and return that release. Raises SystemExit where something is missed."""
+    patients = read()
+    demo.chapter("The world changes")
+    demo.step("tell the registry what runs", "make register")
+    old = demo.production()["release"]["model"]["version"]
+    seen = [(row | {name: round(row[name] * FACTOR, 6) for name in CHANGED}, label) for row, label in patients]
+    demo.step(f"{len(seen)} requests, each with its label later", run=lambda: use("changed", seen))
+    demo.step("watch production", "make monitor")
+    verdict = judged("drift", old)
+    columns = {check["column"] for check in verdict["checks"] if not check["passed"] and check["column"]}
+    if columns != set(CHANGED):
+        raise SystemExit(f"the monitor names {sorted(columns)}, and {sorted(CHANGED)} have changed")
+    demo.step("retrain on what was learned since", "make retrain REASON=drift")
+    branch = proposed()
+
+    demo.chapter("Merge the retrained model, release")
+    merge = f"git merge --quiet --no-ff -m 'Merge {branch}' origin/{branch}"
+    demo.step("merge its branch", "git switch --quiet main", "git fetch --quiet", merge, "git push --quiet origin main")
+    demo.step("get its results: nothing is trained again", "make pipeline")
+    demo.step("judge it", "make gate")
+    demo.step("release it", "make deploy")
+    demo.step("let the registry follow", "make register")
+    released = demo.production()
+    new: str = released["release"]["model"]["version"]
+    if not branch.endswith(new):
+        raise SystemExit(f"{branch} was merged, and model {new} is released")
+    both = random.Random(7).sample([*patients, *seen], k=400)
+    demo.step(f"{len(both)} requests, from both", run=lambda: use("both", both))
+    demo.step("watch production", "make monitor")
+    judged("quiet", new)
+    return released
+
+
+def read() -> list[tuple[Row, str]]:
+    """Return features and diagnosis of each patient of the bundled table, before anything is appended to it."""
+    with (demo.PROJECT / "data/raw.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [({name: float(row[name]) for name in row if name != TARGET}, row[TARGET]) for row in rows]
+
+
+def use(name: str, rows: list[tuple[Row, str]]) -> None:
+    """Ask for each row by itself, and write down its label under the request's id."""
+    with demo.served() as url:
+        address = urlsplit(url)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+        for number, (row, _) in enumerate(rows):
+            headers = {"Content-Type": "application/json", "X-Request-Id": f"{name}-{number}"}
+            connection.request("POST", address.path, json.dumps({"instances": [row]}), headers)
+            answer = connection.getresponse()
+            if answer.status != 200 or answer.getheader("X-Request-Id") != headers["X-Request-Id"]:
+                raise SystemExit(f"request {number} is answered {answer.status}: {answer.read()[:500]!r}")
+            answer.read()
+        connection.close()
+    folder = demo.PROJECT / "labels"
+    folder.mkdir(exist_ok=True)
+    with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("request_id", "label"), *((f"{name}-{n}", row[1]) for n, row in enumerate(rows))])
+
+
+def judged(status: str, version: str) -> Row:
+    """Return the monitor's verdict. Raises SystemExit unless it is `status`, on this model."""
+    verdict: Row = json.loads((demo.PROJECT / "reports/monitor.json").read_text(encoding="utf-8"))
+    if (verdict["status"], verdict["model_version"]) != (status, version):
+        raise SystemExit(
+            f"the monitor says {verdict['status']} of {verdict['model_version']}, not {status} of {version}"
+        )
+    return verdict
+
+
+def proposed() -> str:
+    """Return the branch of the retraining. Raises SystemExit where there is none, as after a refusal."""
+    command = ["git", "--git-dir", str(demo.ORIGIN), "branch", "--list", "retrain/*", "--format=%(refname:short)"]
+    branches = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if len(branches) != 1:
+        raise SystemExit(
+            f"one retraining was to be proposed, and there are {branches}: demo/breast-cancer/reports/retrain"
+        )
+    return branches[0]
