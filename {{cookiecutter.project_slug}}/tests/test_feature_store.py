@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import PACKAGE, ROOT
-from project import artifacts, feature_store, features, params, schema
+from project import artifacts, feature_store, features, new_data, params, schema
 from project.artifacts import FEATURE_VIEW, JOINED, ProjectError
 
 NOON = pd.Timestamp("2025-03-10T12:00:00Z")
@@ -285,6 +285,24 @@ def test_tables_that_do_not_fit_are_refused(
     settings = params.load()
     with pytest.raises(ProjectError, match=message):
         (feature_store.read_labels(settings), feature_store.read_features(settings))
+
+
+def test_a_retraining_takes_new_versions_of_both_tables_and_no_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write(tmp_path / "new", observations(("anna", NOON)), HISTORY))
+    Path("labels.csv.dvc").write_text("outs:\n- md5: a\n  path: labels.csv\n")
+    Path("features.csv.dvc").write_text("deps:\n- path: s3://b/f.csv\nouts:\n- md5: b\n  path: features.csv\n")
+    updated: list[Path] = []
+
+    def update(path: Path) -> None:
+        updated.append(path)
+        Path(f"{path}.dvc").write_text("deps:\n- path: s3://b/f.csv\nouts:\n- md5: c\n  path: features.csv\n")
+
+    monkeypatch.setattr("project.store.update", update)
+    facts = new_data.take(params.load())
+    assert updated == [Path("features.csv")]
+    assert facts == {"kind": "import", "rows": 0, "before": "b", "after": "c", "left_out": {}}
 
 
 @pytest.mark.parametrize("address", ["redis://:hush@redis:6379", "redis,password=hush", "hush"])

@@ -254,6 +254,12 @@ class Params(Section):
     request_log: RequestLog = RequestLog()
     tune: Tune = Tune()
 
+    @property
+    def tables(self) -> list[Path]:
+        """The files that new data comes in: the table, or those that it is joined of."""
+        store = self.feature_store
+        return [Path(store.labels), Path(store.features)] if store else [Path(self.data.path)]
+
     @model_validator(mode="after")
     def _join_fits_the_data(self) -> Self:
         if self.feature_store is not None:
