@@ -55,3 +55,33 @@ def test_a_stage_is_stale_when_its_input_or_its_result_changed(result: Path) -> 
     assert store.stale() == ["copy"]
     Path("source").write_text("other contents")
     assert store.stale() == ["copy"]
+
+
+@pytest.mark.parametrize("wanted_is_in", ["cache", "remote"])
+def test_an_older_version_of_a_table_follows_its_pointer(result: Path, wanted_is_in: str) -> None:
+    """As after a merge that moved the pointer, and before DVC takes the older one for a new version."""
+    table = Path("table")
+    assert not store.follow(table)
+    for version in ("old", "new"):
+        table.unlink(missing_ok=True)
+        table.write_text(version)
+        store.add(table)
+    assert not store.follow(table)
+    if wanted_is_in == "remote":
+        store.push()
+        with Repo() as repository:
+            Path(repository.cache.local.oid_to_path(digest(table, "md5"))).unlink()
+    table.unlink()
+    table.write_text("old")
+    assert store.follow(table)
+    assert table.read_text() == "new"
+
+
+def test_a_table_that_a_person_has_put_there_stays(result: Path) -> None:
+    table = Path("table")
+    table.write_text("old")
+    store.add(table)
+    table.unlink()
+    table.write_text("a person's")
+    assert not store.follow(table)
+    assert table.read_text() == "a person's"

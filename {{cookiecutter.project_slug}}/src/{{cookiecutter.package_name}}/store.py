@@ -31,6 +31,27 @@ def pull(path: Path) -> None:
         repository.pull([f"{path}.dvc"])
 
 
+def follow(path: Path) -> bool:
+    """Bring the file `path` to the version that its pointer names, and tell whether that was needed.
+
+    After a merge that moved the pointer the file still is an older version, which `dvc repro` would take for a person's
+    new one and write into the pointer. It is replaced only where DVC's cache has it: what a person has put there stays.
+    Raises ProjectError where the version that is wanted cannot be had.
+    """
+    pointer = f"{path}.dvc"
+    if not Path(pointer).exists() or not path.exists():
+        return False
+    with _repository(f"cannot bring {path} to the version that {pointer} names") as repository:
+        (stage,) = repository.stage.collect(pointer)
+        (output,) = stage.outs
+        here, wanted = output.get_hash().value, output.hash_info.value
+        kept = [Path(repository.cache.local.oid_to_path(md5)).exists() for md5 in (here, wanted)]
+        if here == wanted or not kept[0]:
+            return False
+        (repository.checkout if kept[1] else repository.pull)([pointer], force=True)
+        return True
+
+
 def add(path: Path) -> None:
     """Make the file's present contents its new version: in DVC's cache, and in its pointer. Raises ProjectError."""
     with _repository(f"cannot add {path}") as repository:
