@@ -113,8 +113,14 @@ def test_feature_store(tmp_path: Path) -> None:
     assert "569 of 569" in make(project, "materialize")
     online, port = free_port(), free_port()
     asked = f"http://127.0.0.1:{port}/predictions/breast_cancer"
-    serve = [project / ".venv/pipeline/bin/python", "-m", "breast_cancer.serve", "--port", str(port)]
-    features = [project / ".venv/features/bin/python", "-m", "breast_cancer.feature_server", "--port", str(online)]
+    serve: list[str | Path] = [project / ".venv/pipeline/bin/python", "-m", "breast_cancer.serve", "--port", str(port)]
+    features: list[str | Path] = [
+        project / ".venv/features/bin/python",
+        "-m",
+        "breast_cancer.feature_server",
+        "--port",
+        str(online),
+    ]
     with server(port, "env", f"FEATURE_SERVER=http://127.0.0.1:{online}", *serve, cwd=project):
         with server(online, *features, cwd=project):
             status, by_id = post(asked, ids)
