@@ -17,6 +17,7 @@ COMBINATIONS: dict[str, dict[str, str]] = {
     "license-bsd": {"license": "BSD-3-Clause"},
     "license-proprietary": {"license": "Proprietary"},
     "staging": {"staging": "yes"},
+    "feature-store": {"feature_store": "yes"},
     "remote-absolute-folder": {"dvc_remote": "/srv/dvc"},
     "remote-s3": {"dvc_remote": "s3://some-bucket/some/path"},
     "remote-s3-whole-bucket": {"dvc_remote": "s3://some-bucket"},
@@ -31,6 +32,7 @@ COMBINATIONS: dict[str, dict[str, str]] = {
         "dvc_remote": "gs://meer/ringe",
         "license": "BSD-3-Clause",
         "staging": "yes",
+        "feature_store": "yes",
     },
     "short-names": {"project_name": "X", "project_slug": "x1", "package_name": "x_", "github_owner": "y"},
 }

@@ -25,6 +25,35 @@ STAGING = {
     "k8s/overlays/staging/kustomization.yaml",
 }
 
+#: What only a project with a feature store has; its bundled tables are two, and other ones.
+FEATURE_STORE = {
+    "data/features.csv.dvc",
+    "k8s/components/feature-store/feature-server.yaml",
+    "k8s/components/feature-store/kustomization.yaml",
+    "k8s/components/feature-store/materialize.yaml",
+    "k8s/components/feature-store/networkpolicy.yaml",
+    "k8s/redis/kustomization.yaml",
+    "k8s/redis/redis.yaml",
+    "requirements/features.in",
+    "requirements/features.txt",
+    "serving/online_features.py",
+    "src/PACKAGE/feature_server.py",
+    "src/PACKAGE/feature_store.py",
+    "src/PACKAGE/join.py",
+    "src/PACKAGE/materialize.py",
+    "tests/test_feature_store.py",
+    "tests/test_online_features.py",
+}
+OBJECTS = {
+    "files/md5/49/4b3ff8362708d84e7e12262579ed9e": "features.csv",
+    "files/md5/d9/11d6c713907a3d3a261b105edf7df0": "raw.csv",
+}
+
+
+def bundled(answers: dict[str, str]) -> dict[str, str]:
+    """Return the bundled tables of a project with these answers: the object's path in the remote, and its table."""
+    return OBJECTS if answers.get("feature_store") == "yes" else {OBJECT: "raw.csv"}
+
 
 def run(*command: str | Path, cwd: Path) -> None:
     """Run a linter; what it says is what the test says."""
@@ -44,8 +73,11 @@ def test_exact_files(name: str, projects: dict[str, Path]) -> None:
     answers = COMBINATIONS[name]
     if answers.get("license") == "Proprietary":
         expected -= {"LICENSE"}
+    expected |= {f"dvc-remote/{path}" for path in bundled(answers)}
     if "dvc_remote" in answers:
-        expected -= {"dvc-remote/.gitignore", f"dvc-remote/{OBJECT}"}
+        expected = {path for path in expected if not path.startswith("dvc-remote/")}
+    if answers.get("feature_store") != "yes":
+        expected -= FEATURE_STORE
     if answers.get("staging") != "yes":
         expected -= STAGING
     package = package_name(projects[name])
@@ -63,7 +95,7 @@ def test_nothing_but_tracked_files(project: Path) -> None:
     )
     # What a tool has left in the template's folder is ignored there as it is here.
     ignored = {file for file in output.stdout.splitlines() if not re.search(r"_cache/|__pycache__/", file)}
-    assert ignored <= {f".dvc/cache/{OBJECT}"}
+    assert ignored <= {f".dvc/cache/{path}" for path in (OBJECT, *OBJECTS)}
 
 
 def test_answers_arrive(projects: dict[str, Path]) -> None:
@@ -107,14 +139,14 @@ def test_remote(name: str, projects: dict[str, Path]) -> None:
     assert {f"\n{package}==" in lock for package in packages.values() if package != packages.get(kind)} == {False}
     assert not kind or f"\n{packages[kind]}==" in lock
 
-    [pointer] = yaml.safe_load((project / "data/raw.csv.dvc").read_text())["outs"]
-    table = (project / ("dvc-remote" if address == "../dvc-remote" else ".dvc/cache") / OBJECT).read_bytes()
-    assert pointer == {
-        "md5": hashlib.md5(table, usedforsecurity=False).hexdigest(),
-        "size": len(table),
-        "hash": "md5",
-        "path": "raw.csv",
-    }
+    tables = bundled(COMBINATIONS[name])
+    assert {path.name.removesuffix(".dvc") for path in project.glob("data/*.dvc")} == set(tables.values())
+    for path, table in tables.items():
+        [pointer] = yaml.safe_load((project / f"data/{table}.dvc").read_text())["outs"]
+        content = (project / ("dvc-remote" if address == "../dvc-remote" else ".dvc/cache") / path).read_bytes()
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        assert pointer == {"md5": md5, "size": len(content), "hash": "md5", "path": table}
+        assert path == f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
 def test_later_objects_of_the_folder_remote_are_not_tracked(projects: dict[str, Path]) -> None:

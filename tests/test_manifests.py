@@ -17,8 +17,8 @@ import pytest
 import yaml
 from manifest_checks import Objects, checkov, problems
 
-#: The objects hold the project's name and its owner, there are more of them with staging, and nothing else is asked.
-DIFFERING = ("defaults", "foreign", "short-names", "staging")
+#: The objects hold the project's name and its owner, there are more of them with staging and with a feature store.
+DIFFERING = ("defaults", "feature-store", "foreign", "short-names", "staging")
 
 #: What checkov finds and is meant so.
 SUPPRESSED = {
@@ -37,12 +37,11 @@ def render(folder: Path) -> Objects:
 
 
 def renders(k8s: Path) -> Iterator[tuple[str, Objects]]:
-    """Render each overlay as it is and with each component that it does not have, and k8s/argocd*."""
-    for folder in sorted(k8s.glob("argocd*")):
+    """Render each overlay as it is and with each component that it does not have, k8s/argocd* and k8s/redis."""
+    for folder in [*sorted(k8s.glob("argocd*")), *k8s.glob("redis")]:
         yield folder.name, render(folder)
-    jobs = k8s / "components/jobs/kustomization.yaml"
-    # Who switches it on has built the image.
-    jobs.write_text(re.sub(r"newTag: unset.*", f"digest: sha256:{'0' * 64}", jobs.read_text()))
+    for user in k8s.glob("components/*/kustomization.yaml"):  # who switches it on has built the image
+        user.write_text(re.sub(r"newTag: unset.*", f"digest: sha256:{'0' * 64}", user.read_text()))
     components = [
         f"../../components/{path.parent.name}" for path in sorted(k8s.glob("components/*/kustomization.yaml"))
     ]
@@ -115,6 +114,11 @@ def test_all_is_rendered(rendered: dict[str, Objects]) -> None:
         plain = rendered[f"{name}-production-released"]
         for component in ("canary", "gpu", "jobs", "request-log", "schedule"):
             assert rendered[f"{name}-production-{component}-released"] != plain
+    for name in ("feature-store", "foreign"):
+        kinds = {item["kind"] for item in rendered[f"{name}-production-feature-store-released"]}
+        assert {"Deployment", "CronJob"} <= kinds
+        assert [item["kind"] for item in rendered[f"{name}-redis"]] == ["Service", "Deployment", "NetworkPolicy"]
+    assert "defaults-production-feature-store-released" not in rendered
     assert all(len(objects) > 2 for objects in rendered.values())
 
 

@@ -55,6 +55,15 @@ def test_bundled_table_is_what_its_program_writes(made: Path) -> None:
     assert table.encode() == next((made / "dvc-remote/files/md5").glob("*/*")).read_bytes()
 
 
+def test_bundled_pair_is_what_its_program_writes(made: Path) -> None:
+    program = "import sys, bundled_data; sys.stdout.buffer.write(b''.join(bundled_data.pair()))"
+    tables = run(made / ".venv/pipeline/bin/python", "-c", program, cwd=ROOT / "tools").encode()
+    bundle = ROOT / "{{cookiecutter.project_slug}}/feature-store"
+    pointers = [(bundle / f"{name}.csv.dvc").read_text() for name in ("raw", "features")]
+    names = [re.findall(r"md5: (..)(.+)", pointer)[0] for pointer in pointers]
+    assert tables == b"".join((bundle / "dvc-remote/files/md5" / Path(*name)).read_bytes() for name in names)
+
+
 def test_unit_tests(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RACES", "50")
     assert re.search(r"\d+ passed", make(made, "test"))

@@ -8,6 +8,10 @@ It is scikit-learn's breast cancer table (Wolberg, Street and Mangasarian, "Brea
 Machine Learning Repository, 1993, doi:10.24432/C5DW2B, CC BY 4.0): 569 rows, 30 numbers, and `diagnosis`, which is
 malignant or benign. It is written as `dvc add data/raw.csv` and `dvc push` would leave it: the table itself in the
 folder remote under its md5, its pointer in data/, and a .gitignore that lets Git track this one object of the remote.
+
+A project with a feature store gets two tables in its place, which lie in feature-store/: the patients with the time of
+their diagnosis, and for each three rows of features, as they were before (made up), as the table has them, and as they
+were found afterwards (made up). Training must see the second ones, a server that is asked by an id the third.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"
@@ -24,7 +30,7 @@ outs:
 - md5: {md5}
   size: {size}
   hash: md5
-  path: raw.csv
+  path: {path}
 """
 
 IGNORE = """\
@@ -33,9 +39,9 @@ IGNORE = """\
 !/.gitignore
 !/files/
 !/files/md5/
-!/files/md5/{folder}/
-!/files/md5/{folder}/{name}
 """
+
+DAYS = 730  # over which the diagnoses are spread
 
 
 def table() -> bytes:
@@ -43,27 +49,76 @@ def table() -> bytes:
     from sklearn.datasets import load_breast_cancer
 
     source = load_breast_cancer()
+    rows = zip(source.data.tolist(), source.target, strict=True)
+    return _csv([*source.feature_names, "diagnosis"], ([*values, source.target_names[one]] for values, one in rows))
+
+
+def pair() -> tuple[bytes, bytes]:
+    """Return the observations and the features' history as CSV."""
+    from sklearn.datasets import load_breast_cancer
+
+    source = load_breast_cancer()
+    patients = range(1, len(source.data) + 1)
+    names = (source.target_names[one] for one in source.target)
+    observations = ([patient, _seen(patient).isoformat(), name] for patient, name in zip(patients, names, strict=True))
+    history = (
+        row for patient, values in zip(patients, source.data.tolist(), strict=True) for row in _rows(patient, values)
+    )
+    return (
+        _csv(["patient", "observed_at", "diagnosis"], observations),
+        _csv(["patient", "event_timestamp", *source.feature_names], history),
+    )
+
+
+def _seen(patient: int) -> datetime:
+    """Return when a patient was diagnosed: multiplied by a prime the numbers are spread, whatever the classes are."""
+    return datetime(2024, 1, 1, 8) + timedelta(days=patient * 263 % DAYS, minutes=patient * 37 % 600)
+
+
+def _rows(patient: int, values: list[float]) -> Iterator[list[object]]:
+    """Yield a patient's three rows; each fifth patient's measurement is of the diagnosis' very minute."""
+    seen = _seen(patient)
+    change = 1 + (patient * 7 % 10 + 1) / 100  # by 1 to 10 %
+    before, since = timedelta(days=30 + patient % 60), timedelta(hours=patient % 5)
+    yield [patient, (seen - before).isoformat(), *(float(f"{value / change:.4g}") for value in values)]
+    yield [patient, (seen - since).isoformat(), *values]
+    yield [
+        patient,
+        (seen + timedelta(days=1 + patient % 90)).isoformat(),
+        *(float(f"{value * change:.4g}") for value in values),
+    ]
+
+
+def _csv(header: list[str], rows: Iterator[list[object]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*source.feature_names, "diagnosis"])
-    for values, diagnosis in zip(source.data.tolist(), source.target, strict=True):
-        writer.writerow([*values, source.target_names[diagnosis]])
+    writer.writerow(header)
+    writer.writerows(rows)
     return text.getvalue().encode()
 
 
 def main() -> None:
-    content = table()
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    remote = PROJECT / "dvc-remote"
+    labels, history = pair()
+    write({PROJECT / "data/raw.csv.dvc": table()}, PROJECT / "dvc-remote")
+    bundle = PROJECT / "feature-store"
+    write({bundle / "raw.csv.dvc": labels, bundle / "features.csv.dvc": history}, bundle / "dvc-remote")
+
+
+def write(tables: dict[Path, bytes], remote: Path) -> None:
+    """Write the tables, given by the path of their pointer, as objects of the folder remote."""
     objects = remote / "files" / "md5"
     for old in objects.glob("*/*"):
         old.unlink()
         old.parent.rmdir()
-    (objects / md5[:2]).mkdir(parents=True)
-    (objects / md5[:2] / md5[2:]).write_bytes(content)
-    (remote / ".gitignore").write_text(IGNORE.format(folder=md5[:2], name=md5[2:]))
-    (PROJECT / "data" / "raw.csv.dvc").write_text(POINTER.format(md5=md5, size=len(content)))
-    print(f"{PROJECT / 'data' / 'raw.csv.dvc'}: md5 {md5}, {len(content)} bytes")
+    ignore = IGNORE
+    for pointer, content in tables.items():
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        (objects / md5[:2]).mkdir(parents=True)
+        (objects / md5[:2] / md5[2:]).write_bytes(content)
+        ignore += f"!/files/md5/{md5[:2]}/\n!/files/md5/{md5[:2]}/{md5[2:]}\n"
+        pointer.write_text(POINTER.format(md5=md5, size=len(content), path=pointer.stem))
+        print(f"{pointer}: md5 {md5}, {len(content)} bytes")
+    (remote / ".gitignore").write_text(ignore)
 
 
 if __name__ == "__main__":

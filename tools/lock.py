@@ -39,7 +39,12 @@ def main() -> None:
         for kind, address in REMOTES.items():
             output = Path(folder) / kind
             baked = Path(
-                cookiecutter(str(ROOT), no_input=True, output_dir=str(output), extra_context={"dvc_remote": address})
+                cookiecutter(
+                    str(ROOT),
+                    no_input=True,
+                    output_dir=str(output),
+                    extra_context={"dvc_remote": address, "feature_store": "yes"},
+                )
             )
             names = ["pipeline", "serve"] if kind != "folder" else []  # the other is the same for every kind
             print(f"{kind}:", flush=True)
@@ -47,7 +52,8 @@ def main() -> None:
             for name in ("pipeline", "serve"):
                 copy(baked / f"requirements/{name}.txt", PROJECT / f"requirements/{name}/{kind}.txt")
             if kind == "folder":
-                copy(baked / "requirements/validate.txt", PROJECT / "requirements/validate.txt")
+                for name in ("features", "validate"):
+                    copy(baked / f"requirements/{name}.txt", PROJECT / f"requirements/{name}.txt")
 
 
 if __name__ == "__main__":

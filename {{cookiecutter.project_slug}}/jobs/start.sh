@@ -21,4 +21,11 @@ if [ "$module" = tune ]; then
   : "${TUNE_STORAGE:?is not in the Secret: each worker would search by itself}"
   .venv/pipeline/bin/dvc repro --quiet --pull prepare
 fi
-exec .venv/pipeline/bin/python -m "$package.$module" "$@"
+environment=pipeline
+case $module in feature_server | materialize) environment=features ;; esac  # of a project with a feature store
+if [ "$module" = materialize ]; then  # main's present table, not that of the time when the image was built
+  git fetch --quiet --depth 1 origin main
+  git checkout --quiet FETCH_HEAD -- data params.yaml
+  .venv/pipeline/bin/dvc pull --quiet data/*.dvc
+fi
+exec ".venv/$environment/bin/python" -m "$package.$module" "$@"

@@ -40,8 +40,8 @@ Problem = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
-def read(body: bytes | None, schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
-    """Return the rows of a request's body, or what is wrong with it: one of the two lists is empty."""
+def read(body: bytes | None) -> tuple[list[Any], list[Problem]]:
+    """Return the instances in a request's body, or what is wrong with it: one of the two lists is empty."""
     if body is None:  # TorchServe has taken the body for a form and split it into fields
         return [], _problem("the body is a form: send JSON, with the header Content-Type: application/json")
     try:
@@ -55,11 +55,12 @@ def read(body: bytes | None, schema: dict[str, Any]) -> tuple[list[Row], list[Pr
     instances = request["instances"]
     if not isinstance(instances, list) or not 1 <= len(instances) <= MAX_INSTANCES:
         return [], _problem(f'"instances" must be a list of 1 to {MAX_INSTANCES} rows')
-    return _check(instances, schema)
+    return instances, []
 
 
-def _check(instances: list[Any], schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
-    rows, problems = [], []
+def check(instances: list[Any], problems: list[Problem], schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
+    """Return the rows that the instances are, or what is wrong with them or was before."""
+    rows, problems = [], problems[:]
     for index, instance in enumerate(instances):
         try:
             rows.append(features.check_row(index, instance, schema))
@@ -85,6 +86,12 @@ class Handler:
         self.schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
         self.metrics = Metrics(context.metrics, self.schema["target"]["classes"])
         settings = json.loads((folder / "request_log.json").read_text(encoding="utf-8"))
+        self.online = None
+        if address := os.environ.get("FEATURE_SERVER"):
+            import online_features  # only a project with a feature store has it
+
+            view = json.loads((folder / "feature_view.json").read_text(encoding="utf-8"))
+            self.online = online_features.OnlineFeatures(address, view, self.schema)
         self.log = RequestLog(os.environ.get("REQUEST_LOG", ""), settings, self.version, self.metrics.dropped)
         torch.set_num_threads(1)  # a worker is one core: torch would start a thread for each core of the whole machine
         self.model = torch.export.load(path).module()
@@ -93,7 +100,10 @@ class Handler:
         """Answer a batch, one JSON text a request in their order; a bad request never harms the others in its batch."""
         began = time.perf_counter()
         bodies = [request.get("body") for request in data]
-        requests = [read(body, self.schema) for body in bodies]
+        instances = [read(body) for body in bodies]
+        if self.online is not None:
+            instances = self.online.complete(instances)
+        requests = [check(*request, self.schema) for request in instances]
         predictions = iter(self.predict([rows for rows, problems in requests if not problems]))
         answers = []
         for index, (rows, problems) in enumerate(requests):
@@ -153,8 +163,9 @@ class Handler:
 
 def _refusal(problems: list[Problem]) -> tuple[HTTPStatus, bytes, list[Problem]]:
     first = problems[0]
+    status = first.pop("status", HTTPStatus.BAD_REQUEST)
     summary = first["error"] if first["instance"] is None else "nothing was predicted: instances do not fit the schema"
-    return HTTPStatus.BAD_REQUEST, _json({"error": summary, "errors": problems}), problems
+    return status, _json({"error": summary, "errors": problems}), problems
 
 
 def _problem(error: str) -> list[Problem]:

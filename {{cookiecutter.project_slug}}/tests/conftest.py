@@ -20,6 +20,7 @@ INIT = next((ROOT / "src").glob("*/__init__.py"))
 
 #: Files that wait for servers and other processes: begun first, they do not keep the other workers waiting at the end.
 SLOW = (
+    "test_feature_store",
     "test_serving",
     "test_manifests",
     "test_promote",

@@ -44,6 +44,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> batch_model.Model:
         path.parent.mkdir(parents=True, exist_ok=True)
     tiny_model.save(artifacts.MODEL)
     artifacts.write_json(artifacts.SCHEMA, tiny_model.SCHEMA)
+    artifacts.write_json(artifacts.FEATURE_VIEW, {})  # goes along where the project has a feature store
     pd.DataFrame({"age": [30.0, None], "customer's plan": ["gold", None]}).to_parquet(artifacts.TEST)
     package.main()
     return batch_model.load(archive(), artifacts.digest(artifacts.MODEL))

@@ -117,7 +117,7 @@ def pod_flaws(objects: list[Object]) -> dict[str, bool]:
     return {
         "no model's digest": not servers or any(digest not in each["env"] for each in servers),
         "another image": any(
-            each["image"] != IMAGE and not (each["name"] == "job" and UNSET.match(each["image"])) for each in containers
+            each["image"] != IMAGE and (each in servers or not UNSET.match(each["image"])) for each in containers
         ),
         "may be root": any(pod["securityContext"].get("runAsNonRoot") is not True for pod in pods),
         "no seccomp profile": any("seccompProfile" not in pod["securityContext"] for pod in pods),
@@ -138,11 +138,16 @@ def network_flaws(objects: list[Object]) -> dict[str, bool]:
     monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     others = [each for each in pod_templates(objects) if each["spec"]["containers"][0]["name"] != "model-server"]
     services = [item["spec"]["selector"] for item in of(objects, "Service")]
+    component = "app.kubernetes.io/component"
     return {
         "the management port is open": any(port in ports for port in (8081, 7070, 7071)),
         "a policy for one direction": any({*each["policyTypes"]} != {"Ingress", "Egress"} for each in policies),
         "metrics for anyone": metrics != [[monitoring]],
-        "a Service sends requests to other pods": any(fits(each, pod) for each in services for pod in others),
+        "a Service sends requests to other pods": any(
+            fits(each, pod) and each.get(component) != pod["spec"]["containers"][0]["name"]
+            for each in services
+            for pod in others
+        ),
     }
 
 

@@ -13,8 +13,8 @@ import pytest
 import tiny_model
 import torch
 from conftest import ROOT
-from project import features, package
-from project.artifacts import GOLDEN_REQUEST, MODEL, SCHEMA, TEST, ProjectError, digest, write_json
+from project import features, package, params
+from project.artifacts import FEATURE_VIEW, GOLDEN_REQUEST, MODEL, SCHEMA, TEST, ProjectError, digest, write_json
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     tiny_model.save(MODEL)
     write_json(SCHEMA, tiny_model.SCHEMA)
+    write_json(FEATURE_VIEW, {})  # goes along where the project has a feature store
     columns = {"age": [30.0, None, 50.0, 60.0], "customer's plan": ["gold", None, "silver", "gold"]}
     pd.DataFrame(columns).to_parquet(TEST)
     return tmp_path
@@ -44,7 +45,8 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
     first = digest(archive)
     files = contents(archive)
 
-    assert set(files) == {
+    more = {path.name for path in package.ONLINE if params.load().feature_store}
+    assert set(files) == more | {
         *("MAR-INF/MANIFEST.json", "features.py", "golden_request.json", "golden_response.json"),
         *("handler.py", "model-config.yaml", "model.pt2", "schema.json", "serving_metrics.py"),
         *("request_log.json", "request_log.py", "request_log_files.py"),

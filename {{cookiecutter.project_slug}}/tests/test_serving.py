@@ -112,7 +112,7 @@ def handler_module(monkeypatch: pytest.MonkeyPatch) -> Any:
     """serving/handler.py as a module; in the archive it finds features.py and the rest beside it."""
     monkeypatch.setitem(sys.modules, "features", features)
     monkeypatch.syspath_prepend(str(ROOT / "serving"))
-    for name in ("MODEL_SHA256", "REQUEST_LOG"):
+    for name in ("FEATURE_SERVER", "MODEL_SHA256", "REQUEST_LOG"):
         monkeypatch.delenv(name, raising=False)
     spec = importlib.util.spec_from_file_location("handler", ROOT / "serving/handler.py")
     assert spec is not None and spec.loader is not None

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PARAMS = Path("params.yaml")
 
+JOINED = Path("data/joined.parquet")
+FEATURE_VIEW = Path("data/feature_view.json")
+
 TRAIN = Path("data/prepared/train.parquet")
 VAL = Path("data/prepared/val.parquet")
 TEST = Path("data/prepared/test.parquet")

@@ -108,6 +108,8 @@ def render(
 
 def _release(image_name: str, image: str, name: str, sha256: str) -> dict[str, Any]:
     """Return the kustomization that lays a release over the environment."""
+    # Deployments of other components say of which one they are.
+    target = {"kind": "Deployment", "labelSelector": "!app.kubernetes.io/component"}
     server = {"name": SERVER, "env": [{"name": "MODEL_SHA256", "value": sha256}]}
     patch = {
         "apiVersion": "apps/v1",
@@ -119,7 +121,7 @@ def _release(image_name: str, image: str, name: str, sha256: str) -> dict[str, A
         "images": [{"name": image_name, **_reference(image)}],
         "labels": [{"pairs": {"app.kubernetes.io/version": sha256[:12]}, "includeTemplates": True}],
         "commonAnnotations": {"model-name": name, "model-sha256": sha256},
-        "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(patch)}],
+        "patches": [{"target": target, "patch": json.dumps(patch)}],
     }
 
 

@@ -1,8 +1,8 @@
 """The newest data for a retraining, as a new DVC version of the raw table.
 
-A table that DVC imports (`dvc import`, `dvc import-url`) is brought up to date. To any other the labelled requests are
-appended, each exactly once: data/appended.json names those that the table holds, and is committed with the table's
-pointer, so that both are there or neither.
+A table that DVC imports (`dvc import`, `dvc import-url`) is brought up to date. To any other that is not a feature
+store's the labelled requests are appended, each exactly once: data/appended.json names those that the table holds, and
+is committed with the table's pointer, so that both are there or neither.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 def take(settings: Params) -> dict[str, Any]:
     """Bring the table up to date, and return `kind`, `rows` that were appended, md5s `before` and `after`, `left_out`.
 
-    Raises ProjectError where the table, the log or the labels cannot be read.
+    Of a feature store's two tables the md5s are those of the last that changed. Raises ProjectError where a table, the
+    log or the labels cannot be read.
     """
-    path = Path(settings.data.path)
+    found = [_take(path, settings) for path in settings.tables]
+    return next((facts for facts in reversed(found) if facts["before"] != facts["after"]), found[0])
+
+
+def _take(path: Path, settings: Params) -> dict[str, Any]:
     pointer = path.with_name(f"{path.name}.dvc")
     if not pointer.exists():
         raise ProjectError(f"{pointer} is missing: `dvc add {path}`, commit it, and new data is a new version of it")
@@ -37,7 +42,7 @@ def take(settings: Params) -> dict[str, Any]:
     if "deps" in yaml.safe_load(pointer.read_text(encoding="utf-8")):
         store.update(path)
         facts["kind"] = "import"
-    else:
+    elif settings.feature_store is None:  # whose requests are of no entity: they are no observations
         facts |= _append_requests(settings, path)
     return facts | {"after": artifacts.tracked_md5(path)}
 

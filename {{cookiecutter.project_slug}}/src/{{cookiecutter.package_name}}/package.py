@@ -11,15 +11,17 @@ import os
 import subprocess
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import artifacts, features, params
-from .artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, PACKAGE, SCHEMA, TEST, ProjectError
+from .artifacts import FEATURE_VIEW, GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, PACKAGE, SCHEMA, TEST, ProjectError
 
 ARCHIVER = Path(".venv/serve/bin/torch-model-archiver")
 HANDLER = Path("serving/handler.py")
 HELPERS = [Path("serving", name) for name in ("request_log.py", "request_log_files.py", "serving_metrics.py")]
+ONLINE = [Path("serving/online_features.py"), FEATURE_VIEW]
 CONFIG = Path("serving/model-config.yaml")
 MANIFEST = "MAR-INF/MANIFEST.json"
 
@@ -45,7 +47,7 @@ def main() -> None:
     request = {"instances": [*instances(artifacts.read_parquet(TEST).head(GOLDEN_ROWS), schema), _unknown(schema)]}
     artifacts.write_json(GOLDEN_REQUEST, request)
     artifacts.write_json(GOLDEN_RESPONSE, respond(request, schema))
-    archive = pack(settings.package.model_name, settings.request_log)
+    archive = pack(settings.package.model_name, settings.request_log, ONLINE if settings.feature_store else [])
     print(f"{archive}: model version {version()}, {archive.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -70,10 +72,10 @@ def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return {"predictions": features.answer(outputs, schema), "model_version": version()}
 
 
-def pack(model_name: str, log: params.RequestLog = DEFAULT_LOG) -> Path:
+def pack(model_name: str, log: params.RequestLog = DEFAULT_LOG, more: Sequence[Path] = ()) -> Path:
     """Write package/<model_name>.mar, wholly or not at all, and return its path; equal contents give equal bytes.
 
-    `log` says what servers log of requests.
+    `log` says what servers log of requests; `more` are files that go along.
 
     Raises ProjectError where the archiver is not installed or fails.
     """
@@ -86,7 +88,7 @@ def pack(model_name: str, log: params.RequestLog = DEFAULT_LOG) -> Path:
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         settings = Path(folder, "request_log.json")
         artifacts.write_json(settings, log.model_dump())
-        extras = [features_file, *HELPERS, SCHEMA, GOLDEN_REQUEST, GOLDEN_RESPONSE, settings]
+        extras = [features_file, *HELPERS, *more, SCHEMA, GOLDEN_REQUEST, GOLDEN_RESPONSE, settings]
         command += ["--extra-files", ",".join(map(str, extras))]
         # The archiver begins by deleting <TMPDIR>/<model name>, whatever that is: it gets a TMPDIR of its own.
         environment = os.environ | {"TMPDIR": folder}

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .artifacts import PARAMS, ProjectError
+from .artifacts import JOINED, PARAMS, ProjectError
 
 Task = Literal["binary", "multiclass", "regression"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -65,6 +65,14 @@ class Data(Section):
         if len(set(named)) < len(named) or set(named) & {*self.drop, *self.categorical}:
             raise ValueError("target, id, timestamp, drop and categorical name the same column twice")
         return self
+
+
+class FeatureStore(Section):
+    """The two tables that join.py makes data.path of; both have the column data.id (feature_store.py)."""
+
+    labels: str
+    features: str
+    ttl_days: Annotated[float, Field(gt=0)] | None = None
 
 
 class ValidateData(Section):
@@ -233,6 +241,7 @@ class Params(Section):
     """All of params.yaml."""
 
     data: Data
+    feature_store: FeatureStore | None = None
     validate_data: ValidateData = ValidateData()
     model: Model = Model()
     train: Train = Train()
@@ -244,6 +253,21 @@ class Params(Section):
     retrain: Retrain = Retrain()
     request_log: RequestLog = RequestLog()
     tune: Tune = Tune()
+
+    @property
+    def tables(self) -> list[Path]:
+        """The files that new data comes in: the table, or those that it is joined of."""
+        store = self.feature_store
+        return [Path(store.labels), Path(store.features)] if store else [Path(self.data.path)]
+
+    @model_validator(mode="after")
+    def _join_fits_the_data(self) -> Self:
+        if self.feature_store is not None:
+            if self.data.path != str(JOINED):
+                raise ValueError(f"data.path is {self.data.path!r}: with feature_store it is {str(JOINED)!r}")
+            if self.data.id is None or self.data.timestamp is None:
+                raise ValueError("feature_store needs data.id, the entity, and data.timestamp, when it was observed")
+        return self
 
     @model_validator(mode="after")
     def _space_fits_the_settings(self) -> Self:

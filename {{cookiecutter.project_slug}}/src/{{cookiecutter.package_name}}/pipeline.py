@@ -16,9 +16,9 @@ DVC = Path(sys.executable).with_name("dvc")
 
 def main() -> int:
     """Return DVC's exit status: 0 when every stage's outputs are there and fit its inputs."""
-    table = Path(params.load().data.path)  # a wrong setting is told now, and not by the last stage that reads it
-    if store.follow(table):
-        print(f"{table} was an older version: it is now the one that {table}.dvc names", flush=True)
+    for table in params.load().tables:  # a wrong setting is told now, and not by the last stage that reads it
+        if store.follow(table):
+            print(f"{table} was an older version: it is now the one that {table}.dvc names", flush=True)
     # --pull takes from the remote what another machine made, with the run cache, and runs the rest.
     status = run([str(DVC), "repro", "--pull"])
     if status == 0:

@@ -88,7 +88,8 @@ def retrain(settings: Params, why: str, *, forced: bool) -> int:
     if settings.retrain.tune_trials:
         facts["tuned"] = tune(settings)
         settings = params.load()
-    paths = [path for path in (Path(f"{settings.data.path}.dvc"), APPENDED, PARAMS) if path.exists()]
+    pointers = [Path(f"{path}.dvc") for path in settings.tables]
+    paths = [path for path in (*pointers, APPENDED, PARAMS) if path.exists()]
     if not git.run("status", "--porcelain", "--", *map(str, paths)):
         left_out = "".join(f"; {count} left out: {why_not}" for why_not, count in facts["data"]["left_out"].items())
         told = f"nothing to learn from that main does not hold: the same inputs give the same model{left_out}"
@@ -163,8 +164,8 @@ def propose(hub: Any, main_commit: str, paths: list[Path], title: str, message: 
     """Push data and results, then the branch; open its pull request, or say how to merge it."""
     store.push()
     settings = params.load()
-    if kept := store.tracked_object(artifacts.tracked_md5(Path(settings.data.path))):
-        paths = [*paths, kept]  # a clone has no other place to get the table from
+    kept = (store.tracked_object(artifacts.tracked_md5(path)) for path in settings.tables)
+    paths = [*paths, *(path for path in kept if path)]  # a clone has no other place to get the tables from
     branch = proposal.PREFIX + artifacts.digest(artifacts.MODEL)[:12]
     commit = proposal.push(proposal.commit(main_commit, paths, message), branch)
     if hub:

@@ -28,9 +28,13 @@ def read(data: Data) -> pd.DataFrame:
     column at fault: no such file, not readable, no rows, columns that `params.yaml` names but the table lacks,
     infinite values.
     """
-    frame = _load(Path(data.path), data)
+    frame = load(Path(data.path))
     _require(frame, data)
-    frame = frame.drop(columns=data.drop)
+    return typed(frame.drop(columns=data.drop), data)
+
+
+def typed(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Return a loaded table with a kind for every column. Raises ProjectError naming the column that has none."""
     for column in frame.columns:
         as_text = column in data.categorical or (column == data.target and data.task != "regression")
         as_text = as_text or column == data.id
@@ -38,11 +42,11 @@ def read(data: Data) -> pd.DataFrame:
     return frame
 
 
-def _load(path: Path, data: Data) -> pd.DataFrame:
+def load(path: Path, setting: str = "data.path") -> pd.DataFrame:
+    """Return the table in the file that `setting` names: a CSV file's columns are texts. Raises ProjectError."""
+    problem = f"{setting} is {str(path)!r}"
     if not path.exists():
-        raise ProjectError(
-            f"data.path is {data.path!r}: there is no such file; `dvc pull` gets it, or correct data.path"
-        )
+        raise ProjectError(f"{problem}: there is no such file; `dvc pull` gets it, or correct {setting}")
     try:
         if path.suffix == ".parquet":
             frame = read_parquet(path)
@@ -56,15 +60,15 @@ def _load(path: Path, data: Data) -> pd.DataFrame:
                 on_bad_lines="error",
             )
     except pd.errors.EmptyDataError:
-        raise ProjectError(f"data.path is {data.path!r}: the file is empty; a header and rows are expected") from None
+        raise ProjectError(f"{problem}: the file is empty; a header and rows are expected") from None
     except (ValueError, OSError) as error:  # pandas' ParserError and pyarrow's ArrowInvalid are ValueErrors
-        raise ProjectError(f"data.path is {data.path!r}: not a readable {path.suffix[1:]} table ({error})") from error
+        raise ProjectError(f"{problem}: not a readable {path.suffix[1:]} table ({error})") from error
     frame.columns = [str(column).strip() for column in frame.columns]
     repeated = frame.columns[frame.columns.duplicated()].unique().tolist()
     if repeated:
-        raise ProjectError(f"data.path is {data.path!r}: columns {repeated} appear more than once; rename them")
+        raise ProjectError(f"{problem}: columns {repeated} appear more than once; rename them")
     if frame.empty:
-        raise ProjectError(f"data.path is {data.path!r}: the table has no rows")
+        raise ProjectError(f"{problem}: the table has no rows")
     return frame.reset_index(drop=True)
 
 

@@ -1,0 +1,236 @@
+"""Requests by an entity's id: the handler with a feature server that answers, answers badly, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny_model
+from conftest import ROOT
+from project import features
+from project.artifacts import write_json
+
+PLAN = "customer's plan"
+GOLD = {"age": 40.0, PLAN: "gold"}
+FEATURES = {"age": "number", PLAN: "category", "unused": "number"}
+VIEW = {"entity": "customer", "service": "tiny", "ttl_days": 30, "features": FEATURES}
+
+NOW, NEVER = "2999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"
+
+#: What the store has: id -> feature -> value, and since when it holds.
+STORE: dict[str, dict[str, tuple[Any, str]]] = {
+    "7": {"age": (40.0, NOW), PLAN: ("gold", NOW), "unused": (1.0, NOW)},
+    "8": {"age": ("NaN", NOW), PLAN: ("silver", NOW), "unused": (1.0, NOW)},
+    "old": {"age": (40.0, "2001-01-01T00:00:00Z"), PLAN: ("gold", NOW), "unused": (1.0, NOW)},
+    "half": {"age": (40.0, NOW), PLAN: (None, NEVER), "unused": (1.0, NOW)},
+    "empty": {"age": (None, NOW), PLAN: (None, NOW), "unused": (1.0, NOW)},
+}
+NONE: dict[str, tuple[Any, str]] = dict.fromkeys(FEATURES, (None, NEVER))
+
+
+class FeatureServer(ThreadingHTTPServer):
+    """Answers as Feast does, from STORE; remembers what it was asked, and answers with `fault` if there is one."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[dict[str, Any]] = []
+        self.fault: tuple[int, bytes] | None = None
+        self.silence = 0.0
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FeatureServer
+
+    def do_POST(self) -> None:
+        assert self.path == "/get-online-features"
+        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(question)
+        time.sleep(self.server.silence)
+        found = [STORE.get(entity, NONE) for entity in question["entities"]["customer"]]
+        results = [{"values": question["entities"]["customer"], "event_timestamps": [NEVER] * len(found)}]
+        for name in FEATURES:
+            values, times = zip(*(cells[name] for cells in found), strict=True)
+            results.append({"values": values, "event_timestamps": times})
+        answer = {"metadata": {"feature_names": ["customer", *FEATURES]}, "results": results}
+        status, body = self.server.fault or (200, json.dumps(answer).encode())
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(BrokenPipeError):  # the handler waits no longer
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Context:
+    """What the handler uses of TorchServe's context; remembers the status set for each request."""
+
+    def __init__(self, folder: Path) -> None:
+        self.system_properties = {"model_dir": str(folder)}
+        self.manifest = {"model": {"serializedFile": "model.pt2"}}
+        self.status: dict[int, int] = {}
+        self.metrics = SimpleNamespace(add_metric_to_cache=lambda *_: SimpleNamespace(add_or_update=lambda *_: None))
+
+    def get_request_id(self, index: int) -> str:
+        return f"made-{index}"
+
+    def get_all_request_header(self, index: int) -> dict[str, Any]:
+        return {}
+
+    def set_response_status(self, code: int, phrase: str, idx: int) -> None:
+        self.status[idx] = code
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[FeatureServer]:
+    with FeatureServer() as made:
+        threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model.save(folder / "model.pt2")
+    write_json(folder / "schema.json", tiny_model.SCHEMA)
+    write_json(folder / "request_log.json", {"sample": 1.0, "mask": []})
+    write_json(folder / "feature_view.json", VIEW)
+    return folder
+
+
+@pytest.fixture
+def handler(server: FeatureServer, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The handler, asking `server`, with a request log in tmp_path/log."""
+    monkeypatch.setitem(sys.modules, "features", features)
+    monkeypatch.syspath_prepend(str(ROOT / "serving"))
+    monkeypatch.delenv("MODEL_SHA256", raising=False)
+    monkeypatch.setenv("REQUEST_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("FEATURE_SERVER", f"http://127.0.0.1:{server.server_port}/")
+    spec = importlib.util.spec_from_file_location("handler", ROOT / "serving/handler.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.Handler()
+    made.initialize(Context(model_folder))
+    return made
+
+
+def answers(handler: Any, *requests: list[Any] | bytes) -> list[tuple[int, dict[str, Any]]]:
+    """Send a batch of requests, each a list of instances or a body; return each request's status and answer."""
+    context = Context(Path())
+    bodies = [each if isinstance(each, bytes) else json.dumps({"instances": each}).encode() for each in requests]
+    replies = handler.handle([{"body": bytearray(each)} for each in bodies], context)
+    return [(context.status[index], json.loads(reply)) for index, reply in enumerate(replies)]
+
+
+def test_an_id_is_as_good_as_its_features_and_a_batch_is_one_question(handler: Any, server: FeatureServer) -> None:
+    other = {"age": None, PLAN: "silver"}
+    found = answers(handler, [GOLD, other], [{"customer": "7"}, {"customer": 8}], [{"customer": " 7 "}])
+    assert [status for status, _ in found] == [200, 200, 200]
+    given, asked, once = (answer["predictions"] for _, answer in found)
+    assert asked == given
+    assert once == given[:1]
+    assert server.asked == [{"feature_service": "tiny", "entities": {"customer": ["7", "8"]}}]
+
+
+def test_what_an_instance_gives_is_not_overwritten(handler: Any, server: FeatureServer) -> None:
+    older, other = GOLD | {"age": 90.0}, {"age": 1.0, PLAN: None}
+    found = answers(handler, [older, other], [{"customer": "7", "age": 90.0}, {"customer": "nobody"} | other])
+    assert found[0][1]["predictions"] == found[1][1]["predictions"]
+    assert server.asked == [{"feature_service": "tiny", "entities": {"customer": ["7"]}}]  # the other gives them all
+
+
+def test_who_gives_all_features_needs_no_server(handler: Any, server: FeatureServer) -> None:
+    assert answers(handler, [GOLD])[0][0] == 200
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("instance", "error"),
+    [
+        ({"customer": "nobody"}, "instance 1: the feature store has no features of customer 'nobody'"),
+        ({"customer": "half"}, "instance 1: the feature store has no features of customer 'half', or not all of them"),
+        ({"customer": "empty"}, "instance 1: the feature store has no features of customer 'empty', or not all"),
+        ({"customer": "old"}, "instance 1: the feature store has no features of customer 'old' of the last 30 days"),
+        ({"customer": "  "}, "instance 1: column 'customer' is no id"),
+        ({"customer": None}, "instance 1: column 'customer' is no id"),
+        ({"customer": True}, "instance 1: column 'customer' is no id"),
+        ({"customer": ["7"]}, "instance 1: column 'customer' is no id"),
+        ({"customer": "x" * 101}, "instance 1: column 'customer' is no id"),
+        ({"customer": "7", "colour": 1}, "instance 1: column 'colour' is not in the schema"),
+        ({"age": 40.0}, f'instance 1: column "{PLAN}" is missing'),
+        (7, "instance 1: 7 is not an object"),
+    ],
+)
+def test_who_is_not_known_is_refused_by_name_and_harms_nobody(handler: Any, instance: Any, error: str) -> None:
+    (status, answer), (good, _), (bad, _) = answers(handler, [GOLD, instance], [{"customer": "7"}], b"{nope")
+    assert (status, good, bad) == (400, 200, 400)
+    [problem] = answer["errors"]
+    assert problem["instance"] == 1
+    assert problem["error"].startswith(error)
+
+
+def test_all_that_are_not_known_are_named(handler: Any) -> None:
+    [(_, answer)] = answers(handler, [{"customer": f"no {number}"} for number in range(200)])
+    assert [problem["instance"] for problem in answer["errors"]] == list(range(100))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [(500, b"{}"), (404, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b'{"metadata": {"feature_names": []}}')],
+)
+def test_a_bad_answer_fails_who_needs_it_alone(handler: Any, server: FeatureServer, fault: tuple[int, bytes]) -> None:
+    server.fault = fault
+    (needing, answer), (other, _), (bad, _) = answers(handler, [GOLD, {"customer": "7"}], [GOLD], [{"customer": None}])
+    assert (needing, other, bad) == (503, 200, 400)
+    assert answer == {
+        "error": answer["error"],
+        "errors": [{"instance": None, "column": None, "error": answer["error"]}],
+    }
+    assert "the feature server does not answer" in answer["error"]
+
+
+def test_a_silent_server_is_waited_for_once_and_asked_again_later(
+    handler: Any, server: FeatureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    online = sys.modules["online_features"]
+    monkeypatch.setattr(online, "PATIENCE", 0.2)
+    monkeypatch.setattr(online, "PAUSE", 0.5)
+    server.silence = 1.0
+    began = time.monotonic()
+    assert [answers(handler, [{"customer": "7"}])[0][0] for _ in range(3)] == [503, 503, 503]
+    assert time.monotonic() - began < 0.5
+    assert len(server.asked) == 1
+    server.silence = 0.0
+    time.sleep(0.5)
+    assert answers(handler, [{"customer": "7"}])[0][0] == 200
+
+
+def test_a_server_that_is_down(handler: Any, server: FeatureServer) -> None:
+    server.shutdown()
+    server.server_close()
+    (needing, _), (other, _) = answers(handler, [{"customer": "7"}], [GOLD])
+    assert (needing, other) == (503, 200)
+
+
+def test_the_log_has_the_features_that_were_used(handler: Any, tmp_path: Path) -> None:
+    answers(handler, [{"customer": "7"}], [{"customer": "nobody"}])
+    handler.log.close()
+    lines = [json.loads(line) for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()]
+    assert [line.get("inputs") for line in lines] == [GOLD, None]
+    assert lines[1]["status"] == 400
