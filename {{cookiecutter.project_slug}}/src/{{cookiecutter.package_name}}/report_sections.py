@@ -9,6 +9,7 @@ from . import artifacts, release
 from .markdown import code, details, fenced, line_chart, plain, table
 from .params import METRICS
 from .report_facts import Facts
+from .report_retraining import number, retraining
 from .tracking import flatten
 
 
@@ -27,40 +28,6 @@ def verdict(facts: Facts) -> str:
         stage = code(facts.stale[0])
         return f"## ❌ Not complete: stage {stage} has no result for this commit\n\n`make pipeline` makes it."
     return "## ❌ Not judged\n\nThe gate has not been run for this model: `make gate`."
-
-
-def retraining(facts: Facts) -> str:
-    """Why this candidate was made, and from what new data."""
-    told = facts.retraining
-    if not told:
-        return ""
-    data, source = told["data"], f" ([run]({told['run']}))" if told["run"] else ""
-    rows = f", {data['rows']} labelled requests appended" if data["kind"] == "requests" else ", imported anew"
-    if data["rows"]:
-        rows += f", of {plain(data['from'][:16])} to {plain(data['to'][:16])}"
-    lines = [f"- reason: {plain(told['reason'])}{source}"]
-    changed = f"{code(data['before'][:12])} → {code(data['after'][:12])}{rows}"
-    lines.append(f"- data: {changed if data['before'] != data['after'] else 'as before'}")
-    lines += [f"- left out, {count} requests or labels: {plain(why)}" for why, count in data["left_out"].items()]
-    if told["tuned"]:
-        lines.append(f"- settings: searched anew, {told['tuned']} trials")
-    parts = ["### Why this retraining", "\n".join(lines)]
-    if monitor := told["monitor"]:
-        checks = sorted(monitor["checks"], key=lambda check: bool(check["passed"]))
-        shown = [
-            [
-                "✅" if check["passed"] else "❌",
-                plain(check["check"]),
-                plain(check["column"] or ""),
-                _number(check["value"]),
-                _number(check["limit"]),
-            ]
-            for check in checks
-        ]
-        seen = f"{plain(monitor['rows'])} requests, {plain(monitor['from'])} to {plain(monitor['to'])}"
-        parts += [f"The monitor said {plain(monitor['status'])} of {seen}:"]
-        parts += [table(["", "check", "column", "value", "limit"], shown, limit=15)]
-    return "\n\n".join(parts)
 
 
 def failure(facts: Facts) -> str:
@@ -118,18 +85,10 @@ def gate(facts: Facts) -> str:
     if not facts.gate:
         return ""
     rows = [
-        ["✅" if rule["passed"] else "❌", plain(rule["rule"]), _number(rule["value"]), _number(rule["limit"])]
+        ["✅" if rule["passed"] else "❌", plain(rule["rule"]), number(rule["value"]), number(rule["limit"])]
         for rule in facts.gate["rules"]
     ]
     return f"### Gate ({plain(facts.gate['mode'])})\n\n" + table(["", "rule", "value", "limit"], rows)
-
-
-def _number(value: Any) -> str:
-    return (
-        f"{value:.4g}"
-        if isinstance(value, int | float) and not isinstance(value, bool)
-        else plain("" if value is None else value)
-    )
 
 
 def changes(facts: Facts) -> str:
@@ -235,7 +194,7 @@ def slices(facts: Facts) -> str:
         known = [(value, cell) for value, cell in values.items() if cell["metrics"][name] is not None]
         known.sort(key=lambda pair: pair[1]["metrics"][name], reverse=not worst_first)
         known += [(value, cell) for value, cell in values.items() if cell["metrics"][name] is None]
-        rows = [[plain(value), str(cell["rows"]), _number(cell["metrics"][name]) or "–"] for value, cell in known]
+        rows = [[plain(value), str(cell["rows"]), number(cell["metrics"][name]) or "–"] for value, cell in known]
         parts.append(table([plain(column), "rows", name], rows, limit=20))
     return "\n\n".join(parts)
 

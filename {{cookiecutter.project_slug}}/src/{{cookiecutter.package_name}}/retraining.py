@@ -25,6 +25,7 @@ from . import (
     proposal,
     report,
     report_facts,
+    report_retraining,
     report_sections,
     store,
 )
@@ -181,7 +182,7 @@ def body(settings: Params) -> str:
     facts = report_facts.gather(settings, store.stale())
     sections = (
         report_sections.verdict,
-        report_sections.retraining,
+        report_retraining.retraining,
         report_sections.metrics,
         report_sections.changes,
         report_sections.gate,
