@@ -40,7 +40,7 @@ ENVIRONMENT = os.environ | {
     f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in IDENTITY.items()
 }
 # The demo's own virtual environment and make must not leak into the project's.
-for name in ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MLFLOW_TRACKING_URI"):
+for name in ("ARGS", "VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MLFLOW_TRACKING_URI"):
     ENVIRONMENT.pop(name, None)
 
 STEPS: list[dict[str, Any]] = []
