@@ -31,6 +31,10 @@ HINTS = {
     404: "there is no such thing, or GITHUB_TOKEN may not see it",
 }
 
+#: What GitHub says to a job that may not open pull requests, and the setting of that name.
+FORBIDDEN = "not permitted to create"
+SETTING = "Allow GitHub Actions to create and approve pull requests"
+
 
 class GitHubError(ProjectError):
     """GitHub refused a call or could not be reached; the message holds what it said."""

@@ -24,10 +24,6 @@ from .report_sections import differences, interval
 
 NEXT = f"{BRANCH}-next"
 
-#: What GitHub says where its setting of that name is off.
-FORBIDDEN = "not permitted to create"
-SETTING = "Allow GitHub Actions to create and approve pull requests"
-
 
 def main() -> None:
     """Open or edit the pull request, or say why there is none."""
@@ -159,11 +155,11 @@ def _show(hub: GitHub, title: str, text: str) -> None:
         if (pull := _edit(hub, told)) is None:
             raise
     except github.GitHubError as error:
-        if FORBIDDEN not in str(error):
+        if github.FORBIDDEN not in str(error):
             raise
         raise ProjectError(
             f"{NEXT} is there, but its pull request cannot be opened: {error}. Settings, Actions, General: "
-            f"{SETTING!r} has to be on; `make github` sees to it"
+            f"{github.SETTING!r} has to be on; `make github` sees to it"
         ) from None
     print(f"{title}: {pull['html_url']} brings it to production.")
     actions.summarise(f"{pull['html_url']}\n\n{text}")

@@ -21,8 +21,6 @@ PREFIX = "retrain/"
 #: Names the commit that tells of the newest retraining, refused or not. It is no branch, so nothing shows or clones it.
 LAST = "refs/retrain/last"
 
-SETTING = "Allow GitHub Actions to create and approve pull requests"
-
 #: GitHub refuses a longer text.
 LIMIT = 65_000
 
@@ -123,8 +121,10 @@ def show(hub: GitHub, branch: str, title: str, text: str) -> str:
             return str(hub.get(f"pulls/{number}")["html_url"])
         raise
     except github.GitHubError as error:
-        if "not permitted to create" in str(error):
-            raise ProjectError(f"{error}; `make github` permits it (Settings, Actions, General: {SETTING})") from None
+        if github.FORBIDDEN in str(error):
+            raise ProjectError(
+                f"{error}; `make github` permits it (Settings, Actions, General: {github.SETTING})"
+            ) from None
         raise
 
 
