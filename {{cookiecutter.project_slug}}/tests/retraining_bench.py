@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from project import gate, params, pipeline, proposal, report, report_sections, retraining, store
+from project import gate, params, params_sections, pipeline, proposal, report, report_sections, retraining, store
 from project.artifacts import GATE, RETRAIN, digest, write_json
 from project.report_facts import Facts
 from releases import Job
@@ -54,7 +54,7 @@ class Bench:
         path = self.seed.path / "params.yaml"
         values = yaml.safe_load(path.read_text())
         values["data"] |= {"path": f"data/{name}", **settings}
-        metric = next(iter(params.METRICS[values["data"]["task"]]))
+        metric = next(iter(params_sections.METRICS[values["data"]["task"]]))
         values["gate"] = {"metric": metric, "thresholds": {metric: 0.5}}
         path.write_text(yaml.safe_dump(values))
         (self.seed.path / "data" / name).write_bytes(table)

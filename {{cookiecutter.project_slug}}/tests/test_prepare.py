@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from project import artifacts, prepare
 from project.artifacts import ProjectError
-from project.params import Data
+from project.params_sections import Data
 
 Prepare = Callable[..., tuple[dict[str, pd.DataFrame], dict[str, Any]]]
 

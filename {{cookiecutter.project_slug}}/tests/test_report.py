@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 from conftest import SETTINGS
-from project import artifacts, markdown, params, release, report, report_facts, report_html, report_sections
+from project import (
+    artifacts,
+    markdown,
+    params,
+    params_sections,
+    release,
+    report,
+    report_facts,
+    report_html,
+    report_sections,
+)
 from project.report_facts import Facts
 
 #: Text as an attacker would put it into a column's name.
@@ -22,7 +32,7 @@ def score(value: float) -> dict[str, float]:
 def facts(**changes: Any) -> Facts:
     """Facts of a candidate that is better than production and was accepted."""
     settings = params.Params.model_validate(SETTINGS)
-    names = params.METRICS["binary"]
+    names = params_sections.METRICS["binary"]
     record = release.Release.model_validate(
         {
             "commit": "c" * 40,
@@ -124,7 +134,7 @@ def test_text_from_data_stays_text() -> None:
 
 def test_it_fits_a_comment_whatever_the_input() -> None:
     long = "w" * 5000
-    names = params.METRICS["binary"]
+    names = params_sections.METRICS["binary"]
     many = {f"{long}{number}": {"rows": 1, "metrics": dict.fromkeys(names, 0.5)} for number in range(500)}
     conditions = [
         {"check": long, "condition": long, "status": "failed", "details": long + str(number)} for number in range(500)

@@ -14,7 +14,7 @@ from conftest import ROOT
 from project import evaluate, features, metrics, prepare, train
 from project.artifacts import ProjectError
 from project.model import TabularModel, export
-from project.params import Data, Model, Train
+from project.params_sections import Data, Model, Train
 
 SMALL = Model(width=32, depth=1, members=4, bins=8)
 

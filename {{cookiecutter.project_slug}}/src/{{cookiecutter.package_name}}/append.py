@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import artifacts
 from .artifacts import ProjectError
-from .params import Data
+from .params_sections import Data
 
 if TYPE_CHECKING:
     import pyarrow as pa

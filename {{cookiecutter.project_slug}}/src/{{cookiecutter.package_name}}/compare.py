@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from . import artifacts, metrics, store
 from .artifacts import PREDICTIONS, TEST, ProjectError
-from .params import METRICS, Params
+from .params import Params
+from .params_sections import METRICS
 from .release import Production, Release, Score
 
 if TYPE_CHECKING:

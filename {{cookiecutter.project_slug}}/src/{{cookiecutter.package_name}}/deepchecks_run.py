@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from .artifacts import ProjectError, read_parquet, replacing, write_json
 from .deepchecks_suites import Candidate
-from .params import ValidateData, ValidateModel
+from .params_sections import ValidateData, ValidateModel
 
 STATUS = {ConditionCategory.PASS: "passed", ConditionCategory.WARN: "warned", ConditionCategory.FAIL: "failed"}
 

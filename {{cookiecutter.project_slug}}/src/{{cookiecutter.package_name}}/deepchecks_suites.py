@@ -19,7 +19,7 @@ from deepchecks.core import CheckResult, ConditionCategory, ConditionResult
 from deepchecks.tabular import Context, TrainTestCheck, checks
 from sklearn.metrics import r2_score
 
-from .params import ValidateData, ValidateModel
+from .params_sections import ValidateData, ValidateModel
 
 
 def r_squared(model: Any, features: pd.DataFrame, target: pd.Series[float]) -> float:

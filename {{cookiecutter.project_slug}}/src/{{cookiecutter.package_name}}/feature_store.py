@@ -21,8 +21,8 @@ import pandas as pd
 
 from . import table
 from .artifacts import ProjectError
-from .params import FeatureStore as Section
 from .params import Params
+from .params_sections import FeatureStore as Section
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import artifacts, params, release, store
+from . import artifacts, params, params_sections, release, store
 from .artifacts import GATE, METRICS, MODEL, SCHEMA, TEST, ProjectError, digest, read_json, run, write_json
 from .compare import Comparison, Difference, compare
 from .params import Params
@@ -91,7 +91,7 @@ def thresholds(settings: Params, evaluated: dict[str, Any]) -> list[Rule]:
     """Return the rules that hold with and without a release."""
     rules = []
     for name, limit in settings.gate.thresholds.items():
-        higher = params.METRICS[settings.data.task][name] == "higher"
+        higher = params_sections.METRICS[settings.data.task][name] == "higher"
         value = evaluated["metrics"].get(name, {}).get("value")
         passed = value is not None and (value >= limit if higher else value <= limit)
         words = f"{name} {'at least' if higher else 'at most'} {limit:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from .artifacts import ProjectError
@@ -108,12 +108,10 @@ def tree(commit: str) -> str:
 
 def write_tree(entries: Mapping[str, bytes | str]) -> str:
     """Store a folder and return its tree. `entries`: name to a file's bytes, or to the tree of a folder in it."""
-    lines = []
-    for name, content in entries.items():
-        if isinstance(content, str):
-            lines.append(f"040000 tree {content}\t{name}\0")
-        else:
-            lines.append(f"100644 blob {run('hash-object', '-w', '--stdin', stdin=content)}\t{name}\0")
+    lines = [f"040000 tree {content}\t{name}\0" for name, content in entries.items() if isinstance(content, str)]
+    files = {name: content for name, content in entries.items() if isinstance(content, bytes)}
+    for name, blob in zip(files, _write_blobs(files.values()), strict=True):
+        lines.append(f"100644 blob {blob}\t{name}\0")
     return run("mktree", "-z", stdin="".join(lines).encode())
 
 
@@ -122,6 +120,16 @@ def write_commit(tree: str, parent: str | None, message: str) -> str:
     identity = () if _start("var", "GIT_COMMITTER_IDENT").returncode == 0 else FALLBACK
     parents = ("-p", parent) if parent else ()
     return run(*identity, "commit-tree", tree, *parents, "-F", "-", stdin=message.encode())
+
+
+def _write_blobs(contents: Collection[bytes]) -> list[str]:
+    """Store files by one call of git, which takes several from a folder only."""
+    with tempfile.TemporaryDirectory(prefix="blobs-") as place:
+        paths = [Path(place, str(number)) for number in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        listed = "".join(f"{path}\n" for path in paths).encode()
+        return run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).splitlines()
 
 
 def _push(*arguments: str) -> None:

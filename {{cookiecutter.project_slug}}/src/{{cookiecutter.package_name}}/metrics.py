@@ -1,4 +1,4 @@
-"""Scores of a prediction and their bootstrap intervals. Names and directions stand in params.METRICS."""
+"""Scores of a prediction and their bootstrap intervals. Names and directions stand in params_sections.METRICS."""
 
 from __future__ import annotations
 

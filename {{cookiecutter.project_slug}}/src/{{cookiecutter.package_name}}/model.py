@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .features import MISSING, category_code, category_features, number_features
-from .params import Model
+from .params_sections import Model
 
 #: Standardised numbers beyond this many deviations say no more than that they are far out.
 CLIP = 5.0

@@ -13,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import artifacts, params
-from .params import Monitor
+from .params_sections import Monitor
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from . import artifacts, metrics
 from .monitor_checks import FALSE_ALARM
-from .params import METRICS, Params
+from .params import Params
+from .params_sections import METRICS
 
 
 def measure(settings: Params, facts: dict[str, Any]) -> dict[str, Any] | None:

@@ -17,7 +17,8 @@ import yaml
 from . import append, artifacts, labelled, store, table
 from .artifacts import APPENDED, ProjectError
 from .labelled import Found, Labelled
-from .params import Data, Params
+from .params import Params
+from .params_sections import Data
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import artifacts, features, params
 from .artifacts import FEATURE_VIEW, GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, PACKAGE, SCHEMA, TEST, ProjectError
+from .params_sections import RequestLog
 
 ARCHIVER = Path(".venv/serve/bin/torch-model-archiver")
 HANDLER = Path("serving/handler.py")
@@ -29,7 +30,7 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 GOLDEN_ROWS = 3
 
 #: All requests, and nothing masked.
-DEFAULT_LOG = params.RequestLog()
+DEFAULT_LOG = RequestLog()
 
 #: The zip format's first day: an archive's bytes depend on its contents alone.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -72,7 +73,7 @@ def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return {"predictions": features.answer(outputs, schema), "model_version": version()}
 
 
-def pack(model_name: str, log: params.RequestLog = DEFAULT_LOG, more: Sequence[Path] = ()) -> Path:
+def pack(model_name: str, log: RequestLog = DEFAULT_LOG, more: Sequence[Path] = ()) -> Path:
     """Write package/<model_name>.mar, wholly or not at all, and return its path; equal contents give equal bytes.
 
     `log` says what servers log of requests; `more` are files that go along.

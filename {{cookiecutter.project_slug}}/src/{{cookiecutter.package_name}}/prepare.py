@@ -8,7 +8,7 @@ import pandas as pd
 
 from . import artifacts, params, schema, split, table
 from .artifacts import ProjectError
-from .params import Data
+from .params_sections import Data
 
 
 def prepare(data: Data) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:

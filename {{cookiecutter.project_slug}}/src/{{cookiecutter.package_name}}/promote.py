@@ -18,7 +18,7 @@ from .artifacts import ProjectError, run
 from .github import GitHub
 from .kustomize import OVERLAYS, PRODUCTION, STAGING
 from .markdown import code, plain, table
-from .params import METRICS
+from .params_sections import METRICS
 from .release import BRANCH, MAIN, MANIFESTS, Production, Release
 from .report_sections import differences, interval
 

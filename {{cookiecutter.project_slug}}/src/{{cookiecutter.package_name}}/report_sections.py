@@ -7,7 +7,7 @@ from typing import Any
 
 from . import artifacts, release
 from .markdown import code, details, fenced, line_chart, plain, table
-from .params import METRICS
+from .params_sections import METRICS
 from .report_facts import Facts
 from .report_retraining import number, retraining
 from .tracking import flatten

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from .artifacts import ProjectError
-from .params import Data
+from .params_sections import Data
 
 VERSION = 1
 

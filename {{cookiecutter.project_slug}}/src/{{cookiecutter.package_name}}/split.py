@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .artifacts import ProjectError
-from .params import Data
+from .params_sections import Data
 
 #: A class with fewer rows than this cannot be in all three splits; such classes are spread as if they were one.
 RARE = 5

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from .artifacts import ProjectError, read_parquet
-from .params import Data
+from .params_sections import Data
 
 #: A text column of which this share parses as numbers, but not all, is most likely a number with unknown markers.
 MOSTLY = 0.9

@@ -24,7 +24,8 @@ from . import artifacts, params, tracking
 from .artifacts import ProjectError
 from .features import encode_frame, encode_target
 from .model import TabularModel, export
-from .params import Params, Train
+from .params import Params
+from .params_sections import Train
 
 #: Rows that go through the network at once where no gradient is kept.
 EVALUATION_ROWS = 8192
