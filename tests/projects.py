@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 from cookiecutter.main import cookiecutter
 
@@ -57,13 +60,31 @@ def package_name(project: Path) -> str:
     return next((project / "src").iterdir()).name
 
 
+def module_of(project: Path, path: str) -> ModuleType:
+    """Import a file of the project under its own name."""
+    name = Path(path).stem
+    spec = importlib.util.spec_from_file_location(name, project / path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def environment() -> dict[str, str]:
+    """Return a user's variables: not those that the template's own make or environment hands down."""
+    handed_down = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONDONTWRITEBYTECODE", "MLFLOW_TRACKING_URI")
+    return {name: value for name, value in os.environ.items() if name not in handed_down}
+
+
 def make(project: Path, *arguments: str) -> str:
     """Run `make` in the project as a user would, and return what it printed, which is what a failure says too."""
-    # What the template's own make or environment hands down is not the user's.
-    handed_down = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONDONTWRITEBYTECODE", "MLFLOW_TRACKING_URI")
-    environment = {name: value for name, value in os.environ.items() if name not in handed_down}
     done = subprocess.run(
-        ["make", *arguments], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["make", *arguments],
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert done.returncode == 0, f"make {' '.join(arguments)}\n{done.stdout}"
     return done.stdout

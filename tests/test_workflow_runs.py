@@ -5,19 +5,17 @@ One repository lives through all of it; the tests go on in order. See workflow_r
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import generate, package_name
+from projects import generate, module_of, package_name
 from workflow_hub import Event, Hub
 from workflow_runner import Run, run
 
@@ -107,10 +105,7 @@ class Repository:
 
 def server_of(project: Path, folder: Path, hub: Hub) -> Any:
     """Return the stand-in for GitHub's REST API of the project's own tests, which lets in the hub's tokens."""
-    spec = importlib.util.spec_from_file_location("github_server", project / "tests/github_server.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["github_server"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of(project, "tests/github_server.py")
     server = module.GitHub(folder, repository=REPOSITORY)
     answer = server.answer
 

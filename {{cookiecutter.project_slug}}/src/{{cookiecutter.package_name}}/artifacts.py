@@ -148,7 +148,8 @@ def tracked_md5(path: Path) -> str:
     """Return the md5 of a file that DVC tracks: from its .dvc file, where there is one, else from its bytes."""
     pointer = path.with_name(path.name + ".dvc")
     if pointer.exists():
-        for line in pointer.read_text(encoding="utf-8").splitlines():
+        # An import's pointer has two more before it: its own, and its source's.
+        for line in pointer.read_text(encoding="utf-8").partition("outs:\n")[2].splitlines():
             key, _, value = line.strip(" -").partition(": ")
             if key == "md5":
                 return value

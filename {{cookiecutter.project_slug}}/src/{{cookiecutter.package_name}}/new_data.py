@@ -41,7 +41,10 @@ def _take(path: Path, settings: Params) -> dict[str, Any]:
     before = artifacts.tracked_md5(path)
     facts: dict[str, Any] = {"kind": "requests", "rows": 0, "before": before, "left_out": {}}
     if "deps" in yaml.safe_load(pointer.read_text(encoding="utf-8")):
+        kept = pointer.read_bytes()
         store.update(path)
+        if artifacts.tracked_md5(path) == before:
+            pointer.write_bytes(kept)  # the source has another date, tag or commit, and the same contents
         facts["kind"] = "import"
     elif settings.feature_store is None:  # whose requests are of no entity: they are no observations
         facts |= _append_requests(settings, path)

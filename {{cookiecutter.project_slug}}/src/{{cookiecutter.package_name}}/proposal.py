@@ -99,8 +99,7 @@ def push(made: str, branch: str) -> str:
     seen = git.fetch(branch)
     if seen and _contents(seen) == _contents(made):
         return seen
-    target = f"refs/heads/{branch}"
-    git.run("push", "--quiet", f"--force-with-lease={target}:{seen or ''}", git.REMOTE, f"{made}:{target}")
+    git.replace(made, branch, seen)
     return made
 
 

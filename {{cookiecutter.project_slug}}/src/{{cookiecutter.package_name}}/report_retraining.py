@@ -22,7 +22,7 @@ def retraining(facts: Facts) -> str:
     lines.append(f"- data: {changed if data['before'] != data['after'] else 'as before'}")
     lines += [f"- left out, {count} requests or labels: {plain(why)}" for why, count in data["left_out"].items()]
     if told["tuned"]:
-        lines.append(f"- settings: searched anew, {told['tuned']} trials")
+        lines.append(f"- settings, searched anew: {plain(told['tuned'], 500)}")
     parts = ["### Why this retraining", "\n".join(lines)]
     if told["monitor"]:
         parts += _monitor(told["monitor"])

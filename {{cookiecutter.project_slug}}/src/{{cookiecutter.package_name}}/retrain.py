@@ -2,7 +2,8 @@
 
 Whatever lies in the person's working tree, and on whichever branch, stays as it is: the work is done in a second
 working tree of the newest commit of main, in .dvc/tmp/retrain, which is made anew each time. A run that was killed
-leaves nothing there that the next one would use; DVC's cache, which both trees share, keeps what was trained.
+leaves nothing there that the next one would use. What both trees share keeps what it has done: DVC's cache, the
+checkpoint of a training, the study of a search for settings. Each is used again for the same inputs alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import git, release
-from .artifacts import ProjectError, run
+from .artifacts import CHECKPOINTS, ProjectError, run
 from .labelled import DEFAULTS
 
 PLACE = Path(".dvc/tmp/retrain")
@@ -68,9 +69,12 @@ def tree() -> Path:
             f"the environments here are not those of {release.MAIN}: `git switch main && git pull` first"
         )
     remove()
-    git.run("worktree", "add", "--quiet", "--force", "--detach", str(PLACE), main_commit)
+    # Twice by force: one whose making was killed is locked, and was not pruned.
+    git.run("worktree", "add", "--quiet", "--force", "--force", "--detach", str(PLACE), main_commit)
     place = PLACE.resolve()
-    (place / ".venv").symlink_to(Path(".venv").resolve())
+    CHECKPOINTS.mkdir(exist_ok=True)
+    for shared in (Path(".venv"), CHECKPOINTS):
+        (place / shared).symlink_to(shared.resolve())
     local = Path(".dvc/config.local")
     if local.exists():
         shutil.copyfile(local, place / local)
@@ -102,6 +106,8 @@ def environment(here: Path, place: Path) -> dict[str, str]:
         variables[name] = str(here / address) if address and "://" not in address else address
     if not variables.get("MLFLOW_TRACKING_URI") and (here / "mlflow.db").exists():
         variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{here / 'mlflow.db'}"
+    if not variables.get("TUNE_STORAGE"):
+        variables["TUNE_STORAGE"] = f"sqlite:///{here / 'tune.db'}"
     variables |= absolute_origin(here, variables)
     if variables["REASON"].strip() == "drift" and not variables.get("MONITOR") and MONITOR.exists():
         variables["MONITOR"] = MONITOR.read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ from . import (
     report_sections,
     store,
 )
-from .artifacts import APPENDED, DATA_VERDICT, GATE, MODEL_VERDICT, PARAMS, RETRAIN, ProjectError, read_json, run
+from .artifacts import APPENDED, DATA_VERDICT, GATE, MODEL_VERDICT, PARAMS, RETRAIN, TUNE, ProjectError, read_json, run
 from .markdown import defang, plain
 from .params import Params
 
@@ -83,7 +83,7 @@ def retrain(settings: Params, why: str, *, forced: bool) -> int:
         "commit": main_commit,
         "run": _run_address(),
         "monitor": verdict,
-        "tuned": 0,
+        "tuned": "",
     }
     facts["data"] = new_data.take(settings)
     if settings.retrain.tune_trials:
@@ -133,14 +133,13 @@ def monitor() -> dict[str, Any] | None:
         raise ProjectError("MONITOR is not the JSON of reports/monitor.json") from None
 
 
-def tune(settings: Params) -> int:
-    """Search for better settings on the new data, which go into params.yaml; return the trials. Raises ProjectError."""
+def tune(settings: Params) -> str:
+    """Search for better settings on the new data, which go into params.yaml; return its verdict. Raises ProjectError."""
     prepared = pipeline.run([str(pipeline.DVC), "repro", "--pull", "prepare"])
-    trials = settings.retrain.tune_trials
-    command = [sys.executable, "-m", f"{__package__}.tune", "--trials", str(trials)]
+    command = [sys.executable, "-m", f"{__package__}.tune", "--trials", str(settings.retrain.tune_trials)]
     if prepared or subprocess.run(command, check=False).returncode:
         raise ProjectError("the search for better settings has failed: see above")
-    return trials
+    return str(read_json(TUNE, "make tune")["verdict"])
 
 
 def judged(settings: Params) -> tuple[bool, str]:
