@@ -134,7 +134,7 @@ def monitor() -> dict[str, Any] | None:
 
 
 def tune(settings: Params) -> str:
-    """Search for better settings on the new data, which go into params.yaml; return its verdict. Raises ProjectError."""
+    """Search for better settings on the new data, for params.yaml, and return the verdict. Raises ProjectError."""
     prepared = pipeline.run([str(pipeline.DVC), "repro", "--pull", "prepare"])
     command = [sys.executable, "-m", f"{__package__}.tune", "--trials", str(settings.retrain.tune_trials)]
     if prepared or subprocess.run(command, check=False).returncode:
