@@ -78,6 +78,14 @@ def test_two_at_once_in_one_repository_are_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     with retrain.only_one(), pytest.raises(ProjectError, match="another `make retrain`"), retrain.only_one():
         pytest.fail("both")
+    with retrain.only_one() as lock:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+    try:  # as where this process alone was killed
+        with pytest.raises(ProjectError, match="another `make retrain`"), retrain.only_one():
+            pytest.fail("both")
+    finally:
+        child.kill()
+        child.wait()
     with retrain.only_one():
         pass
 

@@ -30,13 +30,12 @@ def main() -> int:
     """Return the exit status of what runs in the second working tree (retraining.py)."""
     if not os.environ.get("REASON", "").strip():
         raise ProjectError('REASON is not set: say why, as in `make retrain REASON="labels of the spring"`')
-    with only_one():
+    with only_one() as lock:
         here, place = Path.cwd(), tree()
         try:
-            module = f"{__package__}.retraining"
-            return subprocess.run(
-                [sys.executable, "-m", module], cwd=place, env=environment(here, place), check=False
-            ).returncode
+            command = [sys.executable, "-m", f"{__package__}.retraining"]
+            variables = environment(here, place)
+            return subprocess.run(command, cwd=place, env=variables, pass_fds=[lock], check=False).returncode
         finally:
             shutil.rmtree(REPORTS, ignore_errors=True)
             if (place / "reports").exists():
@@ -46,15 +45,18 @@ def main() -> int:
 
 
 @contextmanager
-def only_one() -> Iterator[None]:
-    """Keep a second `make retrain` out of this repository. Raises ProjectError."""
+def only_one() -> Iterator[int]:
+    """Keep a second `make retrain` out of this repository, as long as a child that is given the descriptor lives.
+
+    Raises ProjectError.
+    """
     PLACE.parent.mkdir(parents=True, exist_ok=True)
     with PLACE.with_suffix(".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ProjectError("another `make retrain` is at work in this repository: let it end first") from None
-        yield
+        yield file.fileno()
 
 
 def tree() -> Path:
