@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
-from project import store
+from project import artifacts, store
 from project.artifacts import ProjectError, digest
 
 
@@ -33,6 +33,28 @@ def test_an_object_comes_back_by_its_md5_from_the_remote(result: Path) -> None:
     store.push()
     shutil.rmtree(".dvc/cache")
     assert store.fetch(md5).read_text() == "contents"
+
+
+def test_an_import_of_another_repository_is_kept_there(result: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other, table = tmp_path_factory.mktemp("other"), Path("table")
+    subprocess.run(["git", "init", "--quiet", other], check=True)
+
+    def change(name: str, text: str) -> None:
+        (other / name).write_text(text)
+        subprocess.run(["git", "-C", other, "add", "--all"], check=True)
+        person = ("-c", "user.name=Tester", "-c", "user.email=tester@localhost")
+        subprocess.run(["git", "-C", other, *person, "commit", "--quiet", "--message", text], check=True)
+
+    change("table", "one")
+    with Repo() as repository:
+        repository.imp(str(other), "table")
+    store.push()
+    kept = store.tracked_object(digest(result, "md5"))
+    assert kept is not None and kept.read_text() == "contents"
+    assert artifacts.tracked_md5(table) == digest(table, "md5") and store.tracked_object(digest(table, "md5")) is None
+    change("table", "two")
+    store.update(table)
+    assert table.read_text() == "two" and artifacts.tracked_md5(table) == digest(table, "md5")
 
 
 def test_an_object_that_nobody_has_is_told(result: Path) -> None:

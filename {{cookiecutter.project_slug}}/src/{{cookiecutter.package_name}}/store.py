@@ -65,11 +65,15 @@ def update(path: Path) -> None:
 
 
 def tracked_object(md5: str) -> Path | None:
-    """Return where the object `md5` lies in this repository, if the DVC remote is one of its folders; else None."""
+    """Return where the object `md5` lies in this repository, if the DVC remote is one of its folders; else None.
+
+    None too for what `dvc import` brings from another repository, which keeps it.
+    """
     with _repository("cannot tell where its remote is") as repository:
         remote = repository.cloud.get_remote_odb()
         path, root = Path(remote.oid_to_path(md5)), Path(repository.root_dir)
-        return path.relative_to(root) if remote.fs.protocol == "local" and path.is_relative_to(root) else None
+        here = remote.fs.protocol == "local" and path.is_relative_to(root) and path.exists()
+        return path.relative_to(root) if here else None
 
 
 def fetch(md5: str) -> Path:
