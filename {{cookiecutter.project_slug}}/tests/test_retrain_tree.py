@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from project import retrain
+from project import retrain, tracking
 from project.artifacts import ProjectError
 from releases import Job, isolate
 
@@ -51,13 +51,18 @@ def test_a_kill_while_the_tree_is_made_stops_no_later_one(here: Path, tmp_path: 
 
 
 def test_what_was_done_outlives_the_tree(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    monkeypatch.setattr(tracking, "connect", lambda settings: begun.append((Path.cwd(), settings.package.model_name)))
     place = retrain.tree()
     (place / ".checkpoints/one").mkdir()
+    made = retrain.environment(here, place)
+    assert made["TUNE_STORAGE"] == f"sqlite:///{here}/tune.db"
+    assert made["MLFLOW_TRACKING_URI"] == f"sqlite:///{here}/mlflow.db" and begun == [(here, "toy")]
+    for name in ("TUNE_STORAGE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "postgresql://host/database")
+        assert retrain.environment(here, place)[name] == "postgresql://host/database"
     retrain.remove()
     assert (here / ".checkpoints/one").is_dir()
-    assert retrain.environment(here, place)["TUNE_STORAGE"] == f"sqlite:///{here}/tune.db"
-    monkeypatch.setenv("TUNE_STORAGE", "postgresql://host/study")
-    assert retrain.environment(here, place)["TUNE_STORAGE"] == "postgresql://host/study"
 
 
 def test_without_a_reason_or_an_origin_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import git, release
-from .artifacts import CHECKPOINTS, ProjectError, run
+from . import git, params, release, tracking
+from .artifacts import CHECKPOINTS, PARAMS, ProjectError, run
 from .labelled import DEFAULTS
 
 PLACE = Path(".dvc/tmp/retrain")
@@ -106,7 +106,9 @@ def environment(here: Path, place: Path) -> dict[str, str]:
     for name, folder in DEFAULTS.items():
         address = variables.get(name) or (folder if (here / folder).exists() else "")
         variables[name] = str(here / address) if address and "://" not in address else address
-    if not variables.get("MLFLOW_TRACKING_URI") and (here / "mlflow.db").exists():
+    if not variables.get("MLFLOW_TRACKING_URI"):
+        if not (here / "mlflow.db").exists():  # begun in the working tree, its runs' files would be gone with that
+            tracking.connect(params.load(place / PARAMS))
         variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{here / 'mlflow.db'}"
     if not variables.get("TUNE_STORAGE"):
         variables["TUNE_STORAGE"] = f"sqlite:///{here / 'tune.db'}"
