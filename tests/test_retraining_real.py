@@ -330,7 +330,7 @@ def refused(room: Room, folder: Path) -> None:
     assert "::warning title=Retraining::Refused" in told
     report = (room.project / "reports/retrain/report.md").read_text()
     assert "Refused" in report and "100 labelled requests appended" in report
-    assert summary.read_text().startswith(report) and "Refused, nothing opened: Refused" in summary.read_text()
+    assert summary.read_text().startswith(report) and "\nNothing opened: Refused: roc" in summary.read_text()
     assert "\nrefused\n" in output.read_text()
     assert room.branches() == [] and "Retrain-result: refused" in room.last()
     assert "less than retrain.cooldown_hours" in room.retrain()

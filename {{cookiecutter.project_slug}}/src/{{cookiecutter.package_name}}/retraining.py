@@ -38,7 +38,7 @@ LOCK = Path("dvc.lock")
 #: How it can end, and what is said then.
 ENDS = {
     "opened": "Opened",
-    "refused": "Refused, nothing opened",
+    "refused": "Nothing opened",
     "nothing": "No retraining",
     "waits": "No retraining yet",
 }
