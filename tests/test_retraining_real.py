@@ -324,13 +324,13 @@ def refused(room: Room, folder: Path) -> None:
     """The same candidate where more is asked of one."""
     for ref in (*(f"refs/heads/{branch}" for branch in room.branches()), "refs/retrain/last"):
         room.git("update-ref", "-d", ref, at=room.origin)
-    room.change({"roc_auc: 0.6": "roc_auc: 1.0"})
+    room.change({"    roc_auc: 0.6": "    roc_auc: 0.6\n    brier: 0.0"})
     summary, output = folder / "summary.md", folder / "output"
     told = room.retrain(GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary), GITHUB_OUTPUT=str(output))
     assert "::warning title=Retraining::Refused" in told
     report = (room.project / "reports/retrain/report.md").read_text()
     assert "Refused" in report and "100 labelled requests appended" in report
-    assert summary.read_text().startswith(report) and "\nNothing opened: Refused: roc" in summary.read_text()
+    assert summary.read_text().startswith(report) and "\nNothing opened: Refused: brier is " in summary.read_text()
     assert "\nrefused\n" in output.read_text()
     assert room.branches() == [] and "Retrain-result: refused" in room.last()
     assert "less than retrain.cooldown_hours" in room.retrain()
