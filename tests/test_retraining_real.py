@@ -364,7 +364,8 @@ class Source:
                 if source.stops:
                     source.stopped.set()
                     time.sleep(1)
-                self.wfile.write(source.table[half:])
+                with suppress(BrokenPipeError):
+                    self.wfile.write(source.table[half:])
 
             def begin(self) -> None:
                 self.send_response(200)
