@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from images import Buildah, available
 from projects import COMBINATIONS, generate
 
 
@@ -30,3 +31,14 @@ def projects(identity: None, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def project(request: pytest.FixtureRequest, projects: dict[str, Path]) -> Path:
     """Each supported combination in turn. Not to be changed by a test."""
     return projects[request.param]
+
+
+@pytest.fixture(scope="session")
+def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
+    """A buildah whose storage goes with the tests."""
+    folder = tmp_path_factory.mktemp("buildah")
+    buildah, drivers = available(folder)
+    yield buildah
+    for driver in drivers:
+        Buildah(folder / driver, driver)("rm", "--all")
+        Buildah(folder / driver, driver)("rmi", "--all", "--force")

@@ -157,6 +157,7 @@ def test_where_torch_comes_from(environments: ModuleType, tmp_path: Path, monkey
     assert environments.torch_source(lock) == ["--find-links", str(tmp_path)]
     monkeypatch.delenv("PIP_FIND_LINKS")
     assert environments.torch_source(lock) == index
+    assert environments.torch_source(lock, "cpu") == ["--torch-backend", "cpu"]
 
 
 def test_lock_is_for_cpu_and_cuda(environments: ModuleType) -> None:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,22 +18,8 @@ from typing import Any
 import pytest
 import yaml
 from platform_objects import PLATFORM, Object, one, pods, render
+from postgres import free_port, postgres, program, wait_until
 from projects import ROOT, generate, make
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def program(name: str) -> str:
-    """Return the path of one of Postgres' programs, which Debian keeps off PATH; skip where there is none."""
-    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
-    if found := shutil.which(name) or (str(installed[-1]) if installed else ""):
-        return found
-    pytest.skip(f"{name} of Postgres is not installed")
-
 
 SECRETS = {
     ("mlflow-database", "password"): "p@ss/word:%41 with 'all' sorts",
@@ -49,39 +31,8 @@ SECRETS = {
 @pytest.fixture(scope="module")
 def database() -> Iterator[dict[str, str]]:
     """A Postgres with the database and user of the platform; yields how libpq reaches it."""
-    initdb, postgres = program("initdb"), program("postgres")
-    # Postgres refuses to run as root, and Debian's package makes it a user.
-    user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}
-    password, port = SECRETS["mlflow-database", "password"], free_port()
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    if user:
-        shutil.chown(folder, "postgres")
-    secret = folder / "password"
-    secret.write_text(password + "\n")
-    secret.chmod(0o644)
-    data = folder / "data"
-    common: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, **user}
-    command = [initdb, "--auth=scram-sha-256", "--username=mlflow", f"--pwfile={secret}", "--no-sync", "-D", str(data)]
-    subprocess.run(command, check=True, **common)
-    options = [f"--port={port}", "--listen_addresses=127.0.0.1", f"--unix_socket_directories={folder}", "--fsync=off"]
-    server = subprocess.Popen([postgres, "-D", str(data), *options], stderr=subprocess.DEVNULL, **common)
-    reach = {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "mlflow", "PGPASSWORD": password}
-    try:
-        create = [program("createdb"), "--maintenance-db=postgres", "mlflow"]
-        wait_until(lambda: subprocess.run(create, env=reach, capture_output=True).returncode == 0, server)
-        yield {**reach, "PGDATABASE": "mlflow"}
-    finally:
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder)
-
-
-def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
-        assert time.monotonic() < deadline, f"{process.args!r} is not ready after {seconds} s"
-        time.sleep(0.2)
+    with postgres("mlflow", SECRETS["mlflow-database", "password"]) as reach:
+        yield reach
 
 
 class Container:

@@ -2,9 +2,10 @@
 # Run one job: start.sh MODULE [OPTION ...]. The image cannot be written, so the project is copied to the working folder,
 # and it is no clone: what a job needs of the repository, the release record, it fetches.
 set -eu
+rm -rf /job/project  # a container that died left it to the next one of its pod
 mkdir /job/project
 cd /project
-find . -mindepth 1 -maxdepth 1 ! -name .venv -exec cp -r {} /job/project/ \;
+find . -mindepth 1 -maxdepth 1 ! -name .venv -exec cp -r -t /job/project {} +
 cd /job/project
 ln -s /project/.venv .venv
 git init --quiet

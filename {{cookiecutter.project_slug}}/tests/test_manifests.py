@@ -229,6 +229,20 @@ def found_ports(policy: Object) -> list[Object]:
     return [port for rule in policy["spec"].get("egress", []) for port in rule["ports"]]
 
 
+def test_who_goes_to_the_cloud_may_get_the_credentials_for_it(rendered: dict[str, list[Object]]) -> None:
+    """Of its ServiceAccount: on Google's and Amazon's nodes these are at an address of their own."""
+    out = [
+        item["spec"]["egress"]
+        for case in CASES
+        for item in of(rendered[case], "NetworkPolicy")
+        if {"port": 443} in found_ports(item)
+    ]
+    assert len(out) >= 2
+    for rules in out:
+        addresses = [each["ipBlock"]["cidr"] for rule in rules for each in rule.get("to", []) if "ipBlock" in each]
+        assert addresses == ["169.254.169.254/32", "169.254.170.23/32"]
+
+
 @pytest.mark.parametrize("flaw", BREAK)
 def test_a_flaw_is_found(flaw: str, rendered: dict[str, list[Object]]) -> None:
     broken = copy.deepcopy(rendered["with-monitoring"])
