@@ -30,10 +30,11 @@ NOW, NEVER = "2999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"
 #: What the store has: id -> feature -> value, and since when it holds.
 STORE: dict[str, dict[str, tuple[Any, str]]] = {
     "7": {"age": (40.0, NOW), PLAN: ("gold", NOW), "unused": (1.0, NOW)},
-    "8": {"age": ("NaN", NOW), PLAN: ("silver", NOW), "unused": (1.0, NOW)},
+    "8": {"age": ("Infinity", NOW), PLAN: ("silver", NOW), "unused": (1.0, NOW)},
     "old": {"age": (40.0, "2001-01-01T00:00:00Z"), PLAN: ("gold", NOW), "unused": (1.0, NOW)},
     "half": {"age": (40.0, NOW), PLAN: (None, NEVER), "unused": (1.0, NOW)},
-    "empty": {"age": (None, NOW), PLAN: (None, NOW), "unused": (1.0, NOW)},
+    "empty": {"age": ("Infinity", NOW), PLAN: (" ", NOW), "unused": (1.0, NOW)},
+    "new": {"age": (40.0, NOW), PLAN: (None, NOW), "unused": (1.0, NOW)},  # as Redis has a column that came later
 }
 NONE: dict[str, tuple[Any, str]] = dict.fromkeys(FEATURES, (None, NEVER))
 
@@ -166,6 +167,7 @@ def test_who_gives_all_features_needs_no_server(handler: Any, server: FeatureSer
         ({"customer": "nobody"}, "instance 1: the feature store has no features of customer 'nobody'"),
         ({"customer": "half"}, "instance 1: the feature store has no features of customer 'half', or not all of them"),
         ({"customer": "empty"}, "instance 1: the feature store has no features of customer 'empty', or not all"),
+        ({"customer": "new"}, "instance 1: the feature store has no features of customer 'new', or not all of them"),
         ({"customer": "old"}, "instance 1: the feature store has no features of customer 'old' of the last 30 days"),
         ({"customer": "  "}, "instance 1: column 'customer' is no id"),
         ({"customer": None}, "instance 1: column 'customer' is no id"),
