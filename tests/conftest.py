@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from projects import COMBINATIONS, generate
+from projects import COMBINATIONS, generate, make
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,3 +31,13 @@ def projects(identity: None, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def project(request: pytest.FixtureRequest, projects: dict[str, Path]) -> Path:
     """Each supported combination in turn. Not to be changed by a test."""
     return projects[request.param]
+
+
+@pytest.fixture(scope="session")
+def trained(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default project after a short training. Not to be changed by a test."""
+    project = generate(tmp_path_factory.mktemp("trained"))
+    settings = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(re.sub(r"(?m)^  epochs: \d+", "  epochs: 30", settings))
+    make(project, "pipeline")
+    return project

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from projects import generate, make
-from test_serving_real import NAME, free_ports, repacked
+from servers import NAME, free_ports, repacked
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 
