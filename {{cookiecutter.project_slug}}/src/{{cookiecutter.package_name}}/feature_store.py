@@ -143,7 +143,8 @@ def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterat
         try:
             yield store
         except RedisError as error:
-            raise ProjectError(f"FEATURE_STORE_REDIS, {online['connection_string'].partition(',')[0]}: {error}") from error
+            host, reason = online["connection_string"].partition(",")[0], str(error).rpartition("caused error: ")[2]
+            raise ProjectError(f"FEATURE_STORE_REDIS, {host}: {reason}") from error  # before it are the command's bytes
 
 
 def _online(patience: int) -> dict[str, Any]:
