@@ -354,10 +354,8 @@ def test_a_full_redis_is_an_error_and_forgets_nothing(made: Path, redis: Redis, 
     redis("CONFIG", "SET", "maxmemory", "4mb")
     status, output = run(made, redis, "-m", f"{NAME}.materialize", folder=large)
     assert status == 1
-    assert "OOM command not allowed" in output
+    assert "command not allowed when used memory > 'maxmemory'" in output
     assert "Traceback" not in output
-    _, found = run(made, redis, "-c", READ, "1", folder=large)
-    assert "Traceback" not in found
     redis("CONFIG", "SET", "maxmemory", "700mb")
     assert materialised(made, redis, "--days", "7", folder=large) == f"{CUSTOMERS} of {CUSTOMERS}"
     assert state(made, redis)[0] == before[0] + CUSTOMERS + 1

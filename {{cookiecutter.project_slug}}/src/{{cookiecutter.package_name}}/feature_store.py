@@ -187,8 +187,13 @@ def _storable(features: pd.DataFrame, view: dict[str, Any]) -> pd.DataFrame:
 def _stored(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
     if kind == "number":
         return column.fillna(MISSING_NUMBER)
-    write = {"boolean": lambda value: str(value).lower(), "datetime": pd.Timestamp.isoformat, "category": str}[kind]
-    return pd.Series([MISSING if pd.isna(value) else write(value) for value in column], column.index, dtype=object)
+    return pd.Series([MISSING if pd.isna(each) else _text(each) for each in column], column.index, dtype=object)
+
+
+def _text(value: bool | pd.Timestamp | str) -> str:
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    return value if isinstance(value, str) else str(value).lower()
 
 
 def restored(found: pd.DataFrame, features: pd.DataFrame, view: dict[str, Any]) -> pd.DataFrame:
