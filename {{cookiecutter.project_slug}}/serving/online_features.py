@@ -24,8 +24,8 @@ MAX_PROBLEMS = 100
 #: Longer ids are refused.
 MAX_ID = 100
 
-#: The time of a value that is not in the store. Feast also gives it a state, but with Redis calls all values present, and
-#: one of a column that was never written it gives the row's time: it is null then, which no value in the store is.
+#: The time of a value that is not in the store. Feast also gives it a state, but with Redis calls all values present. A
+#: column that was never written has the row's time there, and is null, which no value in the store is.
 NEVER = "1970-01-01T00:00:00Z"
 
 #: What the store has in place of some values (src/*/feature_store.py).
@@ -105,7 +105,7 @@ class OnlineFeatures:
         return known
 
     def _cell(self, name: str, value: Any, since: str) -> tuple[Any, str]:
-        """Return a value as a request would give it. Raises KeyError for a boolean that is none of the store's texts."""
+        """Return a value as a request would give it, and since when. Raises KeyError for what is no boolean's text."""
         if value is None:
             return None, NEVER
         kind = self.kinds[name]

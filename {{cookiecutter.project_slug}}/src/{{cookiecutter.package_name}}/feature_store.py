@@ -33,8 +33,8 @@ TIME = "event_timestamp"
 #: What Feast calls all of the project's features together.
 VIEW = "features"
 
-#: Missing values in the store, a number and a text that no table has: texts are stripped, infinite numbers refused. Null
-#: is left to what is not in the store: Redis cannot tell a column that was never written from a value that is missing.
+#: Missing values in the store, a number and a text that no table has: infinite numbers are refused, texts stripped.
+#: Null is left to what is not in the store: Redis cannot tell a column that was never written from a missing value.
 MISSING_NUMBER, MISSING = float("inf"), " "
 
 ONLINE = Path(".feast/online.db")
@@ -116,8 +116,8 @@ def _kind(column: pd.Series[Any]) -> str:
 def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterator[FeatureStore]:
     """Yield a Feast store with the description's entity, feature view and service, over the given features, if any.
 
-    With features it is for writing: more patient with Redis. Raises ProjectError where FEATURE_STORE_REDIS is no address
-    of Redis, and where Redis gives an error in the block: it is down, full, or refuses the password, which is not shown.
+    With features it is for writing, and more patient with Redis. Raises ProjectError where FEATURE_STORE_REDIS is no
+    address of Redis, and for Redis' errors in the block: down, full, a wrong password, which is not shown.
     """
     online = _online(SERVING if features is None else WRITING)
     os.environ["FEAST_USAGE"] = "False"
@@ -156,7 +156,7 @@ def _online(patience: int) -> dict[str, Any]:
         raise ProjectError("FEATURE_STORE_REDIS must be like HOST:6379,password=...,ssl=true")  # it holds a password
     if patience == SERVING:
         address += ",retry=null"
-    for option in ("socket_timeout", "socket_connect_timeout"):  # without, a Redis that is silent is waited for for ever
+    for option in ("socket_timeout", "socket_connect_timeout"):  # a silent Redis would be waited for for ever
         if f",{option}=" not in address:
             address += f",{option}={patience}"
     # Feast would leave a row alone whose time is in Redis: neither a corrected value nor a new column would get there.
