@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from images import Buildah, available
-from projects import COMBINATIONS, generate
+from projects import COMBINATIONS, generate, make
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,3 +43,13 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
     for driver in drivers:
         Buildah(folder / driver, driver)("rm", "--all")
         Buildah(folder / driver, driver)("rmi", "--all", "--force")
+
+
+@pytest.fixture(scope="session")
+def trained(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default project after a short training. Not to be changed by a test."""
+    project = generate(tmp_path_factory.mktemp("trained"))
+    settings = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(re.sub(r"(?m)^  epochs: \d+", "  epochs: 30", settings))
+    make(project, "pipeline")
+    return project

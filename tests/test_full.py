@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import random
-import re
-import socket
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from projects import ROOT, generate, make
+from servers import free_ports, serving
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 
@@ -94,90 +86,6 @@ def test_task(task: str, tmp_path: Path) -> None:
     make(project, "test")
 
 
-def test_feature_store(tmp_path: Path) -> None:
-    """The bundled history is joined, trained on and served by id, with the answers that the features themselves get."""
-    project = generate(tmp_path, feature_store="yes")
-    make(project, "setup")
-    make(project, "lint")
-    refused_names(project)
-    make(project, "pipeline")
-    assert json.loads((project / "evaluation/metrics.json").read_text())["metrics"]["roc_auc"]["value"] > 0.95
-    assert "Running stage" not in make(project, "pipeline")
-    make(project, "test")
-
-    with (project / "data/features.csv").open(newline="") as file:
-        history = list(csv.DictReader(file))
-    newest = {row.pop("patient"): row for row in sorted(history, key=lambda row: row["event_timestamp"])}
-    rows = [{name: float(text) for name, text in row.items() if name != "event_timestamp"} for row in newest.values()]
-    ids = [{"patient": patient} for patient in newest]
-    assert "569 of 569" in make(project, "materialize")
-    online, port = free_port(), free_port()
-    asked = f"http://127.0.0.1:{port}/predictions/breast_cancer"
-    serve: list[str | Path] = [project / ".venv/pipeline/bin/python", "-m", "breast_cancer.serve", "--port", str(port)]
-    features: list[str | Path] = [
-        project / ".venv/features/bin/python",
-        "-m",
-        "breast_cancer.feature_server",
-        "--port",
-        str(online),
-    ]
-    with server(port, "env", f"FEATURE_SERVER=http://127.0.0.1:{online}", *serve, cwd=project):
-        with server(online, *features, cwd=project):
-            status, by_id = post(asked, ids)
-            assert status == 200
-            assert by_id["predictions"] == post(asked, rows)[1]["predictions"]
-            status, answer = post(asked, [{"patient": "nobody"}])
-            assert status == 400
-            assert "'nobody'" in answer["errors"][0]["error"]
-        assert post(asked, ids[:1])[0] == 503
-        assert post(asked, rows[:1])[0] == 200
-
-
-def refused_names(project: Path) -> None:
-    """Hold the hook's list to the environment that the default project lacks."""
-    hook = (ROOT / "hooks/pre_gen_project.py").read_text()
-    refused = set(re.split(r'"""', hook[hook.index("IMPORTED = set(") :])[1].split())
-    program = "import importlib.metadata as m; print(*m.packages_distributions())"
-    python = project / ".venv/features/bin/python"
-    imported = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    names = {name for name in imported if re.fullmatch(r"[a-z][a-z0-9_]+", name) and "__mypyc" not in name}
-    assert names - refused - set(sys.stdlib_module_names) - {"breast_cancer"} == set()
-
-
-def post(url: str, instances: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
-    """Return status and answer of a prediction request."""
-    body = json.dumps({"instances": instances}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def server(port: int, *command: str | Path, cwd: Path | None = None) -> Iterator[None]:
-    """Run a server until the block ends, which begins when the port answers."""
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(900):
-            assert process.poll() is None, f"{command[0]} ended"
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 def test_remote_folder(tmp_path: Path) -> None:
     project = generate(tmp_path, dvc_remote=str(tmp_path / "storage"))
     make(project, "setup")
@@ -185,7 +93,7 @@ def test_remote_folder(tmp_path: Path) -> None:
 
 
 def test_remote_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = free_port()
+    port = free_ports()[0]
     moto = ROOT / ".venv/moto/bin"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
@@ -193,16 +101,16 @@ def test_remote_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create = f"import boto3; boto3.client('s3', endpoint_url='http://127.0.0.1:{port}').create_bucket(Bucket='bucket')"
     project = generate(tmp_path, dvc_remote="s3://bucket/path")
     make(project, "setup")
-    with server(port, moto / "moto_server", "-H", "127.0.0.1", "-p", str(port)):
+    with serving(port, moto / "moto_server", "-H", "127.0.0.1", "-p", str(port)):
         subprocess.run([moto / "python", "-c", create], check=True)
         check_remote(project, tmp_path / "clone", "endpointurl", f"http://127.0.0.1:{port}")
 
 
 def test_remote_ssh(tmp_path: Path) -> None:
-    port = free_port()
+    port = free_ports()[0]
     project = generate(tmp_path, dvc_remote=f"ssh://somebody@127.0.0.1:{port}{tmp_path / 'storage'}")
     make(project, "setup")
-    with server(port, project / ".venv/pipeline/bin/python", "-c", SSH_SERVER, str(port)):
+    with serving(port, project / ".venv/pipeline/bin/python", "-c", SSH_SERVER, str(port)):
         check_remote(project, tmp_path / "clone")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from images import Buildah, debian, enter, wheel_folders
 from projects import generate, make
-from test_serving_real import NAME, free_ports, repacked
+from servers import NAME, free_ports, repacked
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 

@@ -117,7 +117,8 @@ def test_all_is_rendered(rendered: dict[str, Objects]) -> None:
     for name in ("feature-store", "foreign"):
         kinds = {item["kind"] for item in rendered[f"{name}-production-feature-store-released"]}
         assert {"Deployment", "CronJob"} <= kinds
-        assert [item["kind"] for item in rendered[f"{name}-redis"]] == ["Service", "Deployment", "NetworkPolicy"]
+        redis = [item["kind"] for item in rendered[f"{name}-redis"]]
+        assert redis == ["Service", "PersistentVolumeClaim", "Deployment", "NetworkPolicy"]
     assert "defaults-production-feature-store-released" not in rendered
     assert all(len(objects) > 2 for objects in rendered.values())
 

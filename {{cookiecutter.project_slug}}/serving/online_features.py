@@ -24,8 +24,17 @@ MAX_PROBLEMS = 100
 #: Longer ids are refused.
 MAX_ID = 100
 
-#: The time of a value that is not in the store. Feast also gives it a state, but with Redis calls all values present.
+#: The time of a value that is not in the store. Feast also gives it a state, but with Redis calls all values present. A
+#: column that was never written has the row's time there, and is null, which no value in the store is.
 NEVER = "1970-01-01T00:00:00Z"
+
+#: What the store has in place of some values (src/*/feature_store.py).
+TEXTS: dict[str, dict[str, Any]] = {
+    "number": {"Infinity": None},
+    "boolean": {"true": True, "false": False, " ": None},
+    "datetime": {" ": None},
+    "category": {" ": None},
+}
 
 Instances = list[Any]
 Problem = dict[str, Any]
@@ -41,6 +50,7 @@ class OnlineFeatures:
         """Ask the server at `address`, http://HOST:PORT, for those of the model's features that it has."""
         self.url = f"{address.rstrip('/')}/get-online-features"
         self.entity, self.service, self.days = view["entity"], view["service"], view["ttl_days"]
+        self.kinds = view["features"]
         self.features = [feature["name"] for feature in schema["features"] if feature["name"] in view["features"]]
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy lies between the two
         self.again = 0.0  # when the server may be asked
@@ -91,8 +101,16 @@ class OnlineFeatures:
         for name in self.features:
             cells = zip(columns[name]["values"], columns[name]["event_timestamps"], strict=True)
             for entity, (value, since) in zip(ids, cells, strict=True):
-                known[entity][name] = (None if value == "NaN" else value, since)
+                known[entity][name] = self._cell(name, value, since)
         return known
+
+    def _cell(self, name: str, value: Any, since: str) -> tuple[Any, str]:
+        """Return a value as a request would give it, and since when. Raises KeyError for what is no boolean's text."""
+        if value is None:
+            return None, NEVER
+        kind = self.kinds[name]
+        texts = TEXTS[kind]
+        return texts[value] if kind == "boolean" else texts.get(value, value), since
 
     def _fill(self, rows: Instances, known: dict[str, Cells] | None) -> tuple[Instances, list[Problem]]:
         filled, problems = [], []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import sys
 import threading
@@ -11,14 +10,10 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import handling
 import pytest
-import tiny_model
-from conftest import ROOT
-from project import features
-from project.artifacts import write_json
 
 PLAN = "customer's plan"
 GOLD = {"age": 40.0, PLAN: "gold"}
@@ -30,10 +25,11 @@ NOW, NEVER = "2999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"
 #: What the store has: id -> feature -> value, and since when it holds.
 STORE: dict[str, dict[str, tuple[Any, str]]] = {
     "7": {"age": (40.0, NOW), PLAN: ("gold", NOW), "unused": (1.0, NOW)},
-    "8": {"age": ("NaN", NOW), PLAN: ("silver", NOW), "unused": (1.0, NOW)},
+    "8": {"age": ("Infinity", NOW), PLAN: ("silver", NOW), "unused": (1.0, NOW)},
     "old": {"age": (40.0, "2001-01-01T00:00:00Z"), PLAN: ("gold", NOW), "unused": (1.0, NOW)},
     "half": {"age": (40.0, NOW), PLAN: (None, NEVER), "unused": (1.0, NOW)},
-    "empty": {"age": (None, NOW), PLAN: (None, NOW), "unused": (1.0, NOW)},
+    "empty": {"age": ("Infinity", NOW), PLAN: (" ", NOW), "unused": (1.0, NOW)},
+    "new": {"age": (40.0, NOW), PLAN: (None, NOW), "unused": (1.0, NOW)},  # as Redis has a column that came later
 }
 NONE: dict[str, tuple[Any, str]] = dict.fromkeys(FEATURES, (None, NEVER))
 
@@ -73,28 +69,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Context:
-    """What the handler uses of TorchServe's context; remembers the status set for each request."""
-
-    def __init__(self, folder: Path) -> None:
-        self.system_properties = {"model_dir": str(folder)}
-        self.manifest = {"model": {"serializedFile": "model.pt2"}}
-        self.status: dict[int, int] = {}
-        self.metrics = SimpleNamespace(add_metric_to_cache=lambda *_: SimpleNamespace(add_or_update=lambda *_: None))
-
-    def get_request_id(self, index: int) -> str:
-        return f"made-{index}"
-
-    def get_all_request_header(self, index: int) -> dict[str, Any]:
-        return {}
-
-    def set_response_status(self, code: int, phrase: str, idx: int) -> None:
-        self.status[idx] = code
-
-    def set_response_content_type(self, idx: int, value: str) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[FeatureServer]:
     with FeatureServer() as made:
@@ -105,37 +79,20 @@ def server() -> Iterator[FeatureServer]:
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model.save(folder / "model.pt2")
-    write_json(folder / "schema.json", tiny_model.SCHEMA)
-    write_json(folder / "request_log.json", {"sample": 1.0, "mask": []})
-    write_json(folder / "feature_view.json", VIEW)
-    return folder
+    return handling.unpacked(tmp_path_factory.mktemp("model"), feature_view=VIEW)
 
 
 @pytest.fixture
 def handler(server: FeatureServer, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The handler, asking `server`, with a request log in tmp_path/log."""
-    monkeypatch.setitem(sys.modules, "features", features)
-    monkeypatch.syspath_prepend(str(ROOT / "serving"))
-    monkeypatch.delenv("MODEL_SHA256", raising=False)
-    monkeypatch.setenv("REQUEST_LOG", str(tmp_path / "log"))
-    monkeypatch.setenv("FEATURE_SERVER", f"http://127.0.0.1:{server.server_port}/")
-    spec = importlib.util.spec_from_file_location("handler", ROOT / "serving/handler.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = module.Handler()
-    made.initialize(Context(model_folder))
-    return made
+    settings = {"REQUEST_LOG": str(tmp_path / "log"), "FEATURE_SERVER": f"http://127.0.0.1:{server.server_port}/"}
+    return handling.started(handling.load(monkeypatch, **settings), model_folder)
 
 
 def answers(handler: Any, *requests: list[Any] | bytes) -> list[tuple[int, dict[str, Any]]]:
     """Send a batch of requests, each a list of instances or a body; return each request's status and answer."""
-    context = Context(Path())
     bodies = [each if isinstance(each, bytes) else json.dumps({"instances": each}).encode() for each in requests]
-    replies = handler.handle([{"body": bytearray(each)} for each in bodies], context)
-    return [(context.status[index], json.loads(reply)) for index, reply in enumerate(replies)]
+    return handling.answers(handler, *bodies)
 
 
 def test_an_id_is_as_good_as_its_features_and_a_batch_is_one_question(handler: Any, server: FeatureServer) -> None:
@@ -166,6 +123,7 @@ def test_who_gives_all_features_needs_no_server(handler: Any, server: FeatureSer
         ({"customer": "nobody"}, "instance 1: the feature store has no features of customer 'nobody'"),
         ({"customer": "half"}, "instance 1: the feature store has no features of customer 'half', or not all of them"),
         ({"customer": "empty"}, "instance 1: the feature store has no features of customer 'empty', or not all"),
+        ({"customer": "new"}, "instance 1: the feature store has no features of customer 'new', or not all of them"),
         ({"customer": "old"}, "instance 1: the feature store has no features of customer 'old' of the last 30 days"),
         ({"customer": "  "}, "instance 1: column 'customer' is no id"),
         ({"customer": None}, "instance 1: column 'customer' is no id"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import re
@@ -15,18 +14,18 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import handling
 import pytest
 import tiny_model
 import torch
 from conftest import PACKAGE, ROOT
-from project import features, package, params, serve, torchserve
+from handling import Context, answers
+from project import package, params, serve, torchserve
 from project.artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, SCHEMA, ProjectError, digest, write_json
 
 PLAN = "customer's plan"
@@ -69,70 +68,19 @@ BAD: dict[str, tuple[bytes, str]] = {
 }
 
 
-class Context:
-    """What the handler uses of TorchServe's context; remembers the status set for each request, and all counts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.system_properties = {"model_dir": str(folder)}
-        self.manifest = {"model": {"serializedFile": "model.pt2"}}
-        self.status: dict[int, int] = {}
-        self.metrics = self
-        self.counts: Counter[str] = Counter()
-
-    def add_metric_to_cache(self, name: str, unit: str, labels: list[str]) -> Any:
-        def count(value: float, values: list[str]) -> None:
-            self.counts[" ".join([name, *values])] += value  # type: ignore[assignment]
-
-        return SimpleNamespace(add_or_update=count)
-
-    def get_request_id(self, index: int) -> str:
-        return f"made-{index}"
-
-    def get_all_request_header(self, index: int) -> dict[str, Any]:
-        return {}
-
-    def set_response_status(self, code: int, phrase: str, idx: int) -> None:
-        self.status[idx] = code
-
-    def set_response_content_type(self, idx: int, value: str) -> None:
-        assert value == "application/json"
-
-
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model.save(folder / "model.pt2")
-    write_json(folder / "schema.json", tiny_model.SCHEMA)
-    write_json(folder / "request_log.json", {"sample": 1.0, "mask": []})
-    return folder
+    return handling.unpacked(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
 def handler_module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """serving/handler.py as a module; in the archive it finds features.py and the rest beside it."""
-    monkeypatch.setitem(sys.modules, "features", features)
-    monkeypatch.syspath_prepend(str(ROOT / "serving"))
-    for name in ("FEATURE_SERVER", "MODEL_SHA256", "REQUEST_LOG"):
-        monkeypatch.delenv(name, raising=False)
-    spec = importlib.util.spec_from_file_location("handler", ROOT / "serving/handler.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return handling.load(monkeypatch)
 
 
 @pytest.fixture
 def handler(handler_module: Any, model_folder: Path) -> Any:
-    handler = handler_module.Handler()
-    handler.initialize(Context(model_folder))
-    return handler
-
-
-def answers(handler: Any, *bodies: bytes | None) -> list[tuple[int, dict[str, Any]]]:
-    """Send a batch; return each request's status and answer."""
-    context = Context(Path())
-    replies = handler.handle([{} if body is None else {"body": bytearray(body)} for body in bodies], context)
-    return [(context.status[index], json.loads(reply)) for index, reply in enumerate(replies)]
+    return handling.started(handler_module, model_folder)
 
 
 def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Any) -> None:

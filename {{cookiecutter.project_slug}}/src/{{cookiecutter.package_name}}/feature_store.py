@@ -33,7 +33,14 @@ TIME = "event_timestamp"
 #: What Feast calls all of the project's features together.
 VIEW = "features"
 
+#: Missing values in the store, a number and a text that no table has: infinite numbers are refused, texts stripped.
+#: Null is left to what is not in the store: Redis cannot tell a column that was never written from a missing value.
+MISSING_NUMBER, MISSING = float("inf"), " "
+
 ONLINE = Path(".feast/online.db")
+
+#: Seconds that Redis may be silent: to a server, which is asked in turn and may not wait, and to what writes.
+SERVING, WRITING = 1, 10
 
 
 def read_features(settings: Params) -> pd.DataFrame:
@@ -109,11 +116,13 @@ def _kind(column: pd.Series[Any]) -> str:
 def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterator[FeatureStore]:
     """Yield a Feast store with the description's entity, feature view and service, over the given features, if any.
 
-    Raises ProjectError where FEATURE_STORE_REDIS is no address of Redis.
+    With features it is for writing, and more patient with Redis. Raises ProjectError where FEATURE_STORE_REDIS is no
+    address of Redis, and for Redis' errors in the block: down, full, a wrong password, which is not shown.
     """
-    online = _online()
+    online = _online(SERVING if features is None else WRITING)
     os.environ["FEAST_USAGE"] = "False"
     from feast import FeatureStore, RepoConfig
+    from redis import RedisError
 
     with tempfile.TemporaryDirectory(prefix="feast-") as name:
         folder = Path(name)
@@ -123,6 +132,7 @@ def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterat
             registry=str(folder / "registry.db"),
             offline_store={"type": "dask"},
             online_store=online,
+            materialization={"online_write_batch_size": 10_000},  # all at once would have to fit into memory
             entity_key_serialization_version=3,
         )
         store = FeatureStore(config=config)
@@ -130,26 +140,35 @@ def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterat
         if features is not None:
             _storable(features, view).to_parquet(source, index=False)
         store.apply(_objects(view, source))
-        yield store
+        try:
+            yield store
+        except RedisError as error:
+            host, reason = online["connection_string"].partition(",")[0], str(error).rpartition("caused error: ")[2]
+            raise ProjectError(f"FEATURE_STORE_REDIS, {host}: {reason}") from error  # before it are the command's bytes
 
 
-def _online() -> dict[str, Any]:
+def _online(patience: int) -> dict[str, Any]:
     address = os.environ.get("FEATURE_STORE_REDIS", "")
     if not address:
         ONLINE.parent.mkdir(exist_ok=True)
         return {"type": "sqlite", "path": str(ONLINE.absolute())}
     if "://" in address or ":" not in address.partition(",")[0]:
         raise ProjectError("FEATURE_STORE_REDIS must be like HOST:6379,password=...,ssl=true")  # it holds a password
-    return {"type": "redis", "connection_string": address}
+    if patience == SERVING:
+        address += ",retry=null"
+    for option in ("socket_timeout", "socket_connect_timeout"):  # a silent Redis would be waited for for ever
+        if f",{option}=" not in address:
+            address += f",{option}={patience}"
+    # Feast would leave a row alone whose time is in Redis: neither a corrected value nor a new column would get there.
+    return {"type": "redis", "connection_string": address, "skip_dedup": True}
 
 
 def _objects(view: dict[str, Any], source: Path) -> list[Any]:
     from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType, types
 
-    # Times are texts in the store: its own type for them has whole seconds only.
-    kinds = {"number": types.Float64, "boolean": types.Bool, "datetime": types.String, "category": types.String}
     entity = Entity(name=view["entity"], join_keys=[view["entity"]], value_type=ValueType.STRING)
-    features = [Field(name=name, dtype=kinds[kind]) for name, kind in view["features"].items()]
+    kinds = {name: types.Float64 if kind == "number" else types.String for name, kind in view["features"].items()}
+    features = [Field(name=name, dtype=kind) for name, kind in kinds.items()]
     feature_view = FeatureView(
         name=VIEW,
         entities=[entity],
@@ -161,7 +180,29 @@ def _objects(view: dict[str, Any], source: Path) -> list[Any]:
 
 
 def _storable(features: pd.DataFrame, view: dict[str, Any]) -> pd.DataFrame:
-    """Return the features with times as texts, other than TIME."""
-    times = [name for name, kind in view["features"].items() if kind == "datetime"]
-    texts = {name: [None if pd.isna(value) else value.isoformat() for value in features[name]] for name in times}
-    return features.assign(**{name: pd.Series(values, dtype=object) for name, values in texts.items()})
+    """Return the features as the store has them: numbers, and texts of all else (Feast's times have whole seconds)."""
+    return features.assign(**{name: _stored(features[name], kind) for name, kind in view["features"].items()})
+
+
+def _stored(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
+    if kind == "number":
+        return column.fillna(MISSING_NUMBER)
+    return pd.Series([MISSING if pd.isna(each) else _text(each) for each in column], column.index, dtype=object)
+
+
+def _text(value: bool | pd.Timestamp | str) -> str:
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def restored(found: pd.DataFrame, features: pd.DataFrame, view: dict[str, Any]) -> pd.DataFrame:
+    """Return what the store gave with its features as they are in `features`, whose types it takes."""
+    for name, kind in view["features"].items():
+        column = found[name].replace({MISSING: None, MISSING_NUMBER: None})
+        if kind == "boolean":
+            column = column.map({"true": True, "false": False})
+        elif kind == "datetime":
+            column = pd.to_datetime(column, utc=True, format="ISO8601")
+        found[name] = column.astype(features[name].dtype)
+    return found

@@ -38,16 +38,12 @@ def join(labels: pd.DataFrame, features: pd.DataFrame, view: dict[str, Any], set
         service = store.get_feature_service(view["service"])
         # Feast leaves out whom nothing but later or older rows are of, and gives whom it does not know empty columns.
         found = store.get_historical_features(entity_df=asked, features=service).to_df()
-    found = found.dropna(how="all", subset=list(view["features"]))
+    found = feature_store.restored(found, features, view).dropna(how="all", subset=list(view["features"]))
     if found.empty:
         raise ProjectError("no observation has features of its time or before: are the tables' entities the same?")
     found = found.rename(columns={TIME: data.timestamp})
     found[data.timestamp] = found[data.timestamp].astype(labels[data.timestamp].dtype)
     joined = labels.merge(found, on=[data.id, data.timestamp], how="inner", validate="many_to_one")
-    for name, kind in view["features"].items():
-        if kind == "datetime":
-            joined[name] = pd.to_datetime(joined[name], utc=True, format="ISO8601")
-        joined[name] = joined[name].astype(features[name].dtype)
     return joined[[*labels.columns, *view["features"]]]
 
 

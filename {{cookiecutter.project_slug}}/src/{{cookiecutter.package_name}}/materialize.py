@@ -6,13 +6,17 @@ import argparse
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from . import artifacts, feature_store, params
 from .artifacts import ProjectError
-from .feature_store import TIME
+from .feature_store import MISSING, MISSING_NUMBER, TIME, VIEW
 
 if TYPE_CHECKING:
-    import pandas as pd
     from feast import FeatureStore
+
+#: The id of the row that is written last, when all others are. Nobody has it: an id is not empty.
+NOBODY = ""
 
 
 def main() -> None:
@@ -27,18 +31,33 @@ def main() -> None:
     view = feature_store.describe(features, settings)
     with feature_store.opened(view, features) as store:
         begin = newest.min().to_pydatetime()
-        if options.days is not None and not _lost(store, view, newest):
+        if options.days is not None and whole(store, view):
             begin = max(begin, now - timedelta(days=options.days))
+        else:
+            _mark(store, view, datetime.fromtimestamp(0, UTC))
         if (newest >= begin).any():
             store.materialize(begin - timedelta(seconds=1), now)
+        _mark(store, view, now)
     print(f"{(newest >= begin).sum()} of {len(newest)} entities: newest features written to the online store")
 
 
-def _lost(store: FeatureStore, view: dict[str, Any], newest: pd.Series[Any]) -> bool:
-    """Tell whether the online store lacks the entity that is in it for longest: then it has been emptied."""
-    rows = [{view["entity"]: newest.idxmin()}]
-    found = store.get_online_features(features=store.get_feature_service(view["service"]), entity_rows=rows)
-    return not any(time.seconds for column in found.proto.results for time in column.event_timestamps)
+def _mark(store: FeatureStore, view: dict[str, Any], time: datetime) -> None:
+    """Write the row of NOBODY, which says that every entity has all of these features; at the epoch, that none may."""
+    row = {name: MISSING_NUMBER if kind == "number" else MISSING for name, kind in view["features"].items()}
+    store.write_to_online_store(VIEW, pd.DataFrame([row | {view["entity"]: NOBODY, TIME: time}]))
+
+
+def whole(store: FeatureStore, view: dict[str, Any]) -> bool:
+    """Tell whether every entity has been written to the online store, with all of the features, and nothing emptied it.
+
+    Raises what Redis raises.
+    """
+    service = store.get_feature_service(view["service"])
+    found = store.get_online_features(features=service, entity_rows=[{view["entity"]: NOBODY}]).proto
+    cells = dict(zip(found.metadata.feature_names.val, found.results, strict=True))
+    return all(
+        cells[name].event_timestamps[0].seconds and cells[name].values[0].WhichOneof("val") for name in view["features"]
+    )
 
 
 def _options() -> argparse.Namespace:
