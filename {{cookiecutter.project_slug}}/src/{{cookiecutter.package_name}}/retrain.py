@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import git, release
 from .artifacts import ProjectError, run
-from .labelled import DEFAULTS
+from .logged import DEFAULTS
 
 PLACE = Path(".dvc/tmp/retrain")
 REPORTS = Path("reports/retrain")
