@@ -31,21 +31,32 @@ MOTO = ROOT / ".venv/moto/bin"
 #: The actions that docs/system-design.md ("Addresses") says each part needs, by the path below the bucket.
 RIGHTS = {
     "server": {"log/*": ["PutObject"]},
-    "monitor": {"": ["ListBucket"], "log/*": ["GetObject", "PutObject"], "labels/*": ["GetObject"]},
+    "monitor": {
+        "": ["ListBucket"],
+        "log/*": ["GetObject"],
+        "labels/*": ["GetObject"],
+        "log/watched/monitor-state.json": ["PutObject"],
+    },
     "retrain": {"": ["ListBucket"], "log/*": ["GetObject"], "labels/*": ["GetObject"]},
     "batch": {
-        "": ["ListBucket", "DeleteObject"],  # moto asks for the latter at the bucket where several may go; S3 by the key
+        "": [
+            "ListBucket",
+            "DeleteObject",
+        ],  # moto asks for the latter at the bucket where several may go; S3 by the key
         "tables/*": ["GetObject"],
         "out/*": ["GetObject", "PutObject", "DeleteObject"],
     },
 }
 
-#: What the DVC remote takes of who reads a release, or writes one.
-REMOTE = {"": ["ListBucket"], "dvc/*": ["GetObject", "PutObject"]}
+#: What the DVC remote takes of who reads a release, and of who writes one.
+REMOTE = {
+    "monitor": {"": ["ListBucket"], "dvc/*": ["GetObject"]},
+    "release": {"": ["ListBucket"], "dvc/*": ["GetObject", "PutObject"]},
+}
 
 NOBODY = {"AWS_ACCESS_KEY_ID": "AKIANOBODY", "AWS_SECRET_ACCESS_KEY": "no-such-secret"}
 
-#: Makes the bucket and a user for each of the rights that it is told, and prints the users' keys. Then moto asks for them.
+#: Makes the bucket and a user for each of the rights that it is told, and prints their keys, which moto then asks for.
 PREPARE = """
 import boto3, json, os, sys, urllib.request
 boto3.client("s3").create_bucket(Bucket="bucket")
@@ -92,11 +103,9 @@ class S3:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Serve an empty bucket until the block ends."""
-        rights = {name: list(paths.items()) for name, paths in RIGHTS.items()}
-        named = {name: [(f"/{path}" if path else "", actions) for path, actions in each] for name, each in rights.items()}
-        for name in ("monitor", "release"):
-            named[name] = named.get(name, []) + [(f"/{path}" if path else "", each) for path, each in REMOTE.items()]
-        named["owner"] = [("", ["*"]), ("/*", ["*"])]
+        named = {"owner": [("", ["*"]), ("/*", ["*"])]}
+        for name, paths in [*RIGHTS.items(), *REMOTE.items()]:
+            named.setdefault(name, []).extend((f"/{path}".rstrip("/"), actions) for path, actions in paths.items())
         with server(self.port, MOTO / "moto_server", "-H", "127.0.0.1", "-p", str(self.port)):
             self.users |= json.loads(self.python("nobody", PREPARE, named))
             yield
@@ -107,7 +116,8 @@ class S3:
 
     def python(self, user: str, program: str, told: Any = None) -> str:
         """Run a program that has boto3 as this user, tell it something as JSON, and return what it prints."""
-        command, environment = [MOTO / "python", "-c", program], os.environ | self.environment(user)
+        command: list[str | Path] = [MOTO / "python", "-c", program]
+        environment = os.environ | self.environment(user)
         done = subprocess.run(
             command, env=environment, input=json.dumps(told), stdout=subprocess.PIPE, text=True, check=True
         )
@@ -187,7 +197,7 @@ def test_log_arrives_while_it_serves_and_a_stop_loses_nothing(s3: S3, project: P
     keys = [f"{name.lower()} = {user.pop(name)}\n" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
     (tmp_path / "credentials").write_text(f"[default]\n{''.join(keys)}")
     user["AWS_SHARED_CREDENTIALS_FILE"] = str(tmp_path / "credentials")
-    with started(project, tmp_path / "home", REQUEST_LOG="s3://bucket/log/pods", **user) as container:
+    with started(project, tmp_path / "home", archive=None, REQUEST_LOG="s3://bucket/log/pods", **user) as container:
         container.wait(lambda: container.probe() == 0, 60)
         ask(container, project, "early", 100)
         container.wait(lambda: len(s3.logged()) == 100, 20)
@@ -204,9 +214,8 @@ def test_log_arrives_while_it_serves_and_a_stop_loses_nothing(s3: S3, project: P
 def test_outage_costs_no_request_and_what_waits_arrives_later(project: Path, tmp_path: Path) -> None:
     """Down, up again, down at the end: no request fails or waits, and only the end loses what it names."""
     there = S3(free_port(), {"nobody": NOBODY, "owner": NOBODY})  # which asks nobody who they are
-    with started(
-        project, tmp_path / "home", REQUEST_LOG="s3://bucket/log", **there.environment("nobody")
-    ) as container:
+    user = there.environment("nobody") | {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}  # not there: no matter
+    with started(project, tmp_path / "home", archive=None, REQUEST_LOG="s3://bucket/log", **user) as container:
         container.wait(lambda: container.probe() == 0, 60)
         assert max(ask(container, project, "down", 1000)) < 1
         container.wait(lambda: "The request log cannot be written" in (container.folder / "log").read_text(), 20)
@@ -235,7 +244,7 @@ def test_wrong_key_is_told_without_the_secret(
 ) -> None:
     keys = s3.environment(user)
     keys["AWS_SECRET_ACCESS_KEY"] = secret or keys["AWS_SECRET_ACCESS_KEY"]
-    with started(project, tmp_path / "home", REQUEST_LOG="s3://bucket/log", **keys) as container:
+    with started(project, tmp_path / "home", archive=None, REQUEST_LOG="s3://bucket/log", **keys) as container:
         container.wait(lambda: container.probe() == 0, 60)
         ask(container, project, "wrong", 3)
         container.wait(lambda: said in (container.folder / "log").read_text(), 30)
@@ -247,7 +256,7 @@ def test_wrong_key_is_told_without_the_secret(
 
 def run(project: Path, user: dict[str, str], module: str, *options: str, **more: str) -> tuple[int, str]:
     """Run a module of the project with these keys; return its exit status and what it says."""
-    command = [project / ".venv/pipeline/bin/python", "-m", f"{NAME}.{module}", *options]
+    command: list[str | Path] = [project / ".venv/pipeline/bin/python", "-m", f"{NAME}.{module}", *options]
     done = subprocess.run(command, cwd=project, env=os.environ | user | more, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -292,8 +301,10 @@ def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> No
     status, said = run(project, s3.environment("retrain"), "monitor", **places)
     assert status == 0, said  # nothing was judged, so nothing is to be remembered
 
-    program = f"from {NAME} import labelled; found = labelled.read(None, ()); print(len(found.rows), dict(found.left_out))"
-    command = [project / ".venv/pipeline/bin/python", "-c", program]
+    program = (
+        f"from {NAME} import labelled; found = labelled.read(None, ()); print(len(found.rows), dict(found.left_out))"
+    )
+    command: list[str | Path] = [project / ".venv/pipeline/bin/python", "-c", program]
     environment = os.environ | s3.environment("retrain") | places
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("200 {"), done.stderr
@@ -325,7 +336,7 @@ table.to_parquet("s3://bucket/tables/in.parquet")
         assert found["out/csv/predicted.rejected.csv"].splitlines()[1].startswith('5,"mean radius",')
 
 
-#: Predicts until the first rows are written, and then waits to be killed. In Python, because nothing of it is to be seen.
+#: Predicts until the first rows are written, and then waits to be killed: from outside nothing of it is to be seen.
 STUCK = """
 import sys, time
 from {package} import artifacts, batch

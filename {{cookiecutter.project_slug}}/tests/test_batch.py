@@ -241,8 +241,10 @@ def test_cloud_that_fails_is_named(fails: str, model: batch_model.Model, monkeyp
     def fail(*_: Any, **__: Any) -> None:
         raise CloudError("no way there")
 
-    monkeypatch.setattr(fsspec.implementations.memory.MemoryFile if fails in ("write", "close") else type(memory), fails, fail)
-    with pytest.raises(ProjectError, match=r"^OUTPUT is 'memory://out/o(\.rejected)?\.csv', which cannot be used: .*no way"):
+    of = fsspec.implementations.memory.MemoryFile if fails in ("write", "close") else type(memory)
+    monkeypatch.setattr(of, fails, fail)
+    said = r"^OUTPUT is 'memory://out/o(\.rejected)?\.csv', which cannot be used: .*no way"
+    with pytest.raises(ProjectError, match=said):
         run(source, "memory://out/o.csv", model)
     monkeypatch.undo()
     assert memory.cat_file("/out/o.csv") == b"of yesterday"

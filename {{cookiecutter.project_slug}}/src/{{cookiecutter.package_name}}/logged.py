@@ -1,5 +1,4 @@
-"""The request log and the labels that come later, wherever they lie: a folder, or any address that fsspec knows, such as
-s3://bucket/prefix.
+"""The request log and the labels that come later, in a folder or at any address that fsspec knows (s3://bucket/prefix).
 
 A bucket's log has very many small objects, one for each ten seconds of each server, so they are read side by side.
 """
