@@ -138,7 +138,8 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     if name.endswith(".parquet"):
-        table = pq.read_table(pa.BufferReader(content)).to_pandas()  # no file object: see artifacts.read_parquet
+        # No file object, for the reason in artifacts.read_parquet.
+        table: pd.DataFrame = pq.read_table(pa.BufferReader(content)).to_pandas()
     else:
         table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     if lacking := {"request_id", "label"} - {*table.columns}:
