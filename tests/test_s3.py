@@ -198,7 +198,7 @@ def test_log_arrives_while_it_serves_and_a_stop_loses_nothing(s3: S3, project: P
     (tmp_path / "credentials").write_text(f"[default]\n{''.join(keys)}")
     user["AWS_SHARED_CREDENTIALS_FILE"] = str(tmp_path / "credentials")
     with started(project, tmp_path / "home", archive=None, REQUEST_LOG="s3://bucket/log/pods", **user) as container:
-        container.wait(lambda: container.probe() == 0, 60)
+        container.wait(lambda: container.probe() == 0, 120)
         ask(container, project, "early", 100)
         container.wait(lambda: len(s3.logged()) == 100, 20)
         ask(container, project, "late", 100)
@@ -216,7 +216,7 @@ def test_outage_costs_no_request_and_what_waits_arrives_later(project: Path, tmp
     there = S3(free_port(), {"nobody": NOBODY, "owner": NOBODY})  # which asks nobody who they are
     user = there.environment("nobody") | {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}  # not there: no matter
     with started(project, tmp_path / "home", archive=None, REQUEST_LOG="s3://bucket/log", **user) as container:
-        container.wait(lambda: container.probe() == 0, 60)
+        container.wait(lambda: container.probe() == 0, 120)
         assert max(ask(container, project, "down", 1000)) < 1
         container.wait(lambda: "The request log cannot be written" in (container.folder / "log").read_text(), 20)
         with server(there.port, MOTO / "moto_server", "-H", "127.0.0.1", "-p", str(there.port)):
@@ -245,7 +245,7 @@ def test_wrong_key_is_told_without_the_secret(
     keys = s3.environment(user)
     keys["AWS_SECRET_ACCESS_KEY"] = secret or keys["AWS_SECRET_ACCESS_KEY"]
     with started(project, tmp_path / "home", archive=None, REQUEST_LOG="s3://bucket/log", **keys) as container:
-        container.wait(lambda: container.probe() == 0, 60)
+        container.wait(lambda: container.probe() == 0, 120)
         ask(container, project, "wrong", 3)
         container.wait(lambda: said in (container.folder / "log").read_text(), 30)
         told = (container.folder / "log").read_text()
