@@ -1,9 +1,10 @@
 """`make batch` on a table of ten million rows: seconds, seconds of processor cores, and the most memory that it took.
 
-    demo/breast-cancer/.venv/pipeline/bin/python benchmarks/batch.py demo/breast-cancer [ROWS]
+    demo/breast-cancer/.venv/pipeline/bin/python benchmarks/batch.py demo/breast-cancer [ROWS [ADDRESS]]
 
 Runs it on parquet and on CSV. The table has a column `id` and the project's own features; one row in a thousand has a
-value that does not fit. Ten million rows of 30 numbers need 10 GB of disk, in TMPDIR.
+value that does not fit. Ten million rows of 30 numbers need 10 GB of disk, in TMPDIR. From and to ADDRESS, a folder at
+any address of fsspec, where both tables stay; else from disk to disk.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -35,9 +37,12 @@ def main() -> None:
     schema = json.loads(Path("data/prepared/schema.json").read_text())
     for suffix in (".parquet", ".csv"):
         with tempfile.TemporaryDirectory(prefix="batch-") as folder:
-            table, output = Path(folder, f"table{suffix}"), Path(folder, f"predictions{suffix}")
+            table, place = Path(folder, f"table{suffix}"), sys.argv[3] if len(sys.argv) > 3 else folder
             write(table, rows, schema)
-            seconds, cores, memory = run(package, table, output)
+            if place != folder:
+                files, path = fsspec.core.url_to_fs(place)
+                files.put_file(str(table), f"{path}/{table.name}")
+            seconds, cores, memory = run(package, f"{place}/{table.name}", f"{place}/predictions{suffix}")
             size = table.stat().st_size / 1e9
         print(
             f"{suffix}: {rows} rows x {len(schema['features'])} features, {size:.1f} GB, in {seconds:.0f} s: "
@@ -46,14 +51,15 @@ def main() -> None:
         )
 
 
-def run(package: str, table: Path, output: Path) -> tuple[float, float, int]:
+def run(package: str, table: str, output: str) -> tuple[float, float, int]:
     """Return seconds, those of all cores together, and the most bytes of memory of `make batch`, its start included."""
-    environment = os.environ | {"INPUT": str(table), "OUTPUT": str(output)}
+    environment = os.environ | {"INPUT": table, "OUTPUT": output}
     begin = time.perf_counter()
     process = os.posix_spawn(sys.executable, [sys.executable, "-m", f"{package}.batch"], environment)
     _, status, usage = os.wait4(process, 0)
     seconds = time.perf_counter() - begin
-    if status or not output.exists():
+    files, path = fsspec.core.url_to_fs(output)
+    if status or not files.exists(path):
         sys.exit(f"error: it ended with status {os.waitstatus_to_exitcode(status)}")
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

@@ -205,6 +205,11 @@ class Door:
         assert response is not None  # noqa: S101  h11 ends no message that has not begun
         return response, bytes(answer)
 
+    async def end_log(self, model: str) -> None:
+        """Have the handler write what is left of its request log, which an address would lack (request_log.END)."""
+        headers = [(b"Host", b"127.0.0.1"), (b"X-Request-Id", b"/end"), _length(b"")]
+        await self._ask(h11.Request(method=b"POST", target=f"/predictions/{model}".encode(), headers=headers), b"")
+
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self.unused:
             reader, writer = self.unused.pop()

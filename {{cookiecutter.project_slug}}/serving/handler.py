@@ -119,6 +119,9 @@ class Handler:
 
     def _note(self, entry: Entry) -> None:
         """Count and log a request and its answer."""
+        if entry.request_id == request_log.END:
+            self.log.close()
+            return
         self.log.add(entry)
         if entry.status == HTTPStatus.BAD_REQUEST:
             self.metrics.refused()

@@ -61,6 +61,7 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.entries = 0  # none are kept
         self.file: Any = None
         self.size = 0
         self.end = 0.0

@@ -22,9 +22,13 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import h11
 from door import PAUSE, Door
 
 LOGGING = Path(__file__).with_name("log4j2.xml")
+
+#: Seconds for the rest of the request log to be written: longer than the handler waits for it (request_log.FAREWELL).
+LOG_ENDS = 5.0
 
 #: Seconds for Java to end once it has nothing left to answer: Netty takes two of them to wait for new connections.
 JAVA_ENDS = 4.0
@@ -47,7 +51,8 @@ def main(settings: Path, store: Path) -> int:
         behind = f"{settings.read_text(encoding='utf-8')}\ninference_address=http://127.0.0.1:{inside}\n"
         changed.write_text(behind, encoding="utf-8")
         java = [*command(values, store), "-f", str(changed)]
-        return asyncio.run(run(java, address.hostname, address.port, Door(inside, int(values["max_request_size"]))))
+        door = Door(inside, int(values["max_request_size"]))
+        return asyncio.run(run(java, address.hostname, address.port, door, [path.stem for path in store.glob("*.mar")]))
 
 
 def read(settings: Path) -> dict[str, str]:
@@ -77,8 +82,8 @@ def command(values: dict[str, str], store: Path) -> list[str]:
     ]
 
 
-async def run(command: list[str], host: str, port: int, door: Door) -> int:
-    """Run Java, and the door as long as it runs."""
+async def run(command: list[str], host: str, port: int, door: Door, models: list[str]) -> int:
+    """Run Java, and the door as long as it runs; at the end let the models' workers write what is left of their log."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, door.closing.set)
@@ -91,6 +96,10 @@ async def run(command: list[str], host: str, port: int, door: Door) -> int:
     if ended.done():
         served.cancel()
         return ended.result() or 1
+    if os.environ.get("REQUEST_LOG"):
+        with contextlib.suppress(OSError, h11.RemoteProtocolError):  # no worker, or one that does not answer
+            async with asyncio.timeout(LOG_ENDS):
+                await asyncio.gather(*(door.end_log(model) for model in models))
     java.terminate()
     if not (await asyncio.wait({ended}, timeout=JAVA_ENDS))[0]:
         java.kill()

@@ -228,6 +228,32 @@ def test_without_a_good_row_there_is_no_output_and_without_a_bad_one_no_other_fi
     assert [path.name for path in Path().iterdir() if path.name.startswith(".") and path.name != ".venv"] == []
 
 
+@pytest.mark.parametrize("fails", ["open", "write", "close", "mv"])
+def test_cloud_that_fails_is_named(fails: str, model: batch_model.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cloud's library has errors of its own, which are no OSErrors."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/out/o.csv", b"of yesterday")
+    source = write("t.csv", ROWS * 1000)
+
+    class CloudError(Exception):
+        """As botocore's."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise CloudError("no way there")
+
+    of = fsspec.implementations.memory.MemoryFile if fails in ("write", "close") else type(memory)
+    monkeypatch.setattr(of, fails, fail)
+    said = r"^OUTPUT is 'memory://out/o(\.rejected)?\.csv', which cannot be used: .*no way"
+    with pytest.raises(ProjectError, match=said):
+        run(source, "memory://out/o.csv", model)
+    monkeypatch.undo()
+    assert memory.cat_file("/out/o.csv") == b"of yesterday"
+    for name in ("isfile", "open"):
+        monkeypatch.setattr(type(memory), name, fail)
+        with pytest.raises(ProjectError, match=r"^INPUT.*no way"):
+            batch_table.Source("memory://out/o.csv")
+
+
 def test_only_the_model_that_is_meant(model: batch_model.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = artifacts.digest(artifacts.MODEL)
     with pytest.raises(ProjectError, match=f"holds a model with sha256 {sha256}, and 0000 is expected"):

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import PACKAGE, ROOT, SETTINGS
-from project import artifacts, monitor, params, release, store
+from project import artifacts, logged, monitor, params, release, store
 from project.artifacts import ProjectError
 
 PYTHON = ROOT / ".venv/validate/bin/python"
@@ -383,6 +383,51 @@ def test_log_on_any_address(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     memory.pipe_file("/bucket/log/monitor-state.json", b"{}")
     with pytest.raises(ProjectError, match="delete it"):
         monitor.main()
+
+
+def test_what_is_judged_is_read_again_only_for_labels(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket's log has very many objects. Their ends stay known all the same."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    world.log(world.lines(60, label=True))
+    for name in "abc":
+        memory.pipe_file(f"/bucket/read/{name}.jsonl", Path("requests/a.jsonl").read_bytes())
+    monkeypatch.setenv("REQUEST_LOG", "memory://bucket/read")
+    monkeypatch.setattr(logged, "FILES", 2)
+    reads: list[list[str]] = []
+    plain = type(memory).cat_ranges
+
+    def counted(self: Any, paths: list[str], *rest: Any) -> Any:
+        reads.append(paths)
+        return plain(self, paths, *rest)
+
+    monkeypatch.setattr(type(memory), "cat_ranges", counted)
+    assert world.run()[1]["rows"] == 180
+    assert [len(paths) for paths in reads] == [2, 1]
+    memory.pipe_file("/bucket/read/d.jsonl", Path("requests/a.jsonl").read_bytes())
+    assert world.run()[1]["rows"] == 60
+    assert reads[2:] == [["/bucket/read/d.jsonl"]]
+    assert json.loads(memory.cat_file("/bucket/read/monitor-state.json"))["judged"].keys() == set(
+        map("{}.jsonl".format, "abcd")
+    )
+    world.label()
+    assert world.run()[1]["rows"] == 0
+    assert sum(map(len, reads)) == 3 + 1 + 4
+
+
+def test_labels_are_texts_of_requests(world: World) -> None:
+    """What pandas would take for missing is a class; without an instance it is the first; the later of two counts."""
+    Path("labels").mkdir()
+    Path("labels/a.csv").write_text(
+        "request_id,instance,label\na,,NA\nb,1,x\n,0,x\nc,one,x\nd,0, \n", encoding="utf-8-sig"
+    )
+    pd.DataFrame({"request_id": ["b", "e"], "instance": [1.0, None], "label": [7.0, 0.1]}).to_parquet(
+        "labels/b.parquet"
+    )
+    found, left_out = logged.labels()
+    assert found.values.tolist() == [["a", 0, "NA"], ["b", 1, "7"], ["e", 0, "0.1"]]
+    assert left_out == 3
 
 
 @pytest.mark.parametrize("variable", ["REQUEST_LOG", "LABELS"])

@@ -139,6 +139,8 @@ def test_golden_request_and_no_address_leave_nothing(start: Start, tmp_path: Pat
         ({"X-Request-Id": "a\n"}, "made-here"),
         ({"X-Request-Id": 'a", "b": "'}, "made-here"),
         ({}, "made-here"),
+        ({"X-Request-Id": request_log.END}, request_log.END),
+        ({"X-Request-Id": "/end "}, "made-here"),
     ],
 )
 def test_id_is_the_clients_where_it_is_sane(headers: dict[str, Any], expected: str) -> None:
@@ -327,6 +329,18 @@ def test_address_that_never_answers_costs_bounded_memory(monkeypatch: pytest.Mon
         assert len(sink.lines) <= 1100
     assert lost + sink.entries == 50
     assert lost > 0
+
+
+def test_end_says_what_it_could_not_write(
+    start: Start, lost: Counter[str], memory: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory.mkdir("/log")
+    monkeypatch.setattr(type(memory), "pipe_file", lambda *_: 1 / 0)
+    log = start("memory://log")
+    for name in ("a", "b"):
+        log.add(good(name))
+    log.close()
+    assert caplog.messages[-1] == "The request log lacks the last 2 requests: memory://log did not take them"
 
 
 def test_unknown_kind_of_address_is_counted(start: Start, lost: Counter[str], caplog: pytest.LogCaptureFixture) -> None:

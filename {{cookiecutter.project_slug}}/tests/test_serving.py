@@ -358,12 +358,14 @@ def test_another_model_does_not_start(archive: Path) -> None:
         pass
 
 
-def test_ctrl_c_leaves_nothing(workspace: Path) -> None:
+def test_ctrl_c_leaves_nothing_but_the_whole_log(workspace: Path, tmp_path: Path) -> None:
+    """An address gets its lines every ten seconds, and the last ones at the end."""
     with tempfile.TemporaryDirectory() as place:
         # As a shell starts it in the background: deaf to Ctrl-C, unless it says otherwise itself.
         deaf = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
         command = [*deaf, sys.executable, "-m", f"{PACKAGE}.serve", "--port", "0"]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": place}
+        environment["REQUEST_LOG"] = f"file://{tmp_path}"
         with subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             try:
@@ -382,6 +384,14 @@ def test_ctrl_c_leaves_nothing(workspace: Path) -> None:
         assert place not in processes()
         assert os.listdir(place) == []
         assert json.loads(answer)["predictions"][0]["label"] == "yes"
+        [lines] = tmp_path.glob("*.jsonl")
+        assert [json.loads(line)["prediction"]["label"] for line in lines.read_text().splitlines()] == ["yes"]
+
+
+def test_server_that_has_ended_is_not_looked_for() -> None:
+    ended = subprocess.Popen(["true"], process_group=0)
+    ended.wait()
+    torchserve._stop(ended)
 
 
 def processes() -> str:

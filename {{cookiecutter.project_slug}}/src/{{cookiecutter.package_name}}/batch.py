@@ -97,22 +97,19 @@ def predict(source: Source, output: str, model: Model) -> tuple[int, int]:
         return _predicted(part, model, wanted, unwanted)
 
     done = refused = 0
-    try:
-        with (
-            batch_table.writing(output, wanted) as write,
-            tqdm(total=source.rows, unit="row", unit_scale=True, disable=None) as progress,
-        ):
-            with batch_table.writing(batch_table.rejected(output), unwanted, if_empty=False) as reject:
-                for good, bad in _in_order(work, source.parts()):
-                    write(good)
-                    if bad.num_rows:
-                        reject(bad)
-                    done, refused = done + good.num_rows, refused + bad.num_rows
-                    progress.update(good.num_rows + bad.num_rows)
-            if refused and not done:
-                raise ProjectError(f"none of {refused} rows fits: {batch_table.rejected(output)} says why")
-    except (OSError, pa.ArrowException) as error:
-        raise ProjectError(f"OUTPUT is {output!r}: it cannot be written ({error})") from error
+    with (
+        batch_table.writing(output, wanted) as write,
+        tqdm(total=source.rows, unit="row", unit_scale=True, disable=None) as progress,
+    ):
+        with batch_table.writing(batch_table.rejected(output), unwanted, if_empty=False) as reject:
+            for good, bad in _in_order(work, source.parts()):
+                write(good)
+                if bad.num_rows:
+                    reject(bad)
+                done, refused = done + good.num_rows, refused + bad.num_rows
+                progress.update(good.num_rows + bad.num_rows)
+        if refused and not done:
+            raise ProjectError(f"none of {refused} rows fits: {batch_table.rejected(output)} says why")
     return done, refused
 
 

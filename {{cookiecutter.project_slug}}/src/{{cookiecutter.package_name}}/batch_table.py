@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Self
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -51,7 +51,8 @@ class Source:
         """Look at the files' headers. Raises ProjectError where there is no such table, or it cannot be read."""
         self.address = address
         self.filesystem, path = locate("INPUT", address)
-        self.paths = self._paths(path)
+        with reached("INPUT", address):
+            self.paths = self._paths(path)
         self.single = self.paths == [path]
         self.suffix = suffix("INPUT", self.paths[0])
         self.arrow = arrow_filesystem(self.filesystem)
@@ -70,9 +71,9 @@ class Source:
         return type(filesystem) is type(self.filesystem) and (path in self.paths or inside)
 
     def _paths(self, path: str) -> list[str]:
-        if self.filesystem.isdir(path):
+        if "*" not in path and not self.filesystem.isfile(path):
             path = f"{path.rstrip('/')}/*{PARQUET}"
-        found = sorted(self.filesystem.glob(path)) if "*" in path else [path] if self.filesystem.exists(path) else []
+        found = sorted(self.filesystem.glob(path)) if "*" in path else [path]
         # What begins with a dot or an underscore is another program's: unfinished, or about the others.
         paths = [str(name) for name in found if PurePosixPath(name).name[0] not in "._"]
         if not paths:
@@ -156,21 +157,38 @@ def writing(address: str, schema: pa.Schema, *, if_empty: bool = True) -> Iterat
     """
     filesystem, path = locate("OUTPUT", address)
     folder, _, name = path.rpartition("/")
-    if isinstance(filesystem, LocalFileSystem):
-        filesystem.makedirs(folder, exist_ok=True)
     temporary = f"{folder}/.{uuid.uuid4().hex}-{name}"
+    undo: list[Callable[[], object]] = [lambda: filesystem.rm_file(temporary)]
     try:
-        with arrow_filesystem(filesystem).open_output_stream(temporary, compression="detect") as stream:
+        with reached("OUTPUT", address):
+            if isinstance(filesystem, LocalFileSystem):
+                filesystem.makedirs(folder, exist_ok=True)
+            stream = arrow_filesystem(filesystem).open_output_stream(temporary, compression="detect")
+            undo.insert(0, stream.close)
             writer = _Parquet(stream, schema) if suffix("OUTPUT", address) == PARQUET else _Csv(stream, schema)
-            with writer:
-                yield writer.write
-        if writer.rows or if_empty:
-            filesystem.mv(temporary, path)
-        elif filesystem.exists(path):
-            filesystem.rm(path)
-    finally:
-        if filesystem.exists(temporary):
-            filesystem.rm(temporary)
+            undo.insert(0, writer.abandon)
+
+        def write(batch: pa.RecordBatch) -> None:
+            with reached("OUTPUT", address):
+                writer.write(batch)
+
+        yield write
+        with reached("OUTPUT", address):
+            writer.close()
+            stream.close()
+            if writer.rows or if_empty:
+                filesystem.mv(temporary, path)
+                if filesystem.exists(temporary):  # a bucket that lets write and not delete
+                    raise ProjectError(f"OUTPUT is {address!r}, where {temporary} cannot be deleted")
+            else:
+                filesystem.rm_file(temporary)
+                if filesystem.exists(path):
+                    filesystem.rm_file(path)
+    except BaseException:
+        for step in undo:
+            with suppress(Exception):  # what went wrong before is what counts
+                step()
+        raise
 
 
 class _Csv:
@@ -185,11 +203,11 @@ class _Csv:
         self.rows += batch.num_rows
         self.writer.write_batch(batch)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
+    def close(self) -> None:
+        """Write what waits, and the end."""
         self.writer.close()
+
+    abandon = close
 
 
 class _Parquet:
@@ -211,12 +229,14 @@ class _Parquet:
         self.writer.write_table(pa.Table.from_batches(self.waiting, self.writer.schema))
         self.waiting = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if self.waiting and failure[0] is None:
+    def close(self) -> None:
+        """Write what waits, and the end."""
+        if self.waiting:
             self._flush()
+        self.writer.close()
+
+    def abandon(self) -> None:
+        """Leave the file without what waits."""
         self.writer.close()
 
 
@@ -227,6 +247,17 @@ def locate(setting: str, address: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return filesystem, str(path)
     except (ImportError, ValueError, OSError) as error:
         raise ProjectError(f"{setting} is {address!r}: there is no way to it ({error})") from error
+
+
+@contextmanager
+def reached(setting: str, address: str) -> Iterator[None]:
+    """Whatever goes wrong at an address is a ProjectError that names the setting."""
+    try:
+        yield
+    except ProjectError:
+        raise
+    except Exception as error:  # each cloud's library has errors of its own
+        raise ProjectError(f"{setting} is {address!r}, which cannot be used: {error}") from error
 
 
 def suffix(setting: str, address: str) -> str:
@@ -254,5 +285,7 @@ def arrow_filesystem(filesystem: fsspec.AbstractFileSystem) -> pafs.FileSystem:
 def _readable(path: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except ProjectError:
+        raise
+    except Exception as error:  # as above, and each kind of file has its own as well
         raise ProjectError(f"INPUT: {path} is no readable table ({error})") from error

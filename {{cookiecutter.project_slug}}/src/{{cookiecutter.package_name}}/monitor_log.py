@@ -1,4 +1,4 @@
-"""The request log and the labels, wherever they lie: a folder, or any address that fsspec knows (s3://bucket/prefix).
+"""The lines of the request log that the monitor judges.
 
 What is judged already is kept beside the log, in `monitor-state.json`: how far into each file. There it outlives a
 runner and a pod, needs no other storage, and goes where the log goes. Counted in bytes, not by time, it neither loses
@@ -8,30 +8,22 @@ a line that arrives late nor sees one twice.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from . import artifacts
+from . import artifacts, logged
 from .artifacts import ProjectError
+from .logged import Key, Place
 
 if TYPE_CHECKING:
     import pandas as pd
 
 STATE = "monitor-state.json"
 
-#: Where the two lie unless the environment says otherwise.
-DEFAULTS = {"REQUEST_LOG": "requests", "LABELS": "labels"}
-
 Entry = dict[str, Any]
-Key = tuple[str, int]  # request id, and the instance's index
 
 
 @dataclass
@@ -55,13 +47,16 @@ def read(version: str, days: int, now: datetime, labelled: set[Key]) -> Log:
     """
     since = now - timedelta(days=days)
     log = Log()
-    with _opened("REQUEST_LOG") as (files, root):
-        judged = _state(files, root)
-        for path in tqdm(_files(files, root, (".jsonl",)), "request log", unit="file", disable=None):
-            name = path.removeprefix(root).lstrip("/")
-            if files.modified(path) < since:
-                continue
-            content = files.cat_file(path)
+    with logged.opened("REQUEST_LOG") as place:
+        judged = _state(place)
+
+        def judged_wholly(name: str, size: int) -> bool:
+            if labelled or judged.get(name) != size:
+                return False
+            log.ends[name] = size
+            return True
+
+        for name, content in place.contents((".jsonl",), since, judged_wholly):
             log.ends[name] = end = content.rfind(b"\n") + 1
             start = judged.get(name, 0)
             _take(log, content[:end], start if start <= end else 0, version, since, labelled)  # shorter: another file
@@ -120,77 +115,29 @@ def _entry(line: bytes) -> Entry:
 def save(ends: dict[str, int], now: datetime) -> None:
     """Remember that the log is judged up to `ends`. Raises ProjectError where that cannot be written."""
     state = {"judged": ends, "at": now.isoformat()}
-    with _opened("REQUEST_LOG") as (files, root):
-        if "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol):
-            artifacts.write_json(Path(root, STATE), state)
+    with logged.opened("REQUEST_LOG") as place:
+        if place.local:
+            artifacts.write_json(Path(place.root, STATE), state)
         else:  # an object is there wholly or not at all
-            files.pipe_file(f"{root}/{STATE}", json.dumps(state).encode())
+            place.files.pipe_file(f"{place.root}/{STATE}", json.dumps(state).encode())
 
 
 def labels(classes: list[str], days: int, now: datetime) -> pd.DataFrame:
-    """Return the labels that have come, by `request_id` and `instance`: text where there are classes, else numbers.
-
-    Of two labels for one row the later file's counts. Raises ProjectError naming a file that is no such table.
-    """
+    """Return the labels that have come, as logged.labels does: text where there are classes, else numbers."""
     import pandas as pd
 
-    tables = [pd.DataFrame({"request_id": [], "instance": [], "label": []})]
-    if not os.environ.get("LABELS") and not Path(DEFAULTS["LABELS"]).exists():
-        return tables[0]
-    with _opened("LABELS") as (files, root):
-        for path in _files(files, root, (".parquet", ".csv")):
-            if files.modified(path) < now - timedelta(days=days):
-                continue
-            with files.open(path, "rb") as file:
-                table = pd.read_parquet(file) if path.endswith(".parquet") else pd.read_csv(file, dtype=str)
-            if lacking := {"request_id", "label"} - {*table.columns}:
-                raise ProjectError(f"labels in {path} have no column {' and no column '.join(sorted(lacking))}")
-            tables.append(_label_table(table.dropna(subset=["request_id", "label"]), classes))
-    found = pd.concat(tables[1:] or tables)
-    return found.drop_duplicates(["request_id", "instance"], keep="last", ignore_index=True)
+    found, _ = logged.labels(now - timedelta(days=days))
+    try:
+        return found if classes else found.assign(label=pd.to_numeric(found["label"]))
+    except ValueError as error:
+        raise ProjectError(f"a label that has come is no number: {error}") from error
 
 
-def _label_table(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    label = table["label"]
-    if classes:  # whole numbers with gaps are floats: 7.0 is the class 7, as in table.py
-        text = label.astype(str).str.strip()
-        label = text.str.removesuffix(".0") if pd.api.types.is_float_dtype(label) else text
-    else:
-        label = pd.to_numeric(label)
-    instance = pd.to_numeric(table["instance"]).fillna(0) if "instance" in table else 0
-    ids = table["request_id"].astype(str)
-    return pd.DataFrame({"request_id": ids, "instance": instance, "label": label}).astype({"instance": int})
-
-
-def _state(files: Any, root: str) -> dict[str, int]:
-    path = f"{root}/{STATE}"
-    if not files.exists(path):
+def _state(place: Place) -> dict[str, int]:
+    path = f"{place.root}/{STATE}"
+    if not place.files.exists(path):
         return {}
     try:
-        return {str(name): int(end) for name, end in json.loads(files.cat_file(path))["judged"].items()}
+        return {str(name): int(end) for name, end in json.loads(place.files.cat_file(path))["judged"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProjectError(f"{path} is broken: delete it, and the log is judged again from the start") from error
-
-
-def _files(files: Any, root: str, endings: tuple[str, ...]) -> list[str]:
-    return sorted(path for path in files.find(root) if path.endswith(endings))
-
-
-@contextmanager
-def _opened(variable: str) -> Iterator[tuple[Any, str]]:
-    """Yield the file system of the address in `variable` and the path in it. Whatever goes wrong is a ProjectError."""
-    import fsspec
-
-    address = os.environ.get(variable) or DEFAULTS[variable]
-    try:
-        files, root = fsspec.core.url_to_fs(address)
-        root = root.rstrip("/")
-        if files.protocol[0] == "file" and not files.isdir(root):
-            raise ProjectError(f"{variable} is {address!r}: there is no such folder")
-        yield files, root
-    except ProjectError:
-        raise
-    except Exception as error:  # each cloud's library has errors of its own
-        raise ProjectError(f"{variable} is {address!r}, which cannot be used: {error}") from error

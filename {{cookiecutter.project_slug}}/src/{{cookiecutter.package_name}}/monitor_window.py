@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import artifacts, monitor_log, release, store
 from .artifacts import ProjectError
+from .logged import MASKED
 from .monitor_log import Entry
 from .params import Params
 from .release import Production, Release
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: What stands in the log in place of a value that is not to be logged.
-MASKED = "masked"
 
 Facts = dict[str, Any]
 

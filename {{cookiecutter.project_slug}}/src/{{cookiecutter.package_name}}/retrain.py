@@ -19,7 +19,7 @@ from pathlib import Path
 
 from . import git, params, release, tracking
 from .artifacts import CHECKPOINTS, PARAMS, ProjectError, run
-from .labelled import DEFAULTS
+from .logged import DEFAULTS
 
 PLACE = Path(".dvc/tmp/retrain")
 REPORTS = Path("reports/retrain")

@@ -35,7 +35,7 @@ def main() -> None:
             print(f"\n{name} {sha256[:12]} answers; its log is {server.log}. An example:\n")
             print(_curl(url, {"instances": request["instances"][:1]}))
             print("\nCtrl-C stops it.", flush=True)
-            server.process.wait()
+            server.wait()
             raise ProjectError("\n".join(["TorchServe has ended. The end of its log:", *torchserve.tail(server.log)]))
     except KeyboardInterrupt:
         print("\nstopped")

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -32,6 +32,9 @@ PROBE = Path("serving/probe.py")
 #: Seconds until the golden answer must have come. A slow and busy machine takes fifteen.
 PATIENCE = 60.0
 
+#: Seconds for the server to end once it was told to: longer than start.py takes for it.
+FAREWELL = 20.0
+
 #: Lines of the log that are shown when the server does not start.
 LOG_LINES = 30
 
@@ -43,6 +46,18 @@ class Server:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+
+    def wait(self) -> None:
+        """Return when the server has ended by itself. Where this is interrupted, let it answer what is on its way and
+        write its log of requests to the end.
+        """
+        try:
+            self.process.wait()
+        except BaseException:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(FAREWELL)
+            raise
 
 
 @contextmanager
@@ -117,8 +132,9 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Kill Java and worker at once: Java replaces a lost worker."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """Kill Java and worker at once, where they still run: Java replaces a lost worker."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
