@@ -87,12 +87,11 @@ def drift_by_chance(kind: str, first: pd.Series[Any], second: pd.Series[Any], le
 
     from . import deepchecks_suites
 
-    first, second = first.dropna(), second.dropna()
+    counts = first.count(), second.count()
     if kind == "number":
-        comparisons = round(deepchecks_suites.FALSE_ALARM / level)
-        return deepchecks_suites.by_chance(len(first), len(second), comparisons)
-    freedom = max(1, len({*first, *second}) - 1)
-    smaller = max(1, min(len(first), len(second)))
+        return deepchecks_suites.by_chance(*counts, round(deepchecks_suites.FALSE_ALARM / level))
+    freedom = max(1, len({*first.dropna(), *second.dropna()}) - 1)
+    smaller = max(1, min(counts))
     return float(min(1.0, ((chi2.isf(level, freedom) - freedom) / (2 * smaller)) ** 0.5))
 
 
