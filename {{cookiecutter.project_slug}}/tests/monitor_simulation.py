@@ -2,8 +2,9 @@
 
     .venv/validate/bin/python tests/monitor_simulation.py --windows 200 --rows 500 --task binary
 
-prints as JSON how many windows without drift raised an alarm, and how many windows with each injected drift named it.
-Thirty features that go together; the reference and the training rows are drawn once for all windows, as in production.
+prints as JSON, for each of `--references`, how many windows without drift raised an alarm and what was found in windows
+with each injected drift. Thirty features that go together; the reference and the training rows are drawn once for all
+windows, as in production: an unlucky reference would raise an alarm in many of them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pandas as pd
 
 SRC = next((Path(__file__).resolve().parents[1] / "src").glob("*/__init__.py")).parent
 
-CATEGORIES = {"plan": 3, "region": 10, "shop": 40}
+CATEGORIES = {"plan": 3, "region": 10, "shop": 40, "currency": 1}
 NUMBERS = [f"x{place}" for place in range(27)]
 
 #: As a schema holds them: a binary task's positive class last.
@@ -35,7 +36,7 @@ Frames = dict[str, pd.DataFrame]
 
 def draw(rng: np.random.Generator, rows: int, task: str) -> Frames:
     """Return `window` (features), `outputs` and `labelled` of rows of the one population: some features skewed, one
-    with missing values, one of whole numbers.
+    with missing values, one of whole numbers, two that never change.
     """
     together = rng.normal(size=(rows, 1))
     x = np.sqrt(0.4) * together + np.sqrt(0.6) * rng.normal(size=(rows, len(NUMBERS)))
@@ -43,6 +44,7 @@ def draw(rng: np.random.Generator, rows: int, task: str) -> Frames:
     window["x3"] = np.exp(window["x3"])
     window["x4"] = window["x4"].where(rng.random(rows) > 0.1)
     window["x5"] = rng.poisson(2, rows).astype(float)
+    window["x6"] = 1.0
     for name, count in CATEGORIES.items():
         shares = 1 / np.arange(1, count + 1)
         window[name] = rng.choice(
@@ -103,6 +105,11 @@ def lost(rng: np.random.Generator, frames: Frames) -> None:
     frames["window"]["region"] = pd.Series([None] * len(frames["window"]), dtype=object)
 
 
+def nothing(rng: np.random.Generator, frames: Frames) -> None:
+    """Requests in which every column is there and empty."""
+    frames["window"].loc[:] = None
+
+
 def prior(rng: np.random.Generator, frames: Frames, kept: float) -> None:
     """Label shift: of the last class, or of the values above 0, all stay, of the others a share, with what goes with
     them.
@@ -130,6 +137,7 @@ INJECTED: dict[str, Drift] = {
     "unseen category in 10 %": (partial(unseen, share=0.1), ("unseen categories", "plan")),
     "missing in 15 %": (partial(missing, share=0.15), ("missing values", "x9")),
     "missing column": (lost, ("missing values", "region")),
+    "every column missing": (nothing, ("missing values", "x0")),
     "label shift": (partial(prior, kept=0.2), ("label drift", None)),
     "label shift, before labels come": (partial(prior, kept=0.2), ("prediction drift", None)),
     "labels spelt otherwise": (renamed, ("label drift", None)),
@@ -147,7 +155,7 @@ SMALL: dict[str, Drift] = {
 
 
 def simulate(
-    windows: int, drifted: int, rows: int, train_rows: int, test_rows: int, seed: int, task: str
+    windows: int, drifted: int, rows: int, train_rows: int, test_rows: int, task: str, seed: int
 ) -> dict[str, Any]:
     """Judge `windows` windows without drift and `drifted` ones with each drift, of `rows` rows each.
 
@@ -193,8 +201,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(SRC.parent))
     warnings.simplefilter("ignore")  # deprecations in the old versions that Deepchecks needs
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    numbers = {"windows": 200, "drifted": 1, "rows": 500, "train-rows": 350, "test-rows": 150, "seed": 0}
+    numbers = {"windows": 200, "drifted": 1, "rows": 500, "train-rows": 350, "test-rows": 150}
     for option, default in numbers.items():
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--task", choices=CLASSES, default="binary")
-    print(json.dumps(simulate(**vars(parser.parse_args()))))
+    parser.add_argument("--references", type=int, default=1)
+    options = vars(parser.parse_args())
+    print(json.dumps([simulate(**options, seed=seed) for seed in range(options.pop("references"))]))

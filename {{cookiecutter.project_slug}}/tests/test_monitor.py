@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import subprocess
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import PACKAGE, ROOT
+from matplotlib.figure import Figure
 from monitoring import SCHEMA, VERSION, World, failed, settings
-from project import artifacts, monitor, params, release
+from project import artifacts, monitor, monitor_plots, monitor_report, params, release
 from project.artifacts import ProjectError
 
 PYTHON = ROOT / ".venv/validate/bin/python"
@@ -54,6 +57,7 @@ def test_drift_is_told_and_remembered(world: World, monkeypatch: pytest.MonkeyPa
     assert "status<<" in Path("output.txt").read_text() and "\ndrift\n" in Path("output.txt").read_text()
     assert "Drift" in Path("summary.md").read_text()
     page = artifacts.MONITOR_HTML.read_text()
+    assert page.index("feature drift:</strong> Was something changed") < page.index("<details>")
     assert page.count("data:image/png") == 3  # the answers, income, prediction
     assert "http" not in page
     assert world.judged() == {"a.jsonl": Path("requests/a.jsonl").stat().st_size}
@@ -69,7 +73,8 @@ def simulated() -> Any:
     """Two hundred windows without drift, and one with each drift, held against one reference."""
     command = [PYTHON, ROOT / "tests/monitor_simulation.py", "--windows=200"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
+    (result,) = json.loads(done.stdout)
+    return result
 
 
 def test_windows_without_drift_raise_no_alarm(simulated: Any) -> None:
@@ -79,11 +84,11 @@ def test_windows_without_drift_raise_no_alarm(simulated: Any) -> None:
 
 
 def test_injected_drifts_are_named_and_others_are_not(simulated: Any) -> None:
-    assert len(simulated["injected"]) == 9
+    assert len(simulated["injected"]) == 10
     for name, (check, column) in simulated["injected"].items():
         found = simulated["found"][name]
         assert found[f"{check}: {column}"] == 1, (name, found)
-        if column:  # others go with the labels
+        if column and name != "every column missing":  # others go with the labels
             assert {failure.partition(": ")[2] for failure in found} == {column}, (name, found)
     assert "unseen categories: outcome" in simulated["found"]["labels spelt otherwise"]
 
@@ -150,6 +155,50 @@ def test_performance_of_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -
         measured = monitor.monitor_performance.measure(params.load(), facts)
         assert measured is not None and measured["passed"] is passed, spread
         assert measured["low"] < measured["value"] < measured["high"]
+
+
+def test_performance_that_fell_comes_first(world: World) -> None:
+    """The page says by how much, what the limit is and what to do."""
+    world.log(world.lines(100, label=True))
+    turned = {"yes": "no", "no": "yes"}
+    world.labels[1:] = [f"{line.split(',')[0]},{turned[line.split(',')[1]]}" for line in world.labels[1:]]
+    world.label()
+    assert world.run()[0] == 3
+    page = artifacts.MONITOR_HTML.read_text()
+    assert "0.95 on the test rows; it may be worse by 0.05" in page
+    assert page.index("performance:</strong> Are the labels right") < page.index("data:image/png")
+
+
+def test_each_alarm_is_in_the_manual() -> None:
+    """By its name: the monitor's in its page and in docs/operate.md, Prometheus' there."""
+    headings = re.findall(r"^\*\*(.+?)\.\*\*", (ROOT / "docs/operate.md").read_text(), re.MULTILINE)
+    manual = {name.casefold() for heading in headings for name in heading.split(", ")}
+    alerts = re.findall(r"alert: (\w+)", (ROOT / "k8s/components/monitoring/prometheusrule.yaml").read_text())
+    assert len(alerts) > 5
+    assert {name.casefold() for name in [*params.MONITOR_CHECKS, *alerts, "the monitor failed"]} - manual == set()
+    assert set(monitor_report.ADVICE) == set(params.MONITOR_CHECKS)
+
+
+def drawn(draw: Any, new: list[Any], old: list[Any]) -> Any:
+    """Return the axes that a function of monitor_plots.py has drawn on."""
+    figure = Figure()
+    axes = figure.subplots()
+    draw(axes, new=pd.Series(new), old=pd.Series(old))
+    figure.canvas.draw()
+    return axes
+
+
+def test_plots_are_legible() -> None:
+    """One value far out leaves the others their bars, what is missing is told, and dates are dates."""
+    usual = [*np.linspace(0, 1, 300)]
+    assert drawn(monitor_plots._histogram, [*usual, 1e12], usual).get_xlim()[1] < 2
+    axes = drawn(monitor_plots._histogram, [*usual, *[None] * 100], usual)
+    assert axes.get_xlabel() == "missing: 25.0% of the requests, 0.0% of the test rows"
+    assert drawn(monitor_plots._histogram, [np.nan] * 3, [np.nan]).get_xlabel().startswith("missing: 100.0%")
+    times = [datetime(2024, month, 1, tzinfo=UTC).timestamp() for month in range(1, 13)]
+    axes = drawn(monitor_plots._dates, times, times)
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"2024", "Jul"} <= {*labels, axes.xaxis.get_offset_text().get_text()}, labels
 
 
 def test_masked_columns_are_skipped_and_told(world: World) -> None:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,16 @@ def test_too_few_rows_wait_for_more(world: World) -> None:
     assert (status, verdict["status"], verdict["rows"]) == (0, "quiet", 60)
     world.log(world.lines(7), "b.jsonl")
     assert world.run()[1]["rows"] == 7
+
+
+def test_times_are_utc(world: World) -> None:
+    lines = world.lines(60)
+    for line in lines:
+        line["time"] = (NOW - timedelta(hours=2)).astimezone(timezone(timedelta(hours=-9))).isoformat()
+    world.log(lines)
+    verdict = world.run()[1]
+    assert verdict["from"] == verdict["to"] == (NOW - timedelta(hours=2)).isoformat()
+    assert f"{verdict['from'][:16].replace('T', ' ')} UTC" in artifacts.MONITOR_HTML.read_text()
 
 
 def test_lines_of_other_models_and_old_ones_are_counted(world: World) -> None:
