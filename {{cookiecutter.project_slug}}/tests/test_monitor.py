@@ -198,7 +198,7 @@ def test_plots_are_legible() -> None:
     times = [datetime(2024, month, 1, tzinfo=UTC).timestamp() for month in range(1, 13)]
     axes = drawn(monitor_plots._dates, times, times)
     labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert {"2024", "Jul"} <= {*labels, axes.xaxis.get_offset_text().get_text()}, labels
+    assert labels and all(label.startswith("2024-") for label in labels), labels
 
 
 def test_masked_columns_are_skipped_and_told(world: World) -> None:

@@ -64,11 +64,9 @@ def _histogram(axes: Any, new: Any, old: Any) -> None:
 
 def _dates(axes: Any, new: Any, old: Any) -> None:
     """Draw seconds since 1970 as dates, which matplotlib counts in days."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
     _histogram(axes, new / 86400, old / 86400)
-    locator = AutoDateLocator()
-    axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
+    axes.xaxis_date()
+    axes.tick_params(axis="x", rotation=30)
 
 
 def _values(axes: Any, new: Any, old: Any) -> None:
