@@ -25,7 +25,7 @@ import pandas as pd
 
 SRC = next((Path(__file__).resolve().parents[1] / "src").glob("*/__init__.py")).parent
 
-CATEGORIES = {"plan": 3, "region": 10, "shop": 40, "currency": 1}
+CATEGORIES = {"plan": 3, "region": 10, "shop": 40}
 NUMBERS = [f"x{place}" for place in range(27)]
 
 #: As a schema holds them: a binary task's positive class last.
@@ -44,7 +44,7 @@ def draw(rng: np.random.Generator, rows: int, task: str) -> Frames:
     window["x3"] = np.exp(window["x3"])
     window["x4"] = window["x4"].where(rng.random(rows) > 0.1)
     window["x5"] = rng.poisson(2, rows).astype(float)
-    window["x6"] = 1.0
+    window["x6"], window["currency"] = 1.0, pd.Series(["euro"] * rows, dtype=object)
     for name, count in CATEGORIES.items():
         shares = 1 / np.arange(1, count + 1)
         window[name] = rng.choice(
@@ -73,7 +73,7 @@ def schema(train: pd.DataFrame, task: str) -> dict[str, Any]:
     features: list[dict[str, Any]] = []
     for name, column in train.items():
         feature = {"name": name, "kind": "number", "missing": round(float(column.isna().mean()), 6)}
-        if name in CATEGORIES:
+        if column.dtype == object:
             shares = column.value_counts(normalize=True)
             features.append(feature | {"kind": "category", "categories": {k: round(v, 6) for k, v in shares.items()}})
         else:
@@ -139,7 +139,7 @@ INJECTED: dict[str, Drift] = {
     "missing column": (lost, ("missing values", "region")),
     "every column missing": (nothing, ("missing values", "x0")),
     "label shift": (partial(prior, kept=0.2), ("label drift", None)),
-    "label shift, before labels come": (partial(prior, kept=0.2), ("prediction drift", None)),
+    "one class alone, before labels come": (partial(prior, kept=0), ("prediction drift", None)),
     "labels spelt otherwise": (renamed, ("label drift", None)),
 }
 
@@ -150,6 +150,7 @@ SMALL: dict[str, Drift] = {
     "scale × 2": (partial(scale, column="x8", by=2), ("out of range", "x8")),
     "unseen category in 6 %": (partial(unseen, share=0.06), ("unseen categories", "plan")),
     "missing in 8 %": (partial(missing, share=0.08), ("missing values", "x9")),
+    "label shift, before labels come": (partial(prior, kept=0.2), ("prediction drift", None)),
     "label shift, half of the others": (partial(prior, kept=0.5), ("label drift", None)),
 }
 
