@@ -166,7 +166,7 @@ def simulate(
     """
     package = sys.modules.get("project") or importlib.import_module(SRC.name)
     checks = importlib.import_module(f"{package.__name__}.monitor_checks")
-    monitor = importlib.import_module(f"{package.__name__}.params").Monitor
+    monitor = importlib.import_module(f"{package.__name__}.params_sections").Monitor
     settings = monitor(min_rows=min(rows, monitor().min_rows))
     rng = np.random.default_rng(seed)
     known = schema(draw(rng, train_rows, task)["window"], task)

@@ -17,7 +17,7 @@ import pytest
 from conftest import PACKAGE, ROOT
 from matplotlib.figure import Figure
 from monitoring import SCHEMA, VERSION, World, failed, settings
-from project import artifacts, monitor, monitor_plots, monitor_report, params, release
+from project import artifacts, monitor, monitor_plots, monitor_report, params, params_sections, release
 from project.artifacts import ProjectError
 
 PYTHON = ROOT / ".venv/validate/bin/python"
@@ -175,8 +175,8 @@ def test_each_alarm_is_in_the_manual() -> None:
     manual = {name.casefold() for heading in headings for name in heading.split(", ")}
     alerts = re.findall(r"alert: (\w+)", (ROOT / "k8s/components/monitoring/prometheusrule.yaml").read_text())
     assert len(alerts) > 5
-    assert {name.casefold() for name in [*params.MONITOR_CHECKS, *alerts, "the monitor failed"]} - manual == set()
-    assert set(monitor_report.ADVICE) == set(params.MONITOR_CHECKS)
+    assert {name.casefold() for name in [*params_sections.MONITOR_CHECKS, *alerts, "the monitor failed"]} - manual == set()
+    assert set(monitor_report.ADVICE) == set(params_sections.MONITOR_CHECKS)
 
 
 def drawn(draw: Any, new: list[Any], old: list[Any]) -> Any:
