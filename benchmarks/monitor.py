@@ -51,7 +51,9 @@ def main() -> None:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary).resolve()
         project = Path(cookiecutter(str(ROOT), no_input=True, default_config=True, output_dir=str(folder)))
         subprocess.run(["make", "setup"], cwd=project, check=True, stdout=subprocess.DEVNULL)
-        print(f"| task | train | test | window | alarms of {WINDOWS}, by reference | share |\n|{'---|' * 6}", flush=True)
+        print(
+            f"| task | train | test | window | alarms of {WINDOWS}, by reference | share |\n|{'---|' * 6}", flush=True
+        )
         results = []
         for size, references in zip(SIZES, pool.map(lambda size: simulated(project, size), SIZES), strict=True):
             print(false_alarms(size, references), flush=True)
