@@ -101,8 +101,8 @@ def raises_no_alarm(project: Path, task: str) -> None:
     """
     for rows, drifted in ((100, 0), (500, 1)):
         sizes = [f"--task={task}", "--windows=200", f"--rows={rows}", f"--drifted={drifted}"]
-        command = [project / ".venv/validate/bin/python", "tests/monitor_simulation.py", *sizes]
-        done = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, text=True, check=True)
+        simulation: list[str | Path] = [project / ".venv/validate/bin/python", "tests/monitor_simulation.py"]
+        done = subprocess.run([*simulation, *sizes], cwd=project, stdout=subprocess.PIPE, text=True, check=True)
         (result,) = json.loads(done.stdout)
         assert result["windows"] == 200
         assert result["alarms"] <= 2, result["false"]
