@@ -1,9 +1,9 @@
-"""How often the monitor raises a false alarm, and what it finds: windows without drift, and one each with a drift.
+"""How often the monitor raises a false alarm, and how much drift it finds in windows of several sizes.
 
     .venv/dev/bin/python benchmarks/monitor.py [FOLDER]
 
-A project is generated in FOLDER (a temporary one by default). Each line is one reference, drawn anew, and 200 windows
-that are held against it: an unlucky reference would raise an alarm in many of them.
+A project is generated in FOLDER (a temporary one by default). Five references are drawn for each size; against each are
+held 200 windows without drift, and 20 with each of the drifts of the project's tests/monitor_simulation.py.
 """
 
 from __future__ import annotations
@@ -12,49 +12,85 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Rows of the training split, of the test split and of a window.
-SIZES = [(350, 150, 100), (350, 150, 500), (3000, 1000, 2000)]
-SEEDS = range(5)
-WINDOWS = 200
+WINDOWS, DRIFTED, REFERENCES = 200, 20, 5
+
+#: Simulations at a time.
+WORKERS = 2
+
+
+class Size(NamedTuple):
+    """Rows of the training split, of the test split and of a window."""
+
+    task: str
+    train: int
+    test: int
+    window: int
+
+
+#: The smallest window that is judged unless `monitor.min_rows` says otherwise, a usual one, and a large one.
+SIZES = [
+    Size("binary", 350, 150, 100),
+    Size("binary", 350, 150, 500),
+    Size("binary", 3000, 1000, 2000),
+    Size("multiclass", 350, 150, 500),
+    Size("regression", 350, 150, 500),
+]
 
 
 def main() -> None:
-    """Print a table, one line a reference, as they come, and end with the worst."""
-    with tempfile.TemporaryDirectory() as temporary:
+    """Print a table of false alarms, a line a size as they come, and one of the drifts that were named."""
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(WORKERS) as pool:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary).resolve()
         project = Path(cookiecutter(str(ROOT), no_input=True, default_config=True, output_dir=str(folder)))
         subprocess.run(["make", "setup"], cwd=project, check=True, stdout=subprocess.DEVNULL)
-        print("| train | test | window | seed | alarms of 200 | drifts named | seconds |", f"|{'---|' * 7}", sep="\n")
-        worst = 0
-        for train, test, rows in SIZES:
-            for seed in SEEDS:
-                worst = max(worst, judged(project, train, test, rows, seed))
-        print(f"\nat most {worst} of {WINDOWS} windows without drift raised an alarm: {worst / WINDOWS:.1%}")
+        print(
+            f"| task | train | test | window | alarms of {WINDOWS}, by reference | share |\n|{'---|' * 6}", flush=True
+        )
+        results = []
+        for size, references in zip(SIZES, pool.map(lambda size: simulated(project, size), SIZES), strict=True):
+            print(false_alarms(size, references), flush=True)
+            results.append(references)
+    print(f"\n{power(results)}")
 
 
-def judged(project: Path, train: int, test: int, rows: int, seed: int) -> int:
-    """Print one reference's line and return its false alarms."""
-    begin = time.perf_counter()
-    sizes = {"windows": WINDOWS, "rows": rows, "train-rows": train, "test-rows": test, "seed": seed}
-    options = [f"--{name}={value}" for name, value in sizes.items()]
+def simulated(project: Path, size: Size) -> list[Any]:
+    """Return what the simulation says of each reference."""
+    numbers = {"windows": WINDOWS, "drifted": DRIFTED, "references": REFERENCES}
+    numbers |= {"rows": size.window, "train-rows": size.train, "test-rows": size.test}
+    options = [f"--task={size.task}", *(f"--{name}={value}" for name, value in numbers.items())]
     command = [project / ".venv/validate/bin/python", "tests/monitor_simulation.py", *options]
-    done = subprocess.run(
-        command, cwd=project, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    result = json.loads(done.stdout)
-    found = sum(result["named"].values())
-    seconds = time.perf_counter() - begin
-    missed = ", ".join(name for name, named in result["named"].items() if not named)
-    found_of = f"{found} of {len(result['named'])}" + (f", not {missed}" if missed else "")
-    print(f"| {train} | {test} | {rows} | {seed} | {result['alarms']} | {found_of} | {seconds:.0f} |", flush=True)
-    return int(result["alarms"])
+    done = subprocess.run(command, cwd=project, check=True, stdout=subprocess.PIPE, text=True)
+    references: list[Any] = json.loads(done.stdout)
+    return references
+
+
+def false_alarms(size: Size, references: list[Any]) -> str:
+    """Return a line of a table: the windows without drift that raised an alarm."""
+    alarms = [reference["alarms"] for reference in references]
+    share = sum(alarms) / (WINDOWS * len(alarms))
+    return f"| {' | '.join(map(str, size))} | {', '.join(map(str, alarms))} | {share:.1%} |"
+
+
+def power(results: list[list[Any]]) -> str:
+    """Return a table of the drifts, with the share of windows that named the right check and column, by size."""
+    titles = [f"{size.task}, {size.test} test rows, window of {size.window}" for size in SIZES]
+    lines = [f"| named of {DRIFTED * REFERENCES} windows | {' | '.join(titles)} |", f"|{'---|' * (len(SIZES) + 1)}"]
+    first = results[0][0]
+    for drift, (check, column) in (first["injected"] | first["small"]).items():
+        cells = []
+        for references in results:
+            named = sum(reference["found"][drift].get(f"{check}: {column}", 0) for reference in references)
+            cells.append(f"{named / (DRIFTED * REFERENCES):.0%}")
+        lines.append(f"| {drift} ({check}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,22 @@ def test_task(task: str, tmp_path: Path) -> None:
     make(project, "pipeline")
     make(project, "gate")
     make(project, "test")
+    raises_no_alarm(project, task)
+
+
+def raises_no_alarm(project: Path, task: str) -> None:
+    """Hold 200 windows without drift against one reference of the task, at the smallest size that is judged and at a
+    usual one, at which each injected drift is named, too.
+    """
+    for rows, drifted in ((100, 0), (500, 1)):
+        sizes = [f"--task={task}", "--windows=200", f"--rows={rows}", f"--drifted={drifted}"]
+        simulation: list[str | Path] = [project / ".venv/validate/bin/python", "tests/monitor_simulation.py"]
+        done = subprocess.run([*simulation, *sizes], cwd=project, stdout=subprocess.PIPE, text=True, check=True)
+        (result,) = json.loads(done.stdout)
+        assert result["windows"] == 200
+        assert result["alarms"] <= 2, result["false"]
+        for name, (check, column) in result["injected"].items():
+            assert result["found"][name].get(f"{check}: {column}", 0) == drifted, (name, result["found"])
 
 
 def test_remote_folder(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from images import Buildah, debian, enter, wheel_folders
-from projects import generate, make
 from servers import NAME, free_ports, repacked
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
@@ -38,16 +37,6 @@ def base(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> str:
     return debian(buildah, tmp_path_factory.mktemp("base"), "localhost/base")
 
 
-@pytest.fixture(scope="module")
-def project(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default project after a short training."""
-    project = generate(tmp_path_factory.mktemp("image"))
-    settings = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(re.sub(r"(?m)^  epochs: \d+", "  epochs: 30", settings))
-    make(project, "pipeline")
-    return project
-
-
 def build(buildah: Buildah, base: str, project: Path, tag: str, **arguments: str) -> str:
     given = {"BASE": base} | arguments
     if folders := wheel_folders():
@@ -56,9 +45,9 @@ def build(buildah: Buildah, base: str, project: Path, tag: str, **arguments: str
 
 
 @pytest.fixture(scope="module")
-def image(buildah: Buildah, base: str, project: Path) -> str:
+def image(buildah: Buildah, base: str, trained: Path) -> str:
     return build(
-        buildah, base, project, "localhost/model:1", **{name: f"the {label}" for name, label in LABELS.items()}
+        buildah, base, trained, "localhost/model:1", **{name: f"the {label}" for name, label in LABELS.items()}
     )
 
 
@@ -125,14 +114,14 @@ def test_image_answers_and_stops_with_a_read_only_root(
 
 
 def test_another_model_is_another_last_layer_alone(
-    buildah: Buildah, base: str, project: Path, image: str, tmp_path: Path
+    buildah: Buildah, base: str, trained: Path, image: str, tmp_path: Path
 ) -> None:
-    archive = project / f"package/{NAME}.mar"
+    archive = trained / f"package/{NAME}.mar"
     before = archive.read_bytes()
-    repacked(project, tmp_path / "other.mar", handler="raise RuntimeError\n")
+    repacked(trained, tmp_path / "other.mar", handler="raise RuntimeError\n")
     try:
         shutil.copy(tmp_path / "other.mar", archive)
-        other = build(buildah, base, project, "localhost/model:2", MODEL_SHA256="another")
+        other = build(buildah, base, trained, "localhost/model:2", MODEL_SHA256="another")
     finally:
         archive.write_bytes(before)
     first, second = (buildah.config(name)["rootfs"]["diff_ids"] for name in (image, other))

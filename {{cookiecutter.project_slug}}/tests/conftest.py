@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from commenting import Bench
+    from monitoring import World
     from releases import Job
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +22,7 @@ INIT = next((ROOT / "src").glob("*/__init__.py"))
 #: Files that wait for servers and other processes: begun first, they do not keep the other workers waiting at the end.
 SLOW = (
     "test_feature_store",
+    "test_monitor",
     "test_serving",
     "test_manifests",
     "test_promote",
@@ -96,3 +98,11 @@ def either(bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
             pytest.skip("no cml on PATH")
         monkeypatch.setenv("PATH", PATH)
     return bench
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A release for `make monitor`, no request yet; Deepchecks is left out, its step finds nothing."""
+    from monitoring import prepared
+
+    return prepared(tmp_path, monkeypatch)

@@ -6,6 +6,7 @@ which runs in an environment of its own because it needs old versions of what ev
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -21,7 +22,7 @@ import pandas as pd
 from deepchecks.core import CheckFailure, ConditionCategory, SuiteResult
 from deepchecks.core.errors import DeepchecksBaseError
 from deepchecks.tabular import Dataset, Suite
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from .artifacts import ProjectError, read_parquet, replacing, write_json
 from .deepchecks_suites import Candidate
@@ -96,10 +97,15 @@ def run(suite: Suite, schema: dict[str, Any], train: pd.DataFrame, test: pd.Data
     deepchecks.set_verbosity(logging.INFO if sys.stderr.isatty() else logging.ERROR)  # INFO: a progress bar
     try:
         # The fits are small: worker processes, and threads that wait for each other, made them 5 to 20 times as slow.
-        with joblib.parallel_config(backend="sequential"), threadpool_limits(1):
+        with joblib.parallel_config(backend="sequential"), _threads().limit(limits=1):
             return suite.run(_dataset(train, schema, "Train"), _dataset(test, schema, "Test"), **arguments)
     except DeepchecksBaseError as error:
         raise ProjectError(f"Deepchecks refuses the tables: {_line(str(error))}") from error
+
+
+@functools.cache  # to look for the libraries takes a tenth as long as the monitor's checks
+def _threads() -> Any:
+    return ThreadpoolController()
 
 
 def _dataset(table: pd.DataFrame, schema: dict[str, Any], name: str) -> Dataset:

@@ -2,25 +2,23 @@
 
 Drift is Deepchecks'; it has no checks of ranges, and none that knows which categories training had, so shares are
 counted here. Every value is held to its limit in params.yaml or to what chance makes of so few rows, whichever is
-larger. Chance exceeds a limit in FALSE_ALARM of the windows, over all checks of a window together (Bonferroni): thirty
-features, judged every day, must not raise a false alarm every week.
+larger (monitor_chance.py).
 """
 
 from __future__ import annotations
 
-import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import artifacts, params
+from .monitor_chance import FALSE_ALARM, drift_by_chance, share_by_chance
 from .params_sections import Monitor
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: How often a window without drift may fail a check by chance, on average over references. It is so small because one
-#: reference serves for all windows: at a hundredth, one that is unlucky itself fails every twenty-fifth.
-FALSE_ALARM = 0.001
+#: Values that Deepchecks needs of a column, in the reference and in the window, to measure its drift.
+ENOUGH = 10
 
 #: A feature for tables that have none.
 ROW = {"name": "row", "kind": "number"}
@@ -76,37 +74,6 @@ def checked(name: str, column: str | None, value: float, limit: float, details: 
     return {"check": name, "column": column, **numbers, "passed": bool(value <= limit), "details": details}
 
 
-def drift_by_chance(kind: str, first: pd.Series[Any], second: pd.Series[Any], level: float) -> float:
-    """Return the drift score that two samples without drift exceed with probability `level`, at most.
-
-    Numbers: as deepchecks_suites.by_chance. Texts: chi² with as many degrees of freedom as there are values less one,
-    made a bias-corrected Cramér's V as Deepchecks does (Bergsma, 2013), which scales the larger sample down to the
-    smaller one's size. Deepchecks joins values that make up under a hundredth, which takes degrees of freedom away.
-    """
-    from scipy.stats import chi2
-
-    from . import deepchecks_suites
-
-    first, second = first.dropna(), second.dropna()
-    if kind == "number":
-        comparisons = round(deepchecks_suites.FALSE_ALARM / level)
-        return deepchecks_suites.by_chance(len(first), len(second), comparisons)
-    freedom = max(1, len({*first, *second}) - 1)
-    smaller = max(1, min(len(first), len(second)))
-    return float(min(1.0, ((chi2.isf(level, freedom) - freedom) / (2 * smaller)) ** 0.5))
-
-
-@functools.cache  # a tenth of a second for a window of many features
-def share_by_chance(hits: int, known: int, rows: int, level: float) -> float:
-    """Return the share of `rows` new rows that exceeds chance, where `hits` of `known` earlier rows were like that.
-
-    The quantile of the beta-binomial distribution: what is foretold of new rows when nothing else is known.
-    """
-    from scipy.stats import betabinom
-
-    return float(betabinom.isf(level, rows, hits + 1, max(1, known - hits + 1)) / rows)
-
-
 def _deepchecks(schema: dict[str, Any], first: pd.DataFrame, second: pd.DataFrame, check: Any, **arguments: Any) -> Any:
     """Return the value of a check. One that does not run is an error, not a pass: ProjectError."""
     from deepchecks.core import CheckFailure
@@ -126,19 +93,22 @@ def _feature_drift(
 ) -> tuple[list[Check], list[str]]:
     from deepchecks.tabular import checks
 
+    tables = frames["reference"], frames["window"]
+    measured = [feature for feature in compared if min(table[feature["name"]].count() for table in tables) >= ENOUGH]
+    notes = []
+    if few := [feature["name"] for feature in compared if feature not in measured]:
+        notes.append(f"feature drift not measured, under {ENOUGH} values in reference or window: {', '.join(few)}")
     if not compared:
-        return [], ["no feature is of a kind whose drift can be measured"]
-    names = [feature["name"] for feature in compared]
-    old, new = frames["reference"][names], frames["window"][names]
-    found = _deepchecks(_named(schema, compared), old, new, checks.FeatureDrift())
-    results, notes = [], []
-    for feature in compared:
+        notes.append("no feature is of a kind whose drift can be measured")
+    if not measured:  # Deepchecks refuses tables without a column that it can measure
+        return [], notes
+    old, new = (table[[feature["name"] for feature in measured]] for table in tables)
+    found = _deepchecks(_named(schema, measured), old, new, checks.FeatureDrift())
+    results = []
+    for feature in measured:
         name, kind = feature["name"], feature["kind"]
-        score = found[name]["Drift score"]
-        if score is None:
-            notes.append(f"feature drift of {name} was not measured: under ten values in the reference or the window")
-            continue
         limit = max(settings.max_feature_drift, drift_by_chance(kind, old[name], new[name], level))
+        score = found[name]["Drift score"]
         results.append(checked("feature drift", name, score, limit, _moved(kind, old[name], new[name])))
     return results, notes
 
@@ -187,7 +157,7 @@ def _shares(
             feature["missing"] + settings.max_missing,
             share_by_chance(round(feature["missing"] * train), train, rows, level),
         )
-        details = f"{feature['missing']:.3g} of the training rows"
+        details = f"in {feature['missing']:.1%} of the training rows"
         results.append(checked("missing values", name, column.isna().mean(), missing, details))
         if feature["kind"] == "number":
             outside = column[(column < feature["min"]) | (column > feature["max"])]

@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import artifacts, metrics
-from .monitor_checks import FALSE_ALARM
+from .monitor_chance import FALSE_ALARM
 from .params import Params
 from .params_sections import METRICS
 

@@ -1,26 +1,36 @@
-"""The monitor's verdict for people, a page with plots and a summary, and for Prometheus."""
+"""The monitor's verdict for people, a page and a summary, and for Prometheus."""
 
 from __future__ import annotations
 
 import html
 from datetime import datetime
-from functools import partial
 from typing import Any
 
-from . import artifacts
+from . import monitor_plots
 from .markdown import code, details, plain, table
-from .report_html import BLUE, GREY, STYLE, figure
+from .report_html import STYLE, figure
 
 SIGNS = {"quiet": "✅ Quiet", "drift": "⚠️ Drift", "too_small": "⏳ Too small to judge"}
 
 #: How Prometheus is told the status.
 NUMBERS = {"quiet": 0, "drift": 1, "too_small": 2}
 
-#: Columns that the page plots, at most.
-PLOTS = 20
-
-#: Values of a category that a plot shows, at most.
-VALUES = 12
+#: What to do first where a check has failed; docs/operate.md says more, under the same name.
+ADVICE = {
+    "performance": "Are the labels right, and of all kinds of rows? Then `make rollback`, if the release before was "
+    "better, or retrain.",
+    "missing values": "Find the client: its requests share a time, and most likely other values.",
+    "unseen categories": "Find the client. A new value that is to stay needs rows in the table.",
+    "out of range": "Is it a unit, or a marker of missing values such as 999? If the values are real, retrain with "
+    "them.",
+    "feature drift": "Was something changed where the values come from: a unit, a sensor, a client, a campaign? Mend "
+    "it there; if the world has changed, retrain with new rows.",
+    "prediction drift": "Look at the features first. If none has failed, several have moved a little: retrain with new "
+    "rows.",
+    "label drift": "The labels come in other shares: retrain with new rows.",
+    "refused requests": "The client does not send what the schema asks for. The log's lines hold the errors.",
+    "unreadable lines": "The log is damaged, or something else writes there. The monitor sees only a part.",
+}
 
 Verdict = dict[str, Any]
 
@@ -39,16 +49,24 @@ def line(verdict: Verdict) -> str:
 
 
 def markdown(verdict: Verdict, facts: dict[str, Any]) -> str:
-    """Return the verdict as Markdown: what failed, how well the model does, notes, and all checks folded away."""
-    failed = [check for check in verdict["checks"] if not check["passed"]]
+    """Return the verdict as Markdown: what failed, how far, what to do, notes, and all checks folded away."""
+    failed = monitor_plots.failures(verdict)
     title = f"{SIGNS[verdict['status']]}: {plain(facts['model'])} in production"
     parts = [f"## {title}", plain(_window(verdict, facts), 500)]
-    if failed:
-        parts.append(_checks(sorted(failed, key=lambda check: -check["value"] / max(check["limit"], 1e-9))))
     if performance := verdict["performance"]:
         sign = {True: "✅", False: "⚠️", None: "⏳"}[performance["passed"]]
-        parts.append(f"{sign} Performance: {plain(performance['reason'])}")
-    parts += ["\n".join(f"- {plain(note)}" for note in verdict["notes"])] if verdict["notes"] else []
+        limit = f"; it may be worse by {performance['limit']:.3g}" if performance["passed"] is False else ""
+        parts.append(f"{sign} Performance: {plain(performance['reason'])}{limit}")
+    if failed:
+        parts += [_checks(failed), "A limit is that of `params.yaml`, or what chance makes of so few rows, if more."]
+    names = dict.fromkeys(check["check"] for check in failed)
+    if performance and performance["passed"] is False:
+        names = {"performance": None} | names
+    if names:
+        steps = "\n".join(f"- **{name}:** {ADVICE[name]}" for name in names)
+        parts.append(f"What to do (more in `docs/operate.md`):\n\n{steps}")
+    if verdict["notes"]:
+        parts.append("Notes:\n\n" + "\n".join(f"- {plain(note)}" for note in verdict["notes"]))
     if verdict["checks"]:
         parts.append(details(f"All {len(verdict['checks'])} checks", _checks(verdict["checks"], 1000)))
     return "\n\n".join(parts) + "\n"
@@ -59,12 +77,13 @@ def page(summary: str, verdict: Verdict, facts: dict[str, Any]) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(summary)
-    figures = "".join(figure(title, draw) for title, draw in _plots(verdict, facts))
+    figures = "".join(figure(title, draw) for title, draw in monitor_plots.plots(verdict, facts))
     title = html.escape(facts["model"])
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}: monitor</title>'
-        f"<style>{STYLE}</style></head>\n<body>\n{body}\n<h3>Requests beside the reference</h3>\n{figures}\n"
-        "<p>Blue: these requests; grey: the test rows of the release.</p>\n</body></html>\n"
+        f"<style>{STYLE}</style></head>\n<body>\n{body}\n<h3>Requests beside the reference</h3>\n"
+        "<p>Blue: these requests; grey: the test rows of the release. The outermost bars hold what lies "
+        f"beyond.</p>\n{figures}\n</body></html>\n"
     )
 
 
@@ -110,7 +129,8 @@ def _some(columns: list[str], most: int = 5) -> str:
 
 
 def _window(verdict: Verdict, facts: dict[str, Any]) -> str:
-    times = f"From {verdict['from'][:16]} to {verdict['to'][:16]}" if verdict["from"] else "No request"
+    first, last = (time and time[:16].replace("T", " ") for time in (verdict["from"], verdict["to"]))
+    times = f"From {first} to {last} UTC" if first else "No request"
     beside = {"lines that cannot be read": sum(facts["broken"].values())}
     beside |= {"lines of other models": facts["other_versions"], "lines too old": facts["too_old"]}
     more = "".join(f", {count} {what}" for what, count in beside.items() if count)
@@ -126,55 +146,9 @@ def _checks(checks: list[dict[str, Any]], limit: int = 40) -> str:
             "✅" if check["passed"] else "⚠️",
             check["check"],
             code(check["column"], 60) if check["column"] else "",
-            f"{check['value']:.3g}",
-            f"{check['limit']:.3g}",
+            *(f"{check[key]:.3g}" if "drift" in check["check"] else f"{check[key]:.1%}" for key in ("value", "limit")),
             plain(check["details"]),
         ]
         for check in checks
     ]
     return table(["", "check", "column", "value", "limit", "details"], rows, limit)
-
-
-def _plots(verdict: Verdict, facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return title and drawing function of each plot."""
-    frames = (
-        (artifacts.MONITOR_OUTPUTS, artifacts.MONITOR_REFERENCE_OUTPUTS),
-        (artifacts.MONITOR_WINDOW, artifacts.MONITOR_REFERENCE),
-    )
-    (answers, expected), (window, reference) = ([artifacts.read_parquet(path) for path in pair] for pair in frames)
-    if answers.empty:
-        return []
-    classes = facts["schema"]["target"]["classes"]
-    binary = len(classes) == 2
-    column = f"p_{classes[-1]}" if binary else "prediction"
-    draw = _values if classes and not binary else _histogram
-    title = f"Probability of {classes[-1]}" if binary else "Predictions"
-    plots: list[tuple[str, Any]] = [(title, partial(draw, new=answers[column], old=expected[column]))]
-    kinds = {feature["name"]: feature["kind"] for feature in facts["schema"]["features"]}
-    drifted = [check["column"] for check in verdict["checks"] if not check["passed"] and check["column"] in kinds]
-    for name in [*dict.fromkeys(drifted)][:PLOTS]:
-        draw = _histogram if kinds[name] in ("number", "datetime") else _values
-        plots.append((name, partial(draw, new=window[name], old=reference[name])))
-    return plots
-
-
-def _histogram(axes: Any, new: Any, old: Any) -> None:
-    import numpy as np
-
-    new, old = new.dropna(), old.dropna()
-    edges = np.histogram_bin_edges(np.concatenate([new, old]), bins=30) if len(new) + len(old) else 10
-    for column, colour in ((old, GREY), (new, BLUE)):
-        weights = np.full(len(column), 1 / max(1, len(column)))
-        axes.hist(column, bins=edges, weights=weights, color=colour, alpha=0.6)
-    axes.set(ylabel="share of rows")
-
-
-def _values(axes: Any, new: Any, old: Any) -> None:
-    shares = [column.fillna("(missing)").value_counts(normalize=True) for column in (new, old)]
-    shown = shares[0].add(shares[1], fill_value=0).nlargest(VALUES).index
-    names = [str(value)[:20] for value in shown]
-    for offset, share, colour in ((-0.2, shares[1], GREY), (0.2, shares[0], BLUE)):
-        places = [place + offset for place in range(len(shown))]
-        axes.bar(places, [share.get(value, 0) for value in shown], width=0.4, color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 4 else 0)
-    axes.set(ylabel="share of rows")

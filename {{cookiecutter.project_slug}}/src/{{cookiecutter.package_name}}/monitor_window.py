@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from . import artifacts, monitor_log, release, store
@@ -56,7 +56,7 @@ def collect(settings: Params, now: datetime) -> Facts:
 def _facts(present: Production, schema: dict[str, Any], rows: list[Entry], log: monitor_log.Log) -> Facts:
     record = present.record
     metric = record.params["gate"]["metric"]
-    times = sorted(entry["time"] for entry in [*rows, *log.refused])
+    times = sorted(entry["time"].astimezone(UTC) for entry in [*rows, *log.refused])
     reasons = Counter(column for entry in log.refused for column in _columns(entry))
     return {
         "model": record.model.name,
