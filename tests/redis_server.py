@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from servers import free_ports
+from servers import free_port
 
 #: Stands for kubectl in the commands of k8s/redis/kustomization.yaml: a Secret is a folder, a key a file in it.
 KUBECTL = """#!/bin/sh
@@ -34,7 +34,7 @@ class Redis:
 
     project: Path
     folder: Path
-    port: int = field(default_factory=lambda: free_ports()[0])
+    port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:

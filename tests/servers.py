@@ -115,7 +115,12 @@ def started(
         process.wait()
 
 
+def free_port() -> int:
+    return free_ports()[0]
+
+
 def free_ports() -> list[int]:
+    """Return five ports on which nothing listens."""
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
     ports = [listener.getsockname()[1] for listener in listeners]
     for listener in listeners:

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from projects import ROOT, generate, make
 from redis_server import Redis
-from servers import NAME, OUTSIDE, Container, free_ports, post, serving, started
+from servers import NAME, OUTSIDE, Container, free_port, free_ports, post, serving, started
 
 pytestmark = [pytest.mark.real, pytest.mark.full, pytest.mark.skipif(sys.platform != "linux", reason="uses 127.0.0.2")]
 
@@ -113,7 +113,7 @@ def materialised(project: Path, redis: Redis, *options: str, folder: Path | None
 @pytest.fixture(scope="module")
 def features(made: Path, redis: Redis) -> Iterator[str]:
     """The address of the feature server on Redis."""
-    port = free_ports()[0]
+    port = free_port()
     environment = ["env", f"FEATURE_STORE_REDIS={redis.address}"]
     with serving(port, *environment, *module(made, f"{NAME}.feature_server", "--port", str(port)), cwd=made):
         yield f"http://127.0.0.1:{port}"
@@ -277,7 +277,7 @@ def test_without_redis_only_ids_are_refused_and_nobody_waits(
 def test_a_wrong_address_says_so_and_shows_no_password(
     made: Path, redis: Redis, program: str, setting: str, message: str
 ) -> None:
-    ports = {"port": redis.port, "closed": free_ports()[0]}
+    ports = {"port": redis.port, "closed": free_port()}
     status, output = run(made, redis, "-m", f"{NAME}.{program}", FEATURE_STORE_REDIS=setting.format(**ports))
     assert status == 1
     assert f"FEATURE_STORE_REDIS, {message.format(**ports)}" in output

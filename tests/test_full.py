@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from projects import ROOT, generate, make
-from servers import free_ports, serving
+from servers import free_port, serving
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 
@@ -109,7 +110,7 @@ def test_remote_folder(tmp_path: Path) -> None:
 
 
 def test_remote_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = free_ports()[0]
+    port = free_port()
     moto = ROOT / ".venv/moto/bin"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
@@ -123,7 +124,7 @@ def test_remote_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_remote_ssh(tmp_path: Path) -> None:
-    port = free_ports()[0]
+    port = free_port()
     project = generate(tmp_path, dvc_remote=f"ssh://somebody@127.0.0.1:{port}{tmp_path / 'storage'}")
     make(project, "setup")
     with serving(port, project / ".venv/pipeline/bin/python", "-c", SSH_SERVER, str(port)):

@@ -24,10 +24,10 @@ from urllib.parse import quote
 import pytest
 import yaml
 from images import PACKAGES, Buildah, debian, wheel_folders
-from postgres import free_port, postgres, wait_until
+from postgres import postgres, wait_until
 from projects import ROOT, generate, make, tracked
 from rendered_pods import Cluster
-from test_full import server
+from servers import free_port, serving
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 
@@ -179,7 +179,7 @@ def storage() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (KEYS | {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint}).items():
             patch.setenv(name, value)
-        with server(port, moto / "moto_server", "-H", "127.0.0.1", "-p", str(port)):
+        with serving(port, moto / "moto_server", "-H", "127.0.0.1", "-p", str(port)):
             subprocess.run([moto / "python", "-c", create], check=True)
             yield "s3://bucket"
 
@@ -360,7 +360,7 @@ def test_features_are_written_and_answered(cluster: Cluster, world: World) -> No
     secret |= {"FEATURE_STORE_REDIS": f"127.0.0.1:{port},password={REDIS}"}
     secret |= {"AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"]}
     settings = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--requirepass", REDIS]
-    with server(port, redis, *settings):
+    with serving(port, redis, *settings):
         status, said = cluster.pod("Job", f"{SLUG}-materialize-all").run()
         assert status == 0 and "569 of 569 entities" in said, said
         status, said = cluster.pod("CronJob", f"{SLUG}-materialize").run()

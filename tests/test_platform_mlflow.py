@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import yaml
 from platform_objects import PLATFORM, Object, one, pods, render
-from postgres import free_port, postgres, program, wait_until
+from postgres import postgres, program, wait_until
 from projects import ROOT, generate, make
+from servers import free_port
 
 SECRETS = {
     ("mlflow-database", "password"): "p@ss/word:%41 with 'all' sorts",

@@ -21,8 +21,7 @@ from typing import Any
 
 import pytest
 from projects import ROOT, generate, make
-from test_full import free_port, server
-from test_serving_real import NAME, OUTSIDE, Container, started
+from servers import NAME, OUTSIDE, Container, free_port, serving, started
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 
@@ -106,7 +105,7 @@ class S3:
         named = {"owner": [("", ["*"]), ("/*", ["*"])]}
         for name, paths in [*RIGHTS.items(), *REMOTE.items()]:
             named.setdefault(name, []).extend((f"/{path}".rstrip("/"), actions) for path, actions in paths.items())
-        with server(self.port, MOTO / "moto_server", "-H", "127.0.0.1", "-p", str(self.port)):
+        with serving(self.port, MOTO / "moto_server", "-H", "127.0.0.1", "-p", str(self.port)):
             self.users |= json.loads(self.python("nobody", PREPARE, named))
             yield
 
@@ -219,7 +218,7 @@ def test_outage_costs_no_request_and_what_waits_arrives_later(project: Path, tmp
         container.wait(lambda: container.probe() == 0, 120)
         assert max(ask(container, project, "down", 1000)) < 1
         container.wait(lambda: "The request log cannot be written" in (container.folder / "log").read_text(), 20)
-        with server(there.port, MOTO / "moto_server", "-H", "127.0.0.1", "-p", str(there.port)):
+        with serving(there.port, MOTO / "moto_server", "-H", "127.0.0.1", "-p", str(there.port)):
             there.python("nobody", "import boto3; boto3.client('s3').create_bucket(Bucket='bucket')")
             container.wait(lambda: len(there.logged()) == 1000, 30)
             assert len(set(there.logged())) == 1000
