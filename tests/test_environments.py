@@ -146,7 +146,8 @@ def test_where_torch_comes_from(environments: ModuleType, tmp_path: Path, monkey
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(environments.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(sys, "version_info", (3, 11, 7))
-    monkeypatch.delenv("UV_FIND_LINKS", raising=False)
+    for name in ("UV_FIND_LINKS", "UV_TORCH_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_FIND_LINKS", f"https://wheels.example {tmp_path}")
     assert environments.torch_source("numpy==2.0\n") == []
     for wrong in ("2.13.1-cp311-cp311", "2.13.0-cp312-cp312"):
@@ -157,7 +158,8 @@ def test_where_torch_comes_from(environments: ModuleType, tmp_path: Path, monkey
     assert environments.torch_source(lock) == ["--find-links", str(tmp_path)]
     monkeypatch.delenv("PIP_FIND_LINKS")
     assert environments.torch_source(lock) == index
-    assert environments.torch_source(lock, "cpu") == ["--torch-backend", "cpu"]
+    monkeypatch.setenv("UV_TORCH_BACKEND", "cpu")
+    assert environments.torch_source(lock) == ["--torch-backend", "cpu"]
 
 
 def test_lock_is_for_cpu_and_cuda(environments: ModuleType) -> None:

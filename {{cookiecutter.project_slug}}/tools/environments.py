@@ -1,7 +1,7 @@
 """Make the repository's Python environments from their locks, and the locks from what they ask for.
 
-    python3 tools/environments.py setup [--torch-backend B] [NAME ...]  what is already right is left alone
-    python3 tools/environments.py lock [--upgrade] [NAME ...]           versions stay as they are without --upgrade
+    python3 tools/environments.py setup [NAME ...]             what is already right is left alone
+    python3 tools/environments.py lock [--upgrade] [NAME ...]  versions stay as they are without --upgrade
 
 Each pair requirements/NAME.in and NAME.txt is an environment in .venv/NAME; `kustomize` is a NAME too, a program rather
 than an environment. Paths are relative to the repository's root. Only the standard library is imported, because this
@@ -27,7 +27,6 @@ from pathlib import Path
 REQUIREMENTS = Path("requirements")
 VENV = Path(".venv")
 PYTHONS = [(3, 11), (3, 12)]
-AUTO = "auto"
 
 UV = "0.13.9"  # installed where no uv of this minor version or a later one is on PATH
 
@@ -51,9 +50,6 @@ def main() -> None:
     for command in ("setup", "lock"):
         names = commands.add_parser(command)
         names.add_argument("names", nargs="*", metavar="NAME", help="all of them where none is named")
-        if command == "setup":
-            backend = "torch for cpu, cu130 or the like (default: auto, what fits this machine)"
-            names.add_argument("--torch-backend", default=AUTO, help=backend)
     names.add_argument("--upgrade", action="store_true", help="to the newest that requirements/NAME.in allows")
     arguments = parser.parse_args()
 
@@ -67,10 +63,10 @@ def main() -> None:
         elif name == "kustomize":
             set_up_kustomize()
         else:
-            set_up(name, arguments.torch_backend)
+            set_up(name)
 
 
-def set_up(name: str, backend: str = AUTO) -> None:
+def set_up(name: str) -> None:
     """Build .venv/NAME anew from its lock, unless its stamp says that it is right.
 
     The stamp is written last: an environment whose installation was interrupted has none.
@@ -90,8 +86,7 @@ def set_up(name: str, backend: str = AUTO) -> None:
     uv = find_uv()
     run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment)
     # Not `uv pip sync`: on a machine with a GPU, torch brings CUDA libraries that the lock does not list.
-    torch = torch_source(text, backend)
-    run(uv, "pip", "install", *quiet(), "--python", environment, "--requirement", lock_file, *torch)
+    run(uv, "pip", "install", *quiet(), "--python", environment, "--requirement", lock_file, *torch_source(text))
     stamp.write_text(wanted)
     print(f"{environment}: ready after {time.monotonic() - started:.0f} s", flush=True)
 
@@ -103,11 +98,12 @@ def fingerprint(environment: Path, lock_text: str) -> str:
     return hashlib.sha256("\0".join([*parts, str(environment.absolute())]).encode()).hexdigest()
 
 
-def torch_source(lock_text: str, backend: str = AUTO) -> list[str | Path]:
+def torch_source(lock_text: str) -> list[str | Path]:
     """Return uv's options that decide where torch comes from, for a lock that holds it.
 
-    A folder in UV_FIND_LINKS or PIP_FIND_LINKS that has a fitting wheel; else the index of uv's torch `backend`, which
-    for AUTO is torch's CUDA build for this machine's driver, or its CPU build on a machine without a GPU.
+    A folder in UV_FIND_LINKS or PIP_FIND_LINKS that has a fitting wheel; else the index of the build that
+    UV_TORCH_BACKEND names (cpu, cu130, ...), or of torch's CUDA build for this machine's driver, or its CPU build on a
+    machine without a GPU.
     """
     pin = re.search(r"^torch==([\d.]+)", lock_text, re.MULTILINE)
     if pin is None:
@@ -119,7 +115,7 @@ def torch_source(lock_text: str, backend: str = AUTO) -> list[str | Path]:
     for folder in folders.replace(",", " ").split():
         if any(Path(folder.removeprefix("file://")).glob(wheel)):
             return ["--find-links", folder]
-    return ["--torch-backend", backend]
+    return ["--torch-backend", os.environ.get("UV_TORCH_BACKEND", "auto")]
 
 
 def lock(name: str, upgrade: bool) -> None:
