@@ -86,7 +86,9 @@ def set_up(name: str) -> None:
     uv = find_uv()
     run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment)
     # Not `uv pip sync`: on a machine with a GPU, torch brings CUDA libraries that the lock does not list.
-    run(uv, "pip", "install", *quiet(), "--python", environment, "--requirement", lock_file, *torch_source(text))
+    where = {key: value for key, value in os.environ.items() if key != "UV_TORCH_BACKEND"}  # it would overrule a folder
+    install = (uv, "pip", "install", *quiet(), "--python", environment, "--requirement", lock_file)
+    run(*install, *torch_source(text), env=where)
     stamp.write_text(wanted)
     print(f"{environment}: ready after {time.monotonic() - started:.0f} s", flush=True)
 
