@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import resource
 import signal
@@ -49,6 +50,7 @@ def start(lost: Counter[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
     yield begin
     for each in started:
         each.close()
+        atexit.unregister(each.close)
 
 
 def good(name: str, **row: Any) -> Entry:
