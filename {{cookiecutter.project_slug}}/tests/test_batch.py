@@ -19,7 +19,7 @@ import pytest
 import tiny_model
 import torch
 from conftest import PACKAGE, ROOT
-from project import artifacts, batch, batch_model, batch_table, features, package, release, store
+from project import artifacts, batch, batch_input, batch_model, batch_output, features, package, release, store
 from project.artifacts import ProjectError
 
 HEADER = ["id", "age", "customer's plan", "note"]
@@ -74,7 +74,7 @@ def read(path: str) -> pd.DataFrame:
 
 
 def run(source: str, output: str, model: batch_model.Model) -> tuple[int, int]:
-    return batch.predict(batch_table.Source(source), output, model)
+    return batch.predict(batch_input.Source(source), output, model)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_rows_get_the_served_predictions(source: str, output: str, model: batch_
         assert found[f"p_{name}"].tolist() == pytest.approx(expected, abs=1e-6)
     assert set(found["model_version"]) == {served["model_version"]}
 
-    rejected = read(batch_table.rejected(output))
+    rejected = read(batch_output.rejected(output))
     assert rejected.columns.tolist() == ["row", "rejected_column", "rejected_reason", *HEADER]
     assert rejected["row"].tolist() == BAD
     assert rejected["rejected_reason"].tolist() == [
@@ -119,7 +119,7 @@ def test_rows_get_the_served_predictions(source: str, output: str, model: batch_
 def test_lines_that_are_no_rows_are_rejected_with_their_numbers(
     model: batch_model.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_table, "CSV_BLOCK", 512)  # so that there are many parts
+    monkeypatch.setattr(batch_input, "CSV_BLOCK", 512)  # so that there are many parts
     lines, expected = [",".join(['"id"', "age", "customer's plan"])], {}
     for row in range(2000):
         if row % 97 == 5 or 700 < row < 760 or row > 1990:
@@ -144,9 +144,9 @@ def test_lines_that_are_no_rows_are_rejected_with_their_numbers(
 def test_the_same_input_gives_the_same_bytes_in_whatever_order_parts_are_done(
     suffix: str, model: batch_model.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_table, "CSV_BLOCK", 1024)
-    monkeypatch.setattr(batch_table, "PARQUET_ROWS", 50)
-    monkeypatch.setattr(batch_table, "ROW_GROUP", 120)
+    monkeypatch.setattr(batch_input, "CSV_BLOCK", 1024)
+    monkeypatch.setattr(batch_input, "PARQUET_ROWS", 50)
+    monkeypatch.setattr(batch_output, "ROW_GROUP", 120)
     source = write(f"t{suffix}", [[str(row), str(row % 90), "gold", ""] for row in range(1000)])
     run(source, f"o{suffix}", model)
     first = Path(f"o{suffix}").read_bytes()
@@ -251,7 +251,7 @@ def test_cloud_that_fails_is_named(fails: str, model: batch_model.Model, monkeyp
     for name in ("isfile", "open"):
         monkeypatch.setattr(type(memory), name, fail)
         with pytest.raises(ProjectError, match=r"^INPUT.*no way"):
-            batch_table.Source("memory://out/o.csv")
+            batch_input.Source("memory://out/o.csv")
 
 
 def test_only_the_model_that_is_meant(model: batch_model.Model, monkeypatch: pytest.MonkeyPatch) -> None:

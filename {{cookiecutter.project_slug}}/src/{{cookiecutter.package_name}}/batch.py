@@ -22,11 +22,12 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from . import batch_table, kustomize, params
+from . import batch_output, kustomize, params
 from .artifacts import MODEL, PACKAGE, ProjectError, digest, run
+from .batch_address import PARQUET
 from .batch_check import Array, check, check_columns
+from .batch_input import Part, Source
 from .batch_model import Model, load
-from .batch_table import Part, Source
 
 #: Parts that are worked on at once, at most: each takes memory.
 WORKERS = 8
@@ -49,7 +50,7 @@ def main() -> None:
     predicted, rejected = predict(source, options.output, model)
     print(f"{options.output}: {predicted} rows predicted by {model.version}")
     if rejected:
-        print(f"{rejected} rows were REJECTED: {batch_table.rejected(options.output)} has them", file=sys.stderr)
+        print(f"{rejected} rows were REJECTED: {batch_output.rejected(options.output)} has them", file=sys.stderr)
 
 
 def _options() -> argparse.Namespace:
@@ -98,10 +99,10 @@ def predict(source: Source, output: str, model: Model) -> tuple[int, int]:
 
     done = refused = 0
     with (
-        batch_table.writing(output, wanted) as write,
+        batch_output.writing(output, wanted) as write,
         tqdm(total=source.rows, unit="row", unit_scale=True, disable=None) as progress,
     ):
-        with batch_table.writing(batch_table.rejected(output), unwanted, if_empty=False) as reject:
+        with batch_output.writing(batch_output.rejected(output), unwanted, if_empty=False) as reject:
             for good, bad in _in_order(work, source.parts()):
                 write(good)
                 if bad.num_rows:
@@ -109,13 +110,13 @@ def predict(source: Source, output: str, model: Model) -> tuple[int, int]:
                 done, refused = done + good.num_rows, refused + bad.num_rows
                 progress.update(good.num_rows + bad.num_rows)
         if refused and not done:
-            raise ProjectError(f"none of {refused} rows fits: {batch_table.rejected(output)} says why")
+            raise ProjectError(f"none of {refused} rows fits: {batch_output.rejected(output)} says why")
     return done, refused
 
 
 def _schemas(source: Source, output: str, model: Model) -> tuple[pa.Schema, pa.Schema]:
     """Return the columns of OUTPUT and of the rejected rows, after looking for what speaks against them."""
-    check_columns(source.schema, model.schema, source.address, typed=source.suffix == batch_table.PARQUET)
+    check_columns(source.schema, model.schema, source.address, typed=source.suffix == PARQUET)
     used = {feature["name"] for feature in model.schema["features"]}
     row = pa.field(ROW, pa.int64())
     carried = [field for field in source.schema if field.name not in used]

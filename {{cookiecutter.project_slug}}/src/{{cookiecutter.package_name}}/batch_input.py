@@ -1,38 +1,24 @@
-"""The tables of `make batch`, CSV or parquet, here or in a cloud: read in parts, written aside and then renamed.
-
-Addresses are fsspec's: a path, or `s3://`, `gs://`, `abfs://` and others, for which the environment must have fsspec's
-library, as it has for the cloud of the DVC remote. Credentials come from where that library looks for them.
-"""
+"""The table that `make batch` reads, CSV or parquet, here or in a cloud, in parts."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
-from pyarrow import fs as pafs
 
 from .artifacts import ProjectError
+from .batch_address import PARQUET, arrow_filesystem, locate, reached, suffix
 from .batch_check import Array
-
-PARQUET = ".parquet"
-SUFFIXES = (".csv", ".csv.gz", PARQUET)
 
 #: Bytes of a CSV file, and rows of a parquet file, that are read at once: with these a model of 30 columns is busiest.
 CSV_BLOCK = 2**22
 PARQUET_ROWS = 8192
-
-#: Rows that are written to a parquet file at once.
-ROW_GROUP = 65_536
 
 
 @dataclass(frozen=True)
@@ -150,142 +136,10 @@ class Source:
 
 
 @contextmanager
-def writing(address: str, schema: pa.Schema, *, if_empty: bool = True) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """Yield a function that appends rows to a file, which takes the place of `address` when the block ends well.
-
-    Without rows there will be no file at `address`, unless `if_empty`.
-    """
-    filesystem, path = locate("OUTPUT", address)
-    folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{uuid.uuid4().hex}-{name}"
-    undo: list[Callable[[], object]] = [lambda: filesystem.rm_file(temporary)]
-    try:
-        with reached("OUTPUT", address):
-            if isinstance(filesystem, LocalFileSystem):
-                filesystem.makedirs(folder, exist_ok=True)
-            stream = arrow_filesystem(filesystem).open_output_stream(temporary, compression="detect")
-            undo.insert(0, stream.close)
-            writer = _Parquet(stream, schema) if suffix("OUTPUT", address) == PARQUET else _Csv(stream, schema)
-            undo.insert(0, writer.abandon)
-
-        def write(batch: pa.RecordBatch) -> None:
-            with reached("OUTPUT", address):
-                writer.write(batch)
-
-        yield write
-        with reached("OUTPUT", address):
-            writer.close()
-            stream.close()
-            if writer.rows or if_empty:
-                filesystem.mv(temporary, path)
-                if filesystem.exists(temporary):  # a bucket that lets write and not delete
-                    raise ProjectError(f"OUTPUT is {address!r}, where {temporary} cannot be deleted")
-            else:
-                filesystem.rm_file(temporary)
-                if filesystem.exists(path):
-                    filesystem.rm_file(path)
-    except BaseException:
-        for step in undo:
-            with suppress(Exception):  # what went wrong before is what counts
-                step()
-        raise
-
-
-class _Csv:
-    """Rows as CSV."""
-
-    def __init__(self, stream: Any, schema: pa.Schema) -> None:
-        self.rows = 0
-        self.writer = pacsv.CSVWriter(stream, schema, write_options=pacsv.WriteOptions(quoting_header="needed"))
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows."""
-        self.rows += batch.num_rows
-        self.writer.write_batch(batch)
-
-    def close(self) -> None:
-        """Write what waits, and the end."""
-        self.writer.close()
-
-    abandon = close
-
-
-class _Parquet:
-    """Rows as parquet, in row groups of a size that other programs read well."""
-
-    def __init__(self, stream: Any, schema: pa.Schema) -> None:
-        self.rows = 0
-        self.waiting: list[pa.RecordBatch] = []
-        self.writer = pq.ParquetWriter(stream, schema)
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows."""
-        self.rows += batch.num_rows
-        self.waiting.append(batch)
-        if sum(part.num_rows for part in self.waiting) >= ROW_GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        self.writer.write_table(pa.Table.from_batches(self.waiting, self.writer.schema))
-        self.waiting = []
-
-    def close(self) -> None:
-        """Write what waits, and the end."""
-        if self.waiting:
-            self._flush()
-        self.writer.close()
-
-    def abandon(self) -> None:
-        """Leave the file without what waits."""
-        self.writer.close()
-
-
-def locate(setting: str, address: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the file system of an address and the path there. Raises ProjectError naming the setting."""
-    try:
-        filesystem, path = fsspec.core.url_to_fs(address)
-        return filesystem, str(path)
-    except (ImportError, ValueError, OSError) as error:
-        raise ProjectError(f"{setting} is {address!r}: there is no way to it ({error})") from error
-
-
-@contextmanager
-def reached(setting: str, address: str) -> Iterator[None]:
-    """Whatever goes wrong at an address is a ProjectError that names the setting."""
-    try:
-        yield
-    except ProjectError:
-        raise
-    except Exception as error:  # each cloud's library has errors of its own
-        raise ProjectError(f"{setting} is {address!r}, which cannot be used: {error}") from error
-
-
-def suffix(setting: str, address: str) -> str:
-    """Return which of SUFFIXES the address ends in. Raises ProjectError naming the setting where it is none."""
-    for known in SUFFIXES:
-        if address.endswith(known):
-            return known
-    raise ProjectError(f"{setting} is {address!r}: a name that ends in {', '.join(SUFFIXES)} is needed")
-
-
-def rejected(address: str) -> str:
-    """Return where the rows that did not fit go: beside OUTPUT."""
-    end = suffix("OUTPUT", address)
-    return f"{address.removesuffix(end)}.rejected{end}"
-
-
-def arrow_filesystem(filesystem: fsspec.AbstractFileSystem) -> pafs.FileSystem:
-    """Return the file system as pyarrow takes it: its own for local files, which needs no Python to read."""
-    if isinstance(filesystem, LocalFileSystem):
-        return pafs.LocalFileSystem()
-    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
-
-
-@contextmanager
 def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except ProjectError:
         raise
-    except Exception as error:  # as above, and each kind of file has its own as well
+    except Exception as error:  # each cloud's library has errors of its own, and so has each kind of file
         raise ProjectError(f"INPUT: {path} is no readable table ({error})") from error
