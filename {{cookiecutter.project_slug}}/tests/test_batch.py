@@ -70,7 +70,9 @@ def write(path: str, rows: list[list[str]] = ROWS, header: list[str] = HEADER) -
 
 def read(path: str) -> pd.DataFrame:
     with fsspec.open(path, "rb", compression="infer") as file:
-        return pd.read_parquet(file) if path.endswith(".parquet") else pd.read_csv(file, dtype={"id": str})
+        if path.endswith(".parquet"):
+            return pd.read_parquet(file)
+        return pd.read_csv(file, dtype={"id": str, "model_version": str})  # which may be digits alone
 
 
 def run(source: str, output: str, model: batch_model.Model) -> tuple[int, int]:
