@@ -13,13 +13,13 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-demo: .venv/dev  ## one turn of the loop in demo/: generate, train, report, merge, deploy, predict, roll back
+demo: .venv/dev  ## the loop in demo/: generate, train, report, merge, deploy, predict, roll back; drift, retrain
 	.venv/dev/bin/python tools/demo.py $(ARGS)
 
 test: .venv/dev .venv/checkov  ## generate every supported combination and lint it; run one project and the demo for real
 	.venv/dev/bin/python -m pytest -m "not full" $(ARGS)
 
-test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and the pipeline for each task and each kind of DVC remote
+test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
 	.venv/dev/bin/python -m pytest $(ARGS)
 
 lint: .venv/dev  ## format and check every file that Git tracks
