@@ -1,6 +1,7 @@
 # The commands of the template; `make` alone lists them. Options go in ARGS: `make test ARGS="-m 'not real'"`.
 
 PYTHON ?= python3
+SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 ENVIRONMENTS := {{cookiecutter.project_slug}}/tools/environments.py
 
 # Compiled modules halve the start of each stage; images of Python often switch them off.
@@ -8,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-full lint end-to-end lock fresh-issue FORCE
+.PHONY: help demo test test-full packages lint end-to-end lock fresh-issue FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -21,6 +22,10 @@ test: .venv/dev .venv/checkov  ## generate every supported combination and lint 
 
 test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
 	.venv/dev/bin/python -m pytest $(ARGS)
+
+packages:  ## install what only test-full starts, on Debian or Ubuntu: Redis, PostgreSQL, buildah
+	$(SUDO) apt-get update --quiet
+	$(SUDO) apt-get install --quiet --yes --no-install-recommends buildah postgresql python3-venv redis-server
 
 lint: .venv/dev  ## format and check every file that Git tracks
 	.venv/dev/bin/pre-commit run --all-files $(ARGS)
