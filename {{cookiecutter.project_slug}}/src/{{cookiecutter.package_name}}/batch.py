@@ -23,8 +23,8 @@ import torch
 from tqdm import tqdm
 
 from . import batch_output, kustomize, params
+from .addresses import PARQUET
 from .artifacts import MODEL, PACKAGE, ProjectError, digest, run
-from .batch_address import PARQUET
 from .batch_check import Array, check, check_columns
 from .batch_input import Part, Source
 from .batch_model import Model, load

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from .addresses import PARQUET, arrow_filesystem, locate, reached, suffix
 from .artifacts import ProjectError
-from .batch_address import PARQUET, arrow_filesystem, locate, reached, suffix
 from .batch_check import Array
 
 #: Bytes of a CSV file, and rows of a parquet file, that are read at once: with these a model of 30 columns is busiest.

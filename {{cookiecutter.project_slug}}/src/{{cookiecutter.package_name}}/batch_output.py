@@ -12,8 +12,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from .addresses import PARQUET, arrow_filesystem, locate, reached, suffix
 from .artifacts import ProjectError
-from .batch_address import PARQUET, arrow_filesystem, locate, reached, suffix
 
 #: Rows that are written to a parquet file at once.
 ROW_GROUP = 65_536

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from .addresses import locate, reached
 from .artifacts import ProjectError
 
 if TYPE_CHECKING:
@@ -90,19 +91,13 @@ def _portions(sizes: dict[str, int]) -> Iterator[list[str]]:
 @contextmanager
 def opened(variable: str) -> Iterator[Place]:
     """Yield what the address in `variable` names. Whatever goes wrong in the block is a ProjectError."""
-    import fsspec
-
     address = os.environ.get(variable) or DEFAULTS[variable]
-    try:
-        files, root = fsspec.core.url_to_fs(address)
+    with reached(variable, address):
+        files, root = locate(variable, address)
         place = Place(variable, files, root.rstrip("/"))
         if place.local and not files.isdir(root):
             raise ProjectError(f"{variable} is {address!r}: there is no such folder")
         yield place
-    except ProjectError:
-        raise
-    except Exception as error:  # each cloud's library has errors of its own, and so has each kind of file
-        raise ProjectError(f"{variable} is {address!r}, which cannot be used: {error}") from error
 
 
 def absent(variable: str) -> bool:
