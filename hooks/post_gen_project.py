@@ -28,11 +28,8 @@ if ANSWERS["feature_store"] == "yes":  # two tables in place of one, with a remo
     MOVES += [(f"feature-store/{name}.csv.dvc", f"data/{name}.csv.dvc") for name in ("raw", "features")]
     MOVES += [("feature-store/dvc-remote", "dvc-remote")]
 else:
-    package = f"src/{ANSWERS['package_name']}"
-    MOVES += [(f"{package}/{name}.py", None) for name in ("feature_server", "feature_store", "join", "materialize")]
     MOVES += [(f"requirements/features.{ending}", None) for ending in ("in", "txt")]
-    MOVES += [("serving/online_features.py", None), ("tests/test_feature_store.py", None)]
-    MOVES += [("tests/test_online_features.py", None), ("k8s/components/feature-store", None), ("k8s/redis", None)]
+    MOVES += [("k8s/components/feature-store", None), ("k8s/redis", None)]
 MOVES += [("feature-store", None)]
 if ANSWERS["dvc_remote"] != "dvc-remote":  # it is elsewhere, and the bundled table waits in the cache for `dvc push`
     MOVES += [("dvc-remote/files", ".dvc/cache/files"), ("dvc-remote", None)]

@@ -69,6 +69,8 @@ def problems() -> list[str]:
     package = ANSWERS["package_name"]
     if not re.fullmatch(PACKAGE, package):
         refuse("package_name", "2 to 50 lower-case letters, digits and underscores, a letter first: churn_model")
+    elif package == "gitops":
+        refuse("package_name", "the template's own package in src/ has that name; gitops_model would do")
     elif keyword.iskeyword(package) or package in sys.stdlib_module_names or package in IMPORTED:
         refuse("package_name", f"Python or a dependency of the project has that name; {package}_model would do")
     if not re.fullmatch(OWNER, ANSWERS["github_owner"]):

@@ -15,18 +15,17 @@ for secret in /secrets/*; do
     export "$(basename "$secret")=$(cat "$secret")"
   fi
 done
-package=$(basename "$(dirname src/*/__init__.py)")
 module=$1
 shift
-if [ "$module" = tune ]; then
+if [ "$module" = gitops.tuning.tune ]; then
   : "${TUNE_STORAGE:?is not in the Secret: each worker would search by itself}"
   .venv/pipeline/bin/dvc repro --quiet --pull prepare
 fi
 environment=pipeline
-case $module in feature_server | materialize) environment=features ;; esac  # of a project with a feature store
-if [ "$module" = materialize ]; then  # main's present table, not that of the time when the image was built
+case $module in gitops.feature_store.*) environment=features ;; esac  # of a project with a feature store
+if [ "$module" = gitops.feature_store.materialize ]; then  # main's present table, not that of the time when the image was built
   git fetch --quiet --depth 1 origin main
   git checkout --quiet FETCH_HEAD -- data params.yaml
   .venv/pipeline/bin/dvc pull --quiet data/*.dvc
 fi
-exec ".venv/$environment/bin/python" -m "$package.$module" "$@"
+exec ".venv/$environment/bin/python" -m "$module" "$@"

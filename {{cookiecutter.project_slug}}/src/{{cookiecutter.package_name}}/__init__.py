@@ -1,1 +1,1 @@
-"""Train, check, release and serve a model of a table, one module a pipeline stage (see dvc.yaml)."""
+"""Your package: what makes the model. `gitops` runs around it; docs/your-model.md says how they meet."""

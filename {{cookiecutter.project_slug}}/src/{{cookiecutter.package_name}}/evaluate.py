@@ -9,10 +9,15 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from . import artifacts, metrics, params, plots, tracking
-from .artifacts import ProjectError
-from .features import encode_frame, encode_target
-from .params import Params
+from gitops.core import artifacts
+from gitops.core.artifacts import ProjectError
+from gitops.integrations import tracking
+from gitops.rendering import plots
+from gitops.tabular import arrow
+
+from . import metrics
+from .features import encode, encode_target
+from .settings import Settings
 
 #: Rows that go through the model at once.
 BATCH = 8192
@@ -20,7 +25,7 @@ BATCH = 8192
 
 def predict(program: torch.nn.Module, frame: pd.DataFrame, schema: dict[str, Any]) -> metrics.Array:
     """Return the model's outputs for a split: probabilities [rows, classes] or values [rows]."""
-    numbers, categories = encode_frame(frame, schema)
+    numbers, categories = encode(arrow.from_frame(frame, schema), schema)
     with torch.inference_mode():
         pairs = zip(numbers.split(BATCH), categories.split(BATCH), strict=True)
         outputs: metrics.Array = torch.cat([program(*pair) for pair in pairs]).double().numpy()
@@ -33,8 +38,8 @@ def prediction_table(frame: pd.DataFrame, outputs: metrics.Array, split: str, sc
     columns = {"row": frame["row"], "split": split, "target": frame[schema["target"]["name"]]}
     table = pd.DataFrame(columns).reset_index(drop=True)
     table["prediction"] = np.array(classes, dtype=object)[outputs.argmax(axis=1)] if classes else outputs
-    for place, name in enumerate(classes):
-        table[f"p_{name}"] = outputs[:, place]
+    for index, name in enumerate(classes):
+        table[f"p_{name}"] = outputs[:, index]
     return table
 
 
@@ -45,7 +50,7 @@ def slice_metrics(
 
     Raises ProjectError for a column that is no categorical or boolean feature.
     """
-    sliceable = [feature["name"] for feature in schema["features"] if feature["kind"] in ("category", "boolean")]
+    sliceable = [feature["name"] for feature in schema["features"] if feature["dtype"] in ("category", "boolean")]
     slices: dict[str, Any] = {}
     for column in columns:
         if column not in sliceable:
@@ -63,9 +68,9 @@ def slice_metrics(
     return slices
 
 
-def evaluate(settings: Params, schema: dict[str, Any], test: pd.DataFrame, outputs: metrics.Array) -> dict[str, Any]:
+def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, outputs: metrics.Array) -> dict[str, Any]:
     """Return the contents of metrics.json (its format: docs/system-design.md)."""
-    actual = encode_target(test, schema).numpy()
+    actual = encode_target(test[schema["target"]["name"]], schema).numpy()
     wanted = settings.evaluate
     with tqdm(total=wanted.bootstrap, desc="bootstrap", unit="resample", disable=None) as progress:
         scores = metrics.bootstrap(schema["task"], actual, outputs, wanted.bootstrap, wanted.seed, progress.update)
@@ -89,7 +94,7 @@ def evaluate(settings: Params, schema: dict[str, Any], test: pd.DataFrame, outpu
 
 def main() -> None:
     """Write predictions, metrics and plot data, and add the metrics to the run that trained the model."""
-    settings = params.load()
+    settings = Settings.load()
     schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
     program = torch.export.load(artifacts.MODEL).module()
     train, test = artifacts.read_parquet(artifacts.TRAIN), artifacts.read_parquet(artifacts.TEST)
@@ -101,7 +106,7 @@ def main() -> None:
     ]
     with artifacts.replacing(artifacts.PREDICTIONS) as temporary:
         pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
-    plots.write(encode_target(test, schema).numpy(), outputs, schema)
+    plots.write(encode_target(test[schema["target"]["name"]], schema).numpy(), outputs, schema)
     artifacts.write_json(artifacts.METRICS, result)
     with tracking.resume(settings) as run:
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})

@@ -1,28 +1,122 @@
-"""Scores of a prediction and their bootstrap intervals. Names and directions stand in params_sections.METRICS."""
+"""Your metrics: each an entry of METRICS, which the gate, the report, the monitor and tuning know by its name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gitops.rendering.curves import precision_recall_curve, roc_curve
+
 Array = NDArray[Any]
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`score(actual, outputs)` is NaN where the rows do not define it, as ROC AUC of rows of one class.
+
+    `actual` holds class indices (int, [rows]) or values (float, [rows]); `outputs` probabilities [rows, classes] or
+    values [rows]. For the binary task the positive class is the last.
+    """
+
+    score: Callable[[Array, Array], float]
+    better: Literal["higher", "lower"]
+
+
+def roc_auc(actual: Array, outputs: Array) -> float:
+    """Return the area under the ROC curve of the positive class."""
+    if actual.min() == actual.max():
+        return NAN
+    false, true = roc_curve(actual, outputs[:, -1])
+    return float(np.trapezoid(true, false))
+
+
+def pr_auc(actual: Array, outputs: Array) -> float:
+    """Return the average precision: the area under precision and recall as a step function, as in scikit-learn."""
+    if not actual.any():
+        return NAN
+    precision, recall = precision_recall_curve(actual, outputs[:, -1])
+    return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+def f1(actual: Array, outputs: Array) -> float:
+    """Return the F1 score of the positive class at a probability of one half."""
+    predicted = outputs.argmax(axis=1)
+    true = int(((predicted == 1) & (actual == 1)).sum())
+    wrong = int((predicted != actual).sum())
+    return 2 * true / (2 * true + wrong) if true + wrong else NAN
+
+
+def macro_f1(actual: Array, outputs: Array) -> float:
+    """Return the mean F1 score of the classes; one that is neither actual nor predicted has none."""
+    predicted, classes = outputs.argmax(axis=1), outputs.shape[1]
+    true = np.bincount(actual[predicted == actual], minlength=classes)
+    named = np.bincount(predicted, minlength=classes) + np.bincount(actual, minlength=classes)
+    present = named > 0
+    return float((2 * true[present] / named[present]).mean())
+
+
+def accuracy(actual: Array, outputs: Array) -> float:
+    """Return the fraction of rows whose likeliest class is right."""
+    return float((outputs.argmax(axis=1) == actual).mean())
+
+
+def brier(actual: Array, outputs: Array) -> float:
+    """Return the mean squared error of the positive class's probability (Brier, 1950)."""
+    return float(((outputs[:, -1] - actual) ** 2).mean())
+
+
+def log_loss(actual: Array, outputs: Array) -> float:
+    """Return the mean negative log-likelihood of the actual class."""
+    return float(-np.log(outputs[np.arange(len(actual)), actual].clip(1e-15, 1)).mean())
+
+
+def rmse(actual: Array, outputs: Array) -> float:
+    """Return the root of the mean squared error, in the target's unit."""
+    return float(np.sqrt(((outputs - actual) ** 2).mean()))
+
+
+def mae(actual: Array, outputs: Array) -> float:
+    """Return the mean absolute error, in the target's unit."""
+    return float(np.abs(outputs - actual).mean())
+
+
+def r2(actual: Array, outputs: Array) -> float:
+    """Return the coefficient of determination."""
+    total = float(((actual - actual.mean()) ** 2).sum())
+    return 1 - float(((outputs - actual) ** 2).sum()) / total if total else NAN
+
+
+#: Metrics by task, in the order in which they are shown.
+METRICS: dict[str, dict[str, Metric]] = {
+    "binary": {
+        "roc_auc": Metric(roc_auc, "higher"),
+        "pr_auc": Metric(pr_auc, "higher"),
+        "f1": Metric(f1, "higher"),
+        "accuracy": Metric(accuracy, "higher"),
+        "brier": Metric(brier, "lower"),
+    },
+    "multiclass": {
+        "macro_f1": Metric(macro_f1, "higher"),
+        "accuracy": Metric(accuracy, "higher"),
+        "log_loss": Metric(log_loss, "lower"),
+    },
+    "regression": {
+        "rmse": Metric(rmse, "lower"),
+        "mae": Metric(mae, "lower"),
+        "r2": Metric(r2, "higher"),
+    },
+}
 
 
 def score(task: str, actual: Array, outputs: Array) -> dict[str, float]:
-    """Return every metric of `task`.
-
-    `actual` holds class indices (int, [rows]) or values (float, [rows]); `outputs` probabilities [rows, classes] or
-    values [rows]. For the binary task the positive class is the last. A metric that these rows do not define (ROC-AUC
-    of one class) is NaN.
-    """
-    if task == "regression":
-        return _regression(actual, outputs)
-    if task == "multiclass":
-        return _multiclass(actual, outputs)
-    return _binary(actual, outputs)
+    """Return every metric of `task` by name; arrays as in Metric."""
+    return {name: metric.score(actual, outputs) for name, metric in METRICS[task].items()}
 
 
 def bootstrap(
@@ -58,68 +152,3 @@ def confusion(actual: Array, outputs: Array) -> list[list[int]]:
     counts = np.zeros((classes, classes), dtype=int)
     np.add.at(counts, (actual, outputs.argmax(axis=1)), 1)
     return counts.tolist()
-
-
-def roc_curve(positive: Array, scores: Array) -> tuple[Array, Array]:
-    """Return false and true positive rates at every threshold, from (0, 0) to (1, 1); ties move both at once."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    true = np.cumsum(positive[order])[last_of_tie]
-    false = np.cumsum(1 - positive[order])[last_of_tie]
-    return np.append(0.0, false / max(1, false[-1])), np.append(0.0, true / max(1, true[-1]))
-
-
-def _binary(actual: Array, outputs: Array) -> dict[str, float]:
-    scores, predicted = outputs[:, -1], outputs.argmax(axis=1)
-    true = int(((predicted == 1) & (actual == 1)).sum())
-    wrong = int((predicted != actual).sum())
-    return {
-        "roc_auc": _roc_auc(actual, scores),
-        "pr_auc": _average_precision(actual, scores),
-        "f1": 2 * true / (2 * true + wrong) if true + wrong else float("nan"),
-        "accuracy": float((predicted == actual).mean()),
-        "brier": float(((scores - actual) ** 2).mean()),
-    }
-
-
-def _roc_auc(positive: Array, scores: Array) -> float:
-    if positive.min() == positive.max():
-        return float("nan")
-    false, true = roc_curve(positive, scores)
-    return float(np.trapezoid(true, false))
-
-
-def _average_precision(positive: Array, scores: Array) -> float:
-    """Area under precision and recall as a step function, the definition of sklearn's average_precision_score."""
-    if not positive.any():
-        return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    true = np.cumsum(positive[order])
-    precision = (true / np.arange(1, len(true) + 1))[last_of_tie]
-    recall = (true / true[-1])[last_of_tie]
-    return float((np.diff(recall, prepend=0.0) * precision).sum())
-
-
-def _multiclass(actual: Array, outputs: Array) -> dict[str, float]:
-    predicted = outputs.argmax(axis=1)
-    classes = outputs.shape[1]
-    true = np.bincount(actual[predicted == actual], minlength=classes)
-    named = np.bincount(predicted, minlength=classes) + np.bincount(actual, minlength=classes)
-    present = named > 0  # a class that is neither actual nor predicted has no F1
-    likelihood = outputs[np.arange(len(actual)), actual].clip(1e-15, 1)
-    return {
-        "macro_f1": float((2 * true[present] / named[present]).mean()),
-        "accuracy": float((predicted == actual).mean()),
-        "log_loss": float(-np.log(likelihood).mean()),
-    }
-
-
-def _regression(actual: Array, outputs: Array) -> dict[str, float]:
-    error = outputs - actual
-    spread = float(((actual - actual.mean()) ** 2).sum())
-    return {
-        "rmse": float(np.sqrt((error**2).mean())),
-        "mae": float(np.abs(error).mean()),
-        "r2": 1 - float((error**2).sum()) / spread if spread else float("nan"),
-    }

@@ -2,12 +2,15 @@
 
 Numbers are imputed with the training median, then seen twice: standardised, and spread over quantile bins (piecewise-
 linear encoding, Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022,
-section 3.2). Categories are looked up by their hash and embedded. Dates are numbers and also points on the circles of
-day, week and year.
+section 3.2). Categories are looked up by their hash and embedded. Dates are numbers, and have a cyclical
+encoding by day, week and year.
 
-The network is a multilayer perceptron of several members that share all weights but a scaling of their inputs and their
-last layer, and whose answers are averaged (TabM-mini: Gorishniy, Kotelnikov, Babenko, "TabM: Advancing Tabular Deep
-Learning with Parameter-Efficient Ensembling", ICLR 2025).
+The network is an ensemble of multilayer perceptrons that share all weights but a scaling of their inputs and their last
+layer, and whose answers are averaged (TabM-mini: Gorishniy, Kotelnikov, Babenko, "TabM: Advancing Tabular Deep Learning
+with Parameter-Efficient Ensembling", ICLR 2025).
+
+Any network will do that keeps `TabularModel`'s constructor, `forward`, `predict`, `classifies`, `target_mean` and
+`target_scale`, which train.py uses, and `export`; docs/your-model.md has two others.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .features import MISSING, category_code, category_features, number_features
-from .params_sections import Model
+from .settings import Model
 
 #: Standardised numbers beyond this many deviations say no more than that they are far out.
 CLIP = 5.0
@@ -58,10 +61,10 @@ class Numbers(nn.Module):
     def _bins(filled: Tensor, bins: int) -> tuple[Tensor, Tensor]:
         """Return left edges and slopes, [N, bins] each; a column of few values has fewer bins, the rest stay 0."""
         left, slope = filled.new_zeros(filled.shape[1], bins), filled.new_zeros(filled.shape[1], bins)
-        places = torch.linspace(0, 1, bins + 1, dtype=filled.dtype)
+        quantiles = torch.linspace(0, 1, bins + 1, dtype=filled.dtype)
         for column in range(filled.shape[1]):
             ranked = filled[:, column].sort().values
-            edges = ranked[(places * (len(ranked) - 1)).round().long()].unique()
+            edges = ranked[(quantiles * (len(ranked) - 1)).round().long()].unique()
             left[column, : len(edges) - 1] = edges[:-1]
             slope[column, : len(edges) - 1] = 1 / edges.diff()
         return left, slope
@@ -72,8 +75,8 @@ class Numbers(nn.Module):
         linear = ((filled - self.mean) / self.scale).clamp(-CLIP, CLIP)
         binned = ((filled.unsqueeze(2) - self.left) * self.slope).clamp(0, 1).flatten(1)
         angles = filled[:, self.dates].unsqueeze(2) * (2 * math.pi / self.periods)
-        circles = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
-        return torch.cat([linear, missing.to(linear.dtype), binned, circles], dim=1).float()
+        cyclical = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
+        return torch.cat([linear, missing.to(linear.dtype), binned, cyclical], dim=1).float()
 
 
 class Categories(nn.Module):
@@ -90,7 +93,7 @@ class Categories(nn.Module):
                 raise ValueError(f"two categories of column {feature['name']!r} share a hash: rename one of them")
             self.register_buffer(f"table{column}", table)
             self.register_buffer(f"offset{column}", torch.tensor(offset))
-            offset += len(table) + 1  # the last place is that of unseen values
+            offset += len(table) + 1  # the last one is for unseen values
         self.embedding = nn.Embedding(max(1, offset), length)
         # Values that training never shows keep this vector, the middle of those it does show.
         nn.init.zeros_(self.embedding.weight)
@@ -108,7 +111,10 @@ class Categories(nn.Module):
 
 
 class TabularModel(nn.Module):
-    """Forward: every member's raw outputs, [rows, members, outputs], as training needs them. `predict`: the answer."""
+    """`forward`: raw outputs for training, [rows, ensemble size, outputs]; an ordinary network is an ensemble of one.
+
+    `predict`: what is served, probabilities [rows, classes] or values [rows].
+    """
 
     target_mean: Tensor
     target_scale: Tensor
@@ -116,11 +122,11 @@ class TabularModel(nn.Module):
     def __init__(self, schema: dict[str, Any], numbers: Tensor, target: Tensor, params: Model) -> None:
         """Fit the preprocessing to the training rows: `numbers` [rows, N], `target` [rows], a value or class index."""
         super().__init__()
-        dates = [place for place, feature in enumerate(number_features(schema)) if feature["kind"] == "datetime"]
+        dates = [index for index, feature in enumerate(number_features(schema)) if feature["dtype"] == "datetime"]
         self.numbers = Numbers(numbers, params.bins, dates)
         self.categories = Categories(category_features(schema), params.embedding)
         width = self.numbers.width + self.categories.width
-        signs = torch.randint(0, 2, (params.members, width)) * 2.0 - 1.0
+        signs = torch.randint(0, 2, (params.ensemble_size, width)) * 2.0 - 1.0
         self.scaling = nn.Parameter(signs)
         layers: list[nn.Module] = []
         for _ in range(params.depth):
@@ -129,8 +135,8 @@ class TabularModel(nn.Module):
         self.trunk = nn.Sequential(*layers)
         outputs = len(schema["target"]["classes"]) or 1
         bound = width**-0.5
-        self.heads = nn.Parameter(torch.empty(params.members, width, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(params.members, outputs))
+        self.heads = nn.Parameter(torch.empty(params.ensemble_size, width, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(params.ensemble_size, outputs))
         self.classifies = bool(schema["target"]["classes"])
         self.register_buffer("target_mean", torch.tensor(0.0) if self.classifies else target.float().mean())
         self.register_buffer("target_scale", torch.tensor(1.0) if self.classifies else target.float().std(correction=0))
@@ -170,6 +176,6 @@ def export(model: TabularModel, schema: dict[str, Any]) -> torch.export.Exported
     rows = {0: torch.export.Dim.DYNAMIC}
     program = torch.export.export(_Predictor(model.cpu().eval()), example, dynamic_shapes=(rows, rows))
     for node in program.graph.nodes:
-        # It holds this machine's paths: they are nobody's business, and the same model must be the same bytes anywhere.
+        # It holds this machine's paths, which are private, and the same model must be the same bytes anywhere.
         node.meta.pop("stack_trace", None)
     return program

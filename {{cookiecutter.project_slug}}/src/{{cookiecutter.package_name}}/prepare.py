@@ -1,4 +1,4 @@
-"""Stage `prepare`: read the raw table, drop rows without a target, split, derive the schema, write four files."""
+"""Stage `prepare`: read the table, drop rows without a target, add derived features, split, describe the schema."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import artifacts, params, schema, split, table
-from .artifacts import ProjectError
-from .params_sections import Data
+from gitops.core import artifacts
+from gitops.core.artifacts import ProjectError
+from gitops.core.sections import Data
+from gitops.tabular import derived, schema, split, table
+
+from .features import DERIVED
+from .settings import Settings
 
 
 def prepare(data: Data) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:
@@ -20,12 +24,13 @@ def prepare(data: Data) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:
     if frame.empty:
         raise ProjectError(f"data.target {data.target!r} is missing in every row of {data.path}")
     _check_special(frame, data)
+    frame = derived.add(frame, DERIVED, data) if DERIVED else frame
     frame["split"] = split.assign(frame, data, frame["row"].searchsorted(appended_at(data)).tolist())
     splits = {name: frame[frame["split"] == name].drop(columns="split") for name in ("train", "val", "test")}
     counts = {"raw": raw, "dropped_missing_target": raw - len(frame)} | {
         name: len(rows) for name, rows in splits.items()
     }
-    return splits, schema.derive(splits["train"], counts, data)
+    return splits, schema.describe(splits["train"], counts, data, DERIVED)
 
 
 def appended_at(data: Data) -> list[int]:
@@ -52,13 +57,13 @@ def _check_special(frame: pd.DataFrame, data: Data) -> None:
 
 def main() -> None:
     """Write the splits and the schema, and say what became of the rows."""
-    data = params.load().data
-    splits, derived = prepare(data)
+    data = Settings.load().data
+    splits, described = prepare(data)
     for path in (artifacts.TRAIN, artifacts.VAL, artifacts.TEST):
         with artifacts.replacing(path) as temporary:
             splits[path.stem].to_parquet(temporary, index=False)
-    artifacts.write_json(artifacts.SCHEMA, derived)
-    print(", ".join(f"{name} {count}" for name, count in derived["rows"].items()))  # type: ignore[attr-defined]
+    artifacts.write_json(artifacts.SCHEMA, described)
+    print(", ".join(f"{name} {count}" for name, count in described["rows"].items()))  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

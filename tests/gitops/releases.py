@@ -1,0 +1,194 @@
+"""Shared by the tests of releases and rollbacks: real repositories, a bare one as origin, clones as laptops and jobs.
+
+Only DVC is left out (tests/test_store.py has it), and the gate's computation, whose verdict is written by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from gitops.core import params
+from gitops.core.artifacts import ProjectError, digest
+from gitops.deployment import deploy, rollback
+from gitops.integrations import dvc, kustomize
+from gitops.releases import release
+
+SETTINGS = {
+    "data": {"path": "data/raw.csv", "target": "y", "task": "binary"},
+    "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.5}},
+    "package": {"model_name": "toy"},
+}
+
+
+#: By what staging's objects differ from production's here.
+STAGED = {"environment": "staging"}
+
+#: kustomize is the slow part, and asked for the same few models again and again.
+render = kustomize.render
+rendered_once = functools.cache(render)
+
+
+class Job:
+    """A clone of origin in which a pipeline has run, and what people and CI do there."""
+
+    def __init__(self, origin: Path, path: Path) -> None:
+        self.path = path
+        self.git("clone", "--quiet", str(origin), str(path), at=origin)
+        self.git("config", "user.name", "Tester")
+        self.git("config", "user.email", "tester@localhost")
+        self.write("model/run.json", '{"run_id": "run-1"}')
+        self.write("data/prepared/schema.json", '{"rows": {"raw": 9}, "features": [{"name": "x", "kind": "number"}]}')
+
+    def git(self, *arguments: str, at: Path | None = None) -> str:
+        command = ["git", "-C", str(at or self.path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def write(self, name: str, text: str) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def merge(self, text: str) -> str:
+        """Change main, on origin too, and return its commit."""
+        self.write("README.md", text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", text)
+        self.git("push", "--quiet", "origin", "HEAD:main")
+        return self.git("rev-parse", "HEAD")
+
+    def train(self, model: str, handler: str = "") -> None:
+        """Leave what the pipeline would, for a model that is but a text."""
+        self.write("model/model.pt2", model)
+        self.write("package/toy.mar", model + handler)
+        self.write("evaluation/predictions.parquet", model)
+        score = {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
+        self.write("evaluation/metrics.json", json.dumps({"test_md5": "0" * 32, "metrics": score}))
+
+    def judge(self, **changes: Any) -> dict[str, Any]:
+        """Leave the gate's verdict on the model beside the release that origin has now."""
+        with contextlib.chdir(self.path):
+            present = release.production()
+            verdict: dict[str, Any] = {
+                "accepted": True,
+                "reason": "Accepted.",
+                "mode": "absolute",
+                "model_sha256": digest(Path("model/model.pt2")),
+                "release": present and present.commit,
+            }
+        verdict |= changes
+        self.write("reports/gate.json", json.dumps(verdict))
+        return verdict
+
+    def deploy(self, image: str | None = None, redeploy: bool = False) -> str | None:
+        with contextlib.chdir(self.path):
+            commit: str | None = deploy.deploy(params.load(), image, redeploy=redeploy)
+        return commit
+
+    def release(self, model: str) -> str:
+        """Merge, train, judge and deploy; return the new commit of env/production."""
+        self.merge(f"Change to {model}")
+        self.train(model)
+        self.judge()
+        commit = self.deploy()
+        assert commit is not None
+        return commit
+
+    def rollback(self, environment: str = "production") -> str | None:
+        with contextlib.chdir(self.path):
+            commit: str | None = rollback.rollback(environment)
+        return commit
+
+    def production(self, environment: str = "production") -> Any:
+        with contextlib.chdir(self.path):
+            present = release.present(environment)
+        assert present is not None
+        return present
+
+    def releases(self) -> int:
+        """Return how many commits env/production has on origin."""
+        self.production()
+        return int(self.git("rev-list", "--count", "origin/env/production"))
+
+    def tree(self, commit: str) -> str:
+        return self.git("rev-parse", f"{commit}^{{tree}}")
+
+    def manifests(self, commit: str) -> dict[str, bytes]:
+        with contextlib.chdir(self.path):
+            objects: dict[str, bytes] = release.manifests(commit)
+        return objects
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep out the settings of whoever runs the tests, and DVC."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "maintenance.auto")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "false")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "maintenance.auto")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "false")
+    monkeypatch.setattr(kustomize, "PROGRAM", ROOT / kustomize.PROGRAM)
+    monkeypatch.setattr(dvc, "stale", list)
+    monkeypatch.setattr(dvc, "push", lambda: None)
+    monkeypatch.setattr(kustomize, "render", rendered_once)
+
+
+def make_origin(tmp_path: Path, *, staging: bool = False) -> Path:
+    """A bare repository whose main holds what a release is rendered from, with or without staging as it is asked."""
+    bare, first = tmp_path / "origin.git", tmp_path / "first"
+    for path, options in ((bare, ["--bare"]), (first, [])):
+        subprocess.run(["git", "init", "--quiet", "--initial-branch=main", *options, path], check=True)
+    shutil.copytree(ROOT / "k8s", first / "k8s")
+    overlays = first / "k8s/overlays"
+    shutil.rmtree(overlays / "staging", ignore_errors=True)
+    if staging:
+        settings = yaml.safe_load((overlays / "production/kustomization.yaml").read_text())
+        (overlays / "staging").mkdir()
+        (overlays / "staging/kustomization.yaml").write_text(yaml.safe_dump(settings | {"commonAnnotations": STAGED}))
+    (first / "serving").mkdir()
+    for name in (".gitignore", "serving/kustomization.yaml", "serving/config.properties"):
+        shutil.copy(ROOT / name, first / name)
+    (first / "params.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (first / "data").mkdir()
+    (first / "data/raw.csv.dvc").write_text(f"outs:\n- md5: {'d' * 32}\n  path: raw.csv\n")
+    subprocess.run(["git", "-C", bare, "config", "receive.denyDeleteCurrent", "ignore"], check=True)
+    commands = ["add --all", "-c user.name=Tester -c user.email=t@localhost commit -qm First", f"push -q {bare} main"]
+    for command in commands:
+        subprocess.run(["git", "-C", first, *command.split()], check=True)
+    return bare
+
+
+def together(actions: list[Callable[[], object]]) -> list[int | None]:
+    """Run each action in a process of its own, all at the same time, and return their exit statuses."""
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(len(actions))
+
+    def act(action: Callable[[], object]) -> None:
+        start.wait()
+        action()
+
+    processes = [context.Process(target=act, args=(action,)) for action in actions]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    return [process.exitcode for process in processes]
+
+
+def refused(match: str) -> Any:
+    return pytest.raises(ProjectError, match=match)

@@ -1,0 +1,152 @@
+"""Shared by the tests of retraining: an origin with a table, requests and labels, and what stands for DVC and training.
+
+A model is a text that says what it was made from; git, the branches and the pull requests are real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from gitops.core import params, sections
+from gitops.core.artifacts import GATE, RETRAIN, digest, write_json
+from gitops.gate import gate
+from gitops.integrations import dvc
+from gitops.reporting import report, report_sections
+from gitops.reporting.report_facts import Facts
+from gitops.retraining import pipeline, pull_request, retraining
+from releases import Job
+
+TABLE = "x,note,day,y\n" + "".join(
+    f"{place}.5,{'a' if place % 3 else 'b'},2026-01-{1 + place % 28:02d},{'yes' if place % 2 else 'no'}\n"
+    for place in range(40)
+)
+
+
+class Bench:
+    """An origin, and retrainings of it: each in a fresh clone, as `make retrain` gives each a fresh working tree."""
+
+    def __init__(self, origin: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.origin, self.folder, self.monkeypatch = origin, folder, monkeypatch
+        self.cache = folder / "cache"
+        self.cache.mkdir()
+        self.runs = 0
+        self.accepted = True
+        self.seed = Job(origin, folder / "person")
+        self.commit(TABLE.encode())
+        for name, address in (("REQUEST_LOG", "requests"), ("LABELS", "labels")):
+            (folder / address).mkdir()
+            monkeypatch.setenv(name, str(folder / address))
+        for name in ("FORCE", "MONITOR", "GITHUB_TOKEN", "GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(dvc, "pull", self._pull)
+        monkeypatch.setattr(dvc, "add", self._add)
+        monkeypatch.setattr(dvc, "tracked_object", lambda md5: None)
+        monkeypatch.setattr(pipeline, "main", self._train)
+        monkeypatch.setattr(gate, "judge", self._judge)
+        monkeypatch.setattr(report, "main", lambda: None)
+        monkeypatch.setattr(retraining, "body", self._body)
+
+    def commit(self, table: bytes, name: str = "raw.csv", **settings: Any) -> None:
+        """Put a table on main as its newest version, with settings of `data`."""
+        path = self.seed.path / "params.yaml"
+        values = yaml.safe_load(path.read_text())
+        values["data"] |= {"path": f"data/{name}", **settings}
+        metric = next(iter(sections.METRICS[values["data"]["task"]]))
+        values["gate"] = {"metric": metric, "thresholds": {metric: 0.5}}
+        path.write_text(yaml.safe_dump(values))
+        (self.seed.path / "data" / name).write_bytes(table)
+        with contextlib.chdir(self.seed.path):
+            self._add(Path("data") / name)
+        (self.seed.path / "data" / name).unlink()
+        self.seed.merge(f"Table {name}")
+
+    def ask(self, request: str, label: str | None, on: int = 1, **inputs: Any) -> None:
+        """Log a request of a day in November, whose label has come or has not."""
+        values = {"x": 1.5, "note": "a", "day": "2026-02-01"} | inputs
+        entry = {"time": f"2026-11-{on:02d}T12:00:00.000Z", "request_id": request, "instance": 0, "inputs": values}
+        self.log(json.dumps(entry | {"model_version": "0" * 12, "prediction": {}}))
+        if label is not None:
+            self.label(request, label)
+
+    def log(self, line: str) -> None:
+        with (self.folder / "requests/log.jsonl").open("a") as file:
+            file.write(f"{line}\n")
+
+    def label(self, request: str, label: str) -> None:
+        path = self.folder / "labels/labels.csv"
+        if not path.exists():
+            path.write_text("request_id,label\n")
+        with path.open("a") as file:
+            file.write(f"{request},{label}\n")
+
+    def run(self, why: str = "drift", *, forced: bool = False) -> int:
+        """Retrain in a fresh clone of main, and return the exit status."""
+        self.runs += 1
+        self.job = Job(self.origin, self.folder / f"run-{self.runs}")
+        with contextlib.chdir(self.job.path):
+            return retraining.retrain(params.load(), retraining.reason(why), forced=forced)
+
+    def branches(self) -> dict[str, str]:
+        """Return the tree of each proposal on origin."""
+        listed = self.seed.git(
+            "for-each-ref", "--format=%(refname:short) %(tree)", "refs/heads/retrain", at=self.origin
+        )
+        return dict(line.split() for line in listed.splitlines())
+
+    def table(self) -> bytes:
+        """Return the table that the only proposal names."""
+        (branch,) = self.branches()
+        pointer = self.seed.git("show", f"{branch}:data/{self.name()}.dvc", at=self.origin)
+        return (self.cache / pointer.split("md5: ")[1].split()[0]).read_bytes()
+
+    def name(self) -> str:
+        return Path(params.load(self.seed.path / "params.yaml").data.path).name
+
+    def show(self, branch: str, name: str) -> str:
+        return self.seed.git("show", f"{branch}:{name}", at=self.origin)
+
+    def merge(self) -> None:
+        """Merge the only proposal, as a person does."""
+        (branch,) = self.branches()
+        self.seed.git("pull", "--quiet", "--no-edit", "--no-rebase", "origin", "main", branch)
+        self.seed.git("push", "--quiet", "origin", "HEAD:main")
+        self.seed.git("push", "--quiet", "origin", f":refs/heads/{branch}")
+
+    def _pull(self, path: Path) -> None:
+        pointer = path.with_name(f"{path.name}.dvc").read_text()
+        shutil.copyfile(self.cache / pointer.split("md5: ")[1].split()[0], path)
+
+    def _add(self, path: Path) -> None:
+        md5 = digest(path, "md5")
+        shutil.copyfile(path, self.cache / md5)
+        path.with_name(f"{path.name}.dvc").write_text(f"outs:\n- md5: {md5}\n  path: {path.name}\n")
+
+    def _train(self) -> int:
+        pointers = sorted(Path("data").glob("*.dvc"))
+        text = "".join(path.read_text() for path in [*pointers, Path("params.yaml")])
+        self.job.train(hashlib.sha256(text.encode()).hexdigest())
+        Path("dvc.lock").write_text(text)
+        return 0
+
+    def _judge(self, settings: params.Params) -> dict[str, Any]:
+        told = {"accepted": self.accepted, "reason": "Accepted." if self.accepted else "Refused: worse."}
+        write_json(GATE, told)
+        return told
+
+    def _body(self, settings: params.Params) -> str:
+        facts = Facts(settings, [], None, retraining=json.loads(RETRAIN.read_text()))
+        return report_sections.retraining(facts)
+
+    def last(self) -> str:
+        """Return the commit by which origin remembers the newest retraining."""
+        return self.seed.git("rev-parse", pull_request.LAST, at=self.origin)
+
+    def refusal(self) -> str:
+        return self.seed.git("log", "-1", "--format=%B", pull_request.LAST, at=self.origin)

@@ -1,0 +1,218 @@
+"""How `make monitor` reads the request log: what counts, what waits, what was judged already."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from datetime import timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from gitops.core import artifacts
+from gitops.core.artifacts import ProjectError
+from gitops.monitoring import monitor, request_log
+from monitoring import NOW, OTHER, VERSION, World, failed
+
+
+def test_too_few_rows_wait_for_more(world: World) -> None:
+    world.log(world.lines(30))
+    status, verdict = world.run()
+    assert (status, verdict["status"], verdict["rows"]) == (0, "too_small", 30)
+    assert not world.state.exists()
+    assert artifacts.MONITOR_HTML.exists() and "model_monitor_status" in artifacts.MONITOR_METRICS.read_text()
+    world.log(world.lines(30))
+    status, verdict = world.run()
+    assert (status, verdict["status"], verdict["rows"]) == (0, "quiet", 60)
+    world.log(world.lines(7), "b.jsonl")
+    assert world.run()[1]["rows"] == 7
+
+
+def test_times_are_utc(world: World) -> None:
+    lines = world.lines(60)
+    for line in lines:
+        line["time"] = (NOW - timedelta(hours=2)).astimezone(timezone(timedelta(hours=-9))).isoformat()
+    world.log(lines)
+    verdict = world.run()[1]
+    assert verdict["from"] == verdict["to"] == (NOW - timedelta(hours=2)).isoformat()
+    assert f"{verdict['from'][:16].replace('T', ' ')} UTC" in artifacts.MONITOR_HTML.read_text()
+
+
+def test_lines_of_other_models_and_old_ones_are_counted(world: World) -> None:
+    old = [line | {"time": (NOW - timedelta(days=31)).isoformat()} for line in world.lines(7)]
+    world.log([*world.lines(40, OTHER), *world.lines(60), *old])
+    verdict = world.run()[1]
+    facts = json.loads(artifacts.MONITOR_FACTS.read_text())
+    assert (verdict["rows"], facts["other_versions"], facts["too_old"]) == (60, 40, 7)
+    assert verdict["from"] >= (NOW - timedelta(hours=3)).isoformat()
+
+
+BROKEN = [
+    "}",
+    "[1]",
+    '"\\ud800"',
+    json.dumps({"time": "yesterday", "request_id": "a", "model_version": VERSION}),
+    json.dumps({"time": NOW.isoformat(), "request_id": 7, "model_version": VERSION}),
+    json.dumps({"time": NOW.isoformat(), "request_id": "a", "model_version": VERSION, "inputs": {}}),
+    "[" * 100_000,
+]
+
+
+def test_broken_lines_are_counted(world: World) -> None:
+    """None is fatal; too many are an alarm of their own. A line that is still being written waits for its end."""
+    odd = world.lines(3)
+    odd[0]["inputs"]["income"] = "much"
+    odd[1]["prediction"] = {"label": "perhaps", "probabilities": {}}
+    odd[2]["inputs"]["surprise"] = 1
+    half = json.dumps(world.lines(1)[0])
+    world.log(world.lines(300))
+    world.log(odd, end="\n".join([*BROKEN, ""]) + half[:50])
+    status, verdict = world.run()
+    assert (status, verdict["rows"]) == (0, 300)
+    facts = json.loads(artifacts.MONITOR_FACTS.read_text())
+    assert sum(facts["broken"].values()) == len(BROKEN) + len(odd)
+    with Path("requests/a.jsonl").open("a") as file:
+        file.write(half[50:] + "\n")
+    assert world.run()[1]["rows"] == 1
+    world.log([], end="}\n" * 60)
+    assert failed(world.run()[1]) == {("unreadable lines", None)}
+
+
+def test_column_that_the_log_lacks_is_missing(world: World) -> None:
+    lines = world.lines(60)
+    for line in lines:
+        del line["inputs"]["income"]
+    world.log(lines)
+    assert world.run()[1]["rows"] == 60
+    assert artifacts.read_parquet(artifacts.MONITOR_WINDOW)["income"].isna().all()
+
+
+def test_file_that_begins_anew_is_read_from_its_start(world: World) -> None:
+    world.log(world.lines(80))
+    world.run()
+    Path("requests/a.jsonl").unlink()
+    world.log(world.lines(60))
+    assert world.run()[1]["rows"] == 60
+
+
+def test_log_on_any_address(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log and its state lie where fsspec says, here in memory."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    world.log(world.lines(60))
+    memory.pipe_file("/bucket/log/pod/a.jsonl", Path("requests/a.jsonl").read_bytes())
+    monkeypatch.setenv("REQUEST_LOG", "memory://bucket/log/")
+    assert world.run()[1]["rows"] == 60
+    assert json.loads(memory.cat_file("/bucket/log/monitor-state.json"))["judged"].keys() == {"pod/a.jsonl"}
+    assert world.run()[1]["rows"] == 0
+    memory.pipe_file("/bucket/log/monitor-state.json", b"{}")
+    with pytest.raises(ProjectError, match="delete it"):
+        monitor.main()
+
+
+def test_what_is_judged_is_read_again_only_for_labels(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket's log has very many objects. Their ends stay known all the same."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    world.log(world.lines(60, label=True))
+    for name in "abc":
+        memory.pipe_file(f"/bucket/read/{name}.jsonl", Path("requests/a.jsonl").read_bytes())
+    monkeypatch.setenv("REQUEST_LOG", "memory://bucket/read")
+    monkeypatch.setattr(request_log, "FILES", 2)
+    reads: list[list[str]] = []
+    plain = type(memory).cat_ranges
+
+    def counted(self: Any, paths: list[str], *rest: Any) -> Any:
+        reads.append(paths)
+        return plain(self, paths, *rest)
+
+    monkeypatch.setattr(type(memory), "cat_ranges", counted)
+    assert world.run()[1]["rows"] == 180
+    assert [len(paths) for paths in reads] == [2, 1]
+    memory.pipe_file("/bucket/read/d.jsonl", Path("requests/a.jsonl").read_bytes())
+    assert world.run()[1]["rows"] == 60
+    assert reads[2:] == [["/bucket/read/d.jsonl"]]
+    assert json.loads(memory.cat_file("/bucket/read/monitor-state.json"))["judged"].keys() == set(
+        map("{}.jsonl".format, "abcd")
+    )
+    world.label()
+    assert world.run()[1]["rows"] == 0
+    assert sum(map(len, reads)) == 3 + 1 + 4
+
+
+def test_labels_are_texts_of_requests(world: World) -> None:
+    """What pandas would take for missing is a class; without an instance it is the first; the later of two counts."""
+    Path("labels").mkdir()
+    Path("labels/a.csv").write_text(
+        "request_id,instance,label\na,,NA\nb,1,x\n,0,x\nc,one,x\nd,0, \n", encoding="utf-8-sig"
+    )
+    pd.DataFrame({"request_id": ["b", "e"], "instance": [1.0, None], "label": [7.0, 0.1]}).to_parquet(
+        "labels/b.parquet"
+    )
+    found, left_out = request_log.labels()
+    assert found.values.tolist() == [["a", 0, "NA"], ["b", 1, "7"], ["e", 0, "0.1"]]
+    assert left_out == 3
+
+
+@pytest.mark.parametrize("variable", ["REQUEST_LOG", "LABELS"])
+@pytest.mark.parametrize("address", ["nowhere", "gopher://nowhere"])
+def test_address_that_is_none(variable: str, address: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.log(world.lines(60))
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(ProjectError, match=f"{variable} is '{address}'"):
+        monitor.main()
+
+
+def test_first_run_without_a_log(world: World) -> None:
+    with pytest.raises(ProjectError, match="REQUEST_LOG is 'requests': there is no such folder"):
+        monitor.main()
+
+
+def killed_at(turn: int, action: Callable[[], object]) -> int | None:
+    """Run `action` in a process that is killed just before (even turn) or after (odd) it puts a file in its place."""
+
+    def act() -> None:
+        replace, left = Path.replace, [turn // 2]
+
+        def replacing(path: Path, target: Any) -> Path:
+            if left[0] == 0 and turn % 2 == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = replace(path, target)
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return done
+
+        Path.replace = replacing  # type: ignore[method-assign]
+        action()
+
+    process = multiprocessing.get_context("fork").Process(target=act)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+def test_killed_anywhere_and_run_again(world: World) -> None:
+    """Every file is written by a rename: killed at each, the next run ends as one that was never killed."""
+    world.log([*world.lines(60, label=True), *world.refused(1, "income")], end="}\n")
+    world.label()
+    status, verdict = world.run()
+    state, page = world.judged(), artifacts.MONITOR_HTML.read_text()
+    kept = {path: path.read_bytes() for path in sorted(Path("monitoring").iterdir())}
+    for turn in range(100):
+        world.state.unlink()
+        exitcode = killed_at(turn, monitor.main)
+        if exitcode == 0:
+            break
+        assert exitcode == -signal.SIGKILL
+        if not world.state.exists():  # the kill came before the end
+            assert world.run() == (status, verdict)
+        assert world.judged() == state and artifacts.MONITOR_HTML.read_text() == page
+        assert {path: path.read_bytes() for path in Path("monitoring").iterdir() if path in kept} == kept
+    assert turn == 2 * 11  # renames: seven files in monitoring/, three reports, the state

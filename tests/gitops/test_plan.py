@@ -1,0 +1,124 @@
+"""`make plan`: whether a deployment would release anything, which decides whether an image is built."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from gitops.core import params
+from gitops.core.artifacts import digest
+from gitops.deployment import plan
+from gitops.integrations import kustomize
+from releases import Job, isolate, refused, render
+
+DIGEST = f"registry.example/team/toy@sha256:{'a' * 64}"
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolate(monkeypatch)
+    monkeypatch.setattr(kustomize, "render", render)  # anew each time: these tests change what is rendered
+
+
+def planned(job: Job, *, redeploy: bool = False) -> str | None:
+    """Return the image that the plan is to build, or None."""
+    job.judge()
+    with contextlib.chdir(job.path):
+        candidate = plan.plan(params.load(), redeploy=redeploy)
+    return candidate.image if candidate else None
+
+
+def released(job: Job) -> None:
+    """Release a model with an image named by its digest, as CI does."""
+    job.merge("Change to model A")
+    job.train("model A")
+    job.judge()
+    assert job.deploy(DIGEST)
+
+
+def test_a_first_release_is_planned(job: Job) -> None:
+    job.train("model A")
+    version = digest(job.path / "model/model.pt2")[:12]
+    assert str(planned(job)).endswith(f":{version}")
+
+
+def test_documents_alone_release_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    released(job)
+    job.merge("Only documents")
+    assert planned(job) is None
+    assert "nothing to release" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changed", ["serving/config.properties", "serving/Containerfile", "requirements/serve.txt"])
+def test_what_goes_into_the_image_is_released(job: Job, changed: str) -> None:
+    released(job)
+    job.write(changed, "# another")
+    job.merge("Change the server")
+    assert planned(job) is not None
+
+
+def test_what_goes_around_the_image_is_released(job: Job) -> None:
+    released(job)
+    service = job.path / "k8s/base/service.yaml"
+    service.write_text(service.read_text().replace("metadata:", "metadata:\n  annotations: {a: b}", 1))
+    job.merge("Change the Service")
+    assert planned(job) is not None
+
+
+def test_another_model_is_released(job: Job) -> None:
+    released(job)
+    job.merge("Change to model B")
+    job.train("model B")
+    assert planned(job) is not None
+
+
+def test_an_older_commit_releases_nothing(job: Job, other: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    released(job)
+    other.train("model 0")
+    assert planned(other) is None
+    assert "newer" in capsys.readouterr().out
+
+
+def test_a_rewritten_main_is_told(job: Job, other: Job) -> None:
+    released(job)
+    other.write("README.md", "Another history")
+    other.git("add", "--all")
+    other.git("commit", "--quiet", "--message", "Another history")
+    other.git("push", "--quiet", "--force", "origin", "HEAD:main")
+    other.train("model B")
+    with refused("was main rewritten"):
+        planned(other)
+
+
+def test_no_image_is_built_for_what_deploy_would_refuse(job: Job) -> None:
+    job.release("model A")
+    job.release("model B")
+    job.rollback()
+    job.merge("Only documents")
+    with refused("took it back"):
+        planned(job)
+    assert planned(job, redeploy=True) is not None
+    job.judge(accepted=False, reason="Refused: worse.")
+    with contextlib.chdir(job.path), refused("Refused: worse."):
+        plan.plan(params.load(), redeploy=True)
+
+
+def test_later_steps_get_what_the_image_is_built_with(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.train("model A")
+    job.judge()
+    output = tmp_path / "output"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(output))
+    monkeypatch.setattr("sys.argv", ["plan"])
+    with contextlib.chdir(job.path):
+        plan.main()
+        text = output.read_text()
+        candidate = plan.plan(params.load())
+    assert candidate
+    name = candidate.image.rpartition(":")[0]
+    assert f"\n{name}\n" in text
+    assert f"\n{name.partition('/')[0]}\n" in text
+    assert f"\nMODEL_SHA256={candidate.model.sha256}\n" in text
+    assert f"\nREVISION={job.git('rev-parse', 'HEAD')}\n" in text

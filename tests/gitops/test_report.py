@@ -1,0 +1,192 @@
+"""The report: what it says, what it leaves out, and that no text from data can break or abuse it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SETTINGS
+from gitops.core import artifacts, params, sections
+from gitops.releases import release
+from gitops.rendering import markdown
+from gitops.reporting import report, report_facts, report_html, report_sections
+from gitops.reporting.report_facts import Facts
+
+#: Text as an attacker would put it into a column's name.
+HOSTILE = "x|y`\n<!-- hidden --><img src=x> @everyone #1 [click](https://evil.example) **bold** \\"
+
+
+def score(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def facts(**changes: Any) -> Facts:
+    """Facts of a candidate that is better than production and was accepted."""
+    settings = params.Params.model_validate(SETTINGS)
+    names = sections.METRICS["binary"]
+    record = release.Release.model_validate(
+        {
+            "commit": "c" * 40,
+            "model": {"name": "m", "version": "v", "sha256": "s", "md5": "d"},
+            "package": {"path": "p", "md5": "d"},
+            "predictions": {"path": "p", "md5": "d"},
+            "test_md5": "same",
+            "data": {"path": "data/raw.csv", "md5": "0" * 32},
+            "params": settings.model_dump(mode="json") | {"train": {"epochs": 7}},
+            "metrics": {name: score(0.5) for name in names},
+            "rows": {"raw": 10},
+            "columns": {"gone": "number"},
+            "gate": {"accepted": True, "mode": "absolute", "reason": ""},
+            "mlflow_run_id": None,
+            "image": "i",
+            "previous": None,
+        }
+    )
+    given: dict[str, Any] = {
+        "production": release.Production("e" * 40, record),
+        "schema": {"rows": {"raw": 12}, "features": [{"name": HOSTILE, "kind": "category"}]},
+        "metrics": {
+            "task": "binary",
+            "rows": 100,
+            "test_md5": "same",
+            "model_sha256": "s",
+            "metrics": {name: score(0.75) for name in names},
+            "confusion": {"classes": ["no", HOSTILE], "counts": [[50, 1], [2, 47]]},
+            "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": dict.fromkeys(names)}}},
+        },
+        "gate": {
+            "accepted": True,
+            "reason": "Accepted: better.",
+            "mode": "paired",
+            "model_sha256": "s",
+            "rules": [],
+            "differences": {
+                "roc_auc": {"value": 0.25, "low": 0.2, "high": 0.3},
+                "brier": {"value": -0.25, "low": -0.5, "high": 0.1},
+            },
+        },
+        "verdicts": {"data": {"passed": True, "conditions": [], "not_run": []}},
+        "curve": [{"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 1 / epoch + 0.1} for epoch in range(1, 200)],
+        "deployment": "-image: old\n+image: new",
+        "commit": "a" * 40,
+        **changes,
+    }
+    return Facts(settings, given.pop("stale", []), **given)
+
+
+@pytest.fixture(autouse=True)
+def data_md5(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("project.artifacts.tracked_md5", lambda path: "1" * 32)
+
+
+def test_it_says_what_matters_verdict_first() -> None:
+    text = report.compose(facts())
+    assert text.startswith("## ✅ Accepted")
+    for expected in (
+        "| roc_auc ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (+0.2 to +0.3) 🟢 |",
+        "| f1 ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 🟢 |",
+        "| brier ↓ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (-0.1 to +0.5) ⚪ |",
+        "| `train.epochs` | `7` | `200` |",
+        "| rows: raw | 10 | 12 |",
+        "| column `gone` | number | – |",
+        "md5 `000000000000` | md5 `111111111111`",
+        "xychart-beta",
+        "Best epoch 199 of 199",
+        "+image: new",
+        "commit `aaaaaaaaaaaa`",
+    ):
+        assert expected in text
+
+
+def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> None:
+    refused = {"accepted": False, "reason": "Refused: worse.", "mode": "paired", "model_sha256": "s", "rules": []}
+    assert report.compose(facts(gate=refused)).startswith("## ❌ Refused")
+    condition = {"check": "Label Drift", "condition": "< 0.15", "status": "failed", "details": "0.4 @everyone"}
+    failed = {"data": {"passed": False, "conditions": [condition], "not_run": []}}
+    text = report.compose(facts(gate=None, metrics=None, curve=[], verdicts=failed))
+    assert text.startswith("## ❌ Stopped: validation of the data failed")
+    assert "| Label Drift | &lt; 0.15 | 0.4" in text
+    stopped = report.compose(facts(gate=None, metrics=None, curve=[], verdicts={}, stale=["train"]))
+    assert stopped.startswith("## ❌ Not complete: stage `train`")
+    assert report.compose(facts(gate=None)).startswith("## ❌ Not judged")
+
+
+def test_text_from_data_stays_text() -> None:
+    text = report.compose(facts())
+    assert "<img" not in text
+    assert "<!--" not in text
+    assert "@everyone" not in text
+    assert not re.search(r"(?<!\\)\[click", re.sub("`.*?`", "", text))  # in code it is no link
+    html = report_html.page(
+        "".join(section(facts()) for section in report_sections.ORDER), facts(curve=[], metrics=None)
+    )
+    assert "<img src=x>" not in html
+
+
+def test_it_fits_a_comment_whatever_the_input() -> None:
+    long = "w" * 5000
+    names = sections.METRICS["binary"]
+    many = {f"{long}{number}": {"rows": 1, "metrics": dict.fromkeys(names, 0.5)} for number in range(500)}
+    conditions = [
+        {"check": long, "condition": long, "status": "failed", "details": long + str(number)} for number in range(500)
+    ]
+    case = facts(
+        schema={"rows": {}, "features": [{"name": f"{long}{number}", "kind": "number"} for number in range(5000)]},
+        verdicts={name: {"passed": False, "conditions": conditions, "not_run": []} for name in ("data", "model")},
+        deployment="+" + long * 100,
+    )
+    case.metrics["slices"] = {f"{long}{number}": many for number in range(20)}  # type: ignore[index]
+    text = report.compose(case)
+    assert len(text) < 60_000
+    assert text.startswith("## ✅ Accepted")
+    assert "commit `aaaaaaaaaaaa`" in text
+    assert text.count("<details>") == text.count("</details>")
+    assert text.count("```") % 2 == 0
+
+
+def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no stage has left data to plot
+    html = report_html.page(report.compose(facts()), facts())
+    assert html.count("<img alt=") == 3  # learning curve, against production, confusion
+    assert "mermaid" not in html
+    addresses = re.findall(r"<[^>]*(?:src|href)=.(\w*:?)", html)
+    assert set(addresses) == {"data:"}
+
+
+def test_a_fence_cannot_be_closed_from_inside() -> None:
+    assert markdown.fenced("a\n```\nb").startswith("````\n")
+
+
+def test_a_missing_result_is_not_taken_from_an_older_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of every stage lie there; those of stale stages must not be read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("project.release.production", lambda: None)
+    monkeypatch.setattr("project.git.run", lambda *arguments: "a" * 40)
+    for path in (
+        "data/prepared/schema.json",
+        "evaluation/metrics.json",
+        "reports/gate.json",
+        "reports/validate_model.json",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text('{"passed": true, "model_sha256": "old"}', encoding="utf-8")
+    found = report_facts.gather(
+        params.Params.model_validate(SETTINGS), ["train", "evaluate", "validate_model", "package"]
+    )
+    assert found.schema
+    assert (found.metrics, found.gate, found.curve, found.verdicts) == (None, None, [], {})
+
+
+@pytest.mark.parametrize(("passed", "told"), [(True, {}), (False, {"data": {"passed": False}})])
+def test_of_a_stale_validation_only_its_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, told: dict[str, Any]
+) -> None:
+    """A stage that has failed is stale; a verdict that passed and is stale was about other data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("project.release.production", lambda: None)
+    monkeypatch.setattr("project.git.run", lambda *arguments: "a" * 40)
+    artifacts.write_json(artifacts.DATA_VERDICT, {"passed": passed})
+    later = ["validate_data", "train", "evaluate", "validate_model", "package"]
+    assert report_facts.gather(params.Params.model_validate(SETTINGS), later).verdicts == told

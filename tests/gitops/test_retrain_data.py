@@ -1,0 +1,167 @@
+"""What `make retrain` learns from: requests whose labels have come, each once, or an import's newest version."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from gitops.core import artifacts
+from gitops.integrations import dvc
+from releases import isolate
+from retraining_bench import TABLE, Bench
+
+
+@pytest.fixture
+def bench(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    isolate(monkeypatch)
+    return Bench(origin, tmp_path, monkeypatch)
+
+
+def test_each_request_is_appended_once(bench: Bench) -> None:
+    """Also one whose label comes after newer requests were learned from."""
+    bench.ask("early", None, on=1)
+    bench.ask("late", "no", on=20)
+    assert bench.run() == 0
+    bench.merge()
+    assert bench.run(forced=True) == 0
+    assert bench.branches() == {}
+    bench.label("early", "yes")
+    assert bench.run(forced=True) == 0
+    assert bench.table().decode().splitlines()[-2:] == ["1.5,a,2026-02-01T00:00:00,no", "1.5,a,2026-02-01T00:00:00,yes"]
+    (branch,) = bench.branches()
+    state = json.loads(bench.show(branch, "data/appended.json"))
+    assert state["parts"] == [40, 41] and len(state["requests"]) == 2
+
+
+def test_a_label_that_comes_too_late_is_left_out(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.ask("old", None, on=1)
+    bench.ask("new", "no", on=2)
+    assert bench.run() == 0
+    bench.merge()
+    (bench.folder / "requests/log.jsonl").write_text(
+        (bench.folder / "requests/log.jsonl").read_text().replace("2026-11-01", "2026-01-01")
+    )
+    bench.label("old", "yes")
+    assert bench.run(forced=True) == 0
+    assert bench.branches() == {}
+    assert "1 left out: the label came too late" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_left_out_and_counted(bench: Bench) -> None:
+    bench.ask("good", "yes")
+    bench.ask("masked", "yes", note="masked")
+    bench.ask("text", "yes", x="1")
+    bench.ask("infinite", "yes", x=float("inf"))
+    bench.ask("class", "perhaps")
+    bench.ask("date", "yes", day="tomorrow")
+    for line in ("no JSON", "[]", '{"request_id": "good", "instance": 0, "inputs": 1}', "[" * 100_000):
+        bench.log(line)
+    assert bench.run() == 0
+    assert bench.table().decode() == TABLE + "1.5,a,2026-02-01T00:00:00,yes\n"
+    left_out = json.loads((bench.job.path / artifacts.RETRAIN).read_text())["data"]["left_out"]
+    assert left_out == {
+        "a value is masked": 1,
+        "column 'x' holds no number": 2,
+        "a label is no class of the table": 1,
+        "column 'day' holds no datetime": 1,
+        "not a line of a request log": 4,
+    }
+
+
+def test_a_value_cannot_break_the_table(bench: Bench) -> None:
+    bench.ask("r", "yes", note='a",b\n9,b,2026-01-01,no')
+    assert bench.run() == 0
+    added = bench.table().decode().removeprefix(TABLE)
+    assert added == '1.5,"a"",b\n9,b,2026-01-01,no",2026-02-01T00:00:00,yes\n'
+
+
+def test_a_regression_with_a_timestamp(bench: Bench) -> None:
+    """The time of the request is the row's; dropped columns are missing; the file's line ends are kept."""
+    table = "when,x,y,junk\r\n" + "".join(f"2026-01-{1 + day:02d},{day},{day / 2},z\r\n" for day in range(28))
+    bench.commit(table.encode(), task="regression", timestamp="when", drop=["junk"])
+    bench.ask("r", "2.25", x=3)
+    bench.ask("words", "many", x=3)
+    assert bench.run() == 0
+    assert bench.table().decode() == table + "2026-11-01T12:00:00+00:00,3,2.25,\r\n"
+
+
+def test_parquet_keeps_its_types(bench: Bench, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = 30
+    columns = {
+        "count": pa.array(range(rows), pa.int64()),
+        "flag": pa.array([True, False] * 15),
+        "note": pa.array(["a", "b", "c"] * 10).dictionary_encode(),
+        "moment": pa.array([1_760_000_000_000] * rows, pa.timestamp("ms")),
+        "y": pa.array(["1", "2", "3"] * 10),
+    }
+    path = tmp_path / "raw.parquet"
+    pq.write_table(pa.table(columns), path)
+    bench.commit(path.read_bytes(), "raw.parquet", task="multiclass")
+    bench.log(
+        json.dumps(
+            {
+                "time": "2026-11-01T12:00:00Z",
+                "request_id": "r",
+                "instance": 3,
+                "inputs": {"count": 2.0, "flag": True, "note": None, "moment": "2026-02-01T02:00:00+02:00"},
+            }
+        )
+    )
+    pq.write_table(pa.table({"request_id": ["r"], "instance": [3], "label": [2.0]}), tmp_path / "labels/a.parquet")
+    assert bench.run() == 0
+    path.write_bytes(bench.table())
+    grown = pq.read_table(path)
+    assert grown.schema.field("count").type == pa.int64() and grown.schema.field("moment").type == pa.timestamp("ms")
+    *_, last = grown.to_pylist()
+    assert (last["count"], last["flag"], last["note"], last["y"]) == (2, True, None, "2")
+    assert last["moment"].isoformat() == "2026-02-01T00:00:00"
+
+
+#: As DVC writes it: its own md5 first, then its source's, then that of the data.
+IMPORT = """\
+md5: {own}
+frozen: true
+deps:
+- md5: {source}
+  size: 9
+  path: s3://bucket/raw.csv
+outs:
+- md5: {data}
+  size: 9
+  path: raw.csv
+"""
+
+
+def imported(bench: Bench, after: dict[str, str]) -> None:
+    """Let the table be an import whose digests become those of `after` when it is brought up to date."""
+    pointer = bench.seed.path / "data/raw.csv.dvc"
+    before = {"own": "a" * 32, "source": "b" * 32, "data": re.findall("md5: (.{32})", pointer.read_text())[0]}
+    pointer.write_text(IMPORT.format(**before))
+    bench.seed.merge("Import")
+    bench.ask("r", "yes")  # is not appended: the table is kept elsewhere
+
+    def update(path: Path) -> None:
+        path.with_name("raw.csv.dvc").write_text(IMPORT.format(**before | after))
+
+    bench.monkeypatch.setattr(dvc, "update", update)
+
+
+def test_an_import_is_brought_up_to_date(bench: Bench) -> None:
+    imported(bench, {"own": "c" * 32, "source": "d" * 32, "data": "e" * 32})
+    assert bench.run("new data") == 0
+    (branch,) = bench.branches()
+    assert f"outs:\n- md5: {'e' * 32}" in bench.show(branch, "data/raw.csv.dvc")
+    facts = json.loads((bench.job.path / artifacts.RETRAIN).read_text())["data"]
+    assert (facts["kind"], facts["after"]) == ("import", "e" * 32)
+
+
+def test_an_import_that_comes_anew_with_the_same_contents_is_nothing_new(bench: Bench) -> None:
+    """Another tag of a server, or another commit of a repository."""
+    imported(bench, {"own": "c" * 32, "source": "d" * 32})
+    assert bench.run("new data") == 0
+    assert bench.branches() == {}

@@ -1,0 +1,156 @@
+"""`make rollback` and `git revert`: what comes back, and that the next merge does not bring out again what went."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+import yaml
+from conftest import ROOT
+from gitops.integrations import git, kustomize
+from gitops.releases import release
+from releases import Job, isolate, refused, render, together
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolate(monkeypatch)
+
+
+def test_rollback_restores_the_previous_tree_to_the_byte_and_goes_on(job: Job) -> None:
+    first, second, third = (job.release(f"model {name}") for name in "ABC")
+    back = job.rollback()
+    assert job.tree(str(back)) == job.tree(second)
+    assert job.git("rev-parse", f"{back}^") == third
+    again = job.rollback()
+    assert job.tree(str(again)) == job.tree(first)
+    with refused("none to go back to"):
+        job.rollback()
+
+
+def revert_by_hand(job: Job) -> None:
+    job.git("fetch", "--quiet", "origin")
+    job.git("switch", "--quiet", "--detach", "origin/env/production")
+    job.git("revert", "--no-edit", "HEAD")
+    job.git("push", "--quiet", "origin", "HEAD:env/production")
+    job.git("switch", "--quiet", "main")
+
+
+@pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])
+def test_what_argo_cd_reads_is_the_earlier_releases_to_the_byte(
+    job: Job, take_back: Callable[[Job], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every object: names, contents and modes of all files in the folder that the Application names."""
+    monkeypatch.setattr(kustomize, "render", render)  # anew each time: what is rendered changes
+    application = yaml.safe_load((ROOT / "k8s/argocd/application.yaml").read_text())["spec"]["source"]
+    assert (application["targetRevision"], application["path"]) == ("env/production", release.MANIFESTS)
+    first = job.release("model A")
+    service = job.path / "k8s/base/service.yaml"
+    service.write_text(service.read_text().replace("metadata:", "metadata:\n  annotations: {changed: too}", 1))
+    (job.path / "k8s/base/more.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: more}}")
+    kustomization = job.path / "k8s/base/kustomization.yaml"
+    kustomization.write_text(kustomization.read_text().replace("  - service.yaml", "  - service.yaml\n  - more.yaml"))
+    second = job.release("model B")
+    before, between = job.manifests(first), job.manifests(second)
+    assert before.keys() < between.keys()
+    assert all(between[name] != text for name, text in before.items()), "each object names its model"
+
+    take_back(job)
+    back = job.production().commit
+    assert back not in (first, second)
+    listed = [job.git("ls-tree", "-r", "-z", f"{commit}:{application['path']}") for commit in (first, back)]
+    assert listed[0] == listed[1] and listed[0].count("100644 blob") == len(before)
+    for name, text in before.items():
+        command = ["git", "-C", str(job.path), "show", f"{back}:{application['path']}/{name}"]
+        assert subprocess.run(command, capture_output=True, check=True).stdout == text, name
+
+
+def test_rollback_says_what_it_took_back(job: Job) -> None:
+    job.release("model A")
+    job.release("model B")
+    unwanted = job.production().record
+    back = job.rollback()
+    text = job.git("log", "-1", "--format=%B", str(back))
+    assert text.startswith(f'Revert "Release toy {unwanted.model.version}"')
+    trailer = job.git("log", "-1", "--format=%(trailers:key=Rolled-back-model,valueonly)", str(back))
+    assert trailer == unwanted.model.sha256
+
+
+def test_rollback_without_a_release(job: Job) -> None:
+    with refused("nothing was ever released"):
+        job.rollback()
+
+
+def test_a_release_after_a_rollback_goes_back_to_what_was_rolled_back_to(job: Job) -> None:
+    first = job.release("model A")
+    job.release("model B")
+    job.rollback()
+    job.release("model C")
+    assert job.tree(str(job.rollback())) == job.tree(first)
+
+
+def test_two_rollbacks_at_the_same_time_go_back_once(job: Job, other: Job) -> None:
+    for name in "AB":
+        job.release(f"model {name}")
+    second = job.production().commit
+    job.release("model C")
+    assert together([job.rollback, other.rollback]) == [0, 0]
+    assert job.tree(job.production().commit) == job.tree(second)
+
+
+def test_rollback_does_not_take_back_a_release_that_came_meanwhile(
+    job: Job, other: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "AB":
+        job.release(f"model {name}")
+    push = git.push
+
+    def outrun(commit: str, branch: str) -> None:
+        monkeypatch.setattr(git, "push", push)
+        job.release("model C")
+        push(commit, branch)
+
+    monkeypatch.setattr(git, "push", outrun)
+    with refused("released meanwhile"):
+        other.rollback()
+
+
+@pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])
+def test_what_was_rolled_back_is_not_released_again_by_the_next_merge(
+    job: Job, take_back: Callable[[Job], object]
+) -> None:
+    job.release("model A")
+    job.release("model B")
+    take_back(job)
+    job.merge("Only documents")
+    job.judge()
+    with refused("REDEPLOY=1"):
+        job.deploy()
+    job.train("model A")
+    assert job.deploy() is None, "main was reverted: production runs that model already"
+    job.train("model B")
+    job.judge()
+    assert job.deploy(redeploy=True) is not None
+    job.release("model A")  # main changed its mind twice, and nothing was rolled back since
+    job.release("model B")
+
+
+def test_an_archive_that_was_rolled_back_is_refused_with_the_same_model(job: Job) -> None:
+    job.release("model A")
+    job.merge("Another handler")
+    job.train("model A", handler="broken")
+    job.judge()
+    job.deploy("toy:2")
+    job.rollback()
+    job.judge()
+    with refused("archive of toy .* REDEPLOY=1"):
+        job.deploy("toy:2")
+
+
+def test_rollback_works_after_a_revert_by_hand(job: Job) -> None:
+    first = job.release("model A")
+    job.release("model B")
+    job.release("model C")
+    revert_by_hand(job)
+    assert job.tree(str(job.rollback())) == job.tree(first)

@@ -1,0 +1,399 @@
+"""Serving: first the handler's logic by itself, then a real TorchServe with a model that needs no training."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import handling
+import pytest
+import tiny_model
+import torch
+from conftest import PACKAGE, ROOT
+from gitops.core import params
+from gitops.core.artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, SCHEMA, ProjectError, digest, write_json
+from gitops.serving import package, serve, torchserve
+from handling import Context, answers
+
+PLAN = "customer's plan"
+GOOD = {"age": 40, PLAN: "gold"}
+NAME = "tiny"
+
+probe = runpy.run_path(str(ROOT / "serving/probe.py"))
+
+
+def body(*instances: Any) -> bytes:
+    return json.dumps({"instances": list(instances)}).encode()
+
+
+#: What a client may send, and a part of the answer that tells it what is wrong.
+BAD: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "not valid JSON"),
+    "not JSON": (b"{nope", "not valid JSON"),
+    "not UTF-8": (b"\xff\xfe{}", "not valid JSON in UTF-8"),
+    "deeply nested": (b"[" * 100_000, "nested too deeply"),
+    "digits": (b'{"instances": [' + b"9" * 5000 + b"]}", "not valid JSON"),
+    "not an object": (b"[]", 'the one key \\"instances\\"'),
+    "no instances": (b"{}", 'the one key \\"instances\\"'),
+    "another key": (b'{"instances": [{}], "model": "x"}', 'the one key \\"instances\\"'),
+    "no list": (b'{"instances": {}}', "a list of 1 to 1000"),
+    "empty list": (b'{"instances": []}', "a list of 1 to 1000"),
+    "too many": (body(*[GOOD] * 1001), "a list of 1 to 1000"),
+    "not a row": (body(GOOD, 7), "instance 1"),
+    "missing column": (body({"age": 40}), "is missing"),
+    "unknown column": (body(GOOD | {"colour": "red"}), "column 'colour' is not in the schema"),
+    "wrong type": (body(GOOD, GOOD, GOOD | {"age": "old"}), "instance 2: column 'age' is 'old'"),
+    "true": (body(GOOD | {"age": True}), "a finite number is expected"),
+    "NaN": (body(GOOD | {"age": float("nan")}), "a finite number is expected"),
+    "infinity": (body(GOOD | {"age": float("inf")}), "a finite number is expected"),
+    "1e400": (b'{"instances": [{"age": 1e400, "customer\'s plan": "gold"}]}', "a finite number is expected"),
+    "huge integer": (body(GOOD | {"age": 10**400}), "a finite number is expected"),
+    "nested value": (body(GOOD | {"age": [[40]]}), "a finite number is expected"),
+    "megabyte": (body(GOOD | {PLAN: "x" * 2**20}), "a text of at most"),
+    "megabyte of name": (body(GOOD | {"x" * 2**20: 1}), "is not in the schema"),
+    "half a surrogate": (body(GOOD | {"\ud800": 1}), "is not in the schema"),
+}
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return handling.unpacked(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def handler_module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    return handling.load(monkeypatch)
+
+
+@pytest.fixture
+def handler(handler_module: Any, model_folder: Path) -> Any:
+    return handling.started(handler_module, model_folder)
+
+
+def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Any) -> None:
+    calls: list[int] = []
+    model = handler.model
+
+    def counted(numbers: torch.Tensor, categories: torch.Tensor) -> Any:
+        calls.append(len(numbers))
+        return model(numbers, categories)
+
+    handler.model = counted
+
+    (first, one), (second, bad), (third, two) = answers(handler, body(GOOD), b"{", body(GOOD, {"age": None, PLAN: ""}))
+
+    assert (first, second, third) == (200, 400, 200)
+    assert calls == [3]
+    assert one["predictions"] == two["predictions"][:1]
+    assert two["predictions"][1] == {"label": "no", "probabilities": {"no": 0.5, "yes": 0.5}}
+    assert one["model_version"] == handler.version
+    assert set(bad) == {"error", "errors"}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_request_says_what_was_expected(handler: Any, case: str) -> None:
+    sent, expected = BAD[case]
+    [(status, answer)] = answers(handler, sent)
+    assert status == 400
+    assert expected in json.dumps(answer, ensure_ascii=False)
+    assert len(json.dumps(answer)) < 2000
+    assert set(answer["errors"][0]) == {"instance", "column", "error"}
+
+
+def test_every_bad_instance_is_listed_up_to_a_limit(handler: Any, handler_module: Any) -> None:
+    [(_, few)] = answers(handler, body({}, GOOD, GOOD | {"age": "x"}))
+    assert [(error["instance"], error["column"]) for error in few["errors"]] == [(0, "age"), (2, "age")]
+    [(_, many)] = answers(handler, body(*[{}] * 500))
+    assert len(many["errors"]) == handler_module.MAX_ERRORS
+
+
+def test_form_is_refused(handler: Any) -> None:
+    [(status, answer)] = answers(handler, None)
+    assert status == 400
+    assert "Content-Type: application/json" in answer["error"]
+
+
+def test_failing_model_harms_no_other_request(handler: Any) -> None:
+    unlucky = body(GOOD | {"age": tiny_model.UNLUCKY})
+    assert [status for status, _ in answers(handler, body(GOOD), unlucky, body(GOOD))] == [200, 500, 200]
+
+
+def test_many_rows_go_through_the_model_in_chunks(handler: Any, handler_module: Any) -> None:
+    handler_module.CHUNK = 4
+    rows = [GOOD | {"age": age} for age in range(11)]
+    [(_, answer)] = answers(handler, body(*rows))
+    yes = [prediction["probabilities"]["yes"] for prediction in answer["predictions"]]
+    assert yes == pytest.approx([torch.sigmoid(torch.tensor(age / 100 + 1)).item() for age in range(11)])
+
+
+def test_answer_that_torchserve_would_drop_is_refused(handler: Any, handler_module: Any) -> None:
+    settings = (ROOT / "serving/config.properties").read_text()
+    assert f"max_response_size={handler_module.MAX_ANSWER}\n" in settings
+    handler_module.MAX_ANSWER = 200
+    small, large = answers(handler, body(GOOD), body(*[GOOD] * 10))
+    assert small[0] == 200
+    assert large[0] == 400
+    assert "send fewer instances" in large[1]["error"]
+
+
+def test_another_model_than_the_released_one_is_refused(
+    handler: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_SHA256", digest(model_folder / "model.pt2"))
+    handler.initialize(Context(model_folder))
+    for other in ("0" * 64, ""):
+        monkeypatch.setenv("MODEL_SHA256", other)
+        with pytest.raises(RuntimeError, match="not the released model"):
+            handler.initialize(Context(model_folder))
+
+
+@pytest.mark.parametrize(
+    ("actual", "golden", "differs"),
+    [
+        ({"p": [0.50001, 1]}, {"p": [0.5, 1]}, False),
+        ({"p": 0.51}, {"p": 0.5}, True),
+        (123456.0, 123450.0, False),
+        (float("nan"), 0.5, True),
+        (1, 1.0, False),
+        ([0.5], [0.5, 0.5], True),
+        ({"p": 0.5}, {"q": 0.5}, True),
+        ("yes", "no", True),
+        (None, {"p": 0.5}, True),
+    ],
+)
+def test_probe_forgives_rounding_alone(actual: Any, golden: Any, differs: bool) -> None:
+    assert probe["differs"](actual, golden) is differs
+
+
+# From here on with TorchServe.
+
+
+@pytest.fixture(scope="module")
+def workspace(model_folder: Path) -> Iterator[Path]:
+    """A repository after `make pipeline`, as the working directory. Its path is short: Unix sockets ask for that."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name).resolve()
+        for linked in (".venv", "serving"):
+            (folder / linked).symlink_to(ROOT / linked)
+        settings = re.sub(r"model_name: \S+", f"model_name: {NAME}", (ROOT / "params.yaml").read_text())
+        (folder / "params.yaml").write_text(settings)
+        patch.chdir(folder)
+        for path, source in ((MODEL, "model.pt2"), (SCHEMA, "schema.json")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((model_folder / source).read_bytes())
+        request = {"instances": [GOOD, {"age": None, PLAN: None}]}
+        write_json(GOLDEN_REQUEST, request)
+        write_json(GOLDEN_RESPONSE, package.respond(request, tiny_model.SCHEMA))
+        package.pack(NAME, params.RequestLog(mask=[PLAN]))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def archive(workspace: Path) -> Path:
+    return workspace / f"package/{NAME}.mar"
+
+
+@pytest.fixture(scope="module")
+def running(archive: Path) -> Iterator[torchserve.Server]:
+    with torchserve.running(archive, digest(MODEL), NAME, 0) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(running: torchserve.Server) -> str:
+    return running.url
+
+
+def post(server: str, sent: bytes) -> tuple[int, bytes]:
+    status, answer = probe["post"](f"{server}/predictions/{NAME}", sent)
+    return int(status), bytes(answer)
+
+
+def test_server_gives_the_golden_answer(server: str, archive: Path) -> None:
+    assert probe["probe"](server, archive) is None
+    command = [sys.executable, str(ROOT / "serving/probe.py"), server, str(archive)]
+    script = subprocess.run(command, capture_output=True, text=True)
+    assert (script.returncode, script.stdout) == (0, "the golden answer\n")
+
+
+def test_server_answers_good_requests_among_bad_ones(server: str) -> None:
+    unlucky = body(GOOD | {"age": tiny_model.UNLUCKY})
+    good = [body(GOOD | {"age": age}) for age in range(40)]
+    everything = [*(sent for sent, _ in BAD.values()), unlucky, *good]
+    with ThreadPoolExecutor(32) as pool:
+        received = list(pool.map(lambda sent: post(server, sent), everything))
+    bad, lost, answered = received[: len(BAD)], received[len(BAD)], received[len(BAD) + 1 :]
+    for (_, expected), (status, answer) in zip(BAD.values(), bad, strict=True):
+        assert status == 400
+        assert expected in answer.decode()
+    assert lost[0] == 500
+    assert {status for status, _ in answered} == {200}
+    yes = [json.loads(answer)["predictions"][0]["probabilities"]["yes"] for _, answer in answered]
+    assert yes == pytest.approx([torch.sigmoid(torch.tensor(age / 100 + 1)).item() for age in range(40)])
+
+
+@pytest.mark.parametrize("called", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
+def test_server_reads_json_whatever_it_is_called(server: str, called: str) -> None:
+    """curl calls it a form unless told otherwise; TorchServe alone would answer 500 where it has a % in it."""
+    for sent, status in ((body(GOOD | {PLAN: "50 % off"}), 200), (b"a=%zz&", 400)):
+        connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=20)
+        with contextlib.closing(connection):
+            connection.request("POST", f"/predictions/{NAME}", sent, {"Content-Type": called})
+            assert connection.getresponse().status == status
+
+
+def ask(server: str, sent: bytes, **headers: str) -> tuple[int, str]:
+    """Post a request; return the answer's status and its id."""
+    request = urllib.request.Request(f"{server}/predictions/{NAME}", sent, {"Content-Type": "application/json"})
+    for name, value in headers.items():
+        request.add_header(name, value)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.headers["X-Request-Id"]
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers["X-Request-Id"]
+
+
+def waited(look: Callable[[], Any]) -> Any:
+    """Return what `look` does, once that is something."""
+    deadline = time.monotonic() + 20
+    while not (seen := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return seen
+
+
+def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
+    """Return the lines of a request in the log of `make serve`."""
+    lines = [json.loads(line) for path in workspace.glob("requests/*.jsonl") for line in path.open()]
+    assert not [line for line in lines if line["request_id"] == probe["REQUEST_ID"]]
+    return [line for line in lines if line["request_id"] == name]
+
+
+def test_server_logs_what_it_answers(server: str, archive: Path, workspace: Path) -> None:
+    assert probe["probe"](server, archive) is None
+    hidden = "platinum-4711"
+    assert ask(server, body(GOOD, {"age": None, PLAN: hidden}), **{"x-REQUEST-id": "order-7"}) == (200, "order-7")
+    status, made = ask(server, body(GOOD | {"age": "old"}, [hidden]), **{"X-Request-Id": "not an id"})
+    assert status == 400
+
+    one, other = waited(lambda: logged(workspace, "order-7"))
+    [refused] = waited(lambda: logged(workspace, made))
+    assert one["inputs"] == {"age": 40, PLAN: "masked"}
+    assert one["prediction"]["label"] == "yes"
+    assert (other["instance"], other["inputs"]) == (1, {"age": None, PLAN: "masked"})
+    assert one["model_version"] == other["model_version"] == refused["model_version"] == digest(MODEL)[:12]
+    assert refused["status"] == 400
+    assert [error["column"] for error in refused["errors"]] == ["age", None]
+    assert all(hidden not in path.read_text() for path in workspace.glob("requests/*"))
+
+
+def samples(running: torchserve.Server) -> dict[str, float]:
+    """Return what Prometheus gets of the handler's metrics: name and its one label -> value."""
+    settings = (running.log.parent / "config.properties").read_text()
+    address = re.findall(r"^metrics_address=(.+)", settings, re.MULTILINE)[-1]
+    with urllib.request.urlopen(f"{address}/metrics", timeout=10) as response:
+        text = response.read().decode()
+    found = re.findall(
+        r'^(model_\w+)\{(?:(?:le|label|reason)="([^"]*)",)?Hostname="[^"]*",\} (\S+)$', text, re.MULTILINE
+    )
+    return {f"{name} {label}".strip(): float(value) for name, label, value in found}
+
+
+def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path) -> None:
+    own = runpy.run_path(str(ROOT / "serving/serving_metrics.py"))
+    time.sleep(own["INTERVAL"] + 1)  # what others have asked for is counted by then
+    before = samples(running)
+    for _ in range(3):
+        assert ask(running.url, body(GOOD, GOOD))[0] == 200
+    assert ask(running.url, body({}))[0] == 400
+    assert probe["probe"](running.url, archive) is None
+
+    def counted() -> dict[str, float]:
+        now = samples(running)
+        return {name: now[name] - before[name] for name in now if now[name] != before[name]}
+
+    waited(lambda: counted().get("model_request_seconds_count", 0) >= 5)
+    time.sleep(1)  # Java takes the lines one by one
+    found = counted()
+    assert found["model_predictions_total yes"] == 6  # and none of the probe's
+    assert found["model_refused_total"] == 1
+    assert found["model_request_seconds_bucket +Inf"] == found["model_request_seconds_count"] == 5
+    assert 0 < found["model_request_seconds_sum"] < 5
+    assert {name.partition(" ")[0] for name in before} == set(own["METRICS"])
+    assert before["model_request_log_dropped_total full"] == before["model_request_log_dropped_total failed"] == 0
+
+
+def test_server_answers_though_it_cannot_log(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUEST_LOG", "params.yaml/requests")
+    with torchserve.running(archive, digest(MODEL), NAME, 0) as running:
+        assert [ask(running.url, body(GOOD))[0] for _ in range(5)] == [200] * 5
+        waited(lambda: samples(running).get("model_request_log_dropped_total failed") == 5)
+        told = [line for line in running.log.read_text().splitlines() if "request log cannot be written" in line]
+    assert len(told) == 1
+    assert "Not a directory" in told[0]
+
+
+def test_server_refuses_what_is_too_large_and_lives_on(server: str, archive: Path) -> None:
+    assert post(server, b"x" * 10 * 2**20)[0] == 413
+    assert post(server, body(*[GOOD] * 1000))[0] == 200
+    assert probe["probe"](server, archive) is None
+
+
+def test_another_model_does_not_start(archive: Path) -> None:
+    with pytest.raises(ProjectError, match="not the released model"), serve.serving(archive, "0" * 64, NAME):
+        pass
+
+
+def test_ctrl_c_leaves_nothing_but_the_whole_log(workspace: Path, tmp_path: Path) -> None:
+    """An address gets its lines every ten seconds, and the last ones at the end."""
+    with tempfile.TemporaryDirectory() as place:
+        # As a shell starts it in the background: deaf to Ctrl-C, unless it says otherwise itself.
+        deaf = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+        command = [*deaf, sys.executable, "-m", f"{PACKAGE}.serve", "--port", "0"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": place}
+        environment["REQUEST_LOG"] = f"file://{tmp_path}"
+        with subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                printed = list(iter(process.stdout.readline, "Ctrl-C stops it.\n"))
+                running = processes()
+                curl = next(line for line in printed if line.startswith("curl"))
+                answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True).stdout
+            finally:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.communicate(timeout=20)
+                finally:
+                    process.kill()
+        assert process.returncode == 0
+        assert place in running
+        assert place not in processes()
+        assert os.listdir(place) == []
+        assert json.loads(answer)["predictions"][0]["label"] == "yes"
+        [lines] = tmp_path.glob("*.jsonl")
+        assert [json.loads(line)["prediction"]["label"] for line in lines.read_text().splitlines()] == ["yes"]
+
+
+def test_server_that_has_ended_is_not_looked_for() -> None:
+    ended = subprocess.Popen(["true"], process_group=0)
+    ended.wait()
+    torchserve._stop(ended)
+
+
+def processes() -> str:
+    return subprocess.run(["ps", "-Aww", "-o", "args"], capture_output=True, text=True, check=True).stdout

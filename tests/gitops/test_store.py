@@ -1,0 +1,110 @@
+"""What is asked of DVC, asked of the real one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from gitops.core import artifacts
+from gitops.core.artifacts import ProjectError, digest
+from gitops.integrations import dvc
+
+
+@pytest.fixture
+def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The output of a pipeline of one stage, in a repository whose remote is a folder."""
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    with Repo.init() as repository:
+        with repository.config.edit() as config:
+            config["core"] = {"remote": "storage", "analytics": False}
+            config["remote"]["storage"] = {"url": str(tmp_path / "remote")}
+        Path("source").write_text("contents")
+        stage = "stages: {copy: {cmd: cp source result, deps: [source], outs: [result]}}"
+        Path("dvc.yaml").write_text(stage)
+        repository.reproduce()
+    return Path("result")
+
+
+def test_an_object_comes_back_by_its_md5_from_the_remote(result: Path) -> None:
+    md5 = digest(result, "md5")
+    dvc.push()
+    shutil.rmtree(".dvc/cache")
+    assert dvc.fetch(md5).read_text() == "contents"
+
+
+def test_an_import_of_another_repository_is_kept_there(result: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other, table = tmp_path_factory.mktemp("other"), Path("table")
+    subprocess.run(["git", "init", "--quiet", other], check=True)
+
+    def change(name: str, text: str) -> None:
+        (other / name).write_text(text)
+        subprocess.run(["git", "-C", other, "add", "--all"], check=True)
+        person = ("-c", "user.name=Tester", "-c", "user.email=tester@localhost")
+        subprocess.run(["git", "-C", other, *person, "commit", "--quiet", "--message", text], check=True)
+
+    change("table", "one")
+    with Repo() as repository:
+        repository.imp(str(other), "table")
+    dvc.push()
+    kept = dvc.tracked_object(digest(result, "md5"))
+    assert kept is not None and kept.read_text() == "contents"
+    assert artifacts.tracked_md5(table) == digest(table, "md5") and dvc.tracked_object(digest(table, "md5")) is None
+    change("table", "two")
+    dvc.update(table)
+    assert table.read_text() == "two" and artifacts.tracked_md5(table) == digest(table, "md5")
+
+
+def test_an_object_that_nobody_has_is_told(result: Path) -> None:
+    with pytest.raises(ProjectError, match="neither in DVC's cache nor in its remote"):
+        dvc.fetch("0" * 32)
+
+
+def test_without_a_remote_it_is_told(result: Path) -> None:
+    Path(".dvc/config").write_text("")
+    with pytest.raises(ProjectError, match="no remote"):
+        dvc.fetch("0" * 32)
+    with pytest.raises(ProjectError, match="no remote"):
+        dvc.push()
+
+
+def test_a_stage_is_stale_when_its_input_or_its_result_changed(result: Path) -> None:
+    assert dvc.stale() == []
+    result.unlink()
+    result.write_text("by hand")
+    assert dvc.stale() == ["copy"]
+    Path("source").write_text("other contents")
+    assert dvc.stale() == ["copy"]
+
+
+@pytest.mark.parametrize("wanted_is_in", ["cache", "remote"])
+def test_an_older_version_of_a_table_follows_its_pointer(result: Path, wanted_is_in: str) -> None:
+    """As after a merge that moved the pointer, and before DVC takes the older one for a new version."""
+    table = Path("table")
+    assert not dvc.follow(table)
+    for version in ("old", "new"):
+        table.unlink(missing_ok=True)
+        table.write_text(version)
+        dvc.add(table)
+    assert not dvc.follow(table)
+    if wanted_is_in == "remote":
+        dvc.push()
+        with Repo() as repository:
+            Path(repository.cache.local.oid_to_path(digest(table, "md5"))).unlink()
+    table.unlink()
+    table.write_text("old")
+    assert dvc.follow(table)
+    assert table.read_text() == "new"
+
+
+def test_a_table_that_a_person_has_put_there_stays(result: Path) -> None:
+    table = Path("table")
+    table.write_text("old")
+    dvc.add(table)
+    table.unlink()
+    table.write_text("a person's")
+    assert not dvc.follow(table)
+    assert table.read_text() == "a person's"

@@ -1,0 +1,169 @@
+"""Tuning by several processes: two that share a study on a real Postgres, and one that is killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import psycopg2
+import pytest
+from conftest import PACKAGE
+from gitops.core import artifacts, params
+from gitops.tuning import tune, tune_study
+from optuna.trial import TrialState
+from tuning import PARAMS, make_room
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PASSWORD = "p@ss/word:%41 {with} 'all' sorts"  # noqa: S105 - of a database that lives as long as its test
+
+#: A worker that says when it is ready, begins when all are, and takes its time, so that each gets its share.
+WORKER = f"""
+import pathlib, sys, time
+from {PACKAGE} import artifacts, train, tune, tune_storage
+
+tune_storage.HEARTBEAT, tune_storage.GRACE = 1, 2
+pause, score = float(sys.argv.pop()), train.validation_loss
+train.validation_loss = lambda *rows: (time.sleep(pause), score(*rows))[1]
+print("ready", flush=True)
+while not pathlib.Path("begin").exists():
+    time.sleep(0.01)
+artifacts.run(tune.main)
+"""
+
+
+@pytest.fixture(autouse=True)
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository's root with params.yaml and the prepared splits, but for the test split."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TUNE_STORAGE", raising=False)
+    make_room()
+    return tmp_path
+
+
+def program(name: str) -> str:
+    """Return the path of one of Postgres' programs, which Debian keeps off PATH; skip where there is none."""
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    if found := shutil.which(name) or (str(installed[-1]) if installed else ""):
+        return found
+    pytest.skip(f"{name} of Postgres is not installed")
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """A Postgres that asks for a password; yields the address of its database."""
+    initdb, server_program = program("initdb"), program("postgres")
+    # Postgres refuses to run as root, and Debian's package makes it a user.
+    user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    secret = folder / "password"
+    secret.write_text(PASSWORD + "\n")
+    secret.chmod(0o644)
+    if user:
+        shutil.chown(folder, "postgres")
+    common: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, **user}
+    command = [initdb, "--auth=scram-sha-256", "--username=tuner", f"--pwfile={secret}", "--no-sync", "-D", "data"]
+    subprocess.run(command, check=True, **common)
+    options = [f"--port={port}", "--listen_addresses=127.0.0.1", f"--unix_socket_directories={folder}", "--fsync=off"]
+    server = subprocess.Popen([server_program, "-D", "data", *options], stderr=subprocess.DEVNULL, **common)
+    address = f"postgresql://tuner:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/postgres"
+    try:
+        wait_until(lambda: answers(address), server)
+        yield address
+    finally:
+        server.send_signal(signal.SIGINT)  # SIGTERM would wait for the connections that this process keeps
+        server.wait()
+        shutil.rmtree(folder)
+
+
+def answers(address: str) -> bool:
+    try:
+        psycopg2.connect(address).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"{process.args!r} is not ready after {seconds} s"
+        time.sleep(0.05)
+
+
+def worker(trials: int, pause: float) -> subprocess.Popen[str]:
+    """Start a worker whose epochs each last `pause` seconds longer, and wait until it is ready."""
+    arguments = ["--worker", "--trials", str(trials), str(pause)]
+    started = subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    return started
+
+
+def test_two_workers_share_a_study_in_postgres(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNE_STORAGE", postgres)
+    workers = [worker(12, 0.1), worker(12, 0.1)]
+    Path("begin").touch()
+    said = [process.communicate(timeout=300)[0] for process in workers]
+    assert [process.returncode for process in workers] == [0, 0], said
+
+    settings = params.load()
+    trials = tune_study.open_study(settings).trials
+    shares = [{int(number) for number in re.findall(r"^trial (\d+): ", text, re.MULTILINE)} for text in said]
+    assert all(shares), "one worker did all"
+    assert shares[0].isdisjoint(shares[1])
+    assert shares[0] | shares[1] == {trial.number for trial in trials} == set(range(len(trials)))
+    assert 12 <= len(trials) <= 13  # the last two may have been begun together
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    values = [tune_study.values_of(trial) for trial in trials]
+    assert values[0] == tune_study.present(settings)
+    assert all(values.count(one) == 1 for one in values), "a trial was done twice"
+
+    # Whoever wants the result trains no trial any more, but compares.
+    monkeypatch.setattr("sys.argv", ["tune", "--trials", "12"])
+    assert tune.main() == 0
+    assert artifacts.read_json(artifacts.TUNE, "make tune")["finished"] == len(trials)
+
+
+def test_a_killed_workers_trial_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def heartbeats() -> int:
+        try:
+            with sqlite3.connect("tune.db") as database:
+                return int(database.execute("select count(*) from trial_heartbeats").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+    Path("begin").touch()
+    killed = worker(5, 600)
+    wait_until(lambda: heartbeats() > 0, killed)
+    killed.kill()
+    killed.communicate()
+    time.sleep(4)  # twice the time after which a worker without a sign of life is dead
+
+    after = worker(5, 0)
+    said, _ = after.communicate(timeout=300)
+    assert after.returncode == 0, said
+    settings = params.load()
+    first, *others = tune_study.open_study(settings).trials
+    assert first.state == TrialState.FAIL
+    assert len(others) == 5
+    assert {trial.state for trial in others} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    (again,) = [trial for trial in others if trial.system_attrs.get("retry_history") == [first.number]]
+    assert tune_study.values_of(again) == tune_study.values_of(first) == tune_study.present(settings)
+    assert artifacts.PARAMS.read_text() == PARAMS

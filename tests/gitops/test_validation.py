@@ -1,0 +1,218 @@
+"""The two validation stages as they are run, on small tables, in the validate environment, which has Deepchecks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import PACKAGE, ROOT
+
+SCHEMA = {
+    "task": "binary",
+    "target": {"name": "churned", "classes": ["yes", "no"]},  # not in the order of the alphabet
+    "features": [
+        {"name": "income", "kind": "number"},
+        {"name": "age", "kind": "number"},
+        {"name": "plan", "kind": "category"},
+        {"name": "member", "kind": "boolean"},
+        {"name": "joined", "kind": "datetime"},
+    ],
+    "id": None,
+    "timestamp": None,
+}
+
+
+#: Run stages one after the other as `python -m` would, each in a folder of its own: Deepchecks is imported only once,
+#: which takes longer than all that it does here.
+DRIVER = """
+import contextlib, json, os, runpy, sys
+for module, folder in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    with open("errors.txt", "w") as errors, contextlib.redirect_stderr(errors):
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+    with open("status.txt", "w") as file:
+        file.write(str(status))
+"""
+
+
+@dataclass
+class Outcome:
+    """What a stage left behind."""
+
+    status: int
+    errors: str
+    folder: Path
+
+    def verdict(self, stage: str) -> dict[str, Any]:
+        """Return what the stage wrote to reports/."""
+        verdict: dict[str, Any] = json.loads((self.folder / f"reports/{stage}.json").read_text())
+        return verdict
+
+    def failed(self, stage: str) -> set[str]:
+        """Return the names of the checks with a failed condition."""
+        return {found["check"] for found in self.verdict(stage)["conditions"] if found["status"] == "failed"}
+
+
+def customers(rows: int = 400) -> pd.DataFrame:
+    """Return a table in which income and age say something about churning, and nothing is wrong."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"row": np.arange(rows), "income": rng.normal(size=rows), "age": rng.normal(size=rows)})
+    table["age"] = table["age"].where(rng.random(rows) > 0.1)
+    table["plan"] = rng.choice(np.array(["basic", "plus", "pro", None], dtype=object), rows)
+    table["member"] = pd.array(rng.choice(np.array([True, False, None], dtype=object), rows), dtype="boolean")
+    table["joined"] = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(rng.integers(0, 1000, rows), unit="D")
+    churned = table["income"] + table["age"].fillna(0) + rng.normal(size=rows) > 0
+    return table.assign(churned=np.where(churned, "yes", "no"))
+
+
+def split(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {"train": table[:250], "val": table[250:300], "test": table[300:]}
+
+
+def broken() -> dict[str, pd.DataFrame]:
+    """Return splits with a leak, drift, unknown categories, rows in both splits and rows with two classes."""
+    table = customers()
+    splits = split(table.assign(age=np.where(table["churned"] == "yes", 1.0, -1.0)))
+    test = splits["test"].assign(income=splits["test"]["income"] + 2)
+    test["plan"] = test["plan"].where(np.arange(len(test)) % 2 == 0, "gold")
+    mixed = splits["train"][:20].assign(row=np.arange(1000, 1020))
+    opposed = splits["train"][20:23].assign(row=np.arange(2000, 2003))
+    opposed["churned"] = opposed["churned"].map({"yes": "no", "no": "yes"})
+    twice = splits["train"][40:80].assign(row=np.arange(3000, 3040))
+    train = pd.concat([splits["train"], opposed, twice])
+    return {"train": train, "val": splits["val"], "test": pd.concat([test, mixed])}
+
+
+def guesses() -> pd.DataFrame:
+    """Return the predictions of a model that gives every row the same probability."""
+    splits = split(customers())
+    rows = pd.concat([splits["train"].assign(split="train"), splits["test"].assign(split="test")])
+    return pd.DataFrame({"row": rows["row"], "split": rows["split"], "target": rows["churned"]}).assign(
+        prediction="no", p_yes=0.4, p_no=0.6
+    )
+
+
+def prepare(folder: Path, stage: str, splits: dict[str, pd.DataFrame], **settings: Any) -> tuple[str, str]:
+    """Write what `stage` reads to `folder`; return its module and the folder."""
+    for name, table in splits.items():
+        path = folder / f"data/prepared/{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(path, index=False)
+    (folder / "data/prepared/schema.json").write_text(json.dumps(SCHEMA))
+    (folder / "evaluation").mkdir()
+    guesses().to_parquet(folder / "evaluation/predictions.parquet", index=False)
+    params = {
+        "data": {"path": "data/raw.csv", "target": "churned", "task": "binary"},
+        "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.5}},
+        "package": {"model_name": "churn"},
+        stage: settings,
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return f"{PACKAGE}.{stage}", str(folder)
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [ROOT / ".venv/validate/bin/python", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """Run a good table by itself, as dvc.yaml does, and the others beside it."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("good", "broken", "few", "guessed", "misspelled")}
+    splits = split(customers())
+    few = splits | {"test": splits["test"][:6]}
+    module, _ = prepare(folders["good"], "validate_data", splits)
+    others = [
+        prepare(folders["broken"], "validate_data", broken(), skip=["Label Drift"]),
+        prepare(folders["few"], "validate_data", few, optional_checks=["Label Drift"]),
+        prepare(folders["guessed"], "validate_model", splits),
+        prepare(folders["misspelled"], "validate_model", splits, skip=["Prediction Drfit"]),
+    ]
+    alone = start("-m", module, folder=folders["good"])
+    rest = start("-c", DRIVER, json.dumps(others), folder=folders["broken"])
+    errors = alone.communicate(timeout=300)[1]
+    found = {"good": Outcome(alone.returncode, errors, folders["good"])}
+    errors = rest.communicate(timeout=300)[1]
+    assert rest.returncode == 0, errors
+    for name in ("broken", "few", "guessed", "misspelled"):
+        status, errors = ((folders[name] / file).read_text() for file in ("status.txt", "errors.txt"))
+        found[name] = Outcome(int(status), errors, folders[name])
+    return found
+
+
+def test_good_table_passes(outcomes: dict[str, Outcome]) -> None:
+    good = outcomes["good"]
+    assert good.status == 0, good.errors
+    verdict = good.verdict("validate_data")
+    assert verdict["passed"]
+    assert verdict["not_run"] == []
+    assert {found["status"] for found in verdict["conditions"]} == {"passed"}
+    assert {"Feature Drift", "Feature Label Correlation", "Train Test Samples Mix", "Missing Values Drift"} <= {
+        found["check"] for found in verdict["conditions"]
+    }
+
+
+def test_page_needs_no_network(outcomes: dict[str, Outcome]) -> None:
+    page = (outcomes["good"].folder / "reports/validate_data.html").read_text()
+    assert "Plotly.newPlot" in page
+    assert '<script src="http' not in page
+    assert '<link rel="stylesheet" href="http' not in page
+
+
+def test_broken_table_fails_for_each_reason(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["broken"].status == 1, outcomes["broken"].errors
+    assert not outcomes["broken"].verdict("validate_data")["passed"]
+    assert outcomes["broken"].failed("validate_data") >= {
+        "Conflicting Labels",
+        "Data Duplicates",
+        "Feature Drift",
+        "Feature Label Correlation",
+        "New Category Train Test",
+        "Train Test Samples Mix",
+    }
+
+
+def test_skipped_check_is_left_out(outcomes: dict[str, Outcome]) -> None:
+    verdict = outcomes["broken"].verdict("validate_data")
+    assert "Label Drift" not in {found["check"] for found in verdict["conditions"] + verdict["not_run"]}
+
+
+def test_check_that_cannot_run_fails_the_stage_unless_allowed(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["few"].status == 1, outcomes["few"].errors
+    assert outcomes["few"].failed("validate_data") == set()
+    not_run = {found["check"]: found["allowed"] for found in outcomes["few"].verdict("validate_data")["not_run"]}
+    assert not_run == {"Feature Drift": False, "Label Drift": True}
+
+
+def test_model_that_guesses_fails(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["guessed"].status == 1, outcomes["guessed"].errors
+    assert outcomes["guessed"].failed("validate_model") == {"Simple Model Comparison"}
+    assert outcomes["guessed"].verdict("validate_model")["not_run"] == []
+
+
+def test_misspelled_check_is_named(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["misspelled"].status == 1
+    assert outcomes["misspelled"].errors.startswith("error: params.yaml: validate_model.skip names 'Prediction Drfit'")
+    assert "Prediction Drift" in outcomes["misspelled"].errors
+
+
+def test_stage_is_quiet(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["good"].errors == ""

@@ -1,0 +1,1 @@
+"""Settings, paths, files and console output: what every other sub-package stands on."""

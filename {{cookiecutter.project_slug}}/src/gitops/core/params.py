@@ -1,0 +1,167 @@
+"""The settings of `params.yaml` as one frozen, typed object: unknown keys and bad values are errors that name the key.
+
+The project's package declares the class, `Settings` in its settings.py: `Params`, below, with sections of its own.
+Imports only pydantic and PyYAML, because the pipeline and the validate environment both use it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from gitops.core.artifacts import JOINED, PARAMS, ProjectError
+from gitops.core.sections import (
+    Data,
+    Evaluation,
+    FeatureStore,
+    Gate,
+    Monitor,
+    Package,
+    RequestLog,
+    Retrain,
+    Section,
+    Training,
+    Tune,
+    Validation,
+)
+
+#: The repository's root.
+ROOT = Path(__file__).resolve().parents[3]
+
+#: Settings that tuning leaves alone: the best seed is luck, the device a matter of speed.
+UNTUNABLE = ("train.seed", "train.device")
+
+#: Earlier names of settings.
+RENAMED = {
+    "gate.metric": "gate.primary_metric",
+    "gate.guards": "gate.guardrail_metrics",
+    "model.members": "model.ensemble_size",
+    "request_log.mask": "request_log.redact",
+    "validate_data.may_not_run": "validate_data.optional_checks",
+    "validate_model.may_not_run": "validate_model.optional_checks",
+}
+
+
+class Params(Section):
+    """What this package reads of params.yaml."""
+
+    #: task -> metric -> which direction is better; the project's settings say which metrics there are.
+    metrics: ClassVar[Mapping[str, Mapping[str, Literal["higher", "lower"]]]] = {}
+
+    data: Data
+    feature_store: FeatureStore | None = None
+    validate_data: Validation
+    model: Section
+    train: Training
+    evaluate: Evaluation
+    validate_model: Validation
+    gate: Gate
+    package: Package
+    request_log: RequestLog
+    monitor: Monitor = Monitor()
+    retrain: Retrain = Retrain()
+    tune: Tune = Tune()
+
+    @property
+    def tables(self) -> list[Path]:
+        """The files that new data comes in: the table, or those that it is joined of."""
+        store = self.feature_store
+        return [Path(store.labels), Path(store.features)] if store else [Path(self.data.path)]
+
+    @classmethod
+    def load(cls, path: Path = PARAMS) -> Self:
+        """Read `path`. Raises ProjectError naming each key that is unknown, missing, mistyped or out of range."""
+        try:
+            values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ProjectError(f"{path} is missing: run from the repository's root") from None
+        except yaml.YAMLError as error:
+            raise ProjectError(f"{path} is not valid YAML: {error}") from error
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ProjectError("\n".join(_explain(path, problem) for problem in error.errors())) from error
+
+    @model_validator(mode="after")
+    def _join_fits_the_data(self) -> Self:
+        if self.feature_store is not None:
+            if self.data.path != str(JOINED):
+                raise ValueError(f"data.path is {self.data.path!r}: with feature_store it is {str(JOINED)!r}")
+            if self.data.id is None or self.data.timestamp is None:
+                raise ValueError("feature_store needs data.id, the entity, and data.timestamp, when it was observed")
+        return self
+
+    @model_validator(mode="after")
+    def _space_fits_the_settings(self) -> Self:
+        for key, values in self.tune.space.items():
+            name, _, setting = key.partition(".")
+            section = {"model": self.model, "train": self.train}.get(name)
+            if section is None or setting not in type(section).model_fields:
+                raise ValueError(f"tune.space names {key!r}, which is no setting of model or train")
+            if key in UNTUNABLE:
+                raise ValueError(f"tune.space names {key!r}, which is not tunable: remove it")
+            for value in values.choices or (values.low, values.high):
+                try:
+                    type(section).model_validate({**section.model_dump(), setting: value})
+                except ValidationError as error:
+                    raise ValueError(f"tune.space.{key} holds {value!r}: {error.errors()[0]['msg'].lower()}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_fit_the_task(self) -> Self:
+        known = self.metrics[self.data.task]
+        for key, names in (
+            ("gate.primary_metric", [self.gate.primary_metric]),
+            ("gate.thresholds", self.gate.thresholds),
+            ("gate.guardrail_metrics", self.gate.guardrail_metrics),
+            ("tune.metric", [self.tune.metric] if self.tune.metric else []),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(
+                        f"{key} names {name!r}, which task {self.data.task!r} does not have; it has {', '.join(known)}"
+                    )
+        if self.gate.primary_metric not in self.gate.thresholds:
+            raise ValueError(f"gate.thresholds lacks {self.gate.primary_metric!r}, the primary metric: give its limit")
+        return self
+
+
+@functools.cache
+def package() -> str:
+    """Return the name of the project's own package, from pyproject.toml. Raises ProjectError where that lacks it."""
+    path = ROOT / "pyproject.toml"
+    try:
+        return str(tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["gitops"]["package"])
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise ProjectError(f"{path}: tool.gitops.package must name the project's own package in src/") from error
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read `path` as the project's own `Settings`. Raises ProjectError as Params.load does."""
+    declared: type[Params] = importlib.import_module(f"{package()}.settings").Settings
+    return declared.load(path)
+
+
+def _explain(path: Path, problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    where = f"{path}: {key}" if key else f"{path}"
+    if problem["type"] == "extra_forbidden":
+        new = RENAMED.get(key)
+        return (
+            f"{where} is now {new}: rename it"
+            if new
+            else f"{where} is not a setting: remove it or correct its spelling"
+        )
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where} is {problem['input']!r}: {message[0].lower()}{message[1:]}"

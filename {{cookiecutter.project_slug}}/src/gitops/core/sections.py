@@ -1,0 +1,203 @@
+"""The sections of `params.yaml` that this package reads, and what it needs of the project's own.
+
+The project's package declares its sections in its settings.py, on top of the bases here. Imports only pydantic, because
+the pipeline and the validate environment both use it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Task = Literal["binary", "multiclass", "regression"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, no unknown keys, no silent conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class StageSection(Section):
+    """A section that a stage of dvc.yaml reads: no setting has a default, so each stands in params.yaml.
+
+    DVC looks at params.yaml to tell what is stale; it would not see that a default has changed.
+    """
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Raise TypeError for a setting with a default."""
+        for name, field in cls.model_fields.items():
+            if not field.is_required():
+                raise TypeError(
+                    f"{cls.__name__}.{name} has a default: give its value in params.yaml, where DVC sees it"
+                )
+
+
+class Data(StageSection):
+    """Which table, what its columns are, and how it is split."""
+
+    path: str
+    target: str
+    task: Task
+    positive: str | None
+    id: str | None
+    timestamp: str | None
+    drop: list[str]
+    categorical: list[str]
+    missing: list[str]
+    max_categories: Annotated[int, Field(ge=2, le=1_000_000)]
+    val_size: Fraction
+    test_size: Fraction
+    seed: int
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.path.endswith((".csv", ".parquet")):
+            raise ValueError(f"path is {self.path!r}: a file that ends in .csv or .parquet is needed")
+        if self.val_size + self.test_size >= 0.9:
+            raise ValueError(f"val_size {self.val_size} + test_size {self.test_size} leave under a tenth to train on")
+        if self.positive is not None and self.task != "binary":
+            raise ValueError(f"positive is {self.positive!r}, which only the binary task has; task is {self.task!r}")
+        named = [name for name in (self.target, self.id, self.timestamp) if name is not None]
+        if len(set(named)) < len(named) or set(named) & {*self.drop, *self.categorical}:
+            raise ValueError("target, id, timestamp, drop and categorical name the same column twice")
+        return self
+
+
+class FeatureStore(StageSection):
+    """The two tables that join.py makes data.path of; both have the column data.id (feature_store/feature_store.py)."""
+
+    labels: str
+    features: str
+    ttl_days: Annotated[float, Field(gt=0)] | None
+
+
+class Training(StageSection):
+    """What tuning needs of the project's `train` section, whatever else that holds."""
+
+    seed: int
+    patience: Count  # epochs without a better validation loss before training stops
+
+
+class Evaluation(StageSection):
+    """What the gate and the monitor need of the project's `evaluate` section: the bootstrap behind each interval."""
+
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+    seed: int
+
+
+class Validation(StageSection):
+    """What running checks needs of the project's validation sections. Checks are named as in their JSON report."""
+
+    skip: list[str]
+    optional_checks: list[str]
+
+
+class Gate(Section):
+    """When a candidate may replace the release in production (gate/gate.py)."""
+
+    primary_metric: str
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    thresholds: dict[str, float]
+    guardrail_metrics: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
+class Package(StageSection):
+    """What the model archive is called (serving/package.py)."""
+
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
+
+
+class RequestLog(StageSection):
+    """What servers log of requests (serving/server/request_log.py)."""
+
+    sample: Limit
+    redact: list[str]
+
+
+class Range(Section):
+    """The values that tuning tries for a setting: from `low` to `high`, on a logarithmic scale if so, or `choices`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: Annotated[list[int | float | str], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("choices go without low, high and log")
+        elif self.low is None or self.high is None:
+            raise ValueError("low and high are needed, or choices")
+        elif not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}: a logarithmic scale begins above 0")
+        return self
+
+
+class Tune(Section):
+    """What tuning searches (tuning/): settings of `model` and `train`, as `model.width`, each with its Range.
+
+    `metric`: what decides, on the validation split; None: the validation loss.
+    """
+
+    trials: Count = 40
+    metric: str | None = None
+    space: dict[str, Range] = {}
+
+
+#: What the monitor judges, and may be told to skip.
+MONITOR_CHECKS = (
+    "feature drift",
+    "prediction drift",
+    "label drift",
+    "missing values",
+    "unseen categories",
+    "out of range",
+    "refused requests",
+    "unreadable lines",
+    "performance",
+)
+
+
+class Monitor(Section):
+    """When requests in production are said to have drifted from the release's test rows (monitoring/).
+
+    Fractions are of rows and count beyond that in the reference; refused requests are a fraction of the requests. Drift
+    is 0 for equal and 1 for wholly different distributions: Kolmogorov-Smirnov for numbers, Cramér's V for
+    categories. `skip` names checks, or one column's as "feature drift: COLUMN".
+    """
+
+    min_rows: Annotated[int, Field(ge=20)] = 100
+    days: Count = 30
+    max_feature_drift: Limit = 0.2
+    max_prediction_drift: Limit = 0.2
+    max_label_drift: Limit = 0.2
+    max_missing: Limit = 0.05
+    max_unseen: Limit = 0.05
+    max_out_of_range: Limit = 0.05
+    max_refused: Limit = 0.05
+    max_performance_drop: Annotated[float, Field(ge=0)] = 0.05
+    skip: list[str] = []
+
+    @model_validator(mode="after")
+    def _skip_is_known(self) -> Self:
+        for name in self.skip:
+            if name.partition(": ")[0] not in MONITOR_CHECKS:
+                raise ValueError(f"skip names {name!r}, which is no check; there are {', '.join(MONITOR_CHECKS)}")
+        return self
+
+
+class Retrain(Section):
+    """When and from what `make retrain` makes a candidate (retraining/)."""
+
+    cooldown_hours: Annotated[float, Field(ge=0)] = 24
+    label_days: Count = 90
+    tune_trials: Annotated[int, Field(ge=0)] = 0

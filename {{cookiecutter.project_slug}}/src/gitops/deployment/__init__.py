@@ -1,0 +1,1 @@
+"""Releases to an environment, promotions and rollbacks."""

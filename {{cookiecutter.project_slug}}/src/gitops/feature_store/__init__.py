@@ -1,0 +1,1 @@
+"""Point-in-time features for training, and online features for serving."""

@@ -1,0 +1,200 @@
+"""The feature store: Feast's entity, feature view and feature service, made from this project's tables and settings.
+
+Feast's registry is made anew by each command, in a temporary folder, from the description that join.py leaves in
+data/feature_view.json and that goes along with the model: what is served cannot differ from what was trained on. Only
+the online store stays: SQLite, or the Redis that FEATURE_STORE_REDIS names. https://docs.feast.dev
+
+Runs in the environment `features`. Feast is imported late: that takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from gitops.core.artifacts import ProjectError
+from gitops.core.params import Params
+from gitops.core.sections import FeatureStore as Section
+from gitops.tabular import table
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+#: The column of the features' table that says since when its row holds.
+TIME = "event_timestamp"
+
+#: What Feast calls all of the project's features together.
+VIEW = "features"
+
+#: Missing values in the store, a number and a text that no table has: infinite numbers are refused, texts stripped.
+#: Null is left to what is not in the store: Redis cannot tell a column that was never written from a missing value.
+MISSING_NUMBER, MISSING = float("inf"), " "
+
+ONLINE = Path(".feast/online.db")
+
+#: Seconds that Redis may be silent: to a server, which is asked in turn and may not wait, and to what writes.
+SERVING, WRITING = 1, 10
+
+
+def read_features(settings: Params) -> pd.DataFrame:
+    """Return the features' table, typed as in table.py, sorted by entity and time, so that equal tables are equal.
+
+    Raises ProjectError where a row has no entity or time, or two rows are of one entity and time: which of them holds
+    would be left to chance.
+    """
+    path = _section(settings).features
+    frame = _read(path, "feature_store.features", settings, TIME)
+    entity = str(settings.data.id)
+    if repeated := frame.duplicated([entity, TIME]).sum():
+        row = frame[frame.duplicated([entity, TIME])].iloc[0]
+        raise ProjectError(
+            f"{path} has {repeated} rows that repeat another's {entity!r} and {TIME!r}, such as {row[entity]!r} at "
+            f"{row[TIME].isoformat()}: which of them holds is not known"
+        )
+    if len(frame.columns) < 3:
+        raise ProjectError(f"{path} has no column beside {entity!r} and {TIME!r}: there is no feature")
+    return frame.sort_values([entity, TIME], ignore_index=True)
+
+
+def read_labels(settings: Params) -> pd.DataFrame:
+    """Return the observations in their order. Raises ProjectError, also where one has no entity or time."""
+    path = _section(settings).labels
+    frame = _read(path, "feature_store.labels", settings, str(settings.data.timestamp))
+    if settings.data.target not in frame.columns:
+        raise ProjectError(f"{path} lacks the column {settings.data.target!r} of data.target")
+    return frame
+
+
+def _read(path: str, setting: str, settings: Params, time: str) -> pd.DataFrame:
+    frame = table.load(Path(path), setting)
+    entity = str(settings.data.id)
+    for column in (entity, time):
+        if column not in frame.columns:
+            raise ProjectError(f"{setting}: {path} lacks the column {column!r}; it has {', '.join(frame.columns)}")
+    frame = table.typed(frame, settings.data.model_copy(update={"path": path, "timestamp": time}))
+    if not pd.api.types.is_datetime64_any_dtype(frame[time]):
+        raise ProjectError(f"{setting}: column {time!r} of {path} is not an ISO 8601 date or time in every row")
+    for column in (entity, time):
+        if missing := frame[column].isna().sum():
+            raise ProjectError(f"{setting}: column {column!r} of {path} is missing in {missing} rows")
+    return frame
+
+
+def _section(settings: Params) -> Section:
+    if settings.feature_store is None:
+        raise ProjectError("params.yaml has no section feature_store: name its labels and features there")
+    return settings.feature_store
+
+
+def describe(features: pd.DataFrame, settings: Params) -> dict[str, Any]:
+    """Return what servers must know of the features' table, ready for JSON (docs/system-design.md)."""
+    columns = features.columns.drop([settings.data.id, TIME])
+    return {
+        "entity": settings.data.id,
+        "service": settings.package.model_name,
+        "ttl_days": _section(settings).ttl_days,
+        "features": {column: table.dtype(features[column]) for column in columns},
+    }
+
+
+@contextmanager
+def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterator[FeatureStore]:
+    """Yield a Feast store with the description's entity, feature view and service, over the given features, if any.
+
+    With features it is for writing, and more patient with Redis. Raises ProjectError where FEATURE_STORE_REDIS is no
+    address of Redis, and for Redis' errors in the block: down, full, a wrong password, which is not shown.
+    """
+    online = _online(SERVING if features is None else WRITING)
+    os.environ["FEAST_USAGE"] = "False"
+    from feast import FeatureStore, RepoConfig
+    from redis import RedisError
+
+    with tempfile.TemporaryDirectory(prefix="feast-") as name:
+        folder = Path(name)
+        config = RepoConfig(
+            project=view["service"].replace("-", "_").replace(".", "_"),
+            provider="local",
+            registry=str(folder / "registry.db"),
+            offline_store={"type": "dask"},
+            online_store=online,
+            materialization={"online_write_batch_size": 10_000},  # all at once would have to fit into memory
+            entity_key_serialization_version=3,
+        )
+        store = FeatureStore(config=config)
+        source = folder / "features.parquet"
+        if features is not None:
+            _storable(features, view).to_parquet(source, index=False)
+        store.apply(_objects(view, source))
+        try:
+            yield store
+        except RedisError as error:
+            host, reason = online["connection_string"].partition(",")[0], str(error).rpartition("caused error: ")[2]
+            raise ProjectError(f"FEATURE_STORE_REDIS, {host}: {reason}") from error  # before it are the command's bytes
+
+
+def _online(patience: int) -> dict[str, Any]:
+    address = os.environ.get("FEATURE_STORE_REDIS", "")
+    if not address:
+        ONLINE.parent.mkdir(exist_ok=True)
+        return {"type": "sqlite", "path": str(ONLINE.absolute())}
+    if "://" in address or ":" not in address.partition(",")[0]:
+        raise ProjectError("FEATURE_STORE_REDIS must be like HOST:6379,password=...,ssl=true")  # it holds a password
+    if patience == SERVING:
+        address += ",retry=null"
+    for option in ("socket_timeout", "socket_connect_timeout"):  # a silent Redis would be waited for for ever
+        if f",{option}=" not in address:
+            address += f",{option}={patience}"
+    # Feast would leave a row alone whose time is in Redis: neither a corrected value nor a new column would get there.
+    return {"type": "redis", "connection_string": address, "skip_dedup": True}
+
+
+def _objects(view: dict[str, Any], source: Path) -> list[Any]:
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType, types
+
+    entity = Entity(name=view["entity"], join_keys=[view["entity"]], value_type=ValueType.STRING)
+    dtypes = {name: types.Float64 if dtype == "number" else types.String for name, dtype in view["features"].items()}
+    features = [Field(name=name, dtype=dtype) for name, dtype in dtypes.items()]
+    feature_view = FeatureView(
+        name=VIEW,
+        entities=[entity],
+        schema=[Field(name=view["entity"], dtype=types.String), *features],
+        source=FileSource(path=str(source), timestamp_field=TIME),
+        ttl=timedelta(days=view["ttl_days"] or 0),  # Feast's 0 is for ever
+    )
+    return [entity, feature_view, FeatureService(name=view["service"], features=[feature_view])]
+
+
+def _storable(features: pd.DataFrame, view: dict[str, Any]) -> pd.DataFrame:
+    """Return the features as the store has them: numbers, and texts of all else (Feast's times have whole seconds)."""
+    return features.assign(**{name: _stored(features[name], dtype) for name, dtype in view["features"].items()})
+
+
+def _stored(column: pd.Series[Any], dtype: str) -> pd.Series[Any]:
+    if dtype == "number":
+        return column.fillna(MISSING_NUMBER)
+    return pd.Series([MISSING if pd.isna(each) else _text(each) for each in column], column.index, dtype=object)
+
+
+def _text(value: bool | pd.Timestamp | str) -> str:
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def restored(found: pd.DataFrame, features: pd.DataFrame, view: dict[str, Any]) -> pd.DataFrame:
+    """Return what the store gave with its features as they are in `features`, whose types it takes."""
+    for name, dtype in view["features"].items():
+        column = found[name].replace({MISSING: None, MISSING_NUMBER: None})
+        if dtype == "boolean":
+            column = column.map({"true": True, "false": False})
+        elif dtype == "datetime":
+            column = pd.to_datetime(column, utc=True, format="ISO8601")
+        found[name] = column.astype(features[name].dtype)
+    return found

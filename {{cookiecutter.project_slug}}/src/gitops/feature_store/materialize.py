@@ -1,0 +1,71 @@
+"""`make materialize`: write each entity's newest features to the online store, which feature_server.py reads."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from gitops.core import artifacts, params
+from gitops.core.artifacts import ProjectError
+from gitops.feature_store import feature_store
+from gitops.feature_store.feature_store import MISSING, MISSING_NUMBER, TIME, VIEW
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+#: The id of the row that is written last, when all others are. Nobody has it: an id is not empty.
+NOBODY = ""
+
+
+def main() -> None:
+    """Write the rows of the features' table that hold by now; with --days, those of the last days alone."""
+    options = _options()
+    settings = params.load()
+    features = feature_store.read_features(settings)
+    now = datetime.now(UTC)
+    newest = features[features[TIME] <= now].groupby(settings.data.id)[TIME].max()
+    if newest.empty:
+        raise ProjectError(f"no row of the features' table holds yet: all of its {TIME} are to come")
+    view = feature_store.describe(features, settings)
+    with feature_store.opened(view, features) as store:
+        begin = newest.min().to_pydatetime()
+        if options.days is not None and whole(store, view):
+            begin = max(begin, now - timedelta(days=options.days))
+        else:
+            _mark(store, view, datetime.fromtimestamp(0, UTC))
+        if (newest >= begin).any():
+            store.materialize(begin - timedelta(seconds=1), now)
+        _mark(store, view, now)
+    print(f"{(newest >= begin).sum()} of {len(newest)} entities: newest features written to the online store")
+
+
+def _mark(store: FeatureStore, view: dict[str, Any], time: datetime) -> None:
+    """Write the row of NOBODY, which says that every entity has all of these features; at the epoch, that none may."""
+    row = {name: MISSING_NUMBER if dtype == "number" else MISSING for name, dtype in view["features"].items()}
+    store.write_to_online_store(VIEW, pd.DataFrame([row | {view["entity"]: NOBODY, TIME: time}]))
+
+
+def whole(store: FeatureStore, view: dict[str, Any]) -> bool:
+    """Tell whether every entity has been written to the online store, with all of the features, and nothing emptied it.
+
+    Raises what Redis raises.
+    """
+    service = store.get_feature_service(view["service"])
+    found = store.get_online_features(features=service, entity_rows=[{view["entity"]: NOBODY}]).proto
+    cells = dict(zip(found.metadata.feature_names.val, found.results, strict=True))
+    return all(
+        cells[name].event_timestamps[0].seconds and cells[name].values[0].WhichOneof("val") for name in view["features"]
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="materialize", description="Write the newest features to the online store.")
+    parser.add_argument("--days", type=float, help="only rows of so many last days (default: all)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    artifacts.run(main)

@@ -1,0 +1,194 @@
+"""The candidate beside the release in production, as like with like as the release still allows.
+
+Three ways, the best first; where one cannot be gone, the reason is kept and the next is tried:
+
+1. `paired`, the same test rows: the predictions that the release made on them are fetched.
+2. `paired`, other test rows: the release's model is fetched and run on today's. Rows that `make retrain` appended leave
+   all others in their splits. After another change of the table it may have been trained on some of today's test rows,
+   which flatters it, never the candidate.
+3. `recorded`: only the two models' own metrics, each on its own test rows.
+
+Without a release for the same task there is nothing to compare with: `absolute`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gitops import owner
+from gitops.core import artifacts
+from gitops.core.artifacts import PREDICTIONS, TEST, ProjectError
+from gitops.core.params import Params
+from gitops.integrations import dvc
+from gitops.releases.release import Production, Release, Score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[Any]
+
+#: Settings of `data` that say what is predicted: with another value, metrics are not of the same thing.
+SUBJECT = ("task", "target", "positive")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better the candidate is, in the metric's unit: above 0 is better, whichever direction that is."""
+
+    value: float
+    low: float  # 95 % interval
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result: production's metrics and the differences, both empty where the mode is `absolute`."""
+
+    mode: Literal["paired", "recorded", "absolute"]
+    basis: str  # what was compared, or why nothing was; for people
+    production: dict[str, float] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)
+
+
+def compare(
+    settings: Params, schema: dict[str, Any], evaluated: dict[str, Any], present: Production | None
+) -> Comparison:
+    """Compare `evaluated` (metrics.json) with the present release. That one's files may be missing: see above."""
+    if present is None:
+        return Comparison("absolute", "there is no release to compare with")
+    record = present.record
+    now, then = settings.data.model_dump(), record.params.get("data", {})
+    changed = [f"data.{key}" for key in SUBJECT if now[key] != then.get(key)]
+    if changed:
+        return Comparison("absolute", f"the release is for another task ({', '.join(changed)} changed)")
+    reasons = []
+    for way in (_same_rows, _old_model):
+        try:
+            return way(settings, schema, evaluated, record)
+        except ProjectError as error:
+            reasons.append(str(error))
+    return recorded(settings.data.task, evaluated["metrics"], record.metrics, "; ".join(reasons))
+
+
+def paired(
+    task: str, actual: Array, candidate: Array, production: Array, resamples: int, seed: int
+) -> dict[str, Difference]:
+    """Return each metric's difference between two models on the same rows, with its 95 % interval.
+
+    A paired percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): each resample draws rows once and scores
+    both models on them, so that rows which are hard for both cancel out. `actual` [rows], the outputs [rows, classes]
+    or [rows], as in the project's metrics.py. Resamples that do not define a metric are left out of its interval.
+    """
+    rng, score = np.random.default_rng(seed), owner.metrics().score
+
+    def difference(rows: Array) -> dict[str, float]:
+        new, old = (score(task, actual[rows], outputs[rows]) for outputs in (candidate, production))
+        return {name: owner.sign(task, name) * (new[name] - old[name]) for name in new}
+
+    count = len(actual)
+    values = difference(np.arange(count))
+    turns = tqdm(range(resamples), "gate", unit="resample", disable=None)
+    draws = [difference(rng.integers(0, count, count)) for _ in turns]
+    differences = {}
+    for name, value in values.items():
+        defined = [draw[name] for draw in draws if not math.isnan(draw[name])] or [value]
+        low, high = np.quantile(defined, [0.025, 0.975])
+        differences[name] = Difference(value, float(low), float(high))
+    return differences
+
+
+def recorded(task: str, candidate: dict[str, Any], production: dict[str, Score], why: str) -> Comparison:
+    """Compare two models by the metrics in their records, on test rows of their own.
+
+    The interval is that for a difference of independent estimates with intervals of their own (Zou and Donner, 2008).
+    """
+    differences = {}
+    for name in candidate.keys() & production.keys():
+        sign = owner.sign(task, name)
+        new, old = Score.model_validate(candidate[name]), production[name]
+        (new_low, new_high), (old_low, old_high) = (sorted((sign * it.low, sign * it.high)) for it in (new, old))
+        value, now, then = sign * (new.value - old.value), sign * new.value, sign * old.value
+        low, high = math.hypot(now - new_low, old_high - then), math.hypot(new_high - now, then - old_low)
+        differences[name] = Difference(value, value - low, value + high)
+    return Comparison(
+        "recorded",
+        f"as recorded, each model on its own test rows ({why})",
+        {name: score.value for name, score in production.items()},
+        differences,
+    )
+
+
+def _same_rows(settings: Params, schema: dict[str, Any], evaluated: dict[str, Any], record: Release) -> Comparison:
+    """Compare with the predictions that the release made on the same test split."""
+    if record.test_md5 != evaluated["test_md5"]:
+        raise ProjectError("the test split has changed")
+    table = dvc.fetch(record.predictions.md5)
+    return _on_rows(settings, schema, "on the same test rows", lambda test: _predicted(table, test, schema))
+
+
+def _old_model(settings: Params, schema: dict[str, Any], evaluated: dict[str, Any], record: Release) -> Comparison:
+    """Compare with what the release's model answers on the candidate's test split."""
+    content = dvc.fetch(record.package.md5).read_bytes()
+    basis = "on today's test rows, on which the release's model was run"
+    return _on_rows(settings, schema, basis, lambda test: _run(content, record, test, schema))
+
+
+def _on_rows(
+    settings: Params, schema: dict[str, Any], basis: str, production: Callable[[pd.DataFrame], Array]
+) -> Comparison:
+    """Compare on the candidate's test split; `production` returns the release's outputs for its rows."""
+
+    task = settings.data.task
+    test = artifacts.read_parquet(TEST)
+    actual = owner.features().encode_target(test[schema["target"]["name"]], schema).numpy()
+    old, new = production(test), _predicted(PREDICTIONS, test, schema)
+    if not np.isfinite(old).all():
+        raise ProjectError("the release's outputs are not all finite numbers")
+    differences = paired(task, actual, new, old, settings.evaluate.bootstrap, settings.evaluate.seed)
+    return Comparison("paired", basis, owner.metrics().score(task, actual, old), differences)
+
+
+def _predicted(path: Path, test: pd.DataFrame, schema: dict[str, Any]) -> Array:
+    """Return the outputs for the rows of `test` in a predictions.parquet. Raises ProjectError if it lacks some."""
+
+    classes = schema["target"]["classes"]
+    try:
+        table = artifacts.read_parquet(path)
+        table = table[table["split"] == "test"].set_index("row").loc[test["row"]]
+        outputs = table[[f"p_{name}" for name in classes] or "prediction"].to_numpy("float64")
+    except (KeyError, ValueError, OSError) as error:
+        raise ProjectError(f"the predictions in {path} do not fit the test split: {error}") from error
+    return outputs
+
+
+def _run(archive: bytes, record: Release, test: pd.DataFrame, schema: dict[str, Any]) -> Array:
+    """Run the model of a TorchServe archive on a split. Raises ProjectError where it does not fit the columns."""
+    import torch
+
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        model, old = files.read(artifacts.MODEL.name), json.loads(files.read(artifacts.SCHEMA.name))
+    if hashlib.sha256(model).hexdigest() != record.model.sha256:
+        raise ProjectError(f"{record.package.path} of the release does not hold the model that its record names")
+    dtypes = {feature["name"]: feature["dtype"] for feature in schema["features"]}
+    if lost := [feature["name"] for feature in old["features"] if dtypes.get(feature["name"]) != feature["dtype"]]:
+        raise ProjectError(f"the release's model needs columns as they were then: {', '.join(lost)}")
+    classes, old_classes = schema["target"]["classes"], old["target"]["classes"]
+    if sorted(classes) != sorted(old_classes):
+        raise ProjectError(f"the release's model knows other classes: {', '.join(old_classes)}")
+    try:
+        outputs = owner.evaluate().predict(torch.export.load(io.BytesIO(model)).module(), test, old)
+    except Exception as error:  # an older torch's program can fail in any way; the gate then falls back and says so
+        raise ProjectError(f"the release's model does not run: {error}") from error
+    return outputs[:, [old_classes.index(name) for name in classes]] if classes else outputs

@@ -1,0 +1,1 @@
+"""Batch inference: predictions for whole tables."""

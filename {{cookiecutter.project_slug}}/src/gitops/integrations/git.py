@@ -1,0 +1,144 @@
+"""What a release needs of git, as calls of its command. Nothing here touches the working tree or the index."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from gitops.core.artifacts import ProjectError
+
+REMOTE = "origin"
+
+#: Author of a commit where git does not know who runs it, as on a fresh CI runner.
+FALLBACK = ("-c", "user.name=release", "-c", "user.email=release@localhost")
+
+
+class GitError(ProjectError):
+    """git ended with an error; the message holds what it said."""
+
+
+class Refused(GitError):
+    """origin has refused a push."""
+
+
+def run(*arguments: str, stdin: bytes | None = None, **variables: str) -> str:
+    """Run `git ARGUMENTS`, with environment variables, and return its output without the last line break.
+
+    Raises GitError.
+    """
+    done = _start(*arguments, stdin=stdin, **variables)
+    if done.returncode:
+        raise GitError(f"`git {' '.join(arguments)}` failed: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout.decode().rstrip("\n")
+
+
+def exists(revision: str) -> bool:
+    """Tell whether this clone holds the object `revision`."""
+    return _start("cat-file", "-e", revision).returncode == 0
+
+
+def is_ancestor(older: str, newer: str) -> bool:
+    """Tell whether the history of `newer` holds `older`, two commits of this clone; a commit is its own ancestor."""
+    return _start("merge-base", "--is-ancestor", older, newer).returncode == 0
+
+
+def differ(older: str, newer: str, *paths: str) -> bool:
+    """Tell whether a file under `paths` differs between two commits."""
+    return bool(run("diff", "--name-only", older, newer, "--", *paths))
+
+
+def changes() -> list[str]:
+    """Return the files that differ from HEAD: changed, staged, deleted, or neither tracked nor ignored."""
+    entries = run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all").split("\0")
+    return [entry[3:] for entry in entries if entry]
+
+
+def has_remote() -> bool:
+    """Tell whether the repository has a remote named origin."""
+    return REMOTE in run("remote").splitlines()
+
+
+def fetch(branch: str) -> str | None:
+    """Fetch `branch` of origin and return its newest commit, or None where origin has no such branch.
+
+    Raises ProjectError where origin cannot be reached: what it holds is then unknown.
+    """
+    try:
+        if not run("ls-remote", REMOTE, f"refs/heads/{branch}"):
+            return None
+        run("fetch", "--quiet", "--no-tags", REMOTE, f"+refs/heads/{branch}:refs/remotes/{REMOTE}/{branch}")
+    except GitError as error:
+        raise ProjectError(f"the branch {branch} of {REMOTE} cannot be read: {error}") from error
+    return run("rev-parse", f"refs/remotes/{REMOTE}/{branch}")
+
+
+def push(commit: str, branch: str) -> None:
+    """Move `branch` of origin on to `commit`, never by force.
+
+    Raises Refused where origin refuses, as it does when another push came first.
+    """
+    _push(REMOTE, f"{commit}:refs/heads/{branch}")
+
+
+def replace(commit: str, branch: str, seen: str | None) -> None:
+    """Make `commit` the contents of `branch` of origin, which holds `seen` or, where that is None, does not exist.
+
+    Only for a branch that is a job's own, and whose history nobody needs. Raises Refused where origin refuses, as it
+    does when the branch holds something else.
+    """
+    target = f"refs/heads/{branch}"
+    _push(f"--force-with-lease={target}:{seen or ''}", REMOTE, f"{commit}:{target}")
+
+
+def export(commit: str, folder: Path) -> None:
+    """Write the files of a commit into `folder`, as a check-out would."""
+    with tempfile.TemporaryDirectory(prefix="index-") as place:
+        index = str(Path(place) / "index")
+        run("read-tree", commit, GIT_INDEX_FILE=index)
+        run("checkout-index", "--all", f"--prefix={folder.resolve()}/", GIT_INDEX_FILE=index)
+
+
+def tree(commit: str) -> str:
+    """Return the tree of a commit."""
+    return run("rev-parse", f"{commit}^{{tree}}")
+
+
+def write_tree(entries: Mapping[str, bytes | str]) -> str:
+    """Store a folder and return its tree. `entries`: name to a file's bytes, or to the tree of a folder in it."""
+    lines = [f"040000 tree {content}\t{name}\0" for name, content in entries.items() if isinstance(content, str)]
+    files = {name: content for name, content in entries.items() if isinstance(content, bytes)}
+    for name, blob in zip(files, _write_blobs(files.values()), strict=True):
+        lines.append(f"100644 blob {blob}\t{name}\0")
+    return run("mktree", "-z", stdin="".join(lines).encode())
+
+
+def write_commit(tree: str, parent: str | None, message: str) -> str:
+    """Store a commit of `tree` on top of `parent` and return it; no branch names it yet."""
+    identity = () if _start("var", "GIT_COMMITTER_IDENT").returncode == 0 else FALLBACK
+    parents = ("-p", parent) if parent else ()
+    return run(*identity, "commit-tree", tree, *parents, "-F", "-", stdin=message.encode())
+
+
+def _write_blobs(contents: Collection[bytes]) -> list[str]:
+    """Store files by one call of git, which takes several from a folder only."""
+    with tempfile.TemporaryDirectory(prefix="blobs-") as place:
+        paths = [Path(place, str(number)) for number in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        listed = "".join(f"{path}\n" for path in paths).encode()
+        return run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).splitlines()
+
+
+def _push(*arguments: str) -> None:
+    try:
+        run("push", "--quiet", *arguments)
+    except GitError as error:
+        raise Refused(str(error)) from None
+
+
+def _start(*arguments: str, stdin: bytes | None = None, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, **variables} if variables else None
+    return subprocess.run(["git", *arguments], input=stdin, capture_output=True, check=False, env=environment)

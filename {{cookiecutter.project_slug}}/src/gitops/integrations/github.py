@@ -1,0 +1,180 @@
+"""Calls of GitHub's REST API (https://docs.github.com/en/rest), with the standard library alone.
+
+The job that uses this holds a token that can write, so it installs nothing. The token goes to the API's host only, and
+into no message.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from gitops.core.artifacts import ProjectError
+from gitops.integrations import git
+
+TRIES = 4
+PAUSE = 1.0  # seconds before the second try; twice as long before each further one
+LONGEST = 60  # seconds that GitHub may ask to wait
+TIMEOUT = 20
+PAGE = 100  # entries of a list in one answer, the most that there can be
+
+HINTS = {
+    401: "GITHUB_TOKEN is not valid, or not any more",
+    403: "GITHUB_TOKEN needs the permissions `pull-requests: write` and `actions: read`",
+    404: "there is no such thing, or GITHUB_TOKEN may not see it",
+}
+
+#: What GitHub says to a job that may not open pull requests, and the setting of that name.
+FORBIDDEN = "not permitted to create"
+SETTING = "Allow GitHub Actions to create and approve pull requests"
+
+
+class GitHubError(ProjectError):
+    """GitHub refused a call or could not be reached; the message holds what it said."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        """`wait`: seconds after which to try again, 0 where GitHub names none; None where that is of no use."""
+        super().__init__(message)
+        self.wait = wait
+
+
+class Unanswered(GitHubError):
+    """A call that creates something had no proper answer: it may have taken effect all the same."""
+
+
+class GitHub:
+    """One repository behind the API."""
+
+    def __init__(self, server: str, api: str, repository: str, token: str) -> None:
+        """Raise ProjectError where a setting cannot be right."""
+        for name, address in (("GITHUB_SERVER_URL", server), ("GITHUB_API_URL", api)):
+            if not address.startswith("https://"):
+                raise ProjectError(f"{name} is {address!r}: an address that begins with https:// is needed")
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+            raise ProjectError(f"GITHUB_REPOSITORY is {repository!r}: OWNER/NAME is needed")
+        if not re.fullmatch(r"[!-~]+", token):
+            raise ProjectError(
+                "GITHUB_TOKEN is not set, or holds what no token does: a token that may write pull requests is needed"
+            )
+        self.server, self.api, self.repository, self.token = server.rstrip("/"), api.rstrip("/"), repository, token
+        self._opener = urllib.request.build_opener(_SameHost())
+
+    def get(self, path: str, **query: str | int) -> Any:
+        """Return the answer to GET; `path` is below the repository, or with a leading slash below the API."""
+        return self._call("GET", path + ("?" + urllib.parse.urlencode(query) if query else ""))
+
+    def every(self, path: str, key: str | None = None, **query: str | int) -> list[Any]:
+        """Return a list's entries from all of its pages; `key` names the list in an answer that is an object."""
+        found: list[Any] = []
+        while True:
+            answer = self.get(path, **query, per_page=PAGE, page=len(found) // PAGE + 1)
+            entries = answer[key] if key else answer
+            found += entries
+            if len(entries) < PAGE:
+                return found
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """Change something, which may be done twice. Raises GitHubError."""
+        return self._call("PATCH", path, body)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Create something, once. Raises GitHubError, and Unanswered where it may be there all the same."""
+        return self._call("POST", path, body)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        below = path if path.startswith("/") else f"/repos/{self.repository}/{path}"
+        headers = {
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": "application/json",
+            "User-Agent": self.repository,
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.api + below, data, headers, method=method)
+        for attempt in range(TRIES):
+            try:
+                return self._once(request)
+            except GitHubError as error:
+                if error.wait is None or error.wait > LONGEST or attempt == TRIES - 1:
+                    raise
+                wait = max(error.wait, PAUSE * 2**attempt)
+            time.sleep(wait)
+        raise AssertionError  # the last try has returned or raised
+
+    def _once(self, request: urllib.request.Request) -> Any:
+        told = f"{request.get_method()} {request.full_url.partition('?')[0]}"
+        creates = request.get_method() == "POST"
+        try:
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            message = f"{told}: GitHub answers {refusal.code}, {self._said(refusal)}"
+            if refusal.code == 429 or (refusal.code == 403 and _limited(refusal)):
+                raise GitHubError(message, _asked(refusal)) from None
+            if refusal.code >= 500:
+                raise Unanswered(message) if creates else GitHubError(message, _asked(refusal)) from None
+            hint = HINTS.get(refusal.code)
+            raise GitHubError(message + (f" ({hint})" if hint else "")) from None
+        except (OSError, http.client.HTTPException, ValueError) as failure:
+            # Of a ValueError the text is not told, which may quote what was sent.
+            reason = "not JSON" if isinstance(failure, ValueError) else getattr(failure, "reason", failure)
+            message = f"{told} had no answer: {reason}"
+            raise Unanswered(message) if creates else GitHubError(message, 0) from None
+
+    def _said(self, refusal: urllib.error.HTTPError) -> str:
+        """Return what GitHub says of a refusal, on one line."""
+        with refusal:
+            try:
+                answer = json.loads(refusal.read(100_000))
+                said = [answer["message"], *(entry.get("message", "") for entry in answer.get("errors", []))]
+            except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError):
+                said = [refusal.reason]
+        return " ".join(" ".join(map(str, said)).split())[:500].replace(self.token, "***")
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows a renamed repository, but takes the token to no other host."""
+
+    def redirect_request(self, req: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
+        old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(answer[-1])
+        same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
+        return super().redirect_request(req, *answer) if same and req.get_method() == "GET" else None
+
+
+def _limited(refusal: urllib.error.HTTPError) -> bool:
+    """Tell a rate limit from a permission that is missing; both are 403."""
+    return "Retry-After" in refusal.headers or refusal.headers.get("X-RateLimit-Remaining") == "0"
+
+
+def _asked(refusal: urllib.error.HTTPError) -> float:
+    """Return the seconds that GitHub asks to wait; 0 where it names none."""
+    after, reset = refusal.headers.get("Retry-After", ""), refusal.headers.get("X-RateLimit-Reset", "")
+    if after.isdecimal():
+        return float(after)
+    return max(0.0, int(reset) - time.time()) if reset.isdecimal() and _limited(refusal) else 0.0
+
+
+def connect() -> GitHub:
+    """Return the repository that GitHub Actions' variables name, or else origin's. Raises ProjectError."""
+    server = os.environ.get("GITHUB_SERVER_URL") or "https://github.com"
+    api = os.environ.get("GITHUB_API_URL") or "https://api.github.com"
+    repository = os.environ.get("GITHUB_REPOSITORY") or _origin(server)
+    return GitHub(server, api, repository, os.environ.get("GITHUB_TOKEN", "").strip())
+
+
+def _origin(server: str) -> str:
+    """Return OWNER/NAME from origin's address, which may hold a password and is therefore not told."""
+    host = re.escape(urllib.parse.urlsplit(server).netloc)
+    before = rf"(?:https://(?:[^/@]+@)?{host}/|ssh://git@{host}/|git@{host}:)"
+    address = git.run("remote", "get-url", git.REMOTE) if git.has_remote() else ""
+    if found := re.fullmatch(before + r"([^/]+/[^/]+?)(?:\.git)?/?", address):
+        return found[1]
+    raise ProjectError(f"{git.REMOTE} is no repository on {server}: set GITHUB_REPOSITORY to OWNER/NAME")

@@ -1,0 +1,162 @@
+"""Render the Kubernetes objects of a release (`make manifests`): k8s/overlays/<environment>, with image and model.
+
+The folders in k8s/overlays say which environments there are. A merge releases to staging where there is one, and to
+production otherwise.
+
+The result depends on k8s/, serving/config.properties, the image and the model, never on the git commit: a change to
+documents alone changes no object, and restarts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gitops.core import params
+from gitops.core.artifacts import MODEL, ProjectError, digest, run
+
+PROGRAM = Path(".venv/bin/kustomize")
+OVERLAYS = Path("k8s/overlays")
+OUTPUT = Path("build/manifests")
+PRODUCTION, STAGING = "production", "staging"
+
+#: The container that serves the model, and the name that stands for its image in k8s/base.
+SERVER = "model-server"
+
+
+def main() -> None:
+    """Write the objects of the workspace's model to a folder, to look at them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add_image_option(parser)
+    add_environment_option(parser, PRODUCTION, "whose objects to render")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"folder to replace, {OUTPUT} by default")
+    arguments = parser.parse_args()
+
+    if not MODEL.exists():
+        raise ProjectError(f"{MODEL} is missing: run `make pipeline` first")
+    sha256 = digest(MODEL)
+    name = params.load().package.model_name
+    rendered = render(arguments.image or default_image(sha256[:12]), name, sha256, arguments.environment)
+    shutil.rmtree(arguments.output, ignore_errors=True)
+    arguments.output.mkdir(parents=True)
+    for file, content in rendered.items():
+        (arguments.output / file).write_bytes(content)
+    print(f"{len(rendered)} objects in {arguments.output}/")
+
+
+def add_image_option(parser: argparse.ArgumentParser) -> None:
+    """Add --image to a command."""
+    parser.add_argument(
+        "--image",
+        default=os.environ.get("IMAGE") or None,
+        help="reference of the image, NAME:TAG or NAME@sha256:DIGEST (also in IMAGE); the overlay's name with the "
+        "model's version as its tag by default",
+    )
+
+
+def add_environment_option(parser: argparse._ActionsContainer, default: str | None, purpose: str) -> None:
+    """Add --environment to a command: one of those that this project has."""
+    said = f"{purpose} ({default} by default)" if default else purpose
+    parser.add_argument("--environment", choices=environments(), default=default, help=said)
+
+
+def environments() -> list[str]:
+    """Return the environments that the project has, in the order in which a release reaches them."""
+    return [name for name in (STAGING, PRODUCTION) if name == PRODUCTION or (OVERLAYS / name).is_dir()]
+
+
+def first() -> str:
+    """Return the environment that a merge releases to."""
+    return environments()[0]
+
+
+def default_image(version: str) -> str:
+    """Return the image name of production's overlay, with the model's version as its tag."""
+    return f"{_image_name(OVERLAYS / PRODUCTION)}:{version}"
+
+
+def render(
+    image: str, name: str, sha256: str, environment: str = PRODUCTION, project: Path = Path()
+) -> dict[str, bytes]:
+    """Return file name -> YAML of each object of the environment, for the model `name` with digest `sha256`.
+
+    `project` is the folder that holds k8s/. Raises ProjectError for a bad image reference, where no kustomize is found,
+    or with what it says.
+    """
+    overlay = project / OVERLAYS / environment
+    with tempfile.TemporaryDirectory(prefix="kustomize-") as folder:
+        top, output = Path(folder).resolve() / "top", Path(folder) / "output"
+        top.mkdir()
+        output.mkdir()
+        release = _release(_image_name(overlay), image, name, sha256)
+        release["resources"] = [os.path.relpath(overlay.resolve(), top)]  # kustomize takes no absolute path
+        # JSON, which is YAML in which no version such as 1e0000000002 can be taken for a number.
+        (top / "kustomization.yaml").write_text(json.dumps(release), encoding="utf-8")
+        done = subprocess.run([*_program(), str(top), "-o", str(output)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ProjectError(f"{overlay} cannot be rendered: {done.stderr.strip()}")
+        return {path.name: path.read_bytes() for path in sorted(output.iterdir())}
+
+
+def _release(image_name: str, image: str, name: str, sha256: str) -> dict[str, Any]:
+    """Return the kustomization that lays a release over the environment."""
+    # Deployments of other components say of which one they are.
+    target = {"kind": "Deployment", "labelSelector": "!app.kubernetes.io/component"}
+    server = {"name": SERVER, "env": [{"name": "MODEL_SHA256", "value": sha256}]}
+    patch = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "any"},  # `target` selects
+        "spec": {"template": {"spec": {"containers": [server]}}},
+    }
+    return {
+        "images": [{"name": image_name, **_reference(image)}],
+        "labels": [{"pairs": {"app.kubernetes.io/version": sha256[:12]}, "includeTemplates": True}],
+        "commonAnnotations": {"model-name": name, "model-sha256": sha256},
+        "patches": [{"target": target, "patch": json.dumps(patch)}],
+    }
+
+
+def _reference(image: str) -> dict[str, str]:
+    """Take an image reference apart. A colon before the last slash belongs to a registry's port."""
+    name, _, image_digest = image.partition("@")
+    tagged = ":" in name.rpartition("/")[2]
+    bare, tag = name.rsplit(":", 1) if tagged else (name, "")
+    if bare and image_digest.startswith("sha256:"):
+        return {"newName": bare, "digest": image_digest}
+    if bare and tag and not image_digest:
+        return {"newName": bare, "newTag": tag}
+    raise ProjectError(f"IMAGE is {image!r}: NAME:TAG or NAME@sha256:DIGEST is needed")
+
+
+def _image_name(overlay: Path) -> str:
+    path = overlay / "kustomization.yaml"
+    try:
+        images = yaml.safe_load(path.read_text(encoding="utf-8")).get("images", [])
+    except FileNotFoundError:
+        raise ProjectError(f"{path} is missing: it says what runs in {overlay.name}") from None
+    for image in images:
+        if image["name"] == SERVER and "newName" in image:
+            return str(image["newName"])
+    raise ProjectError(f"{path}: images needs an entry with name {SERVER!r} and the image's newName")
+
+
+def _program() -> list[str]:
+    """Return the command that renders a folder: the project's own kustomize, or what PATH has."""
+    if found := shutil.which(PROGRAM) or shutil.which("kustomize"):
+        return [found, "build"]
+    if found := shutil.which("kubectl"):
+        return [found, "kustomize"]
+    raise ProjectError(f"neither kustomize nor kubectl is on PATH, nor is there {PROGRAM}: run `make setup`")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Drift, data quality and performance in production."""

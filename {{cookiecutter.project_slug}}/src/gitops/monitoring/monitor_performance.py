@@ -1,0 +1,87 @@
+"""How well the release's model does in production, where labels have come, beside what it did on its test rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gitops import owner
+from gitops.core import artifacts
+from gitops.core.params import Params
+from gitops.monitoring.monitor_chance import FALSE_ALARM
+
+Array = NDArray[Any]
+
+
+def measure(settings: Params, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the primary metric of the labelled rows, or None where there are none of them.
+
+    `metric`, `rows`, `value` with its 95 % bootstrap interval `low` to `high`, `recorded` (the release's own value),
+    `drop` (how much worse, in the metric's unit), `limit` and `passed`. It fails if the drop is above
+    `monitor.max_performance_drop` and beyond chance: resamples of the labelled rows and of the test rows, drawn
+    independently, are worse in all but FALSE_ALARM of the cases. With fewer than `monitor.min_rows` labelled rows, or
+    where these do not define the metric, `value` and `passed` are None and `reason` says why.
+    """
+    schema, name = facts["schema"], facts["metric"]
+    labelled = artifacts.read_parquet(artifacts.MONITOR_LABELLED)
+    if labelled.empty:
+        return None
+    task, classes = schema["task"], schema["target"]["classes"]
+    rows = labelled[labelled["target"].isin(classes)] if classes else labelled
+    known = {"metric": name, "rows": len(rows), "recorded": facts["recorded"]["value"]}
+    unknown = known | dict.fromkeys(("value", "low", "high", "drop", "limit", "passed"))
+    if len(rows) < settings.monitor.min_rows:
+        return unknown | {"reason": f"{len(rows)} labelled rows, and {settings.monitor.min_rows} are needed"}
+    new, old = _arrays(rows, classes), _arrays(artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS), classes)
+    value = owner.metrics().score(task, *new)[name]
+    if math.isnan(value):
+        return unknown | {"reason": f"{name} is not defined for these labels"}
+    sign = owner.sign(task, name)
+    drawn = _draws(task, name, new, old, settings.evaluate.bootstrap, settings.evaluate.seed)
+    low, high = np.quantile(drawn[:, 0], [0.025, 0.975])
+    surely = float(np.quantile(sign * (drawn[:, 1] - drawn[:, 0]), FALSE_ALARM))
+    drop, limit = sign * (facts["recorded"]["value"] - value), settings.monitor.max_performance_drop
+    return known | {
+        "value": value,
+        "low": float(low),
+        "high": float(high),
+        "drop": drop,
+        "limit": limit,
+        "passed": not (drop > limit and surely > 0),
+        "reason": f"{name} is {value:.4g} ({low:.4g} to {high:.4g}) on {len(rows)} labelled rows, "
+        f"{facts['recorded']['value']:.4g} on the test rows",
+    }
+
+
+def _arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[Array, Array]:
+    """Return actual values and outputs as the project's metrics.py takes them."""
+    if not classes:
+        return outputs["target"].to_numpy(float), outputs["prediction"].to_numpy(float)
+    places = {name: place for place, name in enumerate(classes)}
+    return outputs["target"].map(places).to_numpy(int), outputs[[f"p_{name}" for name in classes]].to_numpy(float)
+
+
+def _draws(
+    task: str,
+    name: str,
+    new: tuple[Array, Array],
+    old: tuple[Array, Array],
+    resamples: int,
+    seed: int,
+) -> Array:
+    """Return the metric of resampled new and old rows, [resamples, 2]; pairs that do not define it are left out."""
+    rng, score = np.random.default_rng(seed), owner.metrics().score
+    drawn = []
+    for _ in tqdm(range(resamples), "performance", unit="resample", disable=None):
+        pair = []
+        for actual, outputs in (new, old):
+            rows = rng.integers(0, len(actual), len(actual))
+            pair.append(score(task, actual[rows], outputs[rows])[name])
+        drawn.append(pair)
+    values: Array = np.array(drawn)
+    return values[~np.isnan(values).any(axis=1)]

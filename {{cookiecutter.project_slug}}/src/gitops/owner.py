@@ -1,0 +1,119 @@
+"""All that this package takes from the project's own: five modules, and of each what stands below.
+
+The package's name stands in pyproject.toml, tool.gitops.package. Besides, `core.params` takes the class `Settings` from
+its settings.py, and the stages in dvc.yaml run its modules. Each module is imported when it is asked for: some take
+seconds, and `checks` needs the packages of another environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from gitops.core import params
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+    from numpy.typing import NDArray
+
+    from gitops.core.params import Params
+    from gitops.tabular.columns import Columns, Derived
+
+    Array = NDArray[np.float64]
+    Schema = dict[str, Any]
+
+
+class Features(Protocol):
+    """From typed columns to the model's inputs, and from its outputs to answers."""
+
+    DERIVED: Mapping[str, Derived]
+    encode: Callable[[Columns, Schema], tuple[torch.Tensor, ...]]
+    encode_target: Callable[[Any, Schema], torch.Tensor]
+    answer: Callable[[torch.Tensor, Schema], list[Any]]
+
+
+class Metric(Protocol):
+    """One metric: which direction is better."""
+
+    @property
+    def better(self) -> Literal["higher", "lower"]: ...
+
+
+class Metrics(Protocol):
+    """Scores of predictions: `METRICS` by task and name, `score(task, actual, outputs)` by name."""
+
+    METRICS: Mapping[str, Mapping[str, Metric]]
+    score: Callable[[str, Array, Array], dict[str, float]]
+
+
+class Evaluate(Protocol):
+    """Predictions for a split: `predict(program, frame, schema)`, probabilities [rows, classes] or values [rows]."""
+
+    predict: Callable[[torch.nn.Module, pd.DataFrame, Schema], Array]
+
+
+class Callback(Protocol):
+    """Who is told of each epoch: an MLflow run, or a trial of tuning, which may raise to end the training."""
+
+    def log(self, entry: dict[str, float]) -> None:
+        """Take the entry of one epoch: "epoch", "train_loss", "val_loss"."""
+
+
+class Train(Protocol):
+    """One training: on the prepared splits, with any settings of `model` and `train`."""
+
+    #: Raised where a training cannot go on because its loss is not finite.
+    Diverged: type[Exception]
+
+    def load_splits(self, settings: Params) -> Any:
+        """Return the training and validation splits, in whatever form `fit_model` takes them."""
+
+    def fit_model(self, settings: Params, splits: Any, checkpoint: Any, callback: Callback) -> tuple[Any, list[Any]]:
+        """Return the fitted model and an entry for each epoch. Raises Diverged, and whatever `callback` raises."""
+
+    def predict_validation(self, model: Any, splits: Any) -> tuple[Array, Array]:
+        """Return actual values and outputs of the validation split, as metrics take them."""
+
+
+class Checks(Protocol):
+    """Which Deepchecks checks the two validations run: `(settings, schema, train, test) -> checks`."""
+
+    data_checks: Callable[[Any, Schema, pd.DataFrame, pd.DataFrame], list[Any]]
+    model_checks: Callable[[Any, Schema, pd.DataFrame, pd.DataFrame], list[Any]]
+
+
+def features() -> Features:
+    """Return the project's features.py."""
+    return cast(Features, _module("features"))
+
+
+def metrics() -> Metrics:
+    """Return the project's metrics.py."""
+    return cast(Metrics, _module("metrics"))
+
+
+def sign(task: str, metric: str) -> int:
+    """Return 1 where a larger value of the metric is better, else -1."""
+    return 1 if metrics().METRICS[task][metric].better == "higher" else -1
+
+
+def evaluate() -> Evaluate:
+    """Return the project's evaluate.py."""
+    return cast(Evaluate, _module("evaluate"))
+
+
+def train() -> Train:
+    """Return the project's train.py."""
+    return cast(Train, _module("train"))
+
+
+def checks() -> Checks:
+    """Return the project's checks.py, in the environment `validate`."""
+    return cast(Checks, _module("checks"))
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"{params.package()}.{name}")

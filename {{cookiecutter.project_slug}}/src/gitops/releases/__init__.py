@@ -1,0 +1,1 @@
+"""The release record on `env/*` and its history."""

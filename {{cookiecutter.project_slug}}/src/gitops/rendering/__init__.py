@@ -1,0 +1,1 @@
+"""Markdown, HTML and plots, whatever they show."""

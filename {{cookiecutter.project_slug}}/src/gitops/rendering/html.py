@@ -1,0 +1,51 @@
+"""One HTML file with text and drawn plots. Nothing is loaded from elsewhere, so it opens anywhere and years later."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from typing import Any
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { border: 1px solid #8884; padding: .3rem .7rem; text-align: left; }
+th { background: #8881; }
+pre { overflow-x: auto; background: #8881; padding: 1rem; border-radius: .4rem; font-size: .85rem; }
+figure { display: inline-block; margin: .5rem; background: white; border-radius: .4rem; }
+figure img { width: 27rem; max-width: 100%; display: block; }
+"""
+
+BLUE, ORANGE, GREY = "#1f6feb", "#d9730d", "#8b949e"
+
+
+def document(title: str, markdown: str, plots: list[tuple[str, Any]]) -> str:
+    """Return an HTML page of `markdown`, then `plots`: title, and a function that draws on the axes it is given."""
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    figures = "".join(figure(name, draw) for name, draw in plots)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body>\n{body}\n<h3>Plots</h3>\n{figures}\n</body></html>\n"
+    )
+
+
+def figure(title: str, draw: Any) -> str:
+    """Return an HTML figure of what `draw` draws on matplotlib's axes, as a PNG in the page itself."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title)
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=160)
+    data = base64.b64encode(image.getvalue()).decode()
+    return f'<figure><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></figure>\n'

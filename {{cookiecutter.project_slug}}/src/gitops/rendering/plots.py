@@ -1,0 +1,62 @@
+"""What DVC draws (`dvc plots show`): one CSV a plot, under evaluation/plots. Their templates are set in dvc.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gitops.core import artifacts
+from gitops.rendering.curves import Array, roc_curve
+
+#: Equal-count bins of the calibration plot, at most.
+BINS = 10
+
+#: Points of a curve, at most; more cannot be seen and make reports heavy.
+POINTS = 500
+
+
+def write(actual: Array, outputs: Array, schema: dict[str, Any]) -> None:
+    """Write each plot of the task; plots of another task that lie there are removed."""
+    for stale in artifacts.PLOTS.glob("*.csv"):
+        stale.unlink()
+    for name, table in tables(actual, outputs, schema).items():
+        with artifacts.replacing(Path(artifacts.PLOTS, f"{name}.csv")) as temporary:
+            table.to_csv(temporary, index=False)
+
+
+def tables(actual: Array, outputs: Array, schema: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return the plots by name: roc (binary), calibration and confusion (classes), residuals (regression)."""
+    classes = schema["target"]["classes"]
+    if not classes:
+        shown = _thin(len(actual))
+        return {"residuals": pd.DataFrame({"actual": actual[shown], "predicted": outputs[shown]})}
+    names = np.array(classes, dtype=object)
+    plots = {
+        "confusion": pd.DataFrame({"actual": names[actual], "predicted": names[outputs.argmax(axis=1)]}),
+        "calibration": _calibration(actual, outputs),
+    }
+    if len(classes) == 2:
+        false, true = roc_curve(actual, outputs[:, -1])
+        shown = _thin(len(false))
+        plots["roc"] = pd.DataFrame({"fpr": false[shown], "tpr": true[shown]})
+    return plots
+
+
+def _calibration(actual: Array, outputs: Array) -> pd.DataFrame:
+    """Mean predicted probability against observed share in bins of equal count: of the positive class where there are
+    two classes, of the predicted class where there are more.
+    """
+    if outputs.shape[1] == 2:
+        predicted, observed = outputs[:, -1], actual
+    else:
+        predicted, observed = outputs.max(axis=1), outputs.argmax(axis=1) == actual
+    bins = np.array_split(np.argsort(predicted, kind="stable"), min(BINS, len(predicted)))
+    rows = [(predicted[rows].mean(), observed[rows].mean(), len(rows)) for rows in bins]
+    return pd.DataFrame(rows, columns=["predicted", "observed", "rows"])
+
+
+def _thin(count: int) -> Array:
+    return np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int))

@@ -1,0 +1,1 @@
+"""The pipeline, and candidates that retraining proposes."""

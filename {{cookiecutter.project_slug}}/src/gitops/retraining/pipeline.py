@@ -1,0 +1,61 @@
+"""`make pipeline`: check the settings, then let DVC get or make whatever is stale."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from gitops.core import actions, artifacts, params
+from gitops.core.artifacts import PIPELINE_LOG
+from gitops.integrations import dvc
+
+#: DVC of this environment, whatever is on the PATH.
+DVC = Path(sys.executable).with_name("dvc")
+
+
+def main() -> int:
+    """Return DVC's exit status: 0 when every stage's outputs are there and fit its inputs."""
+    for table in params.load().tables:  # a wrong setting is told now, and not by the last stage that reads it
+        if dvc.follow(table):
+            print(f"{table} was an older version: it is now the one that {table}.dvc names", flush=True)
+    # --pull takes from the remote what another machine made, with the run cache, and runs the rest.
+    status = run([str(DVC), "repro", "--pull"])
+    if status == 0:
+        print(
+            f"model: {artifacts.MODEL}, metrics: {artifacts.METRICS}, Deepchecks reports: {artifacts.DATA_REPORT}, ",
+            end="",
+        )
+        print(f"{artifacts.MODEL_REPORT}; commit dvc.lock together with what you changed")
+    else:
+        print("the pipeline stopped at the stage named above; earlier results are kept (`dvc checkout` restores them)")
+    return status
+
+
+def run(command: list[str]) -> int:
+    """Run `command` and return its exit status. What it prints is kept in PIPELINE_LOG too, for the report.
+
+    Not on a terminal: there a person has read it, and a pipe would take the progress bars away.
+    """
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    if head := actions.head():
+        environment["COMMIT"] = head  # for the run's record in MLflow
+    PIPELINE_LOG.unlink(missing_ok=True)
+    if sys.stdout.isatty():
+        return subprocess.run(command, env=environment, check=False).returncode
+    PIPELINE_LOG.parent.mkdir(exist_ok=True)
+    with (
+        PIPELINE_LOG.open("wb") as log,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+    ):
+        assert process.stdout is not None  # noqa: S101  for mypy: it is a pipe
+        for line in process.stdout:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+            log.write(line)
+    return process.returncode
+
+
+if __name__ == "__main__":
+    artifacts.run(main)

@@ -1,0 +1,1 @@
+"""The model archive, and the server that answers with it."""

@@ -1,0 +1,178 @@
+"""Stage `package`: pack the model, its schema and the code that answers requests into TorchServe's archive.
+
+The code is the handler and the project's features.py, with all that they import of src/. The archive also holds a
+golden request and its answer, computed here, in the environment that trained the model. A server is ready when it gives
+the same answer (server/probe.py): model, schema and code then fit together there too.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gitops import owner
+from gitops.core import artifacts, code, params
+from gitops.core.artifacts import (
+    FEATURE_VIEW,
+    GOLDEN_REQUEST,
+    GOLDEN_RESPONSE,
+    MODEL,
+    PACKAGE,
+    SCHEMA,
+    TEST,
+    ProjectError,
+)
+from gitops.core.params import Params
+from gitops.tabular import columns
+
+ENVIRONMENT = Path(".venv/serve")
+ARCHIVER = ENVIRONMENT / "bin/torch-model-archiver"
+HANDLER = code.SOURCE / "gitops/serving/server/handler.py"
+CONFIG = Path("serving/model-config.yaml")
+MANIFEST = "MAR-INF/MANIFEST.json"
+
+#: What the handler reads: the project's package, and the section request_log of params.yaml.
+SETTINGS = "settings.json"
+
+#: Rows of the test split in the golden request; one more has no value at all.
+GOLDEN_ROWS = 3
+
+#: The zip format's first day: an archive's bytes depend on its contents alone.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def main() -> None:
+    """Write package/<model_name>.mar and the golden request and response that it holds."""
+    for path in (MODEL, TEST):
+        if not path.exists():
+            raise ProjectError(f"{path} is missing: run `make pipeline` first")
+    settings = params.load()
+    schema = artifacts.read_json(SCHEMA, "make pipeline")
+    _check_redacted(settings.request_log.redact, schema)
+    request = {"instances": [*instances(artifacts.read_parquet(TEST).head(GOLDEN_ROWS), schema), _unknown(schema)]}
+    artifacts.write_json(GOLDEN_REQUEST, request)
+    artifacts.write_json(GOLDEN_RESPONSE, respond(request, schema))
+    archive = pack(settings)
+    print(f"{archive}: model version {version()}, {archive.stat().st_size / 2**20:.1f} MiB")
+
+
+def version() -> str:
+    """Return the version that answers carry: the first 12 hexadecimal digits of the model file's sha256."""
+    return artifacts.digest(MODEL)[:12]
+
+
+def instances(frame: Any, schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a split's frame as a request's instances, null where a value is missing."""
+    names = [feature["name"] for feature in columns.given(schema)]
+    return [dict(zip(names, map(_plain, row), strict=True)) for row in frame[names].itertuples(index=False)]
+
+
+def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return what a server must answer to `request`, computed in this process."""
+    import torch
+
+    features = owner.features()
+    rows = [columns.check_row(index, row, schema) for index, row in enumerate(request["instances"])]
+    with torch.inference_mode():
+        outputs = torch.export.load(MODEL).module()(*features.encode(columns.from_rows(rows, schema), schema))
+    return {"predictions": features.answer(outputs, schema), "model_version": version()}
+
+
+def pack(settings: Params) -> Path:
+    """Write package/<model_name>.mar, wholly or not at all, and return its path; equal contents give equal bytes.
+
+    Raises ProjectError where the archiver is not installed or fails, or the code imports what servers do not have.
+    """
+    if not ARCHIVER.exists():
+        raise ProjectError(f"{ARCHIVER} is missing: run `make setup` first")
+    features = code.SOURCE / params.package() / "features.py"
+    sources = sorted({*code.imported(HANDLER), *code.imported(features)} - {HANDLER})
+    _check_imports(sources)
+    name = settings.package.model_name
+    archive = PACKAGE / f"{name}.mar"
+    command = [str(ARCHIVER), "--model-name", name, "--version", version(), "--serialized-file", str(MODEL)]
+    command += ["--handler", str(HANDLER), "--config-file", str(CONFIG)]
+    with tempfile.TemporaryDirectory(prefix="package-") as folder:
+        told = Path(folder, SETTINGS)
+        artifacts.write_json(told, {"package": params.package(), "request_log": settings.request_log.model_dump()})
+        extras = [SCHEMA, GOLDEN_REQUEST, GOLDEN_RESPONSE, told, *([FEATURE_VIEW] if settings.feature_store else [])]
+        command += ["--extra-files", ",".join(map(str, extras))]
+        # The archiver begins by deleting <TMPDIR>/<model name>, whatever that is: it gets a TMPDIR of its own.
+        environment = os.environ | {"TMPDIR": folder}
+        done = subprocess.run([*command, "--export-path", folder], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise ProjectError(f"torch-model-archiver could not make {archive}:\n{done.stderr.strip()}")
+        with artifacts.replacing(archive) as temporary:
+            _settle(Path(folder, archive.name), temporary, sources)
+    return archive
+
+
+def _settle(made: Path, settled: Path, sources: Sequence[Path]) -> None:
+    """Copy an archive and add modules of src/, without what differs from run to run: times, order, zlib's version."""
+    with zipfile.ZipFile(made) as source:
+        contents = {name: source.read(name) for name in source.namelist()}
+    contents[MANIFEST] = json.dumps(json.loads(contents[MANIFEST]) | {"createdOn": ""}, indent=2).encode()
+    # The archiver would put all of them into one folder; TorchServe has the archive's own on Python's path.
+    contents |= {path.relative_to(code.SOURCE).as_posix(): path.read_bytes() for path in sources}
+    with zipfile.ZipFile(settled, "w") as target:
+        for name in sorted(contents):
+            target.writestr(zipfile.ZipInfo(name, EPOCH), contents[name])
+
+
+def _check_imports(sources: Sequence[Path]) -> None:
+    """Raise ProjectError for a module of the archive that imports a package which the server's environment lacks."""
+    ours = {path.name for path in code.SOURCE.iterdir()}
+    for path in sources:
+        for name in sorted(_packages(path) - ours - sys.stdlib_module_names):
+            if not any(ENVIRONMENT.glob(f"lib/python*/site-packages/{name}*")):
+                where = path.relative_to(code.SOURCE.parent)
+                raise ProjectError(f"{where} imports {name!r}, which servers lack: add it to requirements/serve.in")
+
+
+def _packages(path: Path) -> set[str]:
+    """Return the names of the packages that a module imports when it is imported itself."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def _check_redacted(redacted: list[str], schema: dict[str, Any]) -> None:
+    """Raise ProjectError for a column that no request has: the one that was meant would be logged."""
+    names = [feature["name"] for feature in columns.given(schema)]
+    for column in redacted:
+        if column not in names:
+            raise ProjectError(
+                f"{artifacts.PARAMS}: request_log.redact names {column!r}, which no request has; it has "
+                f"{', '.join(map(repr, names))}"
+            )
+
+
+def _unknown(schema: dict[str, Any]) -> dict[str, Any]:
+    return {feature["name"]: None for feature in columns.given(schema)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell of a frame as JSON has it."""
+    import pandas as pd
+
+    if pd.isna(value):
+        return None
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    return value.item() if hasattr(value, "item") else value
+
+
+if __name__ == "__main__":
+    artifacts.run(main)

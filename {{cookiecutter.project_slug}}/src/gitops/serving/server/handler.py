@@ -1,0 +1,185 @@
+"""TorchServe's handler: checks each request against the schema, runs the good rows of a batch at once, answers each.
+
+It is packed into the model archive with the project's features.py, schema.json and the rest, therefore it imports
+nothing but the standard library, torch and what goes along. docs/system-design.md describes request, answer and log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import os
+import time
+from http import HTTPStatus
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gitops.serving.server import request_log
+from gitops.serving.server.metrics import Metrics
+from gitops.serving.server.request_log import Entry, RequestLog
+from gitops.tabular.columns import RowError, check_row, from_rows
+
+#: More instances in one request than this are refused: whole tables are what `make batch` is for.
+MAX_INSTANCES = 1000
+
+#: Errors listed in one answer.
+MAX_ERRORS = 100
+
+#: Longer answers are refused, because TorchServe drops the worker over them (max_response_size in config.properties).
+MAX_ANSWER = 16 * 2**20
+
+#: Rows of one call of the model: bounds the memory of a full batch, at no cost in speed.
+CHUNK = 1024
+
+Row = dict[str, Any]
+Problem = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+def read(body: bytes | None) -> tuple[list[Any], list[Problem]]:
+    """Return the instances in a request's body, or what is wrong with it: one of the two lists is empty."""
+    if body is None:  # TorchServe has taken the body for a form and split it into fields
+        return [], _problem("the body is a form: send JSON, with the header Content-Type: application/json")
+    try:
+        request = json.loads(body.decode("utf-8"))
+    except RecursionError:
+        return [], _problem("the body is nested too deeply")
+    except ValueError as error:  # also UnicodeDecodeError, and integers of thousands of digits
+        return [], _problem(f"the body is not valid JSON in UTF-8 ({error})")
+    if not isinstance(request, dict) or list(request) != ["instances"]:
+        return [], _problem('the body must be an object with the one key "instances"')
+    instances = request["instances"]
+    if not isinstance(instances, list) or not 1 <= len(instances) <= MAX_INSTANCES:
+        return [], _problem(f'"instances" must be a list of 1 to {MAX_INSTANCES} rows')
+    return instances, []
+
+
+def check(instances: list[Any], problems: list[Problem], schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
+    """Return the rows that the instances are, or what is wrong with them or was before."""
+    rows, problems = [], problems[:]
+    for index, instance in enumerate(instances):
+        try:
+            rows.append(check_row(index, instance, schema))
+        except RowError as error:
+            problems.append({"instance": error.index, "column": error.column, "error": str(error)})
+            if len(problems) == MAX_ERRORS:
+                break
+    return ([], problems) if problems else (rows, [])
+
+
+class Handler:
+    """The one class of this module: TorchServe makes an instance in each worker and calls the two methods below."""
+
+    def initialize(self, context: Any) -> None:
+        """Load the archive's model and schema. Raises RuntimeError where the model is not the one that was released."""
+        folder = Path(context.system_properties["model_dir"])
+        path = folder / context.manifest["model"]["serializedFile"]
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        released = os.environ.get("MODEL_SHA256")
+        if released is not None and released != sha256:
+            raise RuntimeError(f"not the released model: {path.name} has sha256 {sha256}, MODEL_SHA256 is {released}")
+        self.version = sha256[:12]
+        self.schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
+        self.metrics = Metrics(context.metrics, self.schema["target"]["classes"])
+        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        self.features = importlib.import_module(f"{settings['package']}.features")
+        self.online = None
+        if address := os.environ.get("FEATURE_SERVER"):
+            from gitops.serving.server import online_features  # only where there is a feature store
+
+            view = json.loads((folder / "feature_view.json").read_text(encoding="utf-8"))
+            self.online = online_features.OnlineFeatures(address, view, self.schema)
+        self.log = RequestLog(
+            os.environ.get("REQUEST_LOG", ""), settings["request_log"], self.version, self.metrics.dropped
+        )
+        torch.set_num_threads(1)  # a worker is one core: torch would start a thread for each core of the whole machine
+        self.model = torch.export.load(path).module()
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch, one JSON text a request in their order; a bad request never harms the others in its batch."""
+        began = time.perf_counter()
+        bodies = [request.get("body") for request in data]
+        instances = [read(body) for body in bodies]
+        if self.online is not None:
+            instances = self.online.complete(instances)
+        requests = [check(*request, self.schema) for request in instances]
+        predictions = iter(self.predict([rows for rows, problems in requests if not problems]))
+        answers = []
+        for index, (rows, problems) in enumerate(requests):
+            found = None if problems else next(predictions)
+            status, answer, problems = _refusal(problems) if problems else self._answer(found)
+            context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
+            context.set_response_content_type(index, "application/json")
+            answers.append(answer)
+            identity = request_log.request_id(context, index)
+            self._note(Entry(identity, rows, found or [], status, problems, len(bodies[index] or b"")))
+        self.metrics.answered(time.perf_counter() - began, len(requests))
+        return answers
+
+    def _note(self, entry: Entry) -> None:
+        """Count and log a request and its answer."""
+        if entry.request_id == request_log.END:
+            self.log.close()
+            return
+        self.log.add(entry)
+        if entry.status == HTTPStatus.BAD_REQUEST:
+            self.metrics.refused()
+        elif entry.request_id != request_log.GOLDEN:
+            self.metrics.predicted(entry.predictions)
+
+    def predict(self, requests: list[list[Row]]) -> list[list[Any] | None]:
+        """Return the predictions of each request's rows, or None for a request on which the model fails.
+
+        All rows go through the model together; only when that fails, each request goes alone, to find out which it is.
+        """
+        try:
+            predictions = iter(self._run([row for rows in requests for row in rows]))
+            return [list(islice(predictions, len(rows))) for rows in requests]
+        except Exception:
+            if len(requests) > 1:
+                return [self.predict([rows])[0] for rows in requests]
+            log.exception("The model failed on a valid request of %d rows", len(requests[0]))
+            return [None]
+
+    def _run(self, rows: list[Row]) -> list[Any]:
+        if not rows:
+            return []
+        inputs = self.features.encode(from_rows(rows, self.schema), self.schema)
+        with torch.inference_mode():
+            chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
+            outputs = torch.cat([self.model(*chunk) for chunk in chunks])
+        if not outputs.isfinite().all():
+            raise ArithmeticError("the model's answer is not a finite number")
+        answers: list[Any] = self.features.answer(outputs, self.schema)
+        return answers
+
+    def _answer(self, predictions: list[Any] | None) -> tuple[HTTPStatus, bytes, list[Problem]]:
+        if predictions is None:
+            problems = _problem("the model failed on this request")
+            return HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": problems[0]["error"]}), problems
+        answer = _json({"predictions": predictions, "model_version": self.version})
+        if len(answer) > MAX_ANSWER:
+            return _refusal(_problem(f"the answer would be longer than {MAX_ANSWER} bytes: send fewer instances"))
+        return HTTPStatus.OK, answer, []
+
+
+def _refusal(problems: list[Problem]) -> tuple[HTTPStatus, bytes, list[Problem]]:
+    first = problems[0]
+    status = first.pop("status", HTTPStatus.BAD_REQUEST)
+    summary = first["error"] if first["instance"] is None else "nothing was predicted: instances do not fit the schema"
+    return status, _json({"error": summary, "errors": problems}), problems
+
+
+def _problem(error: str) -> list[Problem]:
+    """Return what is wrong with a request as a whole."""
+    return [{"instance": None, "column": None, "error": error}]
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False).encode("ascii")

@@ -1,0 +1,148 @@
+"""Features by an entity's id: what a request leaves out is asked of the feature server, in one call for a whole batch.
+
+The handler imports it where FEATURE_SERVER names that server (src/*/feature_server.py). feature_view.json, which is
+packed beside it, says what the entity is called and which features the server has.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.client import HTTPException
+from typing import Any
+
+#: Seconds that the feature server may be silent, and for which it is then not asked again: other requests wait for it.
+PATIENCE, PAUSE = 2.0, 1.0
+
+#: Problems listed in one answer.
+MAX_PROBLEMS = 100
+
+#: Longer ids are refused.
+MAX_ID = 100
+
+#: The time of a value that is not in the store. Feast also gives it a state, but with Redis calls all values present. A
+#: column that was never written has the row's time there, and is null, which no value in the store is.
+NEVER = "1970-01-01T00:00:00Z"
+
+#: What the store has in place of some values (src/*/feature_store.py).
+TEXTS: dict[str, dict[str, Any]] = {
+    "number": {"Infinity": None},
+    "boolean": {"true": True, "false": False, " ": None},
+    "datetime": {" ": None},
+    "category": {" ": None},
+}
+
+Instances = list[Any]
+Problem = dict[str, Any]
+Cells = dict[str, tuple[Any, str]]  # each feature's value, and since when it holds
+
+log = logging.getLogger(__name__)
+
+
+class OnlineFeatures:
+    """Completes instances that hold the entity's id in place of features."""
+
+    def __init__(self, address: str, view: dict[str, Any], schema: dict[str, Any]) -> None:
+        """Ask the server at `address`, http://HOST:PORT, for those of the model's features that it has."""
+        self.url = f"{address.rstrip('/')}/get-online-features"
+        self.entity, self.service, self.days = view["entity"], view["service"], view["ttl_days"]
+        self.dtypes = view["features"]
+        self.features = [feature["name"] for feature in schema["features"] if feature["name"] in view["features"]]
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy lies between the two
+        self.again = 0.0  # when the server may be asked
+
+    def complete(self, requests: list[tuple[Instances, list[Problem]]]) -> list[tuple[Instances, list[Problem]]]:
+        """Return the requests with the features of the ids in their instances, or with what is wrong with them.
+
+        A feature that an instance gives itself is kept, and an instance without an id is left as it is. Where the
+        server does not answer, only requests that need it are refused, with `status` 503 in the problem.
+        """
+        ids = {self._id(row) for rows, _ in requests for row in rows if self._lacks(row)}
+        known = self._known(sorted(entity for entity in ids if entity))
+        return [(rows, problems) if problems else self._fill(rows, known) for rows, problems in requests]
+
+    def _lacks(self, row: Any) -> bool:
+        """Tell whether an instance names its entity and lacks a feature."""
+        return isinstance(row, dict) and self.entity in row and not all(name in row for name in self.features)
+
+    def _id(self, row: dict[str, Any]) -> str:
+        """Return the id in an instance as the store has it, or an empty text where it can be none."""
+        given = row[self.entity]
+        if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 10**18:
+            return str(given)
+        text = given.strip() if isinstance(given, str) else ""
+        return text if len(text) <= MAX_ID else ""
+
+    def _known(self, ids: list[str]) -> dict[str, Cells] | None:
+        """Return the features of the ids, or None where the server does not answer."""
+        if not ids:
+            return {}
+        if time.monotonic() < self.again:
+            return None
+        try:
+            return self._ask(ids)
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+            log.warning("%s gave no features: %s", self.url, error)
+            self.again = time.monotonic() + PAUSE
+            return None
+
+    def _ask(self, ids: list[str]) -> dict[str, Cells]:
+        question = {"feature_service": self.service, "entities": {self.entity: ids}}
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url, json.dumps(question).encode(), headers)
+        with self.opener.open(request, timeout=PATIENCE) as response:
+            answer = json.load(response)
+        columns = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
+        known: dict[str, Cells] = {entity: {} for entity in ids}
+        for name in self.features:
+            cells = zip(columns[name]["values"], columns[name]["event_timestamps"], strict=True)
+            for entity, (value, since) in zip(ids, cells, strict=True):
+                known[entity][name] = self._cell(name, value, since)
+        return known
+
+    def _cell(self, name: str, value: Any, since: str) -> tuple[Any, str]:
+        """Return a value as a request would give it, and since when. Raises KeyError for what is no boolean's text."""
+        if value is None:
+            return None, NEVER
+        dtype = self.dtypes[name]
+        texts = TEXTS[dtype]
+        return texts[value] if dtype == "boolean" else texts.get(value, value), since
+
+    def _fill(self, rows: Instances, known: dict[str, Cells] | None) -> tuple[Instances, list[Problem]]:
+        filled, problems = [], []
+        for index, row in enumerate(rows):
+            if self._lacks(row):
+                entity = self._id(row)
+                if entity and known is None:
+                    return [], [_unavailable()]
+                cells = (known or {}).get(entity, {})
+                if error := self._wrong(entity, cells):
+                    problems.append({"instance": index, "column": self.entity, "error": f"instance {index}: {error}"})
+                    continue
+                row = {name: value for name, (value, _) in cells.items()} | row
+            whole = isinstance(row, dict) and all(name in row for name in self.features)
+            filled.append({name: value for name, value in row.items() if name != self.entity} if whole else row)
+        return ([], problems[:MAX_PROBLEMS]) if problems else (filled, [])
+
+    def _wrong(self, entity: str, cells: Cells) -> str:
+        if not entity:
+            return f"column {self.entity!r} is no id: a text of 1 to {MAX_ID} characters is expected"
+        nothing = f"the feature store has no features of {self.entity} {entity!r}"
+        times = {since for _, since in cells.values()}
+        if NEVER in times or all(value is None for value, _ in cells.values()):
+            return nothing if times == {NEVER} else f"{nothing}, or not all of them"
+        if self.days is not None:
+            # Feast keeps to the time to live in training only.
+            oldest = datetime.now(UTC) - timedelta(days=self.days)
+            if any(datetime.fromisoformat(since) < oldest for since in times):
+                return f"{nothing} of the last {self.days:g} days, and the model knows no older ones"
+        return ""
+
+
+def _unavailable() -> Problem:
+    error = "the feature server does not answer: try again, or send the features themselves"
+    return {"instance": None, "column": None, "error": error, "status": HTTPStatus.SERVICE_UNAVAILABLE}

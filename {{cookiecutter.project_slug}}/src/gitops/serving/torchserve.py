@@ -1,0 +1,185 @@
+"""TorchServe on this machine, with the image's settings, Java from the serve environment, and free ports.
+
+Nothing is left behind: what the server writes lies in a temporary directory, and its processes (Java, Python worker)
+are one process group, which is killed as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from gitops.core.artifacts import ProjectError
+from gitops.core.code import SOURCE
+from gitops.serving.server import probe
+
+ENVIRONMENT = Path(".venv/serve/bin")
+SETTINGS = Path("serving/config.properties")
+LOGGING = SETTINGS.with_name("log4j2.xml")
+
+#: Seconds until the golden answer must have come. A slow and busy machine takes fifteen.
+PATIENCE = 60.0
+
+#: Seconds for the server to end once it was told to: longer than start.py takes for it.
+FAREWELL = 20.0
+
+#: Lines of the log that are shown when the server does not start.
+LOG_LINES = 30
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running TorchServe: its address, its process, which leads the process group, and the file with its output."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait(self) -> None:
+        """Return when the server has ended by itself. Where this is interrupted, let it answer what is on its way and
+        write its log of requests to the end.
+        """
+        try:
+            self.process.wait()
+        except BaseException:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(FAREWELL)
+            raise
+
+
+@contextmanager
+def running(mar: Path, sha256: str, model_name: str, port: int) -> Iterator[Server]:
+    """Start TorchServe with the archive `mar` and yield it once it gives the golden answer; leave no process.
+
+    The server refuses a model whose sha256 is another. A `port` that is 0 or in use becomes a free one. Raises
+    ProjectError, with the end of the log, where the golden answer does not come within PATIENCE.
+    """
+    with tempfile.TemporaryDirectory(prefix="serve-") as name, ExitStack() as stack:
+        folder = Path(name)
+        ports = _free_ports(port)
+        if port not in (0, ports[0]):
+            print(f"port {port} is in use: taking {ports[0]}")
+        archive = folder / "store" / f"{model_name}.mar"
+        archive.parent.mkdir()
+        shutil.copyfile(mar, archive)
+        (folder / SETTINGS.name).write_text(_settings(ports), encoding="utf-8")
+        shutil.copyfile(LOGGING, folder / LOGGING.name)
+        server = Server(f"http://127.0.0.1:{ports[0]}", _start(folder, sha256), folder / "output.log")
+        stack.callback(_stop, server.process)
+        _wait(server, archive)
+        yield server
+
+
+def _free_ports(wanted: int) -> list[int]:
+    """Return five ports that are free now, the first being `wanted` if that is."""
+    with ExitStack() as stack:
+        ports = []
+        for port in (wanted, 0, 0, 0, 0):
+            listener = stack.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                listener.bind(("127.0.0.1", 0))
+            ports.append(listener.getsockname()[1])
+        return ports
+
+
+def _settings(ports: list[int]) -> str:
+    """Return the image's settings with other addresses: of two lines with the same key TorchServe takes the last."""
+    inference, management, metrics, grpc_inference, grpc_management = ports
+    return (
+        f"{SETTINGS.read_text(encoding='utf-8')}\n"
+        f"inference_address=http://127.0.0.1:{inference}\n"
+        f"management_address=http://127.0.0.1:{management}\n"
+        f"metrics_address=http://127.0.0.1:{metrics}\n"
+        f"grpc_inference_port={grpc_inference}\n"
+        f"grpc_management_port={grpc_management}\n"
+    )
+
+
+def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
+    """Start TorchServe in a process group of its own; all that it writes goes into `folder`."""
+    if not (ENVIRONMENT / "python").exists():
+        raise ProjectError(f"{ENVIRONMENT / 'python'} is missing: run `make setup` first")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "PYTHON"))}
+    log = os.environ.get("REQUEST_LOG", "requests")
+    log = str(Path(log).absolute()) if log and "://" not in log else log  # the server works in another folder
+    ours = {
+        "MODEL_SHA256": sha256,
+        "TEMP": str(folder),
+        "TMPDIR": str(folder),
+        "REQUEST_LOG": log,
+        "PYTHONPATH": str(SOURCE),
+    }
+    command = [str(ENVIRONMENT.absolute() / "python"), "-m", "gitops.serving.server.start", SETTINGS.name, "store"]
+    with (folder / "output.log").open("wb") as output:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=inherited | ours,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Kill Java and worker at once, where they still run: Java replaces a lost worker."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _wait(server: Server, archive: Path) -> None:
+    """Return once the golden answer comes. Raises ProjectError on any other answer, and where none will come."""
+    print("starting TorchServe ", end="", flush=True)
+    begin = time.monotonic()
+    problem = None
+    while problem is None:
+        try:
+            problem = probe.probe(server.url, archive)
+            if problem is None:
+                print(f" {time.monotonic() - begin:.1f} s")
+                return
+        except (OSError, HTTPException) as error:
+            if server.process.poll() is not None or _gave_up(server):
+                problem = "the server did not start"
+            elif time.monotonic() - begin > PATIENCE:
+                problem = f"no answer after {PATIENCE:.0f} s ({error})"
+        print(".", end="", flush=True)
+        time.sleep(0.5)
+    print()
+    raise ProjectError("\n".join([problem, "The end of its log:", *tail(server.log)]))
+
+
+def _gave_up(server: Server) -> bool:
+    """Tell whether TorchServe says that it has no worker left; predictions then wait for an answer that never comes."""
+    try:
+        with urllib.request.urlopen(f"{server.url}/ping", timeout=2):
+            return False
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def tail(log: Path) -> list[str]:
+    """Return the last lines of the worker, or, if it has not said anything, of TorchServe."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    worker = [line.partition(" MODEL_LOG - ")[2] for line in lines if " MODEL_LOG - " in line]
+    return (worker or lines)[-LOG_LINES:]

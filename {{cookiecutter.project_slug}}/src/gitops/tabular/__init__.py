@@ -1,0 +1,1 @@
+"""Tables: reading, typing, splitting, the schema, appending rows."""

@@ -1,0 +1,191 @@
+"""Typed columns of tables: a batch of an Arrow table is held to the rules of a request, a column at a time.
+
+What fits is decided by the rules of columns.py. A table differs from a request in how it writes a value: a CSV file has
+only text, a parquet file has types.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from gitops.core.artifacts import ProjectError
+from gitops.tabular import columns as typed
+from gitops.tabular.columns import Column, Columns, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[Any]
+
+#: How a CSV file writes a number.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+#: Units of a timestamp in a second.
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The rows that fit, as typed columns; of those that do not, in order, which column and why."""
+
+    columns: Columns
+    fits: Array  # bool, [rows]
+    at_fault: list[str]
+    reasons: list[str]
+
+
+def check_columns(table: pa.Schema, schema: Schema, where: str, *, has_types: bool) -> None:
+    """Raise ProjectError naming the features that the table `where` lacks, or whose type none of their values has.
+
+    A CSV file has no types: what its texts are is seen row by row.
+    """
+    dtypes = {feature["name"]: feature["dtype"] for feature in typed.given(schema)}
+    if missing := [name for name in dtypes if name not in table.names]:
+        raise ProjectError(f"{where} lacks columns that the model needs: {', '.join(map(repr, missing))}")
+    for name, dtype in dtypes.items():
+        found = table.field(name).type
+        if has_types and not _holds(found, dtype):
+            raise ProjectError(f"{where}: column {name!r} has type {found}: {typed.EXPECTED[dtype]} is expected")
+
+
+def check(batch: pa.RecordBatch, schema: Schema) -> Checked:
+    """Check rows of a table that `check_columns` has let through."""
+    markers = frozenset(schema["missing_markers"])
+    features = typed.given(schema)
+    misfit = np.full(batch.num_rows, -1)  # index of the first feature that does not fit
+    columns: Columns = {}
+    for index, feature in enumerate(features):
+        columns[feature["name"]], fits = _column(batch.column(feature["name"]), feature["dtype"], markers)
+        misfit[(misfit < 0) & ~fits] = index
+    at_fault, reasons = [], []
+    for row in np.flatnonzero(misfit >= 0):
+        feature = features[misfit[row]]
+        value = request_value(batch.column(feature["name"])[row].as_py(), feature["dtype"], markers)
+        at_fault.append(feature["name"])
+        reasons.append(typed.refusal(feature["name"], value, feature["dtype"]))
+    fits = misfit < 0
+    if not fits.all():
+        columns = {name: _kept(column, fits) for name, column in columns.items()}
+    return Checked(columns, fits, at_fault, reasons)
+
+
+def from_frame(frame: pd.DataFrame, schema: Schema) -> Columns:
+    """Return the typed columns of a frame with the types that `prepare` writes. Raises ProjectError for other ones."""
+    names = [feature["name"] for feature in typed.given(schema)]
+    batch = pa.RecordBatch.from_pandas(frame[names], preserve_index=False)
+    checked = check(batch, schema | {"missing_markers": []})
+    if checked.reasons:
+        raise ProjectError(f"the rows do not fit the schema: {checked.reasons[0]}")
+    return checked.columns
+
+
+def request_value(value: Any, dtype: str, markers: Iterable[str]) -> Any:
+    """Return a cell of a table as a request has it, None where it is missing.
+
+    Text that is a number or a boolean becomes one for a feature of that dtype, and a code becomes text, as in
+    `prepare`. What does not fit stays as it is.
+    """
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if dtype == "category" and value is not None:
+        value = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text in markers:
+        return None
+    if dtype == "number" and NUMBER.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    if dtype == "boolean" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return text
+
+
+def _holds(found: pa.DataType, dtype: str) -> bool:
+    types = pa.types
+    if types.is_null(found):
+        return True
+    if dtype == "number":
+        return bool(types.is_integer(found) or types.is_floating(found) or types.is_decimal(found))
+    if dtype == "boolean":
+        return bool(types.is_boolean(found))
+    if isinstance(found, pa.DictionaryType):
+        found = found.value_type
+    if types.is_string(found) or types.is_large_string(found):
+        return True
+    if dtype == "datetime":
+        return bool(types.is_timestamp(found) or types.is_date(found))
+    return bool(types.is_integer(found) or types.is_float64(found) or types.is_boolean(found))
+
+
+def _column(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Column, Array]:
+    """Return the typed column, and whether each row's value fits."""
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    if pa.types.is_null(values.type):
+        values = values.cast(pa.string())
+    text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    if dtype == "category" or (text and dtype != "number"):
+        return _by_value(values, dtype, markers)
+    if text:
+        numbers = _parsed(values, markers)
+        if numbers is None:
+            return _by_value(values, dtype, markers)
+    elif dtype == "datetime":
+        stamps = values if pa.types.is_timestamp(values.type) else values.cast(pa.timestamp("s"))
+        numbers = _floats(stamps.cast(pa.int64())) / UNITS[stamps.type.unit]
+    else:
+        numbers = _floats(values)
+    return torch.tensor(numbers, dtype=torch.float64), ~np.isinf(numbers)
+
+
+def _parsed(values: pa.Array, markers: frozenset[str]) -> Array | None:
+    """Return the numbers of a column of text; None unless each is a finite one or a marker, as almost always."""
+    unknown = pa.array(sorted(markers), values.type)
+    for text in (values, pc.utf8_trim_whitespace(values)):
+        try:
+            known = pc.if_else(pc.is_in(text, unknown), pa.scalar(None, values.type), text)
+            numbers = known.cast(pa.float64())
+        except pa.ArrowInvalid:
+            continue
+        found = _floats(numbers)
+        if np.isfinite(found).sum() == len(found) - numbers.null_count:
+            return found
+    return None
+
+
+def _by_value(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Column, Array]:
+    """Do it in Python, once for each different value."""
+    different = values.dictionary_encode()
+    known, fits = [None], [True]  # the first stands for null
+    for value in different.dictionary.to_pylist():
+        asked = request_value(value, dtype, markers)
+        fits.append(asked is None or typed.fits(asked, dtype))
+        known.append(asked if fits[-1] else None)
+    index = pc.add(different.indices.cast(pa.int64()), 1).fill_null(0).to_numpy()
+    if dtype == "category":
+        return [known[at] for at in index.tolist()], np.array(fits)[index]
+    numbers = np.array([typed.number(value) for value in known])
+    return torch.tensor(numbers[index], dtype=torch.float64), np.array(fits)[index]
+
+
+def _kept(column: Column, keep: Array) -> Column:
+    if isinstance(column, torch.Tensor):
+        return column[torch.from_numpy(keep)]
+    return [text for text, kept in zip(column, keep.tolist(), strict=True) if kept]
+
+
+def _floats(column: pa.Array) -> Array:
+    """Return numbers as float64, NaN for null."""
+    values: Array = column.cast(pa.float64(), safe=False).fill_null(math.nan).to_numpy(zero_copy_only=False)
+    return values

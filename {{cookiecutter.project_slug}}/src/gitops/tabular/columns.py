@@ -1,0 +1,162 @@
+"""Typed columns: what `features` of the project's package encodes, whether they come from a request, a table or a log.
+
+A feature has one of four dtypes in `schema.json`. Its values, in a request, and its column:
+
+======== ============================== ============================================
+dtype    JSON value                     column
+======== ============================== ============================================
+number   finite number                  float64 tensor
+boolean  true or false                  float64 tensor, 1 or 0
+datetime ISO 8601 text, UTC if no zone  float64 tensor, seconds since 1970
+category text                           list of texts
+======== ============================== ============================================
+
+`null` is a missing value of any of them: NaN in a tensor, None in a list. This module is packed into the model archive,
+so it imports nothing but the standard library and torch. arrow.py makes the same columns of tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+#: Longer texts are refused: a category is a name, and an attacker's megabytes should cost nothing.
+MAX_TEXT = 10_000
+
+#: How values are shown in an error: enough to recognise them, not enough to flood a log.
+SHOWN = 60
+
+EXPECTED = {
+    "number": "a finite number",
+    "boolean": "true or false",
+    "datetime": "an ISO 8601 date or time such as 2026-01-31T12:00:00Z",
+    "category": f"a text of at most {MAX_TEXT} characters",
+}
+
+Row = dict[str, Any]
+Column = torch.Tensor | list[str | None]
+Columns = dict[str, Column]
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A feature that is computed from others: `compute` takes the columns `inputs` and returns one, row by row."""
+
+    inputs: tuple[str, ...]
+    compute: Callable[..., Column]
+
+
+class RowError(ValueError):
+    """A row that does not fit the schema: `index` of the instance, `column` at fault (None for the row as a whole)."""
+
+    def __init__(self, index: int, column: str | None, message: str) -> None:
+        self.index = index
+        self.column = column
+        super().__init__(f"instance {index}: {message}")
+
+
+def given(schema: Schema) -> list[dict[str, Any]]:
+    """Return the features that a request gives: all but the derived ones."""
+    return [feature for feature in schema["features"] if not feature.get("derived")]
+
+
+def check_row(index: int, row: Any, schema: Schema) -> Row:
+    """Return `row` with texts stripped and missing-value markers turned to None, as `prepare` does with the table.
+
+    Raises RowError, with `index` in its message, for the first column that is missing, unknown or of the wrong dtype.
+    """
+    if not isinstance(row, dict):
+        raise RowError(index, None, f"{_show(row)} is not an object with a value for each column")
+    dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
+    for column in row:
+        if column not in dtypes:
+            derived = any(feature["name"] == column for feature in schema["features"])
+            why = "is computed from others" if derived else "is not in the schema"
+            raise RowError(index, str(column)[:SHOWN], f"column {_show(column)} {why}: remove it")
+    checked = {}
+    for column, dtype in dtypes.items():
+        if column not in row:
+            raise RowError(index, column, f"column {column!r} is missing: send null if the value is unknown")
+        value = row[column]
+        if isinstance(value, str):
+            value = value.strip()
+            value = None if value in schema["missing_markers"] else value
+        if value is not None and not fits(value, dtype):
+            raise RowError(index, column, refusal(column, row[column], dtype))
+        checked[column] = value
+    return checked
+
+
+def fits(value: Any, dtype: str) -> bool:
+    """Tell whether a stripped value that is not missing is one of `dtype`."""
+    try:
+        if dtype == "boolean":
+            return isinstance(value, bool)
+        if dtype == "number":
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(float(value))
+        if not isinstance(value, str) or len(value) > MAX_TEXT:
+            return False
+        return dtype == "category" or math.isfinite(seconds(value))
+    except (ValueError, OverflowError):
+        return False
+
+
+def refusal(column: str, value: Any, dtype: str) -> str:
+    """Return what is said of a value that does not fit."""
+    return f"column {column!r} is {_show(value)}: {EXPECTED[dtype]} is expected"
+
+
+def from_rows(rows: Sequence[Row], schema: Schema) -> Columns:
+    """Return the columns of rows that `check_row` has returned."""
+    return {
+        feature["name"]: column([row[feature["name"]] for row in rows], feature["dtype"]) for feature in given(schema)
+    }
+
+
+def column(values: list[Any], dtype: str) -> Column:
+    """Return a column of values that fit `dtype`, or are None."""
+    return values if dtype == "category" else torch.tensor([number(value) for value in values], dtype=torch.float64)
+
+
+def number(value: Any) -> float:
+    """Return what a tensor holds for a value that fits, or for None."""
+    if value is None:
+        return math.nan
+    return seconds(value) if isinstance(value, str) else float(value)
+
+
+def seconds(text: str) -> float:
+    """Return seconds since 1970 of an ISO 8601 text, taken as UTC where it names no zone. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def derive(columns: Columns, derived: Mapping[str, Derived], names: Iterable[str]) -> Columns:
+    """Return `columns` and the derived features `names`; an infinite number, as of a division by zero, is missing.
+
+    Raises KeyError where `derived` lacks one of them, or `columns` an input.
+    """
+    found = dict(columns)
+    for name in names:
+        made = derived[name].compute(*(columns[of] for of in derived[name].inputs))
+        if isinstance(made, torch.Tensor):
+            made = made.to(torch.float64)
+            made = torch.where(made.isfinite(), made, math.nan)
+        found[name] = made
+    return found
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "a nested value"
+    try:
+        shown = repr(value if not isinstance(value, str) else value[: SHOWN + 1])
+    except ValueError:  # an integer with more digits than Python prints
+        shown = "a very long number"
+    return shown if len(shown) <= SHOWN else shown[:SHOWN] + "..."

@@ -1,0 +1,94 @@
+"""The schema, what the training rows say about every feature: the contract of validation and serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from gitops.core.artifacts import ProjectError
+from gitops.core.sections import Data
+from gitops.tabular.columns import Derived
+
+VERSION = 2
+
+
+def describe(train: pd.DataFrame, rows: dict[str, int], data: Data, derived: Mapping[str, Derived]) -> dict[str, Any]:
+    """Return the schema of the training split, ready for JSON (its format: docs/system-design.md).
+
+    `rows` counts the table's rows, those dropped and those of each split; `derived` are the features that requests
+    leave out. Raises ProjectError naming the column that
+    cannot be learned from: constant or one-class target, no feature left, a feature wholly missing, too many
+    categories.
+    """
+    special = {data.target, data.id, data.timestamp, "row"}
+    features = [_feature(train[column], data) for column in train.columns if column not in special]
+    for feature in features:
+        if feature["name"] in derived:
+            feature["derived"] = list(derived[feature["name"]].inputs)
+    if not features:
+        raise ProjectError(f"{data.path} has no column left to learn from: shorten data.drop")
+    return {
+        "version": VERSION,
+        "task": data.task,
+        "target": {"name": data.target, "classes": _classes(train[data.target], data)},
+        "features": features,
+        "id": data.id,
+        "timestamp": data.timestamp,
+        "missing_markers": data.missing,
+        "rows": rows,
+    }
+
+
+def _classes(target: pd.Series[Any], data: Data) -> list[str]:
+    """Return the classes in the order of the model's outputs; for the binary task the positive one is last."""
+    counts = target.value_counts()
+    if len(counts) < 2:
+        raise ProjectError(
+            f"data.target {data.target!r} has one value only ({counts.index[0]!r}) in the training rows: nothing can "
+            "be learned"
+        )
+    if data.task == "regression":
+        return []
+    names = sorted(counts.index)
+    if data.task == "multiclass":
+        return names
+    if len(names) > 2:
+        raise ProjectError(
+            f"data.task is 'binary' but data.target {data.target!r} has {len(names)} classes: use 'multiclass'"
+        )
+    positive = data.positive if data.positive is not None else min(reversed(names), key=lambda name: counts[name])
+    if positive not in names:
+        raise ProjectError(
+            f"data.positive is {positive!r}, which data.target {data.target!r} never is: it is one of {names}"
+        )
+    return [name for name in names if name != positive] + [positive]
+
+
+def _feature(column: pd.Series[Any], data: Data) -> dict[str, Any]:
+    known = column.dropna()
+    if known.empty:
+        raise ProjectError(f"column {column.name!r} has no value in the training rows: add it to data.drop")
+    feature: dict[str, Any] = {"name": column.name, "dtype": "", "missing": round(float(column.isna().mean()), 6)}
+    if pd.api.types.is_bool_dtype(column):
+        return feature | {"dtype": "boolean", "mean": float(known.mean())}
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return feature | {"dtype": "datetime", "min": known.min().isoformat(), "max": known.max().isoformat()}
+    if pd.api.types.is_numeric_dtype(column):
+        statistics = {
+            "min": known.min(),
+            "max": known.max(),
+            "mean": known.mean(),
+            "std": known.std(ddof=0),
+            "median": known.median(),
+        }
+        return feature | {"dtype": "number"} | {name: float(value) for name, value in statistics.items()}
+    shares = known.value_counts(normalize=True).sort_index()
+    if len(shares) > data.max_categories:
+        raise ProjectError(
+            f"column {column.name!r} has {len(shares)} different texts in {len(column)} training rows, more than "
+            f"data.max_categories ({data.max_categories}): add it to data.drop if it is an id or free text, or raise "
+            "the limit"
+        )
+    return feature | {"dtype": "category", "categories": {str(k): round(float(v), 6) for k, v in shares.items()}}

@@ -1,0 +1,166 @@
+"""Deepchecks' checks with conditions that hold on small splits; a project's checks.py chooses among them.
+
+Deepchecks' ready-made suites are not used: some of their checks crash without a model object or with today's
+scikit-learn, some only ever warn, and their fixed drift limits raise false alarms on small splits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+from deepchecks.core import CheckResult, ConditionCategory, ConditionResult
+from deepchecks.tabular import Context, TrainTestCheck, checks
+from sklearn.metrics import r2_score
+
+#: A check, and whether it applies to the project's schema.
+Candidate = tuple[bool, Any]
+
+#: How often two splits of the same rows may exceed a drift limit by chance, over all features together.
+FALSE_ALARM = 0.01
+
+#: Fraction of the rows on which Deepchecks' multivariate drift scores the classifier that tells train from test.
+HELD_OUT = 0.3
+
+#: Columns that a condition names before it says "and more".
+NAMED = 10
+
+
+def r_squared(model: Any, features: pd.DataFrame, target: pd.Series[float]) -> float:
+    """Return R²; Deepchecks' own scorers of regression crash with scikit-learn 1.7 where there is no model object."""
+    return float(r2_score(target, model.predict(features)))
+
+
+#: What a model is compared with itself and a constant guess by, one score a task.
+SCORERS: dict[str, dict[str, Any]] = {
+    "binary": {"ROC AUC": "roc_auc"},
+    "multiclass": {"macro F1": "f1_macro"},
+    "regression": {"R²": r_squared},
+}
+
+
+def critical_value(first: int, second: int, comparisons: int = 1) -> float:
+    """Return the drift that two samples of `first` and `second` rows without drift exceed with probability FALSE_ALARM.
+
+    It is the critical value of the two-sample Kolmogorov-Smirnov test, sqrt(-ln(a / 2) / 2 * (n + m) / (n m)), at
+    a = FALSE_ALARM / comparisons (Bonferroni). The statistic bounds the others used here: a difference of shares is the
+    statistic of a 0/1 column, and 2 AUC - 1 is never larger than that of the classifier's scores. For Cramér's V it is
+    a rule of thumb. With under one row in a sample the value is 1.
+    """
+    if min(first, second) < 1:
+        return 1.0
+    level = FALSE_ALARM / comparisons
+    return min(1.0, math.sqrt(-math.log(level / 2) / 2 * (first + second) / (first * second)))
+
+
+class MissingValuesDrift(TrainTestCheck):  # type: ignore[misc]  # Deepchecks has no type hints
+    """Compare the share of missing values in each feature; Deepchecks' own drift looks at the values alone."""
+
+    def run_logic(self, context: Context) -> CheckResult:
+        """Return `{feature: |share missing in test - share missing in train|}`, with both shares on display."""
+        shares = pd.DataFrame(
+            {
+                "Missing in train": context.train.features_columns.isna().mean(),
+                "Missing in test": context.test.features_columns.isna().mean(),
+            }
+        )
+        change = (shares["Missing in test"] - shares["Missing in train"]).abs()
+        shown = shares.loc[change[change > 0].sort_values(ascending=False, kind="stable").index[:NAMED]]
+        return CheckResult(change.to_dict(), display=[shown] if len(shown) else None)
+
+
+def missing_values_drift(maximum: float, train: pd.DataFrame, test: pd.DataFrame) -> Any:
+    """Limit how much the fraction of missing values may change, in each feature."""
+    limit = max(maximum, critical_value(len(train), len(test), train.shape[1]))
+    return MissingValuesDrift().add_condition(
+        f"Share of missing values changes by at most {limit:.3g} in every feature",
+        lambda changes: each_at_most(changes, dict.fromkeys(changes, limit)),
+    )
+
+
+def feature_drift(maximum: float, train: pd.DataFrame, test: pd.DataFrame) -> Any:
+    """Limit the drift of each feature: `maximum`, or the critical value for so few rows."""
+    counts = zip(train.columns, train.count(), test.count(), strict=True)
+    limits = {name: max(maximum, critical_value(first, second, train.shape[1])) for name, first, second in counts}
+
+    def decide(scores: dict[str, dict[str, Any]]) -> ConditionResult:
+        # No score: under ten values in one of the tables, which is for the missing values' check to judge.
+        found = {name: score["Drift score"] for name, score in scores.items() if score["Drift score"] is not None}
+        return each_at_most(found, limits)
+
+    return checks.FeatureDrift().add_condition(
+        f"Drift score of every feature is at most {maximum:.3g}, or what chance makes of so few rows", decide
+    )
+
+
+def new_categories(maximum: float) -> Any:
+    """Limit the fraction of test rows with a category that train lacks, in each feature."""
+
+    def decide(found: pd.DataFrame) -> ConditionResult:
+        shares = {str(name): float(share) for name, share in found["Ratio of New Categories"].items()}
+        return each_at_most(shares, dict.fromkeys(shares, maximum))
+
+    return checks.NewCategoryTrainTest().add_condition(
+        f"Share of test rows with a category that train lacks is at most {maximum:.3g} in every feature", decide
+    )
+
+
+def target_leakage(maximum: float) -> Any:
+    """Limit how well a feature alone may predict the target."""
+    # An invalid score is NaN here, which counts as not measured; Deepchecks' default of 0 would let it pass.
+    check = checks.FeatureLabelCorrelation(random_state=42, ppscore_params={"invalid_score": math.nan})
+    return check.add_condition(
+        f"Predictive power score of every feature by itself is at most {maximum:.3g}, more is most likely a leak",
+        lambda scores: each_at_most(scores, dict.fromkeys(scores, maximum)),
+    )
+
+
+def conflicting_labels(maximum: float) -> Any:
+    """Limit the fraction of rows that differ in nothing but the class."""
+    return checks.ConflictingLabels().add_condition_ratio_of_conflicting_labels_less_or_equal(maximum)
+
+
+def duplicates(columns: list[str], maximum: float) -> Any:
+    """Limit the fraction of rows that repeat another one."""
+
+    def decide(share: float) -> ConditionResult:  # Deepchecks' own condition only warns
+        category = ConditionCategory.PASS if share <= maximum else ConditionCategory.FAIL
+        return ConditionResult(category, f"{share:.3g} of the rows repeat another one")
+
+    return checks.DataDuplicates(columns=columns).add_condition(
+        f"Share of rows that repeat another one is at most {maximum:.3g}", decide
+    )
+
+
+def each_at_most(values: Mapping[str, float], limits: Mapping[str, float]) -> ConditionResult:
+    """Fail where a column's value is above its limit; the details name the columns, worst first.
+
+    Raises ValueError for NaN, which Deepchecks reports as a condition in error and the verdict as a check not run.
+    """
+    unknown = [name for name, value in values.items() if math.isnan(value)]
+    if unknown:
+        raise ValueError(f"no value for {', '.join(unknown)}")
+    worst = sorted(values, key=lambda name: (-values[name], name))
+    over = [f"{name} {values[name]:.3g} (limit {limits[name]:.3g})" for name in worst if values[name] > limits[name]]
+    if over:
+        more = f" and {len(over) - NAMED} more" if len(over) > NAMED else ""
+        return ConditionResult(ConditionCategory.FAIL, ", ".join(over[:NAMED]) + more)
+    largest = f"the largest is {values[worst[0]]:.3g}, of {worst[0]}" if worst else "no feature could be compared"
+    return ConditionResult(ConditionCategory.PASS, largest)
+
+
+def only_warn(check: Any) -> Any:
+    """Make the check's failed conditions warnings."""
+    decide: Callable[[CheckResult], list[ConditionResult]] = check.conditions_decision
+
+    def softened(result: CheckResult) -> list[ConditionResult]:
+        results = decide(result)
+        for condition in results:
+            if condition.category is ConditionCategory.FAIL:
+                condition.category = ConditionCategory.WARN
+        return results
+
+    check.conditions_decision = softened
+    return check

@@ -1,0 +1,58 @@
+"""Stages `validate_data` and `validate_model`: run the project's checks, in the environment `validate`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+from gitops import owner
+from gitops.core import artifacts, params
+from gitops.core.artifacts import ProjectError
+
+
+def validate_data() -> int:
+    """Check the splits, write reports/validate_data.json and .html; return 1 where a check failed or did not run.
+
+    "Train" is the training and the validation rows together: all that the model is chosen on, against the test rows.
+    """
+    settings = params.load().validate_data
+    schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
+    from gitops.validation import deepchecks  # late: takes seconds, and a wrong setting should be told at once
+
+    train = deepchecks.read_table([artifacts.TRAIN, artifacts.VAL], schema)
+    test = deepchecks.read_table([artifacts.TEST], schema)
+    suite = deepchecks.choose("validate_data", settings, owner.checks().data_checks(settings, schema, train, test))
+    result = deepchecks.run(suite, schema, train, test, run_single_dataset="Train")
+    return deepchecks.report(result, settings.optional_checks, artifacts.DATA_VERDICT, artifacts.DATA_REPORT)
+
+
+def validate_model() -> int:
+    """Check the predictions, write reports/validate_model.json and .html; return 1 where a check failed or did not run.
+
+    The model itself is not needed, nor are the packages that could load it: evaluate has written its predictions.
+    """
+    settings = params.load().validate_model
+    schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
+    from gitops.validation import deepchecks  # late: takes seconds, and a wrong setting should be told at once
+
+    train = deepchecks.read_table([artifacts.TRAIN], schema)
+    test = deepchecks.read_table([artifacts.TEST], schema)
+    predictions = deepchecks.read_predictions(artifacts.PREDICTIONS, schema, train.index, test.index)
+    suite = deepchecks.choose("validate_model", settings, owner.checks().model_checks(settings, schema, train, test))
+    result = deepchecks.run(suite, schema, train, test, run_single_dataset="Test", **predictions)
+    return deepchecks.report(result, settings.optional_checks, artifacts.MODEL_VERDICT, artifacts.MODEL_REPORT)
+
+
+STAGES = {"data": validate_data, "model": validate_model}
+
+
+def main() -> int:
+    """Run the stage that the command line names."""
+    warnings.simplefilter("ignore")  # deprecations in the old versions that Deepchecks needs
+    if len(sys.argv) != 2 or sys.argv[1] not in STAGES:
+        raise ProjectError(f"which validation? One of {', '.join(STAGES)}")
+    return STAGES[sys.argv[1]]()
+
+
+if __name__ == "__main__":
+    artifacts.run(main)
