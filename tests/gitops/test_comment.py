@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commenting import OLD, REPORT, SHA, Bench, stub, writes
-from conftest import PACKAGE, ROOT
+from defaults import ROOT
 from github_server import ACTIONS, GitHub
 from gitops.core import artifacts
 from gitops.integrations import cml
@@ -176,7 +176,7 @@ def test_nothing_is_posted_where_there_is_nothing_to_say(bench: Bench, changes: 
 def test_it_needs_nothing_that_is_installed(bench: Bench) -> None:
     """As in its job: the system's Python, of which -S hides what is installed, and an empty environment."""
     bench.run()
-    command = [sys.executable, "-S", "-m", f"{PACKAGE}.comment", "--artifact", "artifact"]
+    command = [sys.executable, "-S", "-m", "gitops.reporting.comment", "--artifact", "artifact"]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False
     )

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from breast_cancer import metrics
+from defaults import complete
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError, digest
 from gitops.gate import champion_challenger, gate
@@ -23,13 +24,13 @@ CLASSES = ["benign", "malignant"]
 SETTINGS: dict[str, Any] = {
     "data": {"path": "data/raw.csv", "target": "diagnosis", "task": "binary", "positive": "malignant"},
     "evaluate": {"bootstrap": 100},
-    "gate": {"metric": "roc_auc", "tolerance": 0.01, "thresholds": {"roc_auc": 0.7}, "guardrail_metrics": {"brier": 0.02}},
+    "gate": {"primary_metric": "roc_auc", "tolerance": 0.01, "thresholds": {"roc_auc": 0.7}, "guardrail_metrics": {"brier": 0.02}},
     "package": {"model_name": "toy"},
 }
 SCHEMA = {
     "task": "binary",
-    "target": {"name": "diagnosis", "classes": CLASSES, "kind": "category"},
-    "features": [{"name": "x", "kind": "number"}],
+    "target": {"name": "diagnosis", "classes": CLASSES, "dtype": "category"},
+    "features": [{"name": "x", "dtype": "number"}],
 }
 PASSED = {"passed": True, "conditions": [], "not_run": []}
 
@@ -90,7 +91,7 @@ class World:
             "predictions": {"path": "evaluation/predictions.parquet", "md5": digest(table, "md5")},
             "test_md5": digest(artifacts.TEST, "md5"),
             "data": {"path": "data/raw.csv", "md5": "2" * 32},
-            "params": SETTINGS,
+            "params": complete(SETTINGS),
             "metrics": self.scores(skill),
             "gate": {"accepted": True, "mode": "absolute", "reason": "."},
             "mlflow_run_id": None,
@@ -105,7 +106,7 @@ class World:
         return self.objects[md5]
 
     def judge(self) -> dict[str, Any]:
-        artifacts.write_text(artifacts.PARAMS, yaml.safe_dump(self.settings))
+        artifacts.write_text(artifacts.PARAMS, yaml.safe_dump(complete(self.settings)))
         verdict: dict[str, Any] = gate.judge(params.load())
         assert json.loads(artifacts.GATE.read_text()) == verdict
         assert verdict["accepted"] == all(rule["passed"] for rule in verdict["rules"])
@@ -285,7 +286,7 @@ def test_on_other_test_rows_the_old_model_is_run(world: World) -> None:
 
 
 def test_an_old_model_whose_columns_are_gone_is_not_run(world: World) -> None:
-    old_archive(world, SCHEMA | {"features": [{"name": "y", "kind": "number"}]})
+    old_archive(world, SCHEMA | {"features": [{"name": "y", "dtype": "number"}]})
     verdict = world.judge()
     assert verdict["mode"] == "recorded"
     assert "columns as they were then: y" in verdict["reason"]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from breast_cancer.settings import Settings
 from conftest import SETTINGS
-from gitops.core import artifacts, params, sections
+from gitops.core import artifacts
 from gitops.releases import release
 from gitops.rendering import markdown
 from gitops.reporting import report, report_facts, report_html, report_sections
@@ -24,8 +25,8 @@ def score(value: float) -> dict[str, float]:
 
 def facts(**changes: Any) -> Facts:
     """Facts of a candidate that is better than production and was accepted."""
-    settings = params.Params.model_validate(SETTINGS)
-    names = sections.METRICS["binary"]
+    settings = Settings.model_validate(SETTINGS)
+    names = Settings.metrics["binary"]
     record = release.Release.model_validate(
         {
             "commit": "c" * 40,
@@ -46,7 +47,7 @@ def facts(**changes: Any) -> Facts:
     )
     given: dict[str, Any] = {
         "production": release.Production("e" * 40, record),
-        "schema": {"rows": {"raw": 12}, "features": [{"name": HOSTILE, "kind": "category"}]},
+        "schema": {"rows": {"raw": 12}, "features": [{"name": HOSTILE, "dtype": "category"}]},
         "metrics": {
             "task": "binary",
             "rows": 100,
@@ -78,7 +79,7 @@ def facts(**changes: Any) -> Facts:
 
 @pytest.fixture(autouse=True)
 def data_md5(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.artifacts.tracked_md5", lambda path: "1" * 32)
+    monkeypatch.setattr("gitops.core.artifacts.tracked_md5", lambda path: "1" * 32)
 
 
 def test_it_says_what_matters_verdict_first() -> None:
@@ -127,13 +128,13 @@ def test_text_from_data_stays_text() -> None:
 
 def test_it_fits_a_comment_whatever_the_input() -> None:
     long = "w" * 5000
-    names = sections.METRICS["binary"]
+    names = Settings.metrics["binary"]
     many = {f"{long}{number}": {"rows": 1, "metrics": dict.fromkeys(names, 0.5)} for number in range(500)}
     conditions = [
         {"check": long, "condition": long, "status": "failed", "details": long + str(number)} for number in range(500)
     ]
     case = facts(
-        schema={"rows": {}, "features": [{"name": f"{long}{number}", "kind": "number"} for number in range(5000)]},
+        schema={"rows": {}, "features": [{"name": f"{long}{number}", "dtype": "number"} for number in range(5000)]},
         verdicts={name: {"passed": False, "conditions": conditions, "not_run": []} for name in ("data", "model")},
         deployment="+" + long * 100,
     )
@@ -162,8 +163,8 @@ def test_a_fence_cannot_be_closed_from_inside() -> None:
 def test_a_missing_result_is_not_taken_from_an_older_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of every stage lie there; those of stale stages must not be read."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("project.release.production", lambda: None)
-    monkeypatch.setattr("project.git.run", lambda *arguments: "a" * 40)
+    monkeypatch.setattr("gitops.releases.release.production", lambda: None)
+    monkeypatch.setattr("gitops.integrations.git.run", lambda *arguments: "a" * 40)
     for path in (
         "data/prepared/schema.json",
         "evaluation/metrics.json",
@@ -173,7 +174,7 @@ def test_a_missing_result_is_not_taken_from_an_older_run(tmp_path: Path, monkeyp
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text('{"passed": true, "model_sha256": "old"}', encoding="utf-8")
     found = report_facts.gather(
-        params.Params.model_validate(SETTINGS), ["train", "evaluate", "validate_model", "package"]
+        Settings.model_validate(SETTINGS), ["train", "evaluate", "validate_model", "package"]
     )
     assert found.schema
     assert (found.metrics, found.gate, found.curve, found.verdicts) == (None, None, [], {})
@@ -185,8 +186,8 @@ def test_of_a_stale_validation_only_its_failure_is_told(
 ) -> None:
     """A stage that has failed is stale; a verdict that passed and is stale was about other data."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("project.release.production", lambda: None)
-    monkeypatch.setattr("project.git.run", lambda *arguments: "a" * 40)
+    monkeypatch.setattr("gitops.releases.release.production", lambda: None)
+    monkeypatch.setattr("gitops.integrations.git.run", lambda *arguments: "a" * 40)
     artifacts.write_json(artifacts.DATA_VERDICT, {"passed": passed})
     later = ["validate_data", "train", "evaluate", "validate_model", "package"]
-    assert report_facts.gather(params.Params.model_validate(SETTINGS), later).verdicts == told
+    assert report_facts.gather(Settings.model_validate(SETTINGS), later).verdicts == told

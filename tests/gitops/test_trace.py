@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PACKAGE, ROOT
+from defaults import ROOT
 from gitops.core.artifacts import digest
 from gitops.registry import lineage, trace
 from releases import SETTINGS, Job, isolate, refused
@@ -275,7 +275,7 @@ def test_a_clone_without_history_is_refused(job: Job, origin: Path, tmp_path: Pa
 def test_the_command(job: Job, tmp_path: Path) -> None:
     """In a process, in a second, without MLflow; what is looked for comes in through the environment."""
     version = release(job, "model A", "run-1").model.version
-    command = [sys.executable, "-X", "importtime", "-m", f"{PACKAGE}.trace"]
+    command = [sys.executable, "-X", "importtime", "-m", "gitops.registry.trace"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "WHAT": version}
     done = subprocess.run(
         [*command, "--json"], cwd=job.path, env=environment, capture_output=True, text=True, check=True
