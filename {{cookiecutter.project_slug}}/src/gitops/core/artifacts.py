@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gitops.core.console import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -71,7 +73,7 @@ MONITOR_METRICS = Path("reports/monitor.prom")
 
 
 class ProjectError(Exception):
-    """What the user can mend: the message names the setting or file, what is wrong and what would be right."""
+    """An error that the user can fix: the message names the setting or file, what is wrong and what would be right."""
 
 
 @contextmanager
@@ -136,11 +138,11 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit with what it returns; a ProjectError is printed, and is exit status 1."""
+    """Run a command's `main` and exit with what it returns; a ProjectError is printed and gives exit status 1."""
     try:
         sys.exit(main())
     except ProjectError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(1)
 
 

@@ -21,7 +21,7 @@ from gitops.monitoring import monitor_log
 from gitops.monitoring.monitor_log import Entry
 from gitops.monitoring.request_log import MASKED
 from gitops.releases import release
-from gitops.releases.release import Production, Release
+from gitops.releases.record import Deployed, Release
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def collect(settings: Params, now: datetime) -> Facts:
     return facts
 
 
-def _facts(present: Production, schema: dict[str, Any], rows: list[Entry], log: monitor_log.Log) -> Facts:
+def _facts(present: Deployed, schema: dict[str, Any], rows: list[Entry], log: monitor_log.Log) -> Facts:
     record = present.record
     metric = record.params["gate"]["primary_metric"]
     times = sorted(entry["time"].astimezone(UTC) for entry in [*rows, *log.refused])

@@ -31,7 +31,7 @@ from gitops.core.params import Params
 from gitops.gate import gate
 from gitops.integrations import dvc, git
 from gitops.rendering.markdown import defang, plain
-from gitops.reporting import report, report_facts, report_retraining, report_sections
+from gitops.reporting import context, report, sections
 from gitops.retraining import ingest, pipeline, pull_request
 
 LOCK = Path("dvc.lock")
@@ -151,7 +151,7 @@ def judged(settings: Params) -> tuple[bool, str]:
     for path in (DATA_VERDICT, MODEL_VERDICT, GATE):
         path.unlink(missing_ok=True)
     status = pipeline.main()
-    verdict = gate.judge(settings) if status == 0 else None
+    verdict = gate.evaluate(settings) if status == 0 else None
     report.main()
     if verdict:
         return verdict["accepted"] is True, str(verdict["reason"])
@@ -179,15 +179,7 @@ def propose(hub: Any, main_commit: str, paths: list[Path], title: str, message: 
 
 def body(settings: Params) -> str:
     """Return the pull request's text: the head of the report. CI's comment will show the whole."""
-    facts = report_facts.gather(settings, dvc.stale())
-    sections = (
-        report_sections.verdict,
-        report_retraining.retraining,
-        report_sections.metrics,
-        report_sections.changes,
-        report_sections.gate,
-    )
-    return "\n\n".join(filter(None, (section(facts) for section in sections)))
+    return sections.join(context.gather(settings, dvc.stale()), sections.SUMMARY)
 
 
 def ended(status: str, told: str, branch: str = "") -> int:
