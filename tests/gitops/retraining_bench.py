@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
-from gitops.core import params, sections
+from gitops.core import params
 from gitops.core.artifacts import GATE, RETRAIN, digest, write_json
 from gitops.gate import gate
 from gitops.integrations import dvc
-from gitops.reporting import report, report_sections
-from gitops.reporting.report_facts import Facts
+from gitops.reporting import report, sections
+from gitops.reporting.context import Context
 from gitops.retraining import pipeline, pull_request, retraining
 from releases import Job
 
@@ -49,7 +49,7 @@ class Bench:
         monkeypatch.setattr(dvc, "add", self._add)
         monkeypatch.setattr(dvc, "tracked_object", lambda md5: None)
         monkeypatch.setattr(pipeline, "main", self._train)
-        monkeypatch.setattr(gate, "judge", self._judge)
+        monkeypatch.setattr(gate, "evaluate", self._judge)
         monkeypatch.setattr(report, "main", lambda: None)
         monkeypatch.setattr(retraining, "body", self._body)
 
@@ -141,8 +141,8 @@ class Bench:
         return told
 
     def _body(self, settings: params.Params) -> str:
-        facts = Facts(settings, [], None, retraining=json.loads(RETRAIN.read_text()))
-        return report_sections.retraining(facts)
+        context = Context(settings, [], None, retraining=json.loads(RETRAIN.read_text()))
+        return sections.retraining(context)
 
     def last(self) -> str:
         """Return the commit by which origin remembers the newest retraining."""

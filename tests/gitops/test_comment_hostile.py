@@ -13,7 +13,7 @@ from gitops.core import artifacts
 from gitops.integrations import cml
 from gitops.rendering.markdown import APART, defang
 from markdown_it import MarkdownIt
-from test_report import facts, report
+from test_report import candidate, report
 
 
 def a_link(path: Path) -> None:
@@ -75,13 +75,13 @@ xychart-beta
 
 
 def test_hostile_text_does_nothing_but_show(bench: Bench) -> None:
-    spoof = "\n".join(f"{cml.mark(OLD)}{end}" for end in ("", " "))
+    spoof = "\n".join(f"{cml.watermark(OLD)}{end}" for end in ("", " "))
     bench.leave(f"{HOSTILE}\n{spoof}\n\n<details>\n\n```\nswallowed?")
     assert bench.run()[0] == 0
     assert bench.run()[0] == 0
     (body,) = bench.posted()
-    assert len(cml.MARK.findall(body)) == 1
-    shown = body.replace(cml.mark(SHA), "")
+    assert len(cml.WATERMARK.findall(body)) == 1
+    shown = body.replace(cml.watermark(SHA), "")
     for sign in ("@", "#1", "&#", "&c", "&n", "<!", "<img", "<s", "<a", "<b", "<http", "://", "www.", "WWW.", "GH-1"):
         assert not re.search(re.escape(sign) + rf"(?!{APART})\w", shown.replace(bench.event["html_url"], "")), sign
     assert not re.search(r"(?m)^\W*?/\w", shown)
@@ -94,7 +94,7 @@ def test_hostile_text_does_nothing_but_show(bench: Bench) -> None:
 
 
 def test_our_own_report_reads_as_before() -> None:
-    text = report.compose(facts())
+    text = report.compose(candidate())
     shown = defang(text)
     assert shown.replace(APART, "") == text.replace(APART, "")
     rendered = [

@@ -23,7 +23,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(job: Job, *, redeploy: bool = False) -> str | None:
     """Return the image that the plan is to build, or None."""
-    job.judge()
+    job.gate()
     with contextlib.chdir(job.path):
         candidate = plan.plan(params.load(), redeploy=redeploy)
     return candidate.image if candidate else None
@@ -33,7 +33,7 @@ def released(job: Job) -> None:
     """Release a model with an image named by its digest, as CI does."""
     job.merge("Change to model A")
     job.train("model A")
-    job.judge()
+    job.gate()
     assert job.deploy(DIGEST)
 
 
@@ -50,7 +50,15 @@ def test_documents_alone_release_nothing(job: Job, capsys: pytest.CaptureFixture
     assert "nothing to release" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("changed", ["serving/config.properties", "serving/Containerfile", "requirements/serve.txt"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "serving/config.properties",
+        "serving/Containerfile",
+        "requirements/serve.txt",
+        "src/gitops/serving/server/proxy.py",
+    ],
+)
 def test_what_goes_into_the_image_is_released(job: Job, changed: str) -> None:
     released(job)
     job.write(changed, "# another")
@@ -96,10 +104,10 @@ def test_no_image_is_built_for_what_deploy_would_refuse(job: Job) -> None:
     job.release("model B")
     job.rollback()
     job.merge("Only documents")
-    with refused("took it back"):
+    with refused("rolled it back"):
         planned(job)
     assert planned(job, redeploy=True) is not None
-    job.judge(accepted=False, reason="Refused: worse.")
+    job.gate(accepted=False, reason="Refused: worse.")
     with contextlib.chdir(job.path), refused("Refused: worse."):
         plan.plan(params.load(), redeploy=True)
 
@@ -108,7 +116,7 @@ def test_later_steps_get_what_the_image_is_built_with(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job.train("model A")
-    job.judge()
+    job.gate()
     output = tmp_path / "output"
     monkeypatch.setenv("GITHUB_OUTPUT", str(output))
     monkeypatch.setattr("sys.argv", ["plan"])

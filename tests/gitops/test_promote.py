@@ -147,7 +147,7 @@ def test_the_release_log_stays_right_whichever_way_it_is_merged(job: Job, server
     assert job.tree(back) == job.tree(first)
     assert job.manifests(back) == job.manifests(first)
 
-    with refused("in production and commit .* REDEPLOY=1"):
+    with refused("in production, and commit .* REDEPLOY=1"):
         promoted(job)
     assert promoted(job, redeploy=True)
     again = merged(job, server, method)
@@ -165,7 +165,7 @@ def test_a_merge_that_was_reverted_by_hand_is_not_promoted_again(job: Job, serve
     job.git("push", "--quiet", "origin", "HEAD:env/production")
     job.git("switch", "--quiet", "main")
     assert job.manifests(job.production().commit) == job.manifests(first)
-    with refused("in production and commit .* REDEPLOY=1"):
+    with refused("in production, and commit .* REDEPLOY=1"):
         promoted(job)
 
 
@@ -183,7 +183,7 @@ def test_the_pull_request_is_opened_once_and_edited_later(job: Job, server: GitH
     assert [call.method for call in server.calls if call.method != "GET"] == ["POST", "PATCH", "PATCH"]
 
 
-def test_what_changes_is_told(job: Job, server: GitHub) -> None:
+def test_the_changes_are_listed(job: Job, server: GitHub) -> None:
     to_production(job, server, "model A")
     old = job.production().record
     settings = (job.path / "params.yaml").read_text()
@@ -198,7 +198,7 @@ def test_what_changes_is_told(job: Job, server: GitHub) -> None:
     assert "another release" not in body
 
 
-def test_a_gate_that_compared_with_another_release_is_told(job: Job, server: GitHub) -> None:
+def test_a_gate_that_compared_with_another_release_is_reported(job: Job, server: GitHub) -> None:
     compared = [to_production(job, server, f"model {name}") for name in "AB"][-1]
     job.release("model C")
     assert job.production("staging").record.gate.release == compared
@@ -233,8 +233,8 @@ def test_staging_refuses_what_it_took_back_itself(job: Job, server: GitHub) -> N
     job.release("model B")
     job.rollback("staging")
     job.merge("Only documents")
-    job.judge()
-    with refused("was in staging and commit .* of env/staging took it back"):
+    job.gate()
+    with refused("was in staging, and commit .* of env/staging rolled it back"):
         job.deploy()
 
 
@@ -308,7 +308,7 @@ def test_a_proposal_whose_base_has_moved_cannot_be_merged_unseen(job: Job, serve
 
 
 @pytest.mark.parametrize("checked_out", ["older", "newer"])
-def test_what_is_checked_out_is_of_no_account(job: Job, other: Job, server: GitHub, checked_out: str) -> None:
+def test_what_is_checked_out_does_not_matter(job: Job, other: Job, server: GitHub, checked_out: str) -> None:
     """Production's manifests are those of the released commit."""
     service = job.path / "k8s/base/service.yaml"
     service.write_text(service.read_text().replace("metadata:", "metadata:\n  annotations: {now: changed}", 1))
@@ -386,7 +386,7 @@ def test_a_project_that_gives_staging_up_releases_to_production_again(job: Job, 
 def test_what_is_released_in_either_can_be_served(
     job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("project.store.fetch", lambda md5: tmp_path / md5)
+    monkeypatch.setattr("gitops.integrations.dvc.fetch", lambda md5: tmp_path / md5)
     to_production(job, server, "model A")
     job.release("model B")
     with contextlib.chdir(job.path):

@@ -124,13 +124,13 @@ def test_what_was_rolled_back_is_not_released_again_by_the_next_merge(
     job.release("model B")
     take_back(job)
     job.merge("Only documents")
-    job.judge()
+    job.gate()
     with refused("REDEPLOY=1"):
         job.deploy()
     job.train("model A")
     assert job.deploy() is None, "main was reverted: production runs that model already"
     job.train("model B")
-    job.judge()
+    job.gate()
     assert job.deploy(redeploy=True) is not None
     job.release("model A")  # main changed its mind twice, and nothing was rolled back since
     job.release("model B")
@@ -140,10 +140,10 @@ def test_an_archive_that_was_rolled_back_is_refused_with_the_same_model(job: Job
     job.release("model A")
     job.merge("Another handler")
     job.train("model A", handler="broken")
-    job.judge()
+    job.gate()
     job.deploy("toy:2")
     job.rollback()
-    job.judge()
+    job.gate()
     with refused("archive of toy .* REDEPLOY=1"):
         job.deploy("toy:2")
 

@@ -1,4 +1,4 @@
-"""What GitHub Actions tells a command, and what a command tells it; on a laptop, nothing in either direction.
+"""A command's input from GitHub Actions and output to it; outside Actions there is neither.
 
 Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables and .../workflow-commands
 """
@@ -21,21 +21,21 @@ def pull_request() -> int | None:
 def head() -> str | None:
     """Return the newest commit of the pull request that this run is for, or None.
 
-    What is checked out is GitHub's trial merge of it, a commit that is gone after the real one.
+    The commit that is checked out is GitHub's test merge, which does not exist after the real merge.
     """
     sha = _pull_request().get("head", {}).get("sha")
     return str(sha) if sha else None
 
 
 def summarise(markdown: str) -> None:
-    """Show `markdown` on the run's page."""
+    """Add `markdown` to the summary on the run's page."""
     _append("GITHUB_STEP_SUMMARY", f"{markdown}\n")
 
 
 def output(values: dict[str, str]) -> None:
-    """Hand `values` to later steps as outputs of this one."""
-    end = uuid.uuid4().hex  # a value cannot hold the line that ends it
-    _append("GITHUB_OUTPUT", "".join(f"{name}<<{end}\n{value}\n{end}\n" for name, value in values.items()))
+    """Pass `values` to later steps as outputs of this one."""
+    delimiter = uuid.uuid4().hex  # a value cannot contain its own delimiter
+    _append("GITHUB_OUTPUT", "".join(f"{name}<<{delimiter}\n{value}\n{delimiter}\n" for name, value in values.items()))
 
 
 def _pull_request() -> dict[str, Any]:

@@ -34,7 +34,8 @@ def computing(module: Path) -> list[Path]:
 
 def _closure(module: Path, keep: Callable[[Path], bool]) -> list[Path]:
     found: set[Path] = set()
-    waiting = [module.resolve()]
+    module = module.resolve()
+    waiting = [*_files(SOURCE, ".".join(module.relative_to(SOURCE).with_suffix("").parts))]
     while waiting:
         path = waiting.pop()
         if path not in found and keep(path):

@@ -19,7 +19,7 @@ from gitops.releases import release, workspace
 from gitops.releases.record import Candidate
 
 #: Inputs of the image, besides the archive.
-IMAGE_INPUTS = ("serving", "requirements/serve.txt")
+IMAGE_INPUTS = ("serving", "src/gitops/serving/server", "requirements/serve.txt")
 
 
 def main() -> None:

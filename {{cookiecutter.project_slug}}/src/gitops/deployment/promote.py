@@ -42,7 +42,9 @@ def promote(client: GitHub, *, redeploy: bool = False) -> str | None:
     Raises ProjectError for what was rolled back in production, and where the pull request cannot be opened.
     """
     if STAGING not in kustomize.environments():
-        raise ProjectError(f"there is no {OVERLAYS / STAGING}: merges release straight to production, and there is nothing to promote")
+        raise ProjectError(
+            f"there is no {OVERLAYS / STAGING}: merges release straight to production, and there is nothing to promote"
+        )
     if not git.has_remote():
         raise ProjectError(f"there is no remote named {git.REMOTE}, so nothing was released from here")
     return release.retry(lambda: _propose(client, redeploy), NEXT)

@@ -148,9 +148,9 @@ def reason(name: str, candidate: float, comparison: Comparison, rules: list[Rule
         return f"Refused: {'; '.join(failures)}."
     if comparison.mode == "absolute":
         return f"Accepted on absolute thresholds alone: {name} is {_show(candidate)}; {comparison.basis}."
-    production = _show(comparison.production[name])
     difference = _describe(comparison.differences[name])
-    return f"Accepted: {name} is {_show(candidate)}, {difference}, compared with production's {production} {comparison.basis}."
+    production = f"production's {_show(comparison.production[name])} {comparison.basis}"
+    return f"Accepted: {name} is {_show(candidate)}, {difference}, compared with {production}."
 
 
 def _describe(difference: Difference | None) -> str:

@@ -93,9 +93,7 @@ def sync(settings: Params, image: str | None = None) -> Mirror:
     return mirror
 
 
-def new_challenger(
-    settings: Params, image: str | None, releases: list[Released]
-) -> tuple[Candidate, GateResult] | str:
+def new_challenger(settings: Params, image: str | None, releases: list[Released]) -> tuple[Candidate, GateResult] | str:
     """Return the workspace's model and the gate's result for it, or the reason why it is no challenger."""
     try:
         result = read_json(GATE, "make gate")

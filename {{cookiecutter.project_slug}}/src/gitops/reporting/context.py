@@ -81,7 +81,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
 
 
 def failure(stale: list[str]) -> Failure | None:
-    """Return where the last `make pipeline` stopped, from its log; None where it did not, or where that is fixed since."""
+    """Return where the last `make pipeline` stopped, from its log; None where it did not, or is fixed since."""
     if not artifacts.PIPELINE_LOG.exists():
         return None
     text = artifacts.PIPELINE_LOG.read_bytes().decode(errors="replace")  # as text, "\r" would become a line break
