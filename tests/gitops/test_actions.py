@@ -117,7 +117,7 @@ def test_only_the_last_lines_are_reported() -> None:
     assert found.lines[-1].startswith("ERROR: failed to reproduce 'train'")
 
 
-def test_settings_that_cannot_be_used_are_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_settings_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = tmp_path / "summary.md"
     (tmp_path / "event.json").write_text('{"pull_request": {"number": 12}}')
     monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))

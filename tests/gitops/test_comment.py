@@ -51,7 +51,7 @@ def test_our_comment_is_found_in_a_long_thread(either: Bench) -> None:
 
 
 @pytest.mark.parametrize("ours", [0, 10, 40, None])
-def test_whoever_quotes_the_comment_keeps_theirs(either: Bench, ours: int | None) -> None:
+def test_a_comment_that_quotes_ours_is_not_edited(either: Bench, ours: int | None) -> None:
     quote = f"> outdated\n\nI do not agree.\n\n{cml.watermark(OLD)}"
     for place in range(50):
         if place == ours:
@@ -87,7 +87,7 @@ def test_a_report_that_is_too_long_is_cut(either: Bench) -> None:
     assert re.fullmatch(rf"\| \d+ \| @{APART}you \|", shown[-1])
 
 
-def test_a_pull_request_that_has_moved_on_gets_no_comment(bench: Bench) -> None:
+def test_a_closed_or_newer_pull_request_gets_no_comment(bench: Bench) -> None:
     bench.server.pulls[0]["head"]["sha"] = "b" * 40
     assert bench.run()[0] == 0
     bench.server.pulls[0]["head"]["sha"] = SHA
@@ -97,7 +97,7 @@ def test_a_pull_request_that_has_moved_on_gets_no_comment(bench: Bench) -> None:
     assert writes(bench.server) == []
 
 
-def test_a_fork_is_told_from_its_namesakes(bench: Bench) -> None:
+def test_a_fork_is_distinguished_from_its_namesakes(bench: Bench) -> None:
     """The same branch and commit in three repositories; one has been deleted. No number was left."""
     bench.server.open_pull(20, SHA, fork="stranger/name")
     bench.server.open_pull(21, SHA, fork="stranger/other")
@@ -173,7 +173,7 @@ def test_nothing_is_posted_where_there_is_nothing_to_say(bench: Bench, changes: 
     assert bench.server.calls == []
 
 
-def test_it_needs_nothing_that_is_installed(bench: Bench) -> None:
+def test_it_runs_on_bare_python(bench: Bench) -> None:
     """As in its job: the system's Python, of which -S hides what is installed, and an empty environment."""
     bench.run()
     command = [sys.executable, "-S", "-m", "gitops.reporting.comment", "--artifact", "artifact"]
@@ -245,7 +245,7 @@ def test_cml_gets_what_it_needs_and_no_more(bench: Bench) -> None:
     assert writes(bench.server) == []
 
 
-def test_where_cml_fails_the_comment_is_posted_all_the_same(either: Bench) -> None:
+def test_where_cml_fails_the_api_posts_the_comment(either: Bench) -> None:
     either.server.refusals["POST"] = [(403, {}, {"message": "Not for CML"})]
     if not shutil.which("cml"):
         either.refused("Not for CML")

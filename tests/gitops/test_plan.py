@@ -43,7 +43,7 @@ def test_a_first_release_is_planned(job: Job) -> None:
     assert str(planned(job)).endswith(f":{version}")
 
 
-def test_documents_alone_release_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_change_of_documents_releases_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     released(job)
     job.merge("Only documents")
     assert planned(job) is None
@@ -59,14 +59,14 @@ def test_documents_alone_release_nothing(job: Job, capsys: pytest.CaptureFixture
         "src/gitops/serving/server/proxy.py",
     ],
 )
-def test_what_goes_into_the_image_is_released(job: Job, changed: str) -> None:
+def test_a_change_of_the_images_inputs_is_released(job: Job, changed: str) -> None:
     released(job)
     job.write(changed, "# another")
     job.merge("Change the server")
     assert planned(job) is not None
 
 
-def test_what_goes_around_the_image_is_released(job: Job) -> None:
+def test_a_change_of_the_manifests_is_released(job: Job) -> None:
     released(job)
     service = job.path / "k8s/base/service.yaml"
     service.write_text(service.read_text().replace("metadata:", "metadata:\n  annotations: {a: b}", 1))
@@ -88,7 +88,7 @@ def test_an_older_commit_releases_nothing(job: Job, other: Job, capsys: pytest.C
     assert "newer" in capsys.readouterr().out
 
 
-def test_a_rewritten_main_is_told(job: Job, other: Job) -> None:
+def test_a_rewritten_main_is_an_error(job: Job, other: Job) -> None:
     released(job)
     other.write("README.md", "Another history")
     other.git("add", "--all")
@@ -112,9 +112,7 @@ def test_no_image_is_built_for_what_deploy_would_refuse(job: Job) -> None:
         plan.plan(params.load(), redeploy=True)
 
 
-def test_later_steps_get_what_the_image_is_built_with(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_later_steps_get_the_images_build_arguments(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job.train("model A")
     job.gate()
     output = tmp_path / "output"

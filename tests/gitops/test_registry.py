@@ -124,7 +124,7 @@ def test_a_model_that_was_trained_elsewhere_is_logged_once_from_dvc(lab: Registe
     assert lab.champion() == b"model A"
 
 
-def test_a_logged_model_with_other_bytes_is_not_taken(lab: Registering) -> None:
+def test_a_logged_model_with_other_bytes_is_not_used(lab: Registering) -> None:
     lab.release("model A")
     logged = next((lab.path / "mlruns").rglob("model.pt2"))
     logged.write_text("somebody else's")
@@ -156,7 +156,7 @@ def lose(lab: Registering, commit: str) -> None:
     (lab.remote / record["package"]["md5"]).unlink()
 
 
-def test_a_lost_model_of_the_past_is_told_and_holds_nothing_up(
+def test_a_lost_earlier_model_is_reported_and_the_rest_is_registered(
     lab: Registering, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = lab.release("model A"), lab.release("model B")
@@ -226,7 +226,7 @@ def test_a_rerun_completes_what_was_killed(
     assert lab.seen() == (known, aliases)
 
 
-def test_killed_between_logging_and_the_version_nothing_is_logged_twice(
+def test_a_run_killed_before_the_version_exists_logs_nothing_twice(
     lab: Registering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.merge("Change")
@@ -332,7 +332,7 @@ def test_trace_names_versions_and_aliases(lab: Registering) -> None:
     )
 
 
-def test_an_mlflow_that_does_not_answer_is_an_error_without_its_password(
+def test_an_unreachable_mlflow_is_an_error_that_hides_its_password(
     lab: Registering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.release("model A")

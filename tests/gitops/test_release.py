@@ -136,7 +136,7 @@ def test_a_rewritten_main_is_an_error(job: Job, other: Job) -> None:
 
 
 @pytest.mark.parametrize(("lost_by_newer", "releases"), [(True, 3), (False, 2)])
-def test_a_lost_race_ends_well(
+def test_a_job_that_loses_a_race_succeeds(
     job: Job, other: Job, monkeypatch: pytest.MonkeyPatch, lost_by_newer: bool, releases: int
 ) -> None:
     job.release("model A")
@@ -163,7 +163,7 @@ def test_a_lost_race_ends_well(
     assert job.releases() == releases
 
 
-def test_jobs_at_the_same_time_all_end_well(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_jobs_all_succeed(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = []
     for number in range(3):
         jobs.append(Job(origin, tmp_path / f"job-{number}"))
@@ -175,7 +175,7 @@ def test_jobs_at_the_same_time_all_end_well(origin: Path, tmp_path: Path, monkey
     assert jobs[0].production().record.model.sha256 == digest(jobs[2].path / "model/model.pt2")
 
 
-def test_a_push_that_is_refused_for_good_is_told(job: Job, origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_that_is_always_refused_is_an_error(job: Job, origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = origin / "hooks/pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho protected branch >&2\nexit 1\n")
@@ -236,7 +236,7 @@ def test_a_runner_without_a_name_can_release(job: Job) -> None:
     assert job.deploy() is not None
 
 
-def test_production_tells_no_release_from_not_known(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_release_is_distinguished_from_unknown(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(job.path):
         assert release.production() is None
         job.git("remote", "set-url", "origin", "/nowhere")

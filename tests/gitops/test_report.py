@@ -145,7 +145,7 @@ def test_it_fits_a_comment_whatever_the_input() -> None:
     assert text.count("```") % 2 == 0
 
 
-def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_self_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where no stage has left data to plot
     html = page.page(report.compose(candidate()), candidate())
     assert html.count("<img alt=") == 3  # learning curve, against production, confusion

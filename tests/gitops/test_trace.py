@@ -74,7 +74,7 @@ def test_what_runs_and_where_it_came_from(job: Job) -> None:
 
 
 @pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])
-def test_times_end_by_a_release_or_a_rollback(job: Job, take_back: Any) -> None:
+def test_a_deployment_period_ends_by_a_release_or_a_rollback(job: Job, take_back: Any) -> None:
     commits = [job.release(f"model {name}") for name in "ABC"]
     take_back(job)
     back = job.production().commit
@@ -114,7 +114,7 @@ def test_each_name_of_a_release_leads_to_it(job: Job) -> None:
         assert versions(asked(job, what)) == [(record.model.version, "deployed")], what
 
 
-def test_a_table_leads_to_all_that_was_made_of_it(job: Job) -> None:
+def test_a_table_leads_to_all_releases_trained_on_it(job: Job) -> None:
     first, second = release(job, "model A", "run-1").model.version, release(job, "model B", "run-2").model.version
     job.rollback()
     found = asked(job, "dddd")
@@ -182,7 +182,7 @@ def test_commits_of_main_that_no_record_names(job: Job) -> None:
     assert (found["releases"], "is not on main of origin" in found["note"]) == ([], True)
 
 
-def test_a_commit_of_production_that_changes_manifests_alone(job: Job) -> None:
+def test_a_commit_of_production_that_changes_only_manifests(job: Job) -> None:
     job.release("model A")
     version = job.production().record.model.version
     job.git("switch", "--quiet", "--detach", "origin/env/production")
@@ -243,7 +243,7 @@ def test_reports_are_those_of_the_lock_that_made_the_model(job: Job) -> None:
 
 
 def test_main_was_rewritten(job: Job) -> None:
-    """What runs is told without the commit that no clone has any more."""
+    """What is deployed is printed without details of the commit that no clone has any more."""
     job.release("model A")
     lost = job.production().record.commit
     job.git("push", "--quiet", "--force", "origin", f"{lost}^:main")
@@ -259,7 +259,7 @@ def test_main_was_rewritten(job: Job) -> None:
     assert "not in this clone" in lineage.table(one)
 
 
-def test_a_record_of_the_past_that_cannot_be_read(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_earlier_record(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     job.release("model A")
     job.git("switch", "--quiet", "--detach", "origin/env/production")
     for text in ("no JSON", None):

@@ -116,7 +116,7 @@ def _copy_code(folder: Path, archived: Path | None) -> None:
     """Copy the packages' modules that mlflow_model.py imports into `folder`."""
     modules = (code.SOURCE / params.package() / "features.py", code.SOURCE / "gitops/tabular/arrow.py")
     sources = [(code.SOURCE, path) for module in modules for path in code.imported(module)]
-    if archived is not None:  # only modules in packages: beside them the archive holds TorchServe's handler
+    if archived is not None:  # only modules in packages: the archive also holds TorchServe's handler
         sources += [(archived, path) for path in archived.rglob("*/*.py")]
     for root, path in sources:
         copy = folder / path.relative_to(root)

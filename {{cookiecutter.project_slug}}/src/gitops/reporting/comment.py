@@ -73,43 +73,43 @@ def of_workspace(repository: GitHub, folder: Path, number: int) -> Comment:
 
 def of_run(repository: GitHub, folder: Path) -> Comment | str:
     """Return the comment on the CI run of GitHub's event, or why there is none. Raises ProjectError."""
-    ci = _ci_run()
-    if ci["event"] != "pull_request":
+    ci_run = _ci_run()
+    if ci_run["event"] != "pull_request":
         return "the run was not for a pull request"
-    if ci["conclusion"] in NOT_RUN:
+    if ci_run["conclusion"] in NOT_RUN:
         return "nothing was run yet"
-    number = find(repository, ci, read(folder, PULL_REQUEST, NUMBER_BYTES))
+    number = find(repository, ci_run, read(folder, PULL_REQUEST, NUMBER_BYTES))
     if number is None:
         return "the pull request is closed or has a newer commit, whose own run reports"
     report = read(folder, REPORT, REPORT_BYTES)
     trusted = []
-    if ci["conclusion"] != "success":
-        trusted.append(banner(ci["conclusion"], repository.every(f"actions/runs/{ci['id']}/jobs", "jobs")))
+    if ci_run["conclusion"] != "success":
+        trusted.append(banner(ci_run["conclusion"], repository.every(f"actions/runs/{ci_run['id']}/jobs", "jobs")))
     elif report is None:
         trusted.append("## ❌ No report")
-    link = f"[Run {ci['id']}]({ci['html_url']}) of commit `{ci['head_sha'][:12]}`"
+    link = f"[Run {ci_run['id']}]({ci_run['html_url']}) of commit `{ci_run['head_sha'][:12]}`"
     if report is None:
         trusted.append(f"{link} left no report.")
     else:
         warning = "The pull request's own code wrote the following."
         trusted.append(f"{link}: its page has the artifact `report`, with plots. {warning}")
-    return Comment(number, ci["head_sha"], compose(trusted, report or ""))
+    return Comment(number, ci_run["head_sha"], compose(trusted, report or ""))
 
 
-def find(repository: GitHub, ci: dict[str, Any], claimed: str | None) -> int | None:
+def find(repository: GitHub, ci_run: dict[str, Any], claimed: str | None) -> int | None:
     """Return the number of the open pull request whose newest commit the CI run was for, or None.
 
     GitHub's event names none for a fork. The number in the artifact only chooses between several pull requests of one
     branch. Raises ProjectError where it is not one of these.
     """
-    fork = ci["head_repository"]
+    fork = ci_run["head_repository"]
     if fork is None:  # deleted
         return None
-    head = f"{fork['owner']['login']}:{ci['head_branch']}"
+    head = f"{fork['owner']['login']}:{ci_run['head_branch']}"
     matching = [
         pull["number"]
         for pull in repository.every("pulls", state="open", head=head)
-        if pull["head"]["sha"] == ci["head_sha"]
+        if pull["head"]["sha"] == ci_run["head_sha"]
         and (pull["head"]["repo"] or {}).get("full_name") == fork["full_name"]
         and pull["base"]["repo"]["full_name"] == repository.repository
     ]
