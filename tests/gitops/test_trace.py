@@ -70,7 +70,7 @@ def test_what_runs_and_where_it_came_from(job: Job) -> None:
     assert (period["started_by"]["commit"], period["started_by"]["author"], period["ended"]) == (tip, "Tester", None)
     text = lineage.table(one)
     assert text.startswith(f"toy {record.model.version}: deployed\n")
-    assert "train.epochs 200 -> 7" in text and "0.9000  [0.8000, 1.0000]" in text
+    assert "train.epochs 200 -> 7" in text and "0.9000 [0.8000, 1.0000]" in text
 
 
 @pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])

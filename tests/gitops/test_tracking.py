@@ -87,6 +87,7 @@ def export(folder: Path, schema: dict[str, Any]) -> tuple[Path, Path]:
 
 def log(folder: Path, schema: dict[str, Any], archived: Path | None = None) -> str:
     mlflow = tracking.load()
+    mlflow.set_experiment("toy")
     with mlflow.start_run():
         return f"models:/{tracking.log_model(mlflow, *export(folder, schema), archived=archived)}"
 

@@ -56,7 +56,7 @@ def table(found: dict[str, Any]) -> str:
         shown = "; ".join(f"{name} {old!r} -> {new!r}" for name, (old, new) in parameters.items())
         lines.append(("parameters", shown or "same as in the previous release"))
     for name, score in found["metrics"].items():
-        lines.append((name, f"{score['value']:.4f}  [{score['low']:.4f}, {score['high']:.4f}]"))
+        lines.append((name, f"{score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}]"))
     lines.append(("gate", f"{gate['reason']} ({gate['mode']})"))
     lines.append(("MLflow run", f"{run['run_id'] or 'none'} at {run['address']}"))
     if "aliases" in run:
