@@ -107,7 +107,7 @@ class Versions:
         return None
 
     def log(self, candidate: Candidate, folder: Path) -> tuple[str, str]:
-        """Log the model of an archive unpacked in `folder` in a new run, which names the training run; return its ids."""
+        """Log the model of an archive unpacked in `folder`, in a new run naming the training run; return both ids."""
         trained = candidate.mlflow_run_id or "none"
         tags = {LOGGED: candidate.model.sha256, "trained_in_run": trained, "data_md5": candidate.data.md5}
         with self._mlflow.start_run(tags=tags | {"git_commit": candidate.commit}) as run:
