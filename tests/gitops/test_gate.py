@@ -23,7 +23,12 @@ CLASSES = ["benign", "malignant"]
 SETTINGS: dict[str, Any] = {
     "data": {"path": "data/raw.csv", "target": "diagnosis", "task": "binary", "positive": "malignant"},
     "evaluate": {"bootstrap": 100},
-    "gate": {"metric": "roc_auc", "tolerance": 0.01, "thresholds": {"roc_auc": 0.7}, "guardrail_metrics": {"brier": 0.02}},
+    "gate": {
+        "metric": "roc_auc",
+        "tolerance": 0.01,
+        "thresholds": {"roc_auc": 0.7},
+        "guardrail_metrics": {"brier": 0.02},
+    },
     "package": {"model_name": "toy"},
 }
 SCHEMA = {
