@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-full packages lint end-to-end lock fresh-issue FORCE
+.PHONY: help demo test test-gitops test-full packages lint end-to-end lock fresh-issue FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,9 @@ demo: .venv/dev  ## the loop in demo/: generate, train, report, merge, deploy, p
 
 test: .venv/dev .venv/checkov  ## generate every supported combination and lint it; run one project and the demo for real
 	.venv/dev/bin/python -m pytest -m "not full" $(ARGS)
+
+test-gitops: .venv/dev  ## the tests of the package gitops alone, in a generated project in build/
+	@.venv/dev/bin/python tools/test_gitops.py $(ARGS)
 
 test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
 	.venv/dev/bin/python -m pytest $(ARGS)

@@ -10,6 +10,9 @@ import pytest
 from images import Buildah, available
 from projects import COMBINATIONS, generate, make
 
+#: They run in the environment of a generated project: test_gitops.py.
+collect_ignore = ["gitops"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -39,7 +39,7 @@ def prepare(
         raise ProjectError(f"data.target {data.target!r} is missing in every row of {data.path}")
     _check_special(frame, data)
     frame = derived.add(frame, features, data)
-    names = split.assign(frame, data, frame["row"].searchsorted(appended).tolist())
+    names = split.assign(frame, data, frame["row"].searchsorted([*appended]).tolist())
     splits = {name: frame[names == name] for name in ("train", "val", "test")}
     counts = {"raw": raw, "dropped_missing_target": raw - len(frame)}
     counts |= {name: len(rows) for name, rows in splits.items()}
