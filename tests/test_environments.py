@@ -1,4 +1,4 @@
-"""tools/environments.py, by which the template and every project make their environments; and the locks it wrote."""
+"""gitops/project/environments.py, by which the template and every project make their environments; and the locks it wrote."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ esac
 @pytest.fixture
 def environments() -> ModuleType:
     """The program, as a module of its own for each test."""
-    path = ROOT / "{{cookiecutter.project_slug}}/tools/environments.py"
+    path = ROOT / "{{cookiecutter.project_slug}}/src/gitops/project/environments.py"
     spec = importlib.util.spec_from_file_location("environments", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
