@@ -38,18 +38,19 @@ IMPORTED = set(
     jupyter_server jupyter_server_terminals jupyterlab_plotly jupyterlab_pygments jupyterlab_widgets jwt kiwisolver
     knack kombu lark lazy_importer librt locket mako markdown_it markupsafe matplotlib matplotlib_inline mdurl
     mistune mlflow mmh3 model_archiver mpl_toolkits mpmath msal multidict mypy mypy_extensions mypyc nacl narwhals
-    nbclient nbconvert nbformat nest_asyncio2 networkx nodeenv numpy nvidia oauthlib omegaconf opentelemetry optuna orjson
-    overrides packaging pandas pandocfilters parso partd pathspec patsy pexpect pkg_resources platformdirs plotly
-    pluggy pre_commit pre_commit_hooks prettytable prometheus_client prompt_toolkit propcache psutil psycopg2
+    nbclient nbconvert nbformat nest_asyncio2 networkx nodeenv numpy nvidia oauthlib omegaconf opentelemetry optuna
+    orjson overrides packaging pandas pandocfilters parso partd pathspec patsy pexpect pkg_resources platformdirs
+    plotly pluggy pre_commit pre_commit_hooks prettytable prometheus_client prompt_toolkit propcache psutil psycopg2
     ptyprocess public pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings
     pydevd_plugins pydot pygit2 pygments pygtrie pylab pyparsing pytest python_discovery python_utils
     pythonjsonlogger pytz redis referencing regress requests requests_oauthlib requirements rfc3339_validator
     rfc3986_validator rfc3987_syntax rich rpds ruamel ruff s3fs s3transfer scipy scmrepo semver send2trash
     setuptools shortuuid shtab six sklearn skops smmap soupsieve sqlalchemy sqlparse sqltrie sshfs stack_data
     starlette statsmodels sympy tabulate tenacity terminado threadpoolctl tinycss2 tlz toml tomlkit toolz torch
-    torchgen tornado tqdm traitlets triton ts typeguard typing_extensions typing_inspection tzdata tzlocal uri_template
-    urllib3 uvicorn uvicorn_worker uvloop validate vine virtualenv voluptuous watchfiles wcwidth webcolors
-    webencodings websocket websockets werkzeug wheel widgetsnbextension wrapt xdist yaml yamllint yarl zc zipp zmq
+    torchgen tornado tqdm traitlets triton ts typeguard typing_extensions typing_inspection tzdata tzlocal
+    uri_template urllib3 uvicorn uvicorn_worker uvloop validate vine virtualenv voluptuous watchfiles wcwidth
+    webcolors webencodings websocket websockets werkzeug wheel widgetsnbextension wrapt xdist yaml yamllint yarl zc
+    zipp zmq
     """.split()  # noqa: SIM905
 )
 

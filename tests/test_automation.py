@@ -1,4 +1,4 @@
-"""The programs behind the template's own workflows: the loop on a cluster, its Git server, the weekly issue, the locks."""
+"""The programs behind the template's own workflows: the loop on a cluster, its Git server, the weekly issue, locks."""
 
 from __future__ import annotations
 

@@ -47,6 +47,7 @@ UV = "0.13.9"  # installed where no uv of this minor version or a later one is o
 
 TORCH_URL = "https://download.pytorch.org/whl"
 TORCH_BUILDS = ("cpu", "cu126", "cu128", "cu129", "cu130", "cu132")  # those that PyTorch has of the locked version
+TORCH_PATIENCE = 10  # seconds for PyTorch's index to answer, where no setting asks for it
 TORCH_ENTRY = re.compile(r"^torch==([\d.]+).*(?:\n .*)*", re.MULTILINE)  # in a lock
 BUILDS_COMMENT = "# hashes of the builds"
 TORCH_SETTINGS = ("TORCH_INDEX", "UV_TORCH_BACKEND")
@@ -202,13 +203,14 @@ def torch_settings() -> dict[str, str]:
 
 
 def resolve_torch(uv: str | Path, version: str, settings: dict[str, str], patient: bool) -> tuple[str, str]:
-    """Return the version with its build that uv finds, or "" and uv's reason. Without patience after seconds."""
-    hasty = {} if patient else {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_CONNECT_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
+    """Return the version with its build that uv finds, or "" and uv's reason. Impatient, it gives up after seconds."""
+    seconds = str(TORCH_PATIENCE)
+    hasty = {"UV_HTTP_TIMEOUT": seconds, "UV_HTTP_CONNECT_TIMEOUT": seconds, "UV_HTTP_RETRIES": "0"}
     options = ("--quiet", "--no-deps", "--no-header", "--no-annotate", "--python", sys.executable)
     done = subprocess.run(
         [uv, "pip", "compile", *options, "-"],
         input=f"torch=={version}\n",
-        env=settings | hasty,
+        env=settings if patient else settings | hasty,
         capture_output=True,
         text=True,
         check=False,
