@@ -4,80 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from projects import ROOT
+from torch_indexes import PyTorch, World, wheel
 
-FALLBACK = "cannot be reached: it comes from the configured index"
+FALLBACK = "does not give it: it comes from the configured index"
 UNCHECKED = "is installed unchecked"
-
-
-class Handler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None: ...
-
-
-class World:
-    """A repository with the environment `tiny`, which holds torch and another package, and indexes on this machine."""
-
-    def __init__(self, environments: ModuleType, folder: Path) -> None:
-        self.environments, self.folder = environments, folder
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder / "www")))
-        self.hashes = {"other": self.add("pypi", "other", "1.0")}
-        (folder / "requirements").mkdir()
-        (folder / "requirements/tiny.in").write_text("torch\n")
-
-    def address(self, index: str) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/{index}"
-
-    def add(self, index: str, name: str, version: str) -> str:
-        """Add a package to an index, and return its wheel's sha256."""
-        page = self.folder / "www" / index / name / "index.html"
-        page.parent.mkdir(parents=True, exist_ok=True)
-        path = wheel(page.parent, name, version)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with page.open("a") as file:
-            file.write(f'<a href="{path.name.replace("+", "%2B")}#sha256={digest}">{path.name}</a>\n')
-        return digest
-
-    def lock(self, builds: str, *hashes: str) -> None:
-        lines = [self.environments.digest_line("tiny"), f"other==1.0 --hash=sha256:{self.hashes['other']}"]
-        lines += [" \\\n    ".join(["torch==2.13.0", *(f"--hash=sha256:{digest}" for digest in hashes)])]
-        lines += [f"    # hashes of the builds {builds}"] * bool(builds)
-        (self.folder / "requirements/tiny.txt").write_text("\n".join(lines) + "\n")
-
-    def set_up(self) -> str:
-        """Make the environment anew, and return torch's version in it."""
-        shutil.rmtree(self.folder / ".venv/tiny", ignore_errors=True)
-        self.environments.find_torch.cache_clear()
-        self.environments.set_up("tiny")
-        return self.installed()["torch"]
-
-    def installed(self) -> dict[str, str]:
-        packages = self.folder.glob(".venv/tiny/lib/python*/site-packages/*.dist-info")
-        return dict(path.stem.split("-")[:2] for path in packages)
-
-
-def wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any") -> Path:
-    """Write a wheel with nothing in it, which torch's asks for another package besides."""
-    path, info = folder / f"{name}-{version}-{tag}.whl", f"{name}-{version}.dist-info"
-    needs = "Requires-Dist: other\n" if name == "torch" else ""
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
-        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
-        archive.writestr(f"{info}/RECORD", "".join(f"{info}/{file},,\n" for file in ("METADATA", "WHEEL", "RECORD")))
-    return path
 
 
 @pytest.fixture
@@ -104,6 +48,64 @@ def world(environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     yield world
     world.server.shutdown()
     world.server.server_close()
+
+
+@pytest.fixture
+def pytorch(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[PyTorch]]:
+    """PyTorch's own index within reach: `whl/BUILD` of the world. The machine's driver is one for CUDA 13."""
+    key, certificate = world.folder / "key.pem", world.folder / "certificate.pem"
+    names = ("-subj", "/CN=test", "-addext", "subjectAltName=DNS:download.pytorch.org")
+    use = ("-newkey", "rsa:2048", "-nodes", "-addext", "basicConstraints=critical,CA:FALSE")
+    command: list[str | Path] = [
+        "openssl",
+        "req",
+        "-x509",
+        "-days",
+        "2",
+        *names,
+        *use,
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    PyTorch.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    PyTorch.context.load_cert_chain(certificate, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(PyTorch, directory=str(world.folder / "www")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("UV_CUDA_DRIVER_VERSION", "580.65.06")
+    yield PyTorch
+    server.shutdown()
+    server.server_close()
+
+
+def test_pytorchs_own_index_comes_before_the_configured_one(
+    world: World, pytorch: type[PyTorch], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its build for this machine, or the one that UV_TORCH_BACKEND names, is checked; what it refuses is not there."""
+    digests = {build: world.add(f"whl/{build}", "torch", f"2.13.0+{build}") for build in ("cpu", "cu130")}
+    world.lock("cpu, pypi", digests["cpu"], world.add("pypi", "torch", "2.13.0"))
+    assert world.set_up() == "2.13.0+cu130"
+    assert UNCHECKED in capfd.readouterr().out
+    monkeypatch.setenv("UV_TORCH_BACKEND", "cpu")
+    assert world.set_up() == "2.13.0+cpu"
+    assert "torch: " not in capfd.readouterr().out
+    monkeypatch.delenv("UV_TORCH_BACKEND")
+    world.lock("cpu, cu130, pypi", *digests.values())
+    assert world.set_up() == "2.13.0+cu130"
+    assert "torch: " not in capfd.readouterr().out
+    world.lock("cpu, cu130, pypi", digests["cpu"])
+    with pytest.raises(SystemExit, match="ended with status"):
+        world.set_up()
+    assert "Hash mismatch for `torch==2.13.0+cu130`" in capfd.readouterr().err
+    monkeypatch.setattr(pytorch, "refuses", True)
+    monkeypatch.setenv("UV_CACHE_DIR", str(world.folder / "another"))
+    world.lock("pypi", world.add("pypi", "torch", "2.13.0"))
+    assert world.set_up() == "2.13.0"
+    assert FALLBACK in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("version", ["2.13.0", "2.13.0+cpu"])

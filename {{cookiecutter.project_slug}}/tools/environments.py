@@ -145,9 +145,8 @@ def install_torch(install: tuple[str | Path, ...], entry: str, version: str) -> 
         hashes = []
     requirement = " ".join([f"torch=={found}", *(f"--hash={digest}" for digest in hashes)])
     run(*install, "--no-deps", "--requirement", "-", env=settings, text=requirement)
-    return (
-        settings if "UV_TORCH_BACKEND" in settings else rest
-    )  # a backend has packages of its own, such as ROCm's triton
+    # A backend of uv's has packages besides that are nowhere else, such as ROCm's triton.
+    return settings if "UV_TORCH_BACKEND" in settings else rest
 
 
 def local_wheel(version: str) -> Path | None:
@@ -173,7 +172,7 @@ def find_torch(uv: str | Path, version: str) -> tuple[str, dict[str, str]]:
     found, reason = resolve_torch(uv, version, settings, patient=bool(chosen))
     if not (found or chosen) and settings != configured:
         print(
-            f"torch: {TORCH_URL} cannot be reached: it comes from the configured index, on Linux x86_64 the CUDA build "
+            f"torch: {TORCH_URL} does not give it: it comes from the configured index, on Linux x86_64 the CUDA build "
             "(4.5 GB installed); TORCH_INDEX or UV_TORCH_BACKEND chooses another",
             flush=True,
         )
