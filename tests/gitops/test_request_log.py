@@ -201,7 +201,7 @@ def test_more_than_waits_is_dropped_and_counted(start: Start, lost: Counter[str]
     began = time.perf_counter()
     for number in range(1000):
         log.add(Entry(f"{number}", [ROW], [1.0], size=each))
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 5
     assert lost["full"] == 1000 - len(log.entries)
     assert len(log.entries) * each <= request_log.WAITING + each
 

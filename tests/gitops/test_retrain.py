@@ -175,8 +175,8 @@ def test_a_pull_request_with_the_monitors_verdict(bench: Bench, server: GitHub) 
     assert "wait for you" in pull["body"] and "@note" not in pull["body"]
 
 
-def test_a_quiet_monitor_starts_nothing(bench: Bench) -> None:
-    bench.monkeypatch.setenv("MONITOR", json.dumps({"status": "quiet", "checks": []}))
+def test_a_monitor_without_drift_starts_nothing(bench: Bench) -> None:
+    bench.monkeypatch.setenv("MONITOR", json.dumps({"status": "ok", "checks": []}))
     bench.ask("r", "yes")
     assert bench.run() == 0
     assert bench.branches() == {}

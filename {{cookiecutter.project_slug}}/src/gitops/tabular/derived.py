@@ -20,6 +20,8 @@ def add(frame: pd.DataFrame, derived: Mapping[str, Derived], data: Data) -> pd.D
     Raises ProjectError naming the feature: its name is taken, it has an input that is no feature, it fails, or a row's
     value depends on other rows, which a single request would not have.
     """
+    if not derived:
+        return frame
     features = frame.columns.difference([data.target, data.id, data.timestamp, "row"], sort=False)
     for name, feature in derived.items():
         if name in frame.columns:
