@@ -25,6 +25,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.inference import batch, batch_input, batch_model, batch_output
 from gitops.integrations import dvc
 from gitops.releases import release
+from gitops.releases.record import Deployed
 from gitops.serving import package
 
 HEADER = ["id", "age", "customer's plan", "note"]
@@ -281,7 +282,7 @@ def test_the_released_model(model: batch_model.Model, monkeypatch: pytest.Monkey
         package = type("File", (), {"md5": "abc"})
         model = type("Model", (), {"sha256": sha256})
 
-    monkeypatch.setattr(release, "present", lambda environment: release.Production("commit", Record))  # type: ignore[arg-type]
+    monkeypatch.setattr(release, "present", lambda environment: Deployed("commit", Record))  # type: ignore[arg-type]
     monkeypatch.setattr(dvc, "fetch", lambda md5: Path(f"{md5}.object"))
     archive().rename("abc.object")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
