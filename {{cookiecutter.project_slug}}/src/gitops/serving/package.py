@@ -94,8 +94,9 @@ def pack(settings: Params) -> Path:
     """
     if not ARCHIVER.exists():
         raise ProjectError(f"{ARCHIVER} is missing: run `make setup` first")
-    features = code.SOURCE / params.package() / "features.py"
-    sources = sorted({*code.imported(HANDLER), *code.imported(features)})
+    own = code.SOURCE / params.package()
+    modules = [HANDLER, own / "features.py", *own.glob("__init__.py")]
+    sources = sorted({path for module in modules for path in code.imported(module)})
     _check_imports(sources)
     name = settings.package.model_name
     archive = PACKAGE / f"{name}.mar"
