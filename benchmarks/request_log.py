@@ -2,8 +2,8 @@
 
     .venv/dev/bin/python benchmarks/request_log.py PROJECT [ROUNDS]
 
-PROJECT is a generated project after `make pipeline`. Requests go to the two in turns, round by round, so that other load
-on the machine slows both: one row per request, one client that keeps its connection, then sixteen.
+PROJECT is a generated project after `make pipeline`. Requests go to the two in turns, round by round, so that other
+load on the machine slows both: one row per request, one client that keeps its connection, then sixteen.
 """
 
 from __future__ import annotations
