@@ -196,7 +196,7 @@ def test_derived_feature_is_computed_and_refused_in_requests(
 
 @pytest.fixture(scope="module")
 def workspace(model_folder: Path) -> Iterator[Path]:
-    """A repository after `make pipeline`, as the working directory. Its path is short, because those of Unix sockets must be."""
+    """A repository after `make pipeline`, as the working directory; its path is short because of Unix sockets."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name).resolve()
         for linked in (".venv", "serving"):
