@@ -1,4 +1,4 @@
-"""Serving: first the handler's logic by itself, then a real TorchServe with a model that needs no training."""
+"""Serving: first the handler by itself, then a real TorchServe with a model that needs no training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -20,20 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import handling
+import packing
 import pytest
 import tiny_model
 import torch
-from conftest import PACKAGE, ROOT
+from breast_cancer import features
+from conftest import ROOT
 from gitops.core import params
 from gitops.core.artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, SCHEMA, ProjectError, digest, write_json
 from gitops.serving import package, serve, torchserve
+from gitops.serving.server import handler as module
+from gitops.serving.server import metrics, probe
+from gitops.serving.server.handler import Handler
+from gitops.tabular.columns import Derived
 from handling import Context, answers
 
 PLAN = "customer's plan"
 GOOD = {"age": 40, PLAN: "gold"}
 NAME = "tiny"
-
-probe = runpy.run_path(str(ROOT / "serving/probe.py"))
 
 
 def body(*instances: Any) -> bytes:
@@ -75,16 +78,11 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def handler_module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return handling.load(monkeypatch)
+def handler(monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> Handler:
+    return handling.started(monkeypatch, model_folder)
 
 
-@pytest.fixture
-def handler(handler_module: Any, model_folder: Path) -> Any:
-    return handling.started(handler_module, model_folder)
-
-
-def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Any) -> None:
+def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Handler) -> None:
     calls: list[int] = []
     model = handler.model
 
@@ -105,7 +103,7 @@ def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handle
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_request_says_what_was_expected(handler: Any, case: str) -> None:
+def test_bad_request_says_what_was_expected(handler: Handler, case: str) -> None:
     sent, expected = BAD[case]
     [(status, answer)] = answers(handler, sent)
     assert status == 400
@@ -114,44 +112,44 @@ def test_bad_request_says_what_was_expected(handler: Any, case: str) -> None:
     assert set(answer["errors"][0]) == {"instance", "column", "error"}
 
 
-def test_every_bad_instance_is_listed_up_to_a_limit(handler: Any, handler_module: Any) -> None:
+def test_every_bad_instance_is_listed_up_to_a_limit(handler: Handler) -> None:
     [(_, few)] = answers(handler, body({}, GOOD, GOOD | {"age": "x"}))
     assert [(error["instance"], error["column"]) for error in few["errors"]] == [(0, "age"), (2, "age")]
     [(_, many)] = answers(handler, body(*[{}] * 500))
-    assert len(many["errors"]) == handler_module.MAX_ERRORS
+    assert len(many["errors"]) == module.MAX_ERRORS
 
 
-def test_form_is_refused(handler: Any) -> None:
+def test_form_is_refused(handler: Handler) -> None:
     [(status, answer)] = answers(handler, None)
     assert status == 400
     assert "Content-Type: application/json" in answer["error"]
 
 
-def test_failing_model_harms_no_other_request(handler: Any) -> None:
+def test_failing_model_affects_no_other_request(handler: Handler) -> None:
     unlucky = body(GOOD | {"age": tiny_model.UNLUCKY})
     assert [status for status, _ in answers(handler, body(GOOD), unlucky, body(GOOD))] == [200, 500, 200]
 
 
-def test_many_rows_go_through_the_model_in_chunks(handler: Any, handler_module: Any) -> None:
-    handler_module.CHUNK = 4
+def test_many_rows_go_through_the_model_in_chunks(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 4)
     rows = [GOOD | {"age": age} for age in range(11)]
     [(_, answer)] = answers(handler, body(*rows))
     yes = [prediction["probabilities"]["yes"] for prediction in answer["predictions"]]
     assert yes == pytest.approx([torch.sigmoid(torch.tensor(age / 100 + 1)).item() for age in range(11)])
 
 
-def test_answer_that_torchserve_would_drop_is_refused(handler: Any, handler_module: Any) -> None:
+def test_answer_that_torchserve_would_drop_is_refused(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = (ROOT / "serving/config.properties").read_text()
-    assert f"max_response_size={handler_module.MAX_ANSWER}\n" in settings
-    handler_module.MAX_ANSWER = 200
+    assert f"max_response_size={module.MAX_ANSWER}\n" in settings
+    monkeypatch.setattr(module, "MAX_ANSWER", 200)
     small, large = answers(handler, body(GOOD), body(*[GOOD] * 10))
     assert small[0] == 200
     assert large[0] == 400
     assert "send fewer instances" in large[1]["error"]
 
 
-def test_another_model_than_the_released_one_is_refused(
-    handler: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_model_that_is_not_the_released_one_is_refused(
+    handler: Handler, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_SHA256", digest(model_folder / "model.pt2"))
     handler.initialize(Context(model_folder))
@@ -175,22 +173,36 @@ def test_another_model_than_the_released_one_is_refused(
         (None, {"p": 0.5}, True),
     ],
 )
-def test_probe_forgives_rounding_alone(actual: Any, golden: Any, differs: bool) -> None:
-    assert probe["differs"](actual, golden) is differs
+def test_smoke_test_tolerates_rounding_only(actual: Any, golden: Any, differs: bool) -> None:
+    assert probe.differs(actual, golden) is differs
 
 
-# From here on with TorchServe.
+def test_derived_feature_is_computed_and_refused_in_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: Handler
+) -> None:
+    monkeypatch.setitem(features.DERIVED, "months", Derived(("age",), lambda age: age * 12))
+    derived = handling.started(monkeypatch, handling.unpacked(tmp_path, tiny_model.DERIVED_SCHEMA))
+
+    (status, answer), (refused, why) = answers(derived, body(GOOD), body(GOOD, GOOD | {"months": 480}))
+    [(_, plain)] = answers(handler, body(GOOD | {"age": 480}))
+    assert (status, answer["predictions"]) == (200, plain["predictions"])
+    assert refused == 400
+    error = "instance 1: column 'months' is computed from others: remove it"
+    assert why["errors"] == [{"instance": 1, "column": "months", "error": error}]
+
+
+# From here on with a real TorchServe.
 
 
 @pytest.fixture(scope="module")
 def workspace(model_folder: Path) -> Iterator[Path]:
-    """A repository after `make pipeline`, as the working directory. Its path is short: Unix sockets ask for that."""
+    """A repository after `make pipeline`, as the working directory; its path is short because of Unix sockets."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name).resolve()
         for linked in (".venv", "serving"):
             (folder / linked).symlink_to(ROOT / linked)
         settings = re.sub(r"model_name: \S+", f"model_name: {NAME}", (ROOT / "params.yaml").read_text())
-        (folder / "params.yaml").write_text(settings)
+        (folder / "params.yaml").write_text(settings.replace("redact: []", f'redact: ["{PLAN}"]'))
         patch.chdir(folder)
         for path, source in ((MODEL, "model.pt2"), (SCHEMA, "schema.json")):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +210,7 @@ def workspace(model_folder: Path) -> Iterator[Path]:
         request = {"instances": [GOOD, {"age": None, PLAN: None}]}
         write_json(GOLDEN_REQUEST, request)
         write_json(GOLDEN_RESPONSE, package.respond(request, tiny_model.SCHEMA))
-        package.pack(NAME, params.RequestLog(mask=[PLAN]))
+        package.pack(params.load())
         yield folder
 
 
@@ -219,15 +231,14 @@ def server(running: torchserve.Server) -> str:
 
 
 def post(server: str, sent: bytes) -> tuple[int, bytes]:
-    status, answer = probe["post"](f"{server}/predictions/{NAME}", sent)
-    return int(status), bytes(answer)
+    return probe.post(f"{server}/predictions/{NAME}", sent)
 
 
-def test_server_gives_the_golden_answer(server: str, archive: Path) -> None:
-    assert probe["probe"](server, archive) is None
-    command = [sys.executable, str(ROOT / "serving/probe.py"), server, str(archive)]
+def test_server_passes_its_smoke_test(server: str, archive: Path) -> None:
+    """As Kubernetes runs it: Python has nothing but the file."""
+    command = [sys.executable, "-I", "-S", probe.__file__, server, str(archive)]
     script = subprocess.run(command, capture_output=True, text=True)
-    assert (script.returncode, script.stdout) == (0, "the golden answer\n")
+    assert (script.returncode, script.stdout) == (0, "the smoke test passed\n"), script.stderr
 
 
 def test_server_answers_good_requests_among_bad_ones(server: str) -> None:
@@ -247,8 +258,8 @@ def test_server_answers_good_requests_among_bad_ones(server: str) -> None:
 
 
 @pytest.mark.parametrize("called", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
-def test_server_reads_json_whatever_it_is_called(server: str, called: str) -> None:
-    """curl calls it a form unless told otherwise; TorchServe alone would answer 500 where it has a % in it."""
+def test_server_reads_json_whatever_the_content_type(server: str, called: str) -> None:
+    """curl declares JSON as a form by default; TorchServe alone would answer 500 to a form with a % in it."""
     for sent, status in ((body(GOOD | {PLAN: "50 % off"}), 200), (b"a=%zz&", 400)):
         connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=20)
         with contextlib.closing(connection):
@@ -280,12 +291,12 @@ def waited(look: Callable[[], Any]) -> Any:
 def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
     """Return the lines of a request in the log of `make serve`."""
     lines = [json.loads(line) for path in workspace.glob("requests/*.jsonl") for line in path.open()]
-    assert not [line for line in lines if line["request_id"] == probe["REQUEST_ID"]]
+    assert not [line for line in lines if line["request_id"] == probe.REQUEST_ID]
     return [line for line in lines if line["request_id"] == name]
 
 
-def test_server_logs_what_it_answers(server: str, archive: Path, workspace: Path) -> None:
-    assert probe["probe"](server, archive) is None
+def test_server_logs_requests_and_answers(server: str, archive: Path, workspace: Path) -> None:
+    assert probe.probe(server, archive) is None
     hidden = "platinum-4711"
     assert ask(server, body(GOOD, {"age": None, PLAN: hidden}), **{"x-REQUEST-id": "order-7"}) == (200, "order-7")
     status, made = ask(server, body(GOOD | {"age": "old"}, [hidden]), **{"X-Request-Id": "not an id"})
@@ -293,9 +304,9 @@ def test_server_logs_what_it_answers(server: str, archive: Path, workspace: Path
 
     one, other = waited(lambda: logged(workspace, "order-7"))
     [refused] = waited(lambda: logged(workspace, made))
-    assert one["inputs"] == {"age": 40, PLAN: "masked"}
+    assert one["inputs"] == {"age": 40, PLAN: "redacted"}
     assert one["prediction"]["label"] == "yes"
-    assert (other["instance"], other["inputs"]) == (1, {"age": None, PLAN: "masked"})
+    assert (other["instance"], other["inputs"]) == (1, {"age": None, PLAN: "redacted"})
     assert one["model_version"] == other["model_version"] == refused["model_version"] == digest(MODEL)[:12]
     assert refused["status"] == 400
     assert [error["column"] for error in refused["errors"]] == ["age", None]
@@ -314,14 +325,13 @@ def samples(running: torchserve.Server) -> dict[str, float]:
     return {f"{name} {label}".strip(): float(value) for name, label, value in found}
 
 
-def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path) -> None:
-    own = runpy.run_path(str(ROOT / "serving/serving_metrics.py"))
-    time.sleep(own["INTERVAL"] + 1)  # what others have asked for is counted by then
+def test_server_counts_predictions_and_refusals(running: torchserve.Server, archive: Path) -> None:
+    time.sleep(metrics.INTERVAL + 1)  # requests of other tests are counted by then
     before = samples(running)
     for _ in range(3):
         assert ask(running.url, body(GOOD, GOOD))[0] == 200
     assert ask(running.url, body({}))[0] == 400
-    assert probe["probe"](running.url, archive) is None
+    assert probe.probe(running.url, archive) is None
 
     def counted() -> dict[str, float]:
         now = samples(running)
@@ -330,41 +340,55 @@ def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path
     waited(lambda: counted().get("model_request_seconds_count", 0) >= 5)
     time.sleep(1)  # Java takes the lines one by one
     found = counted()
-    assert found["model_predictions_total yes"] == 6  # and none of the probe's
+    assert found["model_predictions_total yes"] == 6  # and none of the smoke test's
     assert found["model_refused_total"] == 1
     assert found["model_request_seconds_bucket +Inf"] == found["model_request_seconds_count"] == 5
     assert 0 < found["model_request_seconds_sum"] < 5
-    assert {name.partition(" ")[0] for name in before} == set(own["METRICS"])
+    assert {name.partition(" ")[0] for name in before} == set(metrics.METRICS)
     assert before["model_request_log_dropped_total full"] == before["model_request_log_dropped_total failed"] == 0
 
 
-def test_server_answers_though_it_cannot_log(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_answers_even_if_it_cannot_log(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUEST_LOG", "params.yaml/requests")
     with torchserve.running(archive, digest(MODEL), NAME, 0) as running:
         assert [ask(running.url, body(GOOD))[0] for _ in range(5)] == [200] * 5
         waited(lambda: samples(running).get("model_request_log_dropped_total failed") == 5)
-        told = [line for line in running.log.read_text().splitlines() if "request log cannot be written" in line]
-    assert len(told) == 1
-    assert "Not a directory" in told[0]
+        errors = [line for line in running.log.read_text().splitlines() if "request log cannot be written" in line]
+    assert len(errors) == 1
+    assert "Not a directory" in errors[0]
 
 
-def test_server_refuses_what_is_too_large_and_lives_on(server: str, archive: Path) -> None:
+def test_server_refuses_a_large_body_and_goes_on(server: str, archive: Path) -> None:
     assert post(server, b"x" * 10 * 2**20)[0] == 413
     assert post(server, body(*[GOOD] * 1000))[0] == 200
-    assert probe["probe"](server, archive) is None
+    assert probe.probe(server, archive) is None
 
 
-def test_another_model_does_not_start(archive: Path) -> None:
+def test_server_with_another_model_does_not_start(archive: Path) -> None:
     with pytest.raises(ProjectError, match="not the released model"), serve.serving(archive, "0" * 64, NAME):
         pass
 
 
-def test_ctrl_c_leaves_nothing_but_the_whole_log(workspace: Path, tmp_path: Path) -> None:
+def test_server_imports_from_the_archive_alone(workspace: Path, tmp_path: Path) -> None:
+    """The archive's features.py has a derived feature, which the one in src/ lacks."""
+    archive = packing.with_derived(tmp_path)
+    with torchserve.running(archive, digest(tmp_path / MODEL), archive.stem, 0) as running:
+        url = f"{running.url}/predictions/{archive.stem}"
+        status, answer = probe.post(url, body(GOOD))
+        refused, why = probe.post(url, body(GOOD | {"months": 480}))
+    assert status == 200
+    expected = torch.sigmoid(torch.tensor(480 / 100 + 1)).item()
+    assert json.loads(answer)["predictions"][0]["probabilities"]["yes"] == pytest.approx(expected)
+    assert refused == 400
+    assert b"column 'months' is computed from others: remove it" in why
+
+
+def test_ctrl_c_leaves_nothing_but_the_complete_log(workspace: Path, tmp_path: Path) -> None:
     """An address gets its lines every ten seconds, and the last ones at the end."""
     with tempfile.TemporaryDirectory() as place:
         # As a shell starts it in the background: deaf to Ctrl-C, unless it says otherwise itself.
         deaf = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
-        command = [*deaf, sys.executable, "-m", f"{PACKAGE}.serve", "--port", "0"]
+        command = [*deaf, sys.executable, "-m", "gitops.serving.serve", "--port", "0"]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": place}
         environment["REQUEST_LOG"] = f"file://{tmp_path}"
         with subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -389,7 +413,7 @@ def test_ctrl_c_leaves_nothing_but_the_whole_log(workspace: Path, tmp_path: Path
         assert [json.loads(line)["prediction"]["label"] for line in lines.read_text().splitlines()] == ["yes"]
 
 
-def test_server_that_has_ended_is_not_looked_for() -> None:
+def test_stopping_a_server_that_has_ended_is_no_error() -> None:
     ended = subprocess.Popen(["true"], process_group=0)
     ended.wait()
     torchserve._stop(ended)
