@@ -36,3 +36,10 @@ def test_answers_are_json(classes: list[str]) -> None:
     outputs = torch.tensor([[0.25, 0.75]]) if classes else torch.tensor([1.5])
     (answer,) = json.loads(json.dumps(features.answer(outputs, schema)))
     assert answer == ({"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}} if classes else 1.5)
+
+
+def test_category_codes_stay_what_they_are() -> None:
+    """Models hold these numbers: with another hash, each category of an older model would be unseen."""
+    codes = {features.category_code(f"value {number}") for number in range(1000)}
+    assert len(codes) == 1000 and features.MISSING not in codes
+    assert features.category_code("red") == 1002358433242564771
