@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
-ENVIRONMENTS := {{cookiecutter.project_slug}}/tools/environments.py
+ENVIRONMENTS := {{cookiecutter.project_slug}}/src/gitops/project/environments.py
 
 # Compiled modules halve the start of each stage; images of Python often switch them off.
 unexport PYTHONDONTWRITEBYTECODE

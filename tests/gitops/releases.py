@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from defaults import ROOT, complete
 from gitops.core import params
 from gitops.core.artifacts import ProjectError, digest
 from gitops.deployment import deploy, rollback
@@ -49,7 +49,7 @@ class Job:
         self.git("config", "user.name", "Tester")
         self.git("config", "user.email", "tester@localhost")
         self.write("model/run.json", '{"run_id": "run-1"}')
-        self.write("data/prepared/schema.json", '{"rows": {"raw": 9}, "features": [{"name": "x", "kind": "number"}]}')
+        self.write("data/prepared/schema.json", '{"rows": {"raw": 9}, "features": [{"name": "x", "dtype": "number"}]}')
 
     def git(self, *arguments: str, at: Path | None = None) -> str:
         command = ["git", "-C", str(at or self.path), *arguments]
@@ -163,7 +163,7 @@ def make_origin(tmp_path: Path, *, staging: bool = False) -> Path:
     (first / "serving").mkdir()
     for name in (".gitignore", "serving/kustomization.yaml", "serving/config.properties"):
         shutil.copy(ROOT / name, first / name)
-    (first / "params.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (first / "params.yaml").write_text(yaml.safe_dump(complete(SETTINGS)))
     (first / "data").mkdir()
     (first / "data/raw.csv.dvc").write_text(f"outs:\n- md5: {'d' * 32}\n  path: raw.csv\n")
     subprocess.run(["git", "-C", bare, "config", "receive.denyDeleteCurrent", "ignore"], check=True)

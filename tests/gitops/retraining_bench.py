@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
-from gitops.core import params, sections
+from breast_cancer.metrics import METRICS
+from gitops.core import params
 from gitops.core.artifacts import GATE, RETRAIN, digest, write_json
 from gitops.gate import gate
 from gitops.integrations import dvc
-from gitops.reporting import report, report_sections
+from gitops.reporting import report, report_retraining
 from gitops.reporting.report_facts import Facts
 from gitops.retraining import pipeline, pull_request, retraining
 from releases import Job
@@ -58,8 +59,8 @@ class Bench:
         path = self.seed.path / "params.yaml"
         values = yaml.safe_load(path.read_text())
         values["data"] |= {"path": f"data/{name}", **settings}
-        metric = next(iter(sections.METRICS[values["data"]["task"]]))
-        values["gate"] = {"metric": metric, "thresholds": {metric: 0.5}}
+        metric = next(iter(METRICS[values["data"]["task"]]))
+        values["gate"] = {"primary_metric": metric, "thresholds": {metric: 0.5}}
         path.write_text(yaml.safe_dump(values))
         (self.seed.path / "data" / name).write_bytes(table)
         with contextlib.chdir(self.seed.path):
@@ -142,7 +143,7 @@ class Bench:
 
     def _body(self, settings: params.Params) -> str:
         facts = Facts(settings, [], None, retraining=json.loads(RETRAIN.read_text()))
-        return report_sections.retraining(facts)
+        return report_retraining.retraining(facts)
 
     def last(self) -> str:
         """Return the commit by which origin remembers the newest retraining."""

@@ -69,7 +69,7 @@ def test_settings_are_searched_anew(bench: Bench, server: GitHub) -> None:
     start = subprocess.run
 
     def search(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-        if command[-3:] != ["project.tune", "--trials", "3"]:
+        if command[-3:] != ["gitops.tuning.tune", "--trials", "3"]:
             return start(command, **options)
         artifacts.PARAMS.write_text(artifacts.PARAMS.read_text() + "model: {width: 8}\n")
         artifacts.write_json(artifacts.TUNE, {"verdict": "Better: by far."})
