@@ -241,7 +241,7 @@ def test_skip(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = monitor.monitor_performance.FALSE_ALARM  # the module is read without Deepchecks
     assert 0 < checks < 0.01
     settings(skip=["feature drifts: income"])
-    with pytest.raises(ProjectError, match="'feature drifts: income', which is no check"):
+    with pytest.raises(ProjectError, match="'feature drifts: income', which is not a check"):
         params.load()
 
 

@@ -1,4 +1,4 @@
-"""What GitHub Actions tells a command, and what a command tells it; on a laptop, nothing in either direction.
+"""Exchange with GitHub Actions: the event behind a run, its summary and outputs. Does nothing on a laptop.
 
 Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables and .../workflow-commands
 """
@@ -13,27 +13,27 @@ from typing import Any
 
 
 def pull_request() -> int | None:
-    """Return the number of the pull request that this run is for, or None."""
+    """Return the number of the pull request that started this run, or None."""
     number = _pull_request().get("number")
     return int(number) if number else None
 
 
 def head() -> str | None:
-    """Return the newest commit of the pull request that this run is for, or None.
+    """Return the newest commit of the pull request that started this run, or None.
 
-    What is checked out is GitHub's trial merge of it, a commit that is gone after the real one.
+    The checkout is GitHub's trial merge of that commit, which does not exist any more after the real merge.
     """
     sha = _pull_request().get("head", {}).get("sha")
     return str(sha) if sha else None
 
 
 def summarise(markdown: str) -> None:
-    """Show `markdown` on the run's page."""
+    """Append `markdown` to the summary on the run's page."""
     _append("GITHUB_STEP_SUMMARY", f"{markdown}\n")
 
 
 def output(values: dict[str, str]) -> None:
-    """Hand `values` to later steps as outputs of this one."""
+    """Set `values` as outputs of this step, for later steps."""
     end = uuid.uuid4().hex  # a value cannot hold the line that ends it
     _append("GITHUB_OUTPUT", "".join(f"{name}<<{end}\n{value}\n{end}\n" for name, value in values.items()))
 
