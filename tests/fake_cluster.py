@@ -74,8 +74,9 @@ def refresh(arguments: list[str]) -> None:
         revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
         objects = [yaml.safe_load(path.read_text()) for path in Path(folder, source["path"]).iterdir()]
     [deployment] = [entry for entry in objects if entry["kind"] == "Deployment"]
-    [container] = deployment["spec"]["template"]["spec"]["containers"]
-    model = next(entry["value"] for entry in container["env"] if entry["name"] == "MODEL_SHA256")
+    template = deployment["spec"]["template"]
+    [container] = template["spec"]["containers"]
+    model = template["metadata"]["annotations"]["model-sha256"]
     health = "Healthy" if container["image"] in notes("loaded.json") else "Degraded"
     synced = {"revision": revision.stdout.strip(), "health": health, "version": model[:12]}
     (STATE / "synced.json").write_text(json.dumps(synced))

@@ -174,10 +174,7 @@ def predict(name: str, released: dict[str, Any]) -> dict[str, Any]:
         print(json.dumps(answers[0]))
 
     step(name, 'make serve ARGS="--environment production --port 0" &', "curl ... /predictions/...", run=ask)
-    containers = yaml.safe_load(released["manifest"])["spec"]["template"]["spec"]["containers"]
-    named = next(
-        entry["value"] for box in containers for entry in box.get("env", []) if entry["name"] == "MODEL_SHA256"
-    )
+    named = yaml.safe_load(released["manifest"])["spec"]["template"]["metadata"]["annotations"]["model-sha256"]
     if answers[0]["model_version"] != named[:12]:
         raise SystemExit(f"the answer is of model {answers[0]['model_version']}, the manifest names {named[:12]}")
     return answers[0]

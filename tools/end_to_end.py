@@ -125,9 +125,8 @@ def expect(name: str) -> str:
 
 def served_version(manifest: str) -> str:
     """Return the version of the model that a Deployment's manifest names."""
-    containers = yaml.safe_load(manifest)["spec"]["template"]["spec"]["containers"]
-    variables = {entry["name"]: entry.get("value") for box in containers for entry in box.get("env", [])}
-    return str(variables["MODEL_SHA256"])[:12]
+    annotations = yaml.safe_load(manifest)["spec"]["template"]["metadata"]["annotations"]
+    return str(annotations["model-sha256"])[:12]
 
 
 if __name__ == "__main__":

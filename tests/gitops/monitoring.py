@@ -26,10 +26,10 @@ SCHEMA: dict[str, Any] = {
     "task": "binary",
     "target": {"name": "churned", "classes": ["yes", "no"]},  # not in the order of the alphabet
     "features": [
-        {"name": "income", "kind": "number", "missing": 0.0, "min": -4.0, "max": 4.0},
-        {"name": "prediction", "kind": "category", "missing": 0.0, "categories": {"basic": 0.5, "plus": 0.5}},
-        {"name": "member", "kind": "boolean", "missing": 0.0, "mean": 0.5},
-        {"name": "joined", "kind": "datetime", "missing": 0.0},
+        {"name": "income", "dtype": "number", "missing": 0.0, "min": -4.0, "max": 4.0},
+        {"name": "prediction", "dtype": "category", "missing": 0.0, "categories": {"basic": 0.5, "plus": 0.5}},
+        {"name": "member", "dtype": "boolean", "missing": 0.0, "mean": 0.5},
+        {"name": "joined", "dtype": "datetime", "missing": 0.0},
     ],
     "missing_markers": ["", "NA"],
     "rows": {"train": 400},
@@ -39,7 +39,7 @@ Line = dict[str, Any]
 
 
 def people(rows: int, seed: int) -> pd.DataFrame:
-    """Return a table of the one population, with labels that go with income."""
+    """Return rows of one population, whose labels depend on income."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({"row": np.arange(rows), "income": rng.normal(size=rows).clip(-4, 4)})
     table["prediction"] = rng.choice(np.array(["basic", "plus"], dtype=object), rows)
@@ -103,23 +103,23 @@ class World:
             file.write("".join(json.dumps(line) + "\n" for line in lines) + end)
 
     def label(self) -> None:
-        """Write the labels of the rows that were to have one."""
+        """Write the labels of the rows made with `label=True`."""
         Path("labels").mkdir(exist_ok=True)
         Path("labels/a.csv").write_text("\n".join(self.labels) + "\n")
 
     def run(self) -> tuple[int, dict[str, Any]]:
-        """Run the monitor and return its exit status and its verdict."""
+        """Run the monitor and return its exit status and its result."""
         status = monitor.main()
-        verdict: dict[str, Any] = json.loads(artifacts.MONITOR.read_text())
-        return status, verdict
+        result: dict[str, Any] = json.loads(artifacts.MONITOR.read_text())
+        return status, result
 
-    def judged(self) -> dict[str, int]:
-        ends: dict[str, int] = json.loads(self.state.read_text())["judged"]
-        return ends
+    def offsets(self) -> dict[str, int]:
+        offsets: dict[str, int] = json.loads(self.state.read_text())["offsets"]
+        return offsets
 
 
-def failed(verdict: dict[str, Any]) -> set[tuple[str, str | None]]:
-    return {(check["check"], check["column"]) for check in verdict["checks"] if not check["passed"]}
+def failed(result: dict[str, Any]) -> set[tuple[str, str | None]]:
+    return {(check["check"], check["column"]) for check in result["checks"] if not check["passed"]}
 
 
 def settings(**monitored: Any) -> None:
@@ -127,7 +127,7 @@ def settings(**monitored: Any) -> None:
 
 
 def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A release; Deepchecks is left out, its step finds nothing."""
+    """A release; Deepchecks does not run, its step finds nothing."""
     monkeypatch.chdir(folder)
     for name in ("REQUEST_LOG", "LABELS", "PUSHGATEWAY", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
@@ -148,7 +148,7 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
             "predictions": {"path": "evaluation/predictions.parquet", "md5": "predictions.parquet"},
             "test_md5": "test.parquet",
             "data": {"path": "data/raw.csv", "md5": "d"},
-            "params": SETTINGS | {"request_log": {"mask": ["prediction"]}},
+            "params": SETTINGS | {"request_log": {"redact": ["prediction"]}},
             "metrics": {"roc_auc": {"value": 0.95, "low": 0.9, "high": 0.98}},
             "mlflow_run_id": None,
             "image": "toy:a",
@@ -158,7 +158,7 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     )
     monkeypatch.setattr(release, "production", lambda: release.Production("e" * 40, record))
     monkeypatch.setattr(dvc, "fetch", files.__getitem__)
-    monkeypatch.setattr(monitor, "deepchecks", found_nothing)
+    monkeypatch.setattr(monitor, "run_drift_checks", found_nothing)
     return World()
 
 

@@ -1,4 +1,4 @@
-"""`make batch`: the served predictions for whole tables, bad rows aside, and nothing half-written."""
+"""`make batch`: the served predictions for whole tables; bad rows go to a file beside them, no file is incomplete."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ import pytest
 import tiny_model
 import torch
 from breast_cancer import features
-from conftest import PACKAGE, ROOT
+from conftest import ROOT
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
-from gitops.inference import batch, batch_input, batch_model, batch_output
+from gitops.inference import batch, sink, source
+from gitops.inference.model import Model, load
 from gitops.integrations import dvc
 from gitops.releases import release
 from gitops.serving import package
@@ -40,7 +41,7 @@ GOOD, BAD = [0, 1, 2, 5], [3, 4]
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> batch_model.Model:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     """The model of the archive that `make pipeline` has left in the workspace."""
     monkeypatch.chdir(tmp_path)
     for name in (".venv", "serving", "params.yaml"):
@@ -52,7 +53,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> batch_model.Model:
     artifacts.write_json(artifacts.FEATURE_VIEW, {})  # goes along where the project has a feature store
     pd.DataFrame({"age": [30.0, None], "customer's plan": ["gold", None]}).to_parquet(artifacts.TEST)
     package.main()
-    return batch_model.load(archive(), artifacts.digest(artifacts.MODEL))
+    return load(archive(), artifacts.digest(artifacts.MODEL))
 
 
 def archive() -> Path:
@@ -63,7 +64,7 @@ def write(path: str, rows: list[list[str]] = ROWS, header: list[str] = HEADER) -
     """Write a table in the form that its name says, and return its name."""
     if path.endswith(".parquet"):
         numbers = [None if row[1] == "NA" else float("inf") if row[1] == "old" else float(row[1]) for row in rows]
-        texts = {name: pa.array([row[place] for row in rows]) for place, name in enumerate(header) if name != "age"}
+        texts = {name: pa.array([row[index] for row in rows]) for index, name in enumerate(header) if name != "age"}
         table = pa.table(texts | {"age": pa.array(numbers)}).select(header)
         with fsspec.open(path, "wb") as file:
             pq.write_table(table, file)
@@ -80,12 +81,12 @@ def read(path: str) -> pd.DataFrame:
         return pd.read_csv(file, dtype={"id": str, "model_version": str})  # which may be digits alone
 
 
-def run(source: str, output: str, model: batch_model.Model) -> tuple[int, int]:
-    return batch.predict(batch_input.Source(source), output, model)
+def run(table: str, output: str, model: Model) -> tuple[int, int]:
+    return batch.predict(source.Source(table), output, model)
 
 
 @pytest.mark.parametrize(
-    ("source", "output"),
+    ("table", "output"),
     [
         ("t.csv", "out/o.csv"),
         ("t.csv.gz", "o.parquet"),
@@ -94,8 +95,8 @@ def run(source: str, output: str, model: batch_model.Model) -> tuple[int, int]:
         ("memory://in/t.parquet", "memory://o.parquet"),
     ],
 )
-def test_rows_get_the_served_predictions(source: str, output: str, model: batch_model.Model) -> None:
-    assert run(write(source), output, model) == (len(GOOD), len(BAD))
+def test_rows_get_the_served_predictions(table: str, output: str, model: Model) -> None:
+    assert run(write(table), output, model) == (len(GOOD), len(BAD))
     rows = [
         {"age": age, "customer's plan": plan} for age, plan in ((30, "gold"), (None, None), (40, None), (50, "gold"))
     ]
@@ -112,21 +113,19 @@ def test_rows_get_the_served_predictions(source: str, output: str, model: batch_
         assert found[f"p_{name}"].tolist() == pytest.approx(expected, abs=1e-6)
     assert set(found["model_version"]) == {served["model_version"]}
 
-    rejected = read(batch_output.rejected(output))
+    rejected = read(sink.rejected(output))
     assert rejected.columns.tolist() == ["row", "rejected_column", "rejected_reason", *HEADER]
     assert rejected["row"].tolist() == BAD
     assert rejected["rejected_reason"].tolist() == [
-        f"column 'age' is {'inf' if source.endswith('parquet') else repr('old')}: a finite number is expected",
+        f"column 'age' is {'inf' if table.endswith('parquet') else repr('old')}: a finite number is expected",
         "the model's answer is not a finite number",
     ]
     assert rejected["rejected_column"].tolist()[0] == "age" and pd.isna(rejected["rejected_column"].tolist()[1])
     assert rejected["note"].tolist() == [ROWS[row][3] for row in BAD]
 
 
-def test_lines_that_are_no_rows_are_rejected_with_their_numbers(
-    model: batch_model.Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_input, "CSV_BLOCK", 512)  # so that there are many parts
+def test_malformed_lines_are_rejected_with_their_numbers(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "CSV_BLOCK", 512)  # so that there are many chunks
     lines, expected = [",".join(['"id"', "age", "customer's plan"])], {}
     for row in range(2000):
         if row % 97 == 5 or 700 < row < 760 or row > 1990:
@@ -148,14 +147,14 @@ def test_lines_that_are_no_rows_are_rejected_with_their_numbers(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
-def test_the_same_input_gives_the_same_bytes_in_whatever_order_parts_are_done(
-    suffix: str, model: batch_model.Model, monkeypatch: pytest.MonkeyPatch
+def test_the_same_input_gives_the_same_bytes_in_whatever_order_chunks_are_done(
+    suffix: str, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_input, "CSV_BLOCK", 1024)
-    monkeypatch.setattr(batch_input, "PARQUET_ROWS", 50)
-    monkeypatch.setattr(batch_output, "ROW_GROUP", 120)
-    source = write(f"t{suffix}", [[str(row), str(row % 90), "gold", ""] for row in range(1000)])
-    run(source, f"o{suffix}", model)
+    monkeypatch.setattr(source, "CSV_BLOCK", 1024)
+    monkeypatch.setattr(source, "PARQUET_ROWS", 50)
+    monkeypatch.setattr(sink, "ROW_GROUP", 120)
+    table = write(f"t{suffix}", [[str(row), str(row % 90), "gold", ""] for row in range(1000)])
+    run(table, f"o{suffix}", model)
     first = Path(f"o{suffix}").read_bytes()
     assert read(f"o{suffix}")["id"].astype(int).tolist() == list(range(1000))
     real = model.predict
@@ -165,17 +164,17 @@ def test_the_same_input_gives_the_same_bytes_in_whatever_order_parts_are_done(
         return real(*tensors)
 
     object.__setattr__(model, "predict", uneven)
-    run(source, f"o{suffix}", model)
+    run(table, f"o{suffix}", model)
     assert Path(f"o{suffix}").read_bytes() == first
 
 
-def test_a_folder_is_one_table(model: batch_model.Model) -> None:
+def test_a_folder_is_one_table(model: Model) -> None:
     Path("in").mkdir()
     write("in/b.parquet", ROWS[3:])
     write("in/a.parquet", ROWS[:3])
     Path("in/_SUCCESS.parquet").touch()
-    for source in ("in", "in/*.parquet"):
-        assert run(source, "o.csv", model) == (len(GOOD), len(BAD))
+    for table in ("in", "in/*.parquet"):
+        assert run(table, "o.csv", model) == (len(GOOD), len(BAD))
         assert read("o.csv")["row"].tolist() == GOOD
         assert read("o.rejected.csv")["row"].tolist() == BAD
     with pytest.raises(ProjectError, match="part of the input"):
@@ -185,7 +184,7 @@ def test_a_folder_is_one_table(model: batch_model.Model) -> None:
         run("in", "o.csv", model)
 
 
-def test_what_speaks_against_the_table_is_said_before_anything_is_computed(model: batch_model.Model) -> None:
+def test_a_bad_table_is_an_error_before_anything_is_computed(model: Model) -> None:
     object.__setattr__(model, "predict", None)
     for header, said in (
         (["id", "Age", "plan", "note"], "t.csv lacks columns that the model needs: 'age', \"customer's plan\""),
@@ -194,7 +193,7 @@ def test_what_speaks_against_the_table_is_said_before_anything_is_computed(model
     ):
         with pytest.raises(ProjectError, match=said):
             run(write("t.csv", header=header), "o.csv", model)
-    for source, output, said in (
+    for table, output, said in (
         ("none.csv", "o.csv", "INPUT is 'none.csv': there is no such file"),
         ("t.xlsx", "o.csv", r"INPUT is '.*t\.xlsx': a name that ends in \.csv, \.csv\.gz, \.parquet is needed"),
         ("t.csv", "o.json", "OUTPUT is 'o.json': a name that ends in"),
@@ -204,27 +203,27 @@ def test_what_speaks_against_the_table_is_said_before_anything_is_computed(model
         Path("t.xlsx").touch()
         write("t.csv")
         with pytest.raises(ProjectError, match=said):
-            run(source, output, model)
+            run(table, output, model)
     for content in (b"", b"PAR1 not at all", gzip.compress(b"a,b\n1,2\n")[:-9]):
         Path("broken.csv.gz").write_bytes(content)
         Path("broken.parquet").write_bytes(content)
-        for source in ("broken.csv.gz", "broken.parquet"):
-            with pytest.raises(ProjectError, match=r"is no readable table|lacks columns"):
-                run(source, "o.csv", model)
+        for table in ("broken.csv.gz", "broken.parquet"):
+            with pytest.raises(ProjectError, match=r"is not a readable table|lacks columns"):
+                run(table, "o.csv", model)
     assert not list(Path().glob("*o.*")), "nothing is left"
 
 
-def test_a_table_whose_end_is_broken_leaves_what_was_there(model: batch_model.Model) -> None:
+def test_a_table_whose_end_is_broken_leaves_what_was_there(model: Model) -> None:
     Path("o.csv").write_text("of yesterday")
     write("t.csv.gz", ROWS * 1000)
     Path("t.csv.gz").write_bytes(Path("t.csv.gz").read_bytes()[:-100])
-    with pytest.raises(ProjectError, match=r"t\.csv\.gz is no readable table"):
+    with pytest.raises(ProjectError, match=r"t\.csv\.gz is not a readable table"):
         run("t.csv.gz", "o.csv", model)
     assert Path("o.csv").read_text() == "of yesterday"
     assert [path.name for path in Path().iterdir() if "o." in path.name] == ["o.csv"]
 
 
-def test_without_a_good_row_there_is_no_output_and_without_a_bad_one_no_other_file(model: batch_model.Model) -> None:
+def test_without_a_good_row_there_is_no_output_and_without_a_bad_one_no_other_file(model: Model) -> None:
     with pytest.raises(ProjectError, match=r"none of 1 rows fits: o\.rejected\.csv says why"):
         run(write("t.csv", [ROWS[3]]), "o.csv", model)
     assert not Path("o.csv").exists() and Path("o.rejected.csv").exists()
@@ -236,11 +235,11 @@ def test_without_a_good_row_there_is_no_output_and_without_a_bad_one_no_other_fi
 
 
 @pytest.mark.parametrize("fails", ["open", "write", "close", "mv"])
-def test_cloud_that_fails_is_named(fails: str, model: batch_model.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cloud_that_fails_is_named(fails: str, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each cloud's library has errors of its own, which are no OSErrors."""
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/out/o.csv", b"of yesterday")
-    source = write("t.csv", ROWS * 1000)
+    table = write("t.csv", ROWS * 1000)
 
     class CloudError(Exception):
         """As botocore's."""
@@ -252,27 +251,27 @@ def test_cloud_that_fails_is_named(fails: str, model: batch_model.Model, monkeyp
     monkeypatch.setattr(of, fails, fail)
     said = r"^OUTPUT is 'memory://out/o(\.rejected)?\.csv', which cannot be used: .*no way"
     with pytest.raises(ProjectError, match=said):
-        run(source, "memory://out/o.csv", model)
+        run(table, "memory://out/o.csv", model)
     monkeypatch.undo()
     assert memory.cat_file("/out/o.csv") == b"of yesterday"
     for name in ("isfile", "open"):
         monkeypatch.setattr(type(memory), name, fail)
         with pytest.raises(ProjectError, match=r"^INPUT.*no way"):
-            batch_input.Source("memory://out/o.csv")
+            source.Source("memory://out/o.csv")
 
 
-def test_only_the_model_that_is_meant(model: batch_model.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_the_expected_one_is_an_error(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = artifacts.digest(artifacts.MODEL)
     with pytest.raises(ProjectError, match=f"holds a model with sha256 {sha256}, and 0000 is expected"):
-        batch_model.load(archive(), "0000")
-    with pytest.raises(ProjectError, match=r"none\.mar is no model archive"):
-        batch_model.load(Path("none.mar"), sha256)
+        load(archive(), "0000")
+    with pytest.raises(ProjectError, match=r"none\.mar is not a model archive"):
+        load(Path("none.mar"), sha256)
     monkeypatch.setattr(features, "category_code", lambda text: 0)  # a later version of this code
-    with pytest.raises(ProjectError, match="does not give its golden answer"):
-        batch_model.load(archive(), sha256)
+    with pytest.raises(ProjectError, match="fails its smoke test"):
+        load(archive(), sha256)
 
 
-def test_the_released_model(model: batch_model.Model, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_released_model(model: Model, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     sha256 = artifacts.digest(artifacts.MODEL)
 
     class Record:
@@ -306,10 +305,10 @@ def test_the_released_model(model: batch_model.Model, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_run_leaves_what_was_there(number: signal.Signals, model: batch_model.Model) -> None:
+def test_a_killed_run_leaves_what_was_there(number: signal.Signals, model: Model) -> None:
     Path("t.csv").write_text("age,customer's plan\n" + "1,gold\n" * 3_000_000)
     Path("o.csv").write_text("of yesterday")
-    command = [sys.executable, "-m", f"{PACKAGE}.batch", "--input", "t.csv", "--output", "o.csv"]
+    command = [sys.executable, "-m", "gitops.inference.batch", "--input", "t.csv", "--output", "o.csv"]
     process = subprocess.Popen(command)
     while process.poll() is None and not list(Path().glob(".*-o.rejected.csv")):
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What `make monitor` judges of a log, labels and a release; Deepchecks runs in the validate environment."""
+"""The result of `make monitor` for a log, labels and a release; Deepchecks runs in the validate environment."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PACKAGE, ROOT
+from conftest import ROOT
 from gitops.core import artifacts, params, sections
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import monitor, monitor_plots, monitor_report
+from gitops.monitoring import monitor, performance, report
 from gitops.releases import release
 from matplotlib.figure import Figure
 from monitoring import SCHEMA, VERSION, World, failed, settings
 
 PYTHON = ROOT / ".venv/validate/bin/python"
-WITH_DEEPCHECKS = monitor.deepchecks
+WITH_DEEPCHECKS = monitor.run_drift_checks
 
 #: Prints every sample of a text for Prometheus, which must be well-formed.
 PARSE = """
@@ -34,11 +34,10 @@ for family in text_string_to_metric_families(sys.stdin.read()):
 """
 
 
-def test_drift_is_told_and_remembered(world: World, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """With Deepchecks, all the way: verdict, page, metrics, the step's outputs, state, exit status."""
-    monkeypatch.setattr(monitor, "deepchecks", WITH_DEEPCHECKS)
+def test_drift_is_reported_and_offsets_are_stored(world: World, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """With Deepchecks, all the way: result, page, metrics, the step's outputs, state, exit status."""
+    monkeypatch.setattr(monitor, "run_drift_checks", WITH_DEEPCHECKS)
     monkeypatch.setattr(monitor, "PYTHON", PYTHON)
-    monkeypatch.setattr(monitor, "__package__", PACKAGE)
     monkeypatch.setenv("GITHUB_OUTPUT", "output.txt")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
     lines = world.lines(200, label=True)
@@ -49,20 +48,20 @@ def test_drift_is_told_and_remembered(world: World, monkeypatch: pytest.MonkeyPa
         line["inputs"]["prediction"] = 'gold "+"'
     world.log(lines)
     world.label()
-    status, verdict = world.run()
-    assert (status, verdict["status"], verdict["rows"], verdict["release"]) == (3, "drift", 200, "e" * 40)
-    assert failed(verdict) >= {("feature drift", "income"), ("unseen categories", "prediction")}
-    assert {column for _, column in failed(verdict)} == {"income", "prediction"}
-    assert {check["check"] for check in verdict["checks"]} >= {"prediction drift", "label drift", "missing values"}
-    assert verdict["performance"]["passed"] is True
+    status, result = world.run()
+    assert (status, result["status"], result["rows"], result["release"]) == (3, "drift", 200, "e" * 40)
+    assert failed(result) >= {("feature drift", "income"), ("unseen categories", "prediction")}
+    assert {column for _, column in failed(result)} == {"income", "prediction"}
+    assert {check["check"] for check in result["checks"]} >= {"prediction drift", "label drift", "missing values"}
+    assert result["performance"]["passed"] is True
     assert "feature drift: income" in capsys.readouterr().out
     assert "status<<" in Path("output.txt").read_text() and "\ndrift\n" in Path("output.txt").read_text()
     assert "Drift" in Path("summary.md").read_text()
     page = artifacts.MONITOR_HTML.read_text()
     assert page.index("feature drift:</strong> Was something changed") < page.index("<details>")
-    assert page.count("data:image/png") == 3  # the answers, income, prediction
+    assert page.count("data:image/png") == 3  # the predictions, income, prediction
     assert "http" not in page
-    assert world.judged() == {"a.jsonl": Path("requests/a.jsonl").stat().st_size}
+    assert world.offsets() == {"a.jsonl": Path("requests/a.jsonl").stat().st_size}
     text = artifacts.MONITOR_METRICS.read_text()
     parsed = subprocess.run([PYTHON, "-c", PARSE], input=text, capture_output=True, text=True, check=True).stdout
     assert f"name='model_monitor_status', labels={{'model': 'toy', 'version': '{VERSION}'}}, value=1," in parsed
@@ -72,15 +71,15 @@ def test_drift_is_told_and_remembered(world: World, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(scope="module")
 def simulated() -> Any:
-    """Two hundred windows without drift, and one with each drift, held against one reference."""
-    command = [PYTHON, ROOT / "tests/monitor_simulation.py", "--windows=200"]
+    """Two hundred windows without drift, and one with each drift, compared with one reference."""
+    command = [PYTHON, Path(__file__).with_name("monitor_simulation.py"), "--windows=200"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     (result,) = json.loads(done.stdout)
     return result
 
 
 def test_windows_without_drift_raise_no_alarm(simulated: Any) -> None:
-    """Five in a hundred may; monitor_checks.FALSE_ALARM makes it one in a thousand, on average over references."""
+    """drift.FALSE_ALARM is one in a thousand, on average over references; one that is unusual may raise more."""
     assert simulated["windows"] == 200
     assert simulated["alarms"] <= 2, simulated["false"]
 
@@ -90,23 +89,23 @@ def test_injected_drifts_are_named_and_others_are_not(simulated: Any) -> None:
     for name, (check, column) in simulated["injected"].items():
         found = simulated["found"][name]
         assert found[f"{check}: {column}"] == 1, (name, found)
-        if column and name != "every column missing":  # others go with the labels
+        if column and name != "every column missing":  # other columns change together with the labels
             assert {failure.partition(": ")[2] for failure in found} == {column}, (name, found)
     assert "unseen categories: outcome" in simulated["found"]["labels spelt otherwise"]
 
 
 def test_refused_requests_name_the_column(world: World) -> None:
-    """A client that leaves a column out is drift, even where nothing else came."""
+    """A client that leaves a column out is drift, even where there are no other requests."""
     world.log(world.refused(60, "income"))
-    status, verdict = world.run()
-    assert (status, verdict["rows"], verdict["refused"]) == (3, 0, 60)
-    assert failed(verdict) == {("refused requests", "income")}
+    status, result = world.run()
+    assert (status, result["rows"], result["refused"]) == (3, 0, 60)
+    assert failed(result) == {("refused requests", "income")}
     world.log([*world.lines(98), *world.refused(2, "income")])
-    assert world.run()[1]["status"] == "quiet"
+    assert world.run()[1]["status"] == "ok"
 
 
 def test_labels_are_joined_by_request_and_instance(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Labels that come after their rows were judged count all the same."""
+    """Labels that arrive after their rows were evaluated count too."""
     lines = world.lines(120)
     for number, line in enumerate(lines):  # two rows a request
         line |= {"request_id": f"two-{number // 2}", "instance": number % 2}
@@ -125,15 +124,15 @@ def test_labels_are_joined_by_request_and_instance(world: World, monkeypatch: py
     assert (performance["rows"], performance["value"], performance["passed"]) == (120, 1.0, True)
     wrong = labels["label"].map({"yes": "no", "no": "yes"})
     labels.assign(label=wrong).to_csv("labels/b.csv", index=False)  # a later file corrects an earlier one
-    status, verdict = world.run()
-    assert status == 3 and verdict["performance"]["value"] == 0.0
-    assert verdict["performance"]["passed"] is False and verdict["performance"]["drop"] > 0.9
+    status, result = world.run()
+    assert status == 3 and result["performance"]["value"] == 0.0
+    assert result["performance"]["passed"] is False and result["performance"]["drop"] > 0.9
     settings(skip=["performance"])
-    status, verdict = world.run()
-    assert status == 0 and verdict["performance"] is None and "performance" in " ".join(verdict["notes"])
+    status, result = world.run()
+    assert status == 0 and result["performance"] is None and "performance" in " ".join(result["notes"])
 
 
-def test_few_labels_are_not_judged(world: World) -> None:
+def test_few_labels_are_not_evaluated(world: World) -> None:
     world.log(world.lines(60, label=True))
     world.labels = [*world.labels[:10], "r11,perhaps"]
     world.label()
@@ -147,14 +146,14 @@ def test_few_labels_are_not_judged(world: World) -> None:
 def test_performance_of_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: a lower error is better, and chance alone is no alarm."""
     rng = np.random.default_rng(0)
-    facts = {"schema": SCHEMA | {"task": "regression", "target": {"name": "y", "classes": []}}, "metric": "rmse"}
-    facts["recorded"] = {"value": 1.0}
+    context = {"schema": SCHEMA | {"task": "regression", "target": {"name": "y", "classes": []}}, "metric": "rmse"}
+    context["recorded"] = {"value": 1.0}
     old = pd.DataFrame({"target": rng.normal(size=200), "prediction": 0.0})
     artifacts.write_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS, old)
     for spread, passed in ((1.05, True), (1.6, False), (0.5, True)):
         new = pd.DataFrame({"target": spread * rng.normal(size=200), "prediction": 0.0})
         artifacts.write_parquet(artifacts.MONITOR_LABELLED, new)
-        measured = monitor.monitor_performance.measure(params.load(), facts)
+        measured = performance.evaluate(params.load(), context)
         assert measured is not None and measured["passed"] is passed, spread
         assert measured["low"] < measured["value"] < measured["high"]
 
@@ -179,11 +178,11 @@ def test_each_alarm_is_in_the_manual() -> None:
     assert len(alerts) > 5
     checks = sections.MONITOR_CHECKS
     assert {name.casefold() for name in [*checks, *alerts, "the monitor failed"]} - manual == set()
-    assert {*monitor_report.ADVICE} == {*checks}
+    assert {*report.ADVICE} == {*checks}
 
 
 def drawn(draw: Any, new: list[Any], old: list[Any]) -> Any:
-    """Return the axes that a function of monitor_plots.py has drawn on."""
+    """Return the axes that a drawing function of report.py has drawn on."""
     figure = Figure()
     axes = figure.subplots()
     draw(axes, new=pd.Series(new), old=pd.Series(old))
@@ -192,25 +191,25 @@ def drawn(draw: Any, new: list[Any], old: list[Any]) -> Any:
 
 
 def test_plots_are_legible() -> None:
-    """One value far out leaves the others their bars, what is missing is told, and dates are dates."""
+    """An outlier does not squeeze the other bars, missing values are counted, and dates are dates."""
     usual = [*np.linspace(0, 1, 300)]
-    assert drawn(monitor_plots._histogram, [*usual, 1e12], usual).get_xlim()[1] < 2
-    axes = drawn(monitor_plots._histogram, [*usual, *[None] * 100], usual)
+    assert drawn(report._histogram, [*usual, 1e12], usual).get_xlim()[1] < 2
+    axes = drawn(report._histogram, [*usual, *[None] * 100], usual)
     assert axes.get_xlabel() == "missing: 25.0% of the requests, 0.0% of the test rows"
-    assert drawn(monitor_plots._histogram, [np.nan] * 3, [np.nan]).get_xlabel().startswith("missing: 100.0%")
+    assert drawn(report._histogram, [np.nan] * 3, [np.nan]).get_xlabel().startswith("missing: 100.0%")
     times = [datetime(2024, month, 1, tzinfo=UTC).timestamp() for month in range(1, 13)]
-    axes = drawn(monitor_plots._dates, times, times)
+    axes = drawn(report._dates, times, times)
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels and all(label.startswith("2024-") for label in labels), labels
 
 
-def test_masked_columns_are_skipped_and_told(world: World) -> None:
-    """A category is masked only where the release says so; the other column's masked value cannot be a number."""
-    world.log(world.lines(60, prediction="masked", income="masked"))
-    status, verdict = world.run()
-    assert status == 0 and verdict["rows"] == 60
-    assert json.loads(artifacts.MONITOR_FACTS.read_text())["masked"] == ["income", "prediction"]
-    assert "income is masked in the log: not judged" in verdict["notes"]
+def test_redacted_columns_are_skipped_and_noted(world: World) -> None:
+    """A category is redacted only where the release says so; in the other column the text cannot be a number."""
+    world.log(world.lines(60, prediction="redacted", income="redacted"))
+    status, result = world.run()
+    assert status == 0 and result["rows"] == 60
+    assert json.loads(artifacts.MONITOR_CONTEXT.read_text())["redacted"] == ["income", "prediction"]
+    assert "income is redacted in the log: not checked" in result["notes"]
 
 
 def test_no_release(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,27 +218,25 @@ def test_no_release(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monitor.main()
 
 
-def test_failure_leaves_no_verdict(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks that do not run are a failure, not silence, and the requests are judged by the next run."""
+def test_failure_leaves_no_result(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks that do not run are a failure, and the next run evaluates the requests."""
     world.log(world.lines(60))
     world.run()
     world.log(world.lines(60))
-    before = world.judged()
-    monkeypatch.setattr(monitor, "deepchecks", WITH_DEEPCHECKS)
+    before = world.offsets()
+    monkeypatch.setattr(monitor, "run_drift_checks", WITH_DEEPCHECKS)
     with pytest.raises(ProjectError, match="make setup"):
         monitor.main()
     monkeypatch.setattr(monitor, "PYTHON", Path("/bin/false"))
-    with pytest.raises(ProjectError, match="nothing is judged"):
+    with pytest.raises(ProjectError, match="this window was not evaluated"):
         monitor.main()
-    assert not artifacts.MONITOR.exists() and world.judged() == before
+    assert not artifacts.MONITOR.exists() and world.offsets() == before
 
 
 def test_skip(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     settings(skip=["refused requests"])
     world.log([*world.lines(60), *world.refused(60, "income")])
-    assert world.run()[1]["status"] == "quiet"
-    checks = monitor.monitor_performance.FALSE_ALARM  # the module is read without Deepchecks
-    assert 0 < checks < 0.01
+    assert world.run()[1]["status"] == "ok"
     settings(skip=["feature drifts: income"])
     with pytest.raises(ProjectError, match="'feature drifts: income', which is not a check"):
         params.load()
@@ -247,15 +244,15 @@ def test_skip(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gateway() -> Any:
-    """A Pushgateway: `taken` holds path and text of each request, `status` is its answer."""
+    """A Pushgateway: `received` holds path and text of each request, `status` is its answer."""
 
     class Gateway(http.server.BaseHTTPRequestHandler):
-        taken: ClassVar[list[tuple[str, str]]] = []
+        received: ClassVar[list[tuple[str, str]]] = []
         status = 200
 
         def do_PUT(self) -> None:
             text = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            Gateway.taken.append((self.path, text))
+            Gateway.received.append((self.path, text))
             self.send_response(Gateway.status)
             self.end_headers()
 
@@ -270,14 +267,14 @@ def gateway() -> Any:
 
 
 def test_metrics_are_pushed(world: World, gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the gateway does not take them, the window is not remembered as judged."""
+    """Where the gateway does not accept them, the offsets are not stored."""
     monkeypatch.setenv("PUSHGATEWAY", f"{gateway.address}/")
     gateway.status = 500
     world.log(world.lines(60))
-    with pytest.raises(ProjectError, match="did not take the metrics"):
+    with pytest.raises(ProjectError, match="did not accept the metrics"):
         monitor.main()
     assert not world.state.exists()
     gateway.status = 202
     assert world.run()[0] == 0
-    assert gateway.taken[-1] == ("/metrics/job/monitor/model/toy", artifacts.MONITOR_METRICS.read_text())
+    assert gateway.received[-1] == ("/metrics/job/monitor/model/toy", artifacts.MONITOR_METRICS.read_text())
     assert world.state.exists()

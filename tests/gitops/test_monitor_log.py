@@ -1,4 +1,4 @@
-"""How `make monitor` reads the request log: what counts, what waits, what was judged already."""
+"""How `make monitor` reads the request log: which lines count, and which were evaluated before."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import pandas as pd
 import pytest
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import monitor, request_log
+from gitops.monitoring import ground_truth, monitor, request_log
 from monitoring import NOW, OTHER, VERSION, World, failed
 
 
-def test_too_few_rows_wait_for_more(world: World) -> None:
+def test_too_few_rows_are_kept_for_the_next_run(world: World) -> None:
     world.log(world.lines(30))
-    status, verdict = world.run()
-    assert (status, verdict["status"], verdict["rows"]) == (0, "too_small", 30)
+    status, result = world.run()
+    assert (status, result["status"], result["rows"]) == (0, "too_small", 30)
     assert not world.state.exists()
     assert artifacts.MONITOR_HTML.exists() and "model_monitor_status" in artifacts.MONITOR_METRICS.read_text()
     world.log(world.lines(30))
-    status, verdict = world.run()
-    assert (status, verdict["status"], verdict["rows"]) == (0, "quiet", 60)
+    status, result = world.run()
+    assert (status, result["status"], result["rows"]) == (0, "ok", 60)
     world.log(world.lines(7), "b.jsonl")
     assert world.run()[1]["rows"] == 7
 
@@ -37,18 +37,18 @@ def test_times_are_utc(world: World) -> None:
     for line in lines:
         line["time"] = (NOW - timedelta(hours=2)).astimezone(timezone(timedelta(hours=-9))).isoformat()
     world.log(lines)
-    verdict = world.run()[1]
-    assert verdict["from"] == verdict["to"] == (NOW - timedelta(hours=2)).isoformat()
-    assert f"{verdict['from'][:16].replace('T', ' ')} UTC" in artifacts.MONITOR_HTML.read_text()
+    result = world.run()[1]
+    assert result["from"] == result["to"] == (NOW - timedelta(hours=2)).isoformat()
+    assert f"{result['from'][:16].replace('T', ' ')} UTC" in artifacts.MONITOR_HTML.read_text()
 
 
 def test_lines_of_other_models_and_old_ones_are_counted(world: World) -> None:
     old = [line | {"time": (NOW - timedelta(days=31)).isoformat()} for line in world.lines(7)]
     world.log([*world.lines(40, OTHER), *world.lines(60), *old])
-    verdict = world.run()[1]
-    facts = json.loads(artifacts.MONITOR_FACTS.read_text())
-    assert (verdict["rows"], facts["other_versions"], facts["too_old"]) == (60, 40, 7)
-    assert verdict["from"] >= (NOW - timedelta(hours=3)).isoformat()
+    result = world.run()[1]
+    context = json.loads(artifacts.MONITOR_CONTEXT.read_text())
+    assert (result["rows"], context["other_versions"], context["too_old"]) == (60, 40, 7)
+    assert result["from"] >= (NOW - timedelta(hours=3)).isoformat()
 
 
 BROKEN = [
@@ -63,7 +63,7 @@ BROKEN = [
 
 
 def test_broken_lines_are_counted(world: World) -> None:
-    """None is fatal; too many are an alarm of their own. A line that is still being written waits for its end."""
+    """None is fatal, too many fail a check. A line that is still being written is read once it is complete."""
     odd = world.lines(3)
     odd[0]["inputs"]["income"] = "much"
     odd[1]["prediction"] = {"label": "perhaps", "probabilities": {}}
@@ -71,10 +71,10 @@ def test_broken_lines_are_counted(world: World) -> None:
     half = json.dumps(world.lines(1)[0])
     world.log(world.lines(300))
     world.log(odd, end="\n".join([*BROKEN, ""]) + half[:50])
-    status, verdict = world.run()
-    assert (status, verdict["rows"]) == (0, 300)
-    facts = json.loads(artifacts.MONITOR_FACTS.read_text())
-    assert sum(facts["broken"].values()) == len(BROKEN) + len(odd)
+    status, result = world.run()
+    assert (status, result["rows"]) == (0, 300)
+    context = json.loads(artifacts.MONITOR_CONTEXT.read_text())
+    assert sum(context["unreadable"].values()) == len(BROKEN) + len(odd)
     with Path("requests/a.jsonl").open("a") as file:
         file.write(half[50:] + "\n")
     assert world.run()[1]["rows"] == 1
@@ -88,10 +88,10 @@ def test_column_that_the_log_lacks_is_missing(world: World) -> None:
         del line["inputs"]["income"]
     world.log(lines)
     assert world.run()[1]["rows"] == 60
-    assert artifacts.read_parquet(artifacts.MONITOR_WINDOW)["income"].isna().all()
+    assert artifacts.read_parquet(artifacts.MONITOR_CURRENT)["income"].isna().all()
 
 
-def test_file_that_begins_anew_is_read_from_its_start(world: World) -> None:
+def test_file_that_became_shorter_is_read_from_its_start(world: World) -> None:
     world.log(world.lines(80))
     world.run()
     Path("requests/a.jsonl").unlink()
@@ -108,15 +108,15 @@ def test_log_on_any_address(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     memory.pipe_file("/bucket/log/pod/a.jsonl", Path("requests/a.jsonl").read_bytes())
     monkeypatch.setenv("REQUEST_LOG", "memory://bucket/log/")
     assert world.run()[1]["rows"] == 60
-    assert json.loads(memory.cat_file("/bucket/log/monitor-state.json"))["judged"].keys() == {"pod/a.jsonl"}
+    assert json.loads(memory.cat_file("/bucket/log/monitor-state.json"))["offsets"].keys() == {"pod/a.jsonl"}
     assert world.run()[1]["rows"] == 0
     memory.pipe_file("/bucket/log/monitor-state.json", b"{}")
     with pytest.raises(ProjectError, match="delete it"):
         monitor.main()
 
 
-def test_what_is_judged_is_read_again_only_for_labels(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bucket's log has very many objects. Their ends stay known all the same."""
+def test_evaluated_files_are_read_again_only_for_labels(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket's log has very many objects. The offsets of those that are not read are kept."""
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -138,7 +138,7 @@ def test_what_is_judged_is_read_again_only_for_labels(world: World, monkeypatch:
     memory.pipe_file("/bucket/read/d.jsonl", Path("requests/a.jsonl").read_bytes())
     assert world.run()[1]["rows"] == 60
     assert reads[2:] == [["/bucket/read/d.jsonl"]]
-    assert json.loads(memory.cat_file("/bucket/read/monitor-state.json"))["judged"].keys() == set(
+    assert json.loads(memory.cat_file("/bucket/read/monitor-state.json"))["offsets"].keys() == set(
         map("{}.jsonl".format, "abcd")
     )
     world.label()
@@ -147,7 +147,7 @@ def test_what_is_judged_is_read_again_only_for_labels(world: World, monkeypatch:
 
 
 def test_labels_are_texts_of_requests(world: World) -> None:
-    """What pandas would take for missing is a class; without an instance it is the first; the later of two counts."""
+    """A text that pandas reads as missing is a class; the instance is 0 by default; the later of two labels counts."""
     Path("labels").mkdir()
     Path("labels/a.csv").write_text(
         "request_id,instance,label\na,,NA\nb,1,x\n,0,x\nc,one,x\nd,0, \n", encoding="utf-8-sig"
@@ -155,14 +155,16 @@ def test_labels_are_texts_of_requests(world: World) -> None:
     pd.DataFrame({"request_id": ["b", "e"], "instance": [1.0, None], "label": [7.0, 0.1]}).to_parquet(
         "labels/b.parquet"
     )
-    found, left_out = request_log.labels()
+    found, invalid = ground_truth.labels()
     assert found.values.tolist() == [["a", 0, "NA"], ["b", 1, "7"], ["e", 0, "0.1"]]
-    assert left_out == 3
+    assert invalid == 3
 
 
 @pytest.mark.parametrize("variable", ["REQUEST_LOG", "LABELS"])
 @pytest.mark.parametrize("address", ["nowhere", "gopher://nowhere"])
-def test_address_that_is_none(variable: str, address: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_that_cannot_be_used(
+    variable: str, address: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.log(world.lines(60))
     monkeypatch.setenv(variable, address)
     with pytest.raises(ProjectError, match=f"{variable} is '{address}'"):
@@ -175,7 +177,7 @@ def test_first_run_without_a_log(world: World) -> None:
 
 
 def killed_at(turn: int, action: Callable[[], object]) -> int | None:
-    """Run `action` in a process that is killed just before (even turn) or after (odd) it puts a file in its place."""
+    """Run `action` in a process that is killed just before (even turn) or after (odd) a rename."""
 
     def act() -> None:
         replace, left = Path.replace, [turn // 2]
@@ -199,11 +201,11 @@ def killed_at(turn: int, action: Callable[[], object]) -> int | None:
 
 
 def test_killed_anywhere_and_run_again(world: World) -> None:
-    """Every file is written by a rename: killed at each, the next run ends as one that was never killed."""
+    """Every file is written by a rename: killed at any of them, the next run ends like one that was never killed."""
     world.log([*world.lines(60, label=True), *world.refused(1, "income")], end="}\n")
     world.label()
-    status, verdict = world.run()
-    state, page = world.judged(), artifacts.MONITOR_HTML.read_text()
+    status, result = world.run()
+    state, page = world.offsets(), artifacts.MONITOR_HTML.read_text()
     kept = {path: path.read_bytes() for path in sorted(Path("monitoring").iterdir())}
     for turn in range(100):
         world.state.unlink()
@@ -212,7 +214,7 @@ def test_killed_anywhere_and_run_again(world: World) -> None:
             break
         assert exitcode == -signal.SIGKILL
         if not world.state.exists():  # the kill came before the end
-            assert world.run() == (status, verdict)
-        assert world.judged() == state and artifacts.MONITOR_HTML.read_text() == page
+            assert world.run() == (status, result)
+        assert world.offsets() == state and artifacts.MONITOR_HTML.read_text() == page
         assert {path: path.read_bytes() for path in Path("monitoring").iterdir() if path in kept} == kept
     assert turn == 2 * 11  # renames: seven files in monitoring/, three reports, the state

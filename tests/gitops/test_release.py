@@ -36,32 +36,27 @@ def test_a_first_release_holds_the_record_and_the_manifests(job: Job) -> None:
     assert job.git("ls-tree", "--name-only", str(commit)).split() == ["manifests", "release.json"]
 
     objects = [yaml.safe_load(text) for text in job.manifests(str(commit)).values()]
-    server = next(item for item in objects if item["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    pod = next(item for item in objects if item["kind"] == "Deployment")["spec"]["template"]
+    [server] = pod["spec"]["containers"]
     assert {"Deployment", "Service", "ConfigMap"} <= {item["kind"] for item in objects}
     assert server["image"] == record.image
-    assert {"name": "MODEL_SHA256", "value": sha256} in server["env"]
+    assert pod["metadata"]["annotations"]["model-sha256"] == sha256
     assert job.git("status", "--porcelain") == ""
 
 
 def test_manifests_and_record_name_the_same_model(job: Job) -> None:
-    """Wherever an object names a model or an image, it is the record's: whoever reads either knows what runs."""
+    """The server names the record's model, and nothing names another model or image."""
     for model in ("model A", "model B"):
         commit = job.release(model)
         record = job.production().record
         assert record.model.sha256 == digest(job.path / "model/model.pt2")
         objects = [yaml.safe_load(text) for text in job.manifests(commit).values()]
-        marked = [item["metadata"] for item in objects]
-        marked += [item["spec"]["template"]["metadata"] for item in objects if item["kind"] in ("Deployment", "Job")]
-        assert {each["annotations"]["model-sha256"] for each in marked} == {record.model.sha256}
-        assert {each["annotations"]["model-name"] for each in marked} == {record.model.name}
-        assert {each["labels"]["app.kubernetes.io/version"] for each in marked} == {record.model.version}
+        [server] = [item["spec"]["template"]["metadata"] for item in objects if item["kind"] == "Deployment"]
+        assert server["annotations"] == {"model-name": record.model.name, "model-sha256": record.model.sha256}
+        assert server["labels"]["app.kubernetes.io/version"] == record.model.version
         pods = [item["spec"]["template"]["spec"] for item in objects if item["kind"] in ("Deployment", "Job")]
         containers = [each for pod in pods for each in (*pod.get("initContainers", []), *pod["containers"])]
         assert {each["image"] for each in containers} == {record.image}
-        told = [
-            entry["value"] for each in containers for entry in each.get("env", []) if entry["name"] == "MODEL_SHA256"
-        ]
-        assert set(told) == {record.model.sha256}
 
 
 def test_a_second_release_names_the_first(job: Job) -> None:

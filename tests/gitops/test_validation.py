@@ -13,32 +13,34 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import PACKAGE, ROOT
+from conftest import ROOT
+from defaults import complete
 
 SCHEMA = {
     "task": "binary",
     "target": {"name": "churned", "classes": ["yes", "no"]},  # not in the order of the alphabet
     "features": [
-        {"name": "income", "kind": "number"},
-        {"name": "age", "kind": "number"},
-        {"name": "plan", "kind": "category"},
-        {"name": "member", "kind": "boolean"},
-        {"name": "joined", "kind": "datetime"},
+        {"name": "income", "dtype": "number"},
+        {"name": "age", "dtype": "number"},
+        {"name": "plan", "dtype": "category"},
+        {"name": "member", "dtype": "boolean"},
+        {"name": "joined", "dtype": "datetime"},
     ],
     "id": None,
     "timestamp": None,
 }
 
 
-#: Run stages one after the other as `python -m` would, each in a folder of its own: Deepchecks is imported only once,
-#: which takes longer than all that it does here.
+#: Runs stages one after the other as `python -m` would, each in its own folder. Deepchecks is imported only once, which
+#: takes longer than all checks here.
 DRIVER = """
 import contextlib, json, os, runpy, sys
-for module, folder in json.loads(sys.argv[1]):
+for stage, folder in json.loads(sys.argv[1]):
     os.chdir(folder)
+    sys.argv = ["stages", stage]
     with open("errors.txt", "w") as errors, contextlib.redirect_stderr(errors):
         try:
-            runpy.run_module(module, run_name="__main__")
+            runpy.run_module("gitops.validation.stages", run_name="__main__")
         except SystemExit as end:
             status = end.code
     with open("status.txt", "w") as file:
@@ -48,24 +50,24 @@ for module, folder in json.loads(sys.argv[1]):
 
 @dataclass
 class Outcome:
-    """What a stage left behind."""
+    """How a stage ended, and the folder in which it ran."""
 
     status: int
     errors: str
     folder: Path
 
-    def verdict(self, stage: str) -> dict[str, Any]:
+    def result(self, stage: str) -> dict[str, Any]:
         """Return what the stage wrote to reports/."""
-        verdict: dict[str, Any] = json.loads((self.folder / f"reports/{stage}.json").read_text())
-        return verdict
+        result: dict[str, Any] = json.loads((self.folder / f"reports/validate_{stage}.json").read_text())
+        return result
 
     def failed(self, stage: str) -> set[str]:
         """Return the names of the checks with a failed condition."""
-        return {found["check"] for found in self.verdict(stage)["conditions"] if found["status"] == "failed"}
+        return {found["check"] for found in self.result(stage)["conditions"] if found["status"] == "failed"}
 
 
 def customers(rows: int = 400) -> pd.DataFrame:
-    """Return a table in which income and age say something about churning, and nothing is wrong."""
+    """Return a table without errors, in which income and age predict the label."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"row": np.arange(rows), "income": rng.normal(size=rows), "age": rng.normal(size=rows)})
     table["age"] = table["age"].where(rng.random(rows) > 0.1)
@@ -104,7 +106,7 @@ def guesses() -> pd.DataFrame:
 
 
 def prepare(folder: Path, stage: str, splits: dict[str, pd.DataFrame], **settings: Any) -> tuple[str, str]:
-    """Write what `stage` reads to `folder`; return its module and the folder."""
+    """Write what the stage `validate_<stage>` reads to `folder`; return the stage and the folder."""
     for name, table in splits.items():
         path = folder / f"data/prepared/{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,10 +118,10 @@ def prepare(folder: Path, stage: str, splits: dict[str, pd.DataFrame], **setting
         "data": {"path": "data/raw.csv", "target": "churned", "task": "binary"},
         "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.5}},
         "package": {"model_name": "churn"},
-        stage: settings,
+        f"validate_{stage}": settings,
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    return f"{PACKAGE}.{stage}", str(folder)
+    (folder / "params.yaml").write_text(yaml.safe_dump(complete(params)))
+    return stage, str(folder)
 
 
 def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
@@ -135,18 +137,18 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """Run a good table by itself, as dvc.yaml does, and the others beside it."""
+    """Run a stage on a good table as dvc.yaml does, and the other cases in a second process."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("good", "broken", "few", "guessed", "misspelled")}
     splits = split(customers())
     few = splits | {"test": splits["test"][:6]}
-    module, _ = prepare(folders["good"], "validate_data", splits)
+    stage, _ = prepare(folders["good"], "data", splits)
     others = [
-        prepare(folders["broken"], "validate_data", broken(), skip=["Label Drift"]),
-        prepare(folders["few"], "validate_data", few, optional_checks=["Label Drift"]),
-        prepare(folders["guessed"], "validate_model", splits),
-        prepare(folders["misspelled"], "validate_model", splits, skip=["Prediction Drfit"]),
+        prepare(folders["broken"], "data", broken(), skip=["Label Drift"]),
+        prepare(folders["few"], "data", few, optional_checks=["Label Drift"]),
+        prepare(folders["guessed"], "model", splits),
+        prepare(folders["misspelled"], "model", splits, skip=["Prediction Drfit"]),
     ]
-    alone = start("-m", module, folder=folders["good"])
+    alone = start("-m", "gitops.validation.stages", stage, folder=folders["good"])
     rest = start("-c", DRIVER, json.dumps(others), folder=folders["broken"])
     errors = alone.communicate(timeout=300)[1]
     found = {"good": Outcome(alone.returncode, errors, folders["good"])}
@@ -161,12 +163,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
 def test_good_table_passes(outcomes: dict[str, Outcome]) -> None:
     good = outcomes["good"]
     assert good.status == 0, good.errors
-    verdict = good.verdict("validate_data")
-    assert verdict["passed"]
-    assert verdict["not_run"] == []
-    assert {found["status"] for found in verdict["conditions"]} == {"passed"}
+    result = good.result("data")
+    assert result["passed"]
+    assert result["not_run"] == []
+    assert {found["status"] for found in result["conditions"]} == {"passed"}
     assert {"Feature Drift", "Feature Label Correlation", "Train Test Samples Mix", "Missing Values Drift"} <= {
-        found["check"] for found in verdict["conditions"]
+        found["check"] for found in result["conditions"]
     }
 
 
@@ -179,8 +181,8 @@ def test_page_needs_no_network(outcomes: dict[str, Outcome]) -> None:
 
 def test_broken_table_fails_for_each_reason(outcomes: dict[str, Outcome]) -> None:
     assert outcomes["broken"].status == 1, outcomes["broken"].errors
-    assert not outcomes["broken"].verdict("validate_data")["passed"]
-    assert outcomes["broken"].failed("validate_data") >= {
+    assert not outcomes["broken"].result("data")["passed"]
+    assert outcomes["broken"].failed("data") >= {
         "Conflicting Labels",
         "Data Duplicates",
         "Feature Drift",
@@ -191,21 +193,21 @@ def test_broken_table_fails_for_each_reason(outcomes: dict[str, Outcome]) -> Non
 
 
 def test_skipped_check_is_left_out(outcomes: dict[str, Outcome]) -> None:
-    verdict = outcomes["broken"].verdict("validate_data")
-    assert "Label Drift" not in {found["check"] for found in verdict["conditions"] + verdict["not_run"]}
+    result = outcomes["broken"].result("data")
+    assert "Label Drift" not in {found["check"] for found in result["conditions"] + result["not_run"]}
 
 
 def test_check_that_cannot_run_fails_the_stage_unless_allowed(outcomes: dict[str, Outcome]) -> None:
     assert outcomes["few"].status == 1, outcomes["few"].errors
-    assert outcomes["few"].failed("validate_data") == set()
-    not_run = {found["check"]: found["allowed"] for found in outcomes["few"].verdict("validate_data")["not_run"]}
+    assert outcomes["few"].failed("data") == set()
+    not_run = {found["check"]: found["allowed"] for found in outcomes["few"].result("data")["not_run"]}
     assert not_run == {"Feature Drift": False, "Label Drift": True}
 
 
 def test_model_that_guesses_fails(outcomes: dict[str, Outcome]) -> None:
     assert outcomes["guessed"].status == 1, outcomes["guessed"].errors
-    assert outcomes["guessed"].failed("validate_model") == {"Simple Model Comparison"}
-    assert outcomes["guessed"].verdict("validate_model")["not_run"] == []
+    assert outcomes["guessed"].failed("model") == {"Simple Model Comparison"}
+    assert outcomes["guessed"].result("model")["not_run"] == []
 
 
 def test_misspelled_check_is_named(outcomes: dict[str, Outcome]) -> None:
@@ -214,5 +216,5 @@ def test_misspelled_check_is_named(outcomes: dict[str, Outcome]) -> None:
     assert "Prediction Drift" in outcomes["misspelled"].errors
 
 
-def test_stage_is_quiet(outcomes: dict[str, Outcome]) -> None:
+def test_stage_that_passes_writes_nothing_to_stderr(outcomes: dict[str, Outcome]) -> None:
     assert outcomes["good"].errors == ""

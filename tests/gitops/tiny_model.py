@@ -11,7 +11,7 @@ SCHEMA: dict[str, Any] = {
     "version": 1,
     "task": "binary",
     "target": {"name": "left", "classes": ["no", "yes"]},
-    "features": [{"name": "age", "kind": "number"}, {"name": "customer's plan", "kind": "category"}],
+    "features": [{"name": "age", "dtype": "number"}, {"name": "customer's plan", "dtype": "category"}],
     "missing_markers": ["", "NA"],
 }
 

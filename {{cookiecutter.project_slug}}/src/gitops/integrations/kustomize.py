@@ -1,10 +1,11 @@
 """Render the Kubernetes objects of a release (`make manifests`): k8s/overlays/<environment>, with image and model.
 
-The folders in k8s/overlays say which environments there are. A merge releases to staging where there is one, and to
-production otherwise.
+Each folder in k8s/overlays is an environment. A merge releases to staging where there is one, and to production
+otherwise.
 
-The result depends on k8s/, serving/config.properties, the image and the model, never on the git commit: a change to
-documents alone changes no object, and restarts nothing.
+The result depends on k8s/, serving/config.properties, the image and the model, never on the Git commit: a change to
+documents alone changes no object, and restarts nothing. The model's version and sha256 are written to the workloads
+that run it, and nowhere else, so that a new model changes no Service, policy or alert.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +29,18 @@ from gitops.core.artifacts import MODEL, ProjectError, digest, run
 PROGRAM = Path(".venv/bin/kustomize")
 OVERLAYS = Path("k8s/overlays")
 OUTPUT = Path("build/manifests")
+APP_PROJECT = Path("k8s/argocd/project.yaml")
 PRODUCTION, STAGING = "production", "staging"
 
 #: The container that serves the model, and the name that stands for its image in k8s/base.
 SERVER = "model-server"
 
+#: The annotation of the workloads in k8s/ that run the model: a release writes the model's version and sha256 to them.
+RUNS_MODEL = "runs-model"
+
 
 def main() -> None:
-    """Write the objects of the workspace's model to a folder, to look at them."""
+    """Write the objects of the workspace's model to a folder, for review."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_image_option(parser)
     add_environment_option(parser, PRODUCTION, "whose objects to render")
@@ -49,6 +56,8 @@ def main() -> None:
     arguments.output.mkdir(parents=True)
     for file, content in rendered.items():
         (arguments.output / file).write_bytes(content)
+    for warning in not_permitted(rendered):
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"{len(rendered)} objects in {arguments.output}/")
 
 
@@ -63,13 +72,13 @@ def add_image_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_environment_option(parser: argparse._ActionsContainer, default: str | None, purpose: str) -> None:
-    """Add --environment to a command: one of those that this project has."""
-    said = f"{purpose} ({default} by default)" if default else purpose
-    parser.add_argument("--environment", choices=environments(), default=default, help=said)
+    """Add --environment, with this project's environments as its choices, to a command."""
+    text = f"{purpose} ({default} by default)" if default else purpose
+    parser.add_argument("--environment", choices=environments(), default=default, help=text)
 
 
 def environments() -> list[str]:
-    """Return the environments that the project has, in the order in which a release reaches them."""
+    """Return the project's environments, in the order in which a release reaches them."""
     return [name for name in (STAGING, PRODUCTION) if name == PRODUCTION or (OVERLAYS / name).is_dir()]
 
 
@@ -89,7 +98,7 @@ def render(
     """Return file name -> YAML of each object of the environment, for the model `name` with digest `sha256`.
 
     `project` is the folder that holds k8s/. Raises ProjectError for a bad image reference, where no kustomize is found,
-    or with what it says.
+    or with kustomize's own message.
     """
     overlay = project / OVERLAYS / environment
     with tempfile.TemporaryDirectory(prefix="kustomize-") as folder:
@@ -106,27 +115,47 @@ def render(
         return {path.name: path.read_bytes() for path in sorted(output.iterdir())}
 
 
+def not_permitted(rendered: dict[str, bytes]) -> list[str]:
+    """Return a warning for each kind of object that k8s/argocd/project.yaml does not list.
+
+    Argo CD refuses a release as a whole if it may not apply one of its objects.
+    """
+    permitted = yaml.safe_load(APP_PROJECT.read_text(encoding="utf-8")) if APP_PROJECT.exists() else {"spec": {}}
+    listed = permitted["spec"].get("namespaceResourceWhitelist", [{"group": "*", "kind": "*"}])
+    kinds = set()
+    for content in rendered.values():
+        item = yaml.safe_load(content)
+        kinds.add((item["apiVersion"].rpartition("/")[0], item["kind"]))
+    return [
+        f"{APP_PROJECT} does not list the kind {kind} (group {group!r}): Argo CD would refuse the release as a whole"
+        for group, kind in sorted(kinds)
+        if not any(fnmatch(group, entry["group"]) and fnmatch(kind, entry["kind"]) for entry in listed)
+    ]
+
+
 def _release(image_name: str, image: str, name: str, sha256: str) -> dict[str, Any]:
     """Return the kustomization that lays a release over the environment."""
-    # Deployments of other components say of which one they are.
-    target = {"kind": "Deployment", "labelSelector": "!app.kubernetes.io/component"}
-    server = {"name": SERVER, "env": [{"name": "MODEL_SHA256", "value": sha256}]}
-    patch = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "any"},  # `target` selects
-        "spec": {"template": {"spec": {"containers": [server]}}},
-    }
+    version = {"labels": {"app.kubernetes.io/version": sha256[:12]}}
+    pod = {"metadata": {**version, "annotations": {"model-name": name, "model-sha256": sha256}}}
+    spec = {"template": pod}
     return {
         "images": [{"name": image_name, **_reference(image)}],
-        "labels": [{"pairs": {"app.kubernetes.io/version": sha256[:12]}, "includeTemplates": True}],
-        "commonAnnotations": {"model-name": name, "model-sha256": sha256},
-        "patches": [{"target": target, "patch": json.dumps(patch)}],
+        "patches": [
+            _patch("CronJob", {"metadata": version, "spec": {"jobTemplate": {"spec": spec}}}),
+            _patch("DaemonSet|Deployment|Job|Rollout|StatefulSet", {"metadata": version, "spec": spec}),
+        ],
     }
+
+
+def _patch(kinds: str, change: dict[str, Any]) -> dict[str, Any]:
+    """Return a strategic merge patch of the workloads of these kinds that run the model."""
+    # kustomize wants a type and a name in a patch, and takes those of its targets instead.
+    patch = {"apiVersion": "any", "kind": "any", **change, "metadata": {"name": "any", **change["metadata"]}}
+    return {"target": {"kind": kinds, "annotationSelector": f"{RUNS_MODEL}=true"}, "patch": json.dumps(patch)}
 
 
 def _reference(image: str) -> dict[str, str]:
-    """Take an image reference apart. A colon before the last slash belongs to a registry's port."""
+    """Split an image reference for kustomize. A colon before the last slash belongs to a registry's port."""
     name, _, image_digest = image.partition("@")
     tagged = ":" in name.rpartition("/")[2]
     bare, tag = name.rsplit(":", 1) if tagged else (name, "")
@@ -142,7 +171,7 @@ def _image_name(overlay: Path) -> str:
     try:
         images = yaml.safe_load(path.read_text(encoding="utf-8")).get("images", [])
     except FileNotFoundError:
-        raise ProjectError(f"{path} is missing: it says what runs in {overlay.name}") from None
+        raise ProjectError(f"{path} is missing: it defines what runs in {overlay.name}") from None
     for image in images:
         if image["name"] == SERVER and "newName" in image:
             return str(image["newName"])
@@ -150,7 +179,7 @@ def _image_name(overlay: Path) -> str:
 
 
 def _program() -> list[str]:
-    """Return the command that renders a folder: the project's own kustomize, or what PATH has."""
+    """Return the command that renders a folder: the project's own kustomize, or the one on PATH."""
     if found := shutil.which(PROGRAM) or shutil.which("kustomize"):
         return [found, "build"]
     if found := shutil.which("kubectl"):

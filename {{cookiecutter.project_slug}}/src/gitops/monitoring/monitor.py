@@ -1,10 +1,10 @@
-"""Is what production is asked, and what it answers, still what the release was tested on (`make monitor`)?
+"""Detect drift between production traffic and the test rows of the release (`make monitor`).
 
-Exit status: 0 nothing to say or too few rows to judge, 3 drift, 1 the monitor failed. `make` makes one number of all
-failures, so `make monitor` ends well on drift too, and a workflow reads the step's output `status`.
+Exit status: 0 no drift or too few rows to evaluate, 3 drift, 1 the monitor failed. `make` turns every failure into the
+same exit status, so `make monitor` succeeds on drift too, and a workflow reads the step's output `status`.
 
-What was judged is remembered last, when all else is written and sent: killed anywhere and started again, the monitor
-judges the same requests again. A window too small to judge is not remembered and grows into the next one.
+How far the log was evaluated is stored last, when all else is written and sent: a monitor that is killed and started
+again evaluates the same requests again. A window with too few rows is not stored, and grows until the next run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import MONITOR, MONITOR_CHECKS, MONITOR_HTML, MONITOR_METRICS, ProjectError, run
 from gitops.core.params import Params
-from gitops.monitoring import monitor_log, monitor_performance, monitor_report, monitor_window
+from gitops.monitoring import performance, report, request_log, windows
+from gitops.monitoring.windows import Context
 
 PYTHON = Path(".venv/validate/bin/python")
 
@@ -30,95 +31,100 @@ TIMEOUT = 30
 
 
 def main() -> int:
-    """Judge the requests since the last judged run; write reports/monitor.*; return the exit status."""
+    """Evaluate the requests since the last evaluated run, write reports/monitor.* and return the exit status."""
     for path in (MONITOR, MONITOR_HTML, MONITOR_METRICS):
-        path.unlink(missing_ok=True)  # a monitor that fails leaves no old verdict behind
+        path.unlink(missing_ok=True)  # a monitor that fails must not leave an old result behind
     settings, now = params.load(), datetime.now(UTC)
-    facts = monitor_window.collect(settings, now)
-    verdict = judge(settings, facts)
-    summary = monitor_report.markdown(verdict, facts)
-    text = monitor_report.metrics(verdict, facts, now)
-    artifacts.write_text(MONITOR_HTML, monitor_report.page(summary, verdict, facts))
+    context = windows.collect(settings, now)
+    result = evaluate(settings, context)
+    summary = report.markdown(result, context)
+    text = report.metrics(result, context, now)
+    artifacts.write_text(MONITOR_HTML, report.page(summary, result, context))
     artifacts.write_text(MONITOR_METRICS, text)
-    artifacts.write_json(MONITOR, verdict)
-    push(text, facts["model"])
-    line = monitor_report.line(verdict)
-    print(f"{line}\nAll checks: {MONITOR}, with plots: {MONITOR_HTML}")
+    artifacts.write_json(MONITOR, result)
+    push(text, context["model"])
+    print(f"{report.line(result)}\nAll checks: {MONITOR}, with plots: {MONITOR_HTML}")
     actions.summarise(summary)
-    actions.output({"status": verdict["status"]})
-    if verdict["status"] != "too_small":
-        monitor_log.save(facts["ends"], now)
-    return DRIFT if verdict["status"] == "drift" else 0
+    actions.output({"status": result["status"]})
+    if result["status"] != "too_small":
+        request_log.save(context["offsets"], now)
+    return DRIFT if result["status"] == "drift" else 0
 
 
-def judge(settings: Params, facts: monitor_window.Facts) -> dict[str, Any]:
-    """Return the verdict on the tables in monitoring/, as reports/monitor.json holds it."""
+def evaluate(settings: Params, context: Context) -> dict[str, Any]:
+    """Return the result for the tables in monitoring/, the contents of reports/monitor.json."""
     limits = settings.monitor
-    checks, notes = requests(settings, facts), []
-    if enough := facts["rows"] >= limits.min_rows:
-        deepchecks()
+    checks, notes = log_checks(settings, context), []
+    if enough := context["rows"] >= limits.min_rows:
+        run_drift_checks()
         found = artifacts.read_json(MONITOR_CHECKS, "make monitor")
         checks += found["checks"]
         notes += found["notes"]
     else:
-        notes.append(f"{facts['rows']} rows, and monitor.min_rows is {limits.min_rows}: they wait for more")
-    notes += [f"{column} is masked in the log: not judged" for column in facts["masked"]]
-    notes += [f"not judged, as monitor.skip says: {name}" for name in limits.skip]
-    performance = None if "performance" in limits.skip else monitor_performance.measure(settings, facts)
-    if performance and performance["passed"] is None:
-        notes.append(f"performance not judged: {performance['reason']}")
-    failed = [check for check in checks if not check["passed"]] or (performance and performance["passed"] is False)
+        notes.append(f"{context['rows']} rows, and monitor.min_rows is {limits.min_rows}: kept for the next run")
+    notes += [f"{feature} is redacted in the log: not checked" for feature in context["redacted"]]
+    notes += [f"not checked, because of monitor.skip: {name}" for name in limits.skip]
+    measured = None if "performance" in limits.skip else performance.evaluate(settings, context)
+    if measured and measured["passed"] is None:
+        notes.append(f"performance not evaluated: {measured['reason']}")
+    failed = [check for check in checks if not check["passed"]] or (measured and measured["passed"] is False)
     return {
-        "status": "drift" if failed else "quiet" if enough else "too_small",
-        "from": facts["from"],
-        "to": facts["to"],
-        "rows": facts["rows"],
-        "refused": facts["refused"],
-        "model_version": facts["model_version"],
-        "release": facts["release"],
+        "status": "drift" if failed else "ok" if enough else "too_small",
+        "from": context["from"],
+        "to": context["to"],
+        "rows": context["rows"],
+        "refused": context["refused"],
+        "model_version": context["model_version"],
+        "release": context["release"],
         "checks": checks,
-        "performance": performance,
+        "performance": measured,
         "notes": notes,
     }
 
 
-def requests(settings: Params, facts: monitor_window.Facts) -> list[dict[str, Any]]:
-    """Return the checks of the log itself, where it has `monitor.min_rows` requests or lines: what was refused, and
-    what could not be read.
+def log_checks(settings: Params, context: Context) -> list[dict[str, Any]]:
+    """Return the checks of the log itself, refused requests and unreadable lines.
+
+    Each is left out where the log has fewer than `monitor.min_rows` requests, or lines.
     """
     limits = settings.monitor
-    broken = sum(facts["broken"].values())
-    columns = [f"{column or 'the request as a whole'} ({count})" for column, count in facts["refused_for"][:10]]
-    lines = [f"{reason} ({count})" for reason, count in [*facts["broken"].items()][:10]]
-    found = []
-    for name, value, total, details in (
-        ("refused requests", facts["refused"], facts["requests"], columns),
-        ("unreadable lines", broken, facts["lines"], lines),
+    unreadable = sum(context["unreadable"].values())
+    columns = [f"{column or 'the request as a whole'} ({count})" for column, count in context["refused_for"][:10]]
+    reasons = [f"{reason} ({count})" for reason, count in [*context["unreadable"].items()][:10]]
+    # A client that leaves a column out is refused: the column that is named most often is the one to look at.
+    suspect = context["refused_for"][0][0] if context["refused_for"] else None
+    checks = []
+    for name, column, value, total, details in (
+        ("refused requests", suspect, context["refused"], context["requests"], columns),
+        ("unreadable lines", None, unreadable, context["lines"], reasons),
     ):
         if name not in limits.skip and total >= limits.min_rows:
-            share, text = round(value / total, 4), f"{value} of {total}"
-            said = {"details": f"{text}: {', '.join(details)}" if details else text}
-            # A client that leaves a column out is refused: the column that is named most often is the one to look at.
-            column = facts["refused_for"][0][0] if name == "refused requests" and facts["refused_for"] else None
-            passed = share <= limits.max_refused
-            found.append(
-                {"check": name, "column": column, "value": share, "limit": limits.max_refused, "passed": passed} | said
+            fraction, counts = round(value / total, 4), f"{value} of {total}"
+            checks.append(
+                {
+                    "check": name,
+                    "column": column,
+                    "value": fraction,
+                    "limit": limits.max_refused,
+                    "passed": fraction <= limits.max_refused,
+                    "details": f"{counts}: {', '.join(details)}" if details else counts,
+                }
             )
-    return found
+    return checks
 
 
-def deepchecks() -> None:
-    """Run monitor_checks in the environment that has Deepchecks. Raises ProjectError where it fails."""
+def run_drift_checks() -> None:
+    """Run drift.py in the environment that has Deepchecks. Raises ProjectError where it fails."""
     if not PYTHON.exists():
         raise ProjectError(f"{PYTHON} is missing: run `make setup` first")
     MONITOR_CHECKS.unlink(missing_ok=True)
-    done = subprocess.run([PYTHON, "-m", "gitops.monitoring.monitor_checks"], check=False)
+    done = subprocess.run([PYTHON, "-m", "gitops.monitoring.drift"], check=False)
     if done.returncode:
-        raise ProjectError("the checks did not run through, so nothing is judged; why is said above")
+        raise ProjectError("drift checks failed (see the output above): this window was not evaluated")
 
 
 def push(text: str, model: str) -> None:
-    """Hand the metrics to the Prometheus Pushgateway at PUSHGATEWAY, if that is set. Raises ProjectError.
+    """Send the metrics to the Prometheus Pushgateway at PUSHGATEWAY, if that is set. Raises ProjectError.
 
     Source: https://github.com/prometheus/pushgateway#put-method
     """
@@ -130,7 +136,7 @@ def push(text: str, model: str) -> None:
         request = urllib.request.Request(url, text.encode(), {"Content-Type": "text/plain"}, method="PUT")
         urllib.request.urlopen(request, timeout=TIMEOUT).close()
     except (OSError, ValueError) as error:  # urllib's errors are OSErrors
-        raise ProjectError(f"PUSHGATEWAY is {address!r}, which did not take the metrics: {error}") from error
+        raise ProjectError(f"PUSHGATEWAY is {address!r}, which did not accept the metrics: {error}") from error
 
 
 if __name__ == "__main__":

@@ -1,42 +1,48 @@
-"""The request log and the labels that come later, in a folder or at any address that fsspec knows (s3://bucket/prefix).
+"""The request log: its files, in a folder or at any address that fsspec knows (s3://bucket/prefix), and its new lines.
 
-A bucket's log has very many small objects, one for each ten seconds of each server, so they are read side by side.
+How far the log was evaluated is stored beside it, in `monitor-state.json`, as an offset into each file. There it
+outlives a runner and a pod, needs no other storage and moves with the log. Offsets are bytes, not times, so that a line
+that arrives late is not lost and none is read twice.
 """
 
 from __future__ import annotations
 
-import io
+import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
+from gitops.core import artifacts
 from gitops.core.addresses import locate, reached
 from gitops.core.artifacts import ProjectError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-#: Where the two lie unless the environment says otherwise.
+#: Where log and labels lie unless the environment says otherwise.
 DEFAULTS = {"REQUEST_LOG": "requests", "LABELS": "labels"}
 
 #: What the log holds in place of a value that must not be kept.
-MASKED = "masked"
+REDACTED = "redacted"
 
-#: How many files are read at once, and of how many bytes together, a larger one apart.
+STATE = "monitor-state.json"
+
+#: How many files are read at once, and of how many bytes together; a larger file is read alone. A bucket's log has very
+#: many small objects, one for each ten seconds of each server.
 FILES, BYTES = 64, 2**25
 
-#: Request id, and the place of the instance in the request.
+#: Request id, and the index of the instance in the request.
 Key = tuple[str, int]
+
+Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class Folder:
     """What an address names: a file system of fsspec's, and the path of a folder there."""
 
     variable: str
@@ -51,8 +57,9 @@ class Place:
     def contents(
         self, endings: tuple[str, ...], since: datetime | None = None, skip: Callable[[str, int], bool] | None = None
     ) -> Iterator[tuple[str, bytes]]:
-        """Yield name and bytes of the files with one of the endings, by name: all but those last written before `since`
-        and those that `skip`, which is told name and size, does without.
+        """Yield name and bytes of the files with one of the endings, sorted by name.
+
+        Left out are files last written before `since`, and those for whose name and size `skip` returns True.
         """
         found = self.files.find(self.root, detail=True)
         wanted = {
@@ -63,7 +70,7 @@ class Place:
             if skip is None or not skip(self._name(path), int(found[path]["size"]))
         }
         with tqdm(total=len(wanted), desc=self.variable, unit="file", disable=None) as progress:
-            for paths in _portions(wanted):
+            for paths in _chunks(wanted):
                 for path, content in zip(paths, self.files.cat_ranges(paths, None, None), strict=True):
                     if isinstance(content, Exception):
                         raise content
@@ -74,84 +81,140 @@ class Place:
         return path.removeprefix(self.root).lstrip("/")
 
 
-def _portions(sizes: dict[str, int]) -> Iterator[list[str]]:
-    """Yield the paths in their order, as many at a time as FILES and BYTES allow."""
-    portion: list[str] = []
+def _chunks(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Yield the paths in order, as many at a time as FILES and BYTES allow."""
+    chunk: list[str] = []
     total = 0
     for path, size in sizes.items():
-        if portion and (len(portion) == FILES or total + size > BYTES):
-            yield portion
-            portion, total = [], 0
-        portion.append(path)
+        if chunk and (len(chunk) == FILES or total + size > BYTES):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(path)
         total += size
-    if portion:
-        yield portion
+    if chunk:
+        yield chunk
 
 
 @contextmanager
-def opened(variable: str) -> Iterator[Place]:
-    """Yield what the address in `variable` names. Whatever goes wrong in the block is a ProjectError."""
+def opened(variable: str) -> Iterator[Folder]:
+    """Yield the folder at the address in `variable`. Any error inside the block becomes a ProjectError."""
     address = os.environ.get(variable) or DEFAULTS[variable]
     with reached(variable, address):
         files, root = locate(variable, address)
-        place = Place(variable, files, root.rstrip("/"))
-        if place.local and not files.isdir(root):
+        folder = Folder(variable, files, root.rstrip("/"))
+        if folder.local and not files.isdir(root):
             raise ProjectError(f"{variable} is {address!r}: there is no such folder")
-        yield place
+        yield folder
 
 
 def absent(variable: str) -> bool:
-    """Tell whether nothing lies where it would by default, and no other place is named."""
+    """Return whether `variable` is not set and its default folder does not exist."""
     return not os.environ.get(variable) and not Path(DEFAULTS[variable]).exists()
 
 
-def labels(since: datetime | None = None) -> tuple[pd.DataFrame, int]:
-    """Return the labels that have come, and how many rows are none: they lack the request or the value.
+@dataclass
+class Log:
+    """Lines of a release: those not evaluated yet, and older ones whose labels may have arrived since."""
 
-    `request_id`, `instance` and `label`, as text. Of two labels for one instance that of the later file counts, and in
-    it the later row. Files last written before `since` are left out. Raises ProjectError naming a file that is no such
-    table.
+    rows: list[Entry] = field(default_factory=list)
+    older: list[Entry] = field(default_factory=list)
+    refused: list[Entry] = field(default_factory=list)
+    unreadable: Counter[str] = field(default_factory=Counter)  # reason: lines
+    other_versions: int = 0
+    too_old: int = 0
+    offsets: dict[str, int] = field(default_factory=dict)  # file: bytes up to the end of its last complete line
+
+
+def read(version: str, days: int, now: datetime, labelled: set[Key]) -> Log:
+    """Read the log of the model `version` over the last `days`. Raises ProjectError where it cannot be read.
+
+    Of the lines that were evaluated before, only those in `labelled` are returned. An incomplete last line is left for
+    the next run.
     """
-    import pandas as pd
+    since = now - timedelta(days=days)
+    log = Log()
+    with opened("REQUEST_LOG") as folder:
+        evaluated = _offsets(folder)
 
-    tables = [pd.DataFrame({"request_id": [], "instance": [], "label": []}).astype({"instance": int})]
-    rows = 0
-    if not absent("LABELS"):
-        with opened("LABELS") as place:
-            for name, content in place.contents((".parquet", ".csv"), since):
-                table = _table(name, content)
-                rows += len(table)
-                tables.append(_labels(table))
-    found = pd.concat(tables[1:] or tables)
-    left_out = rows - len(found)
-    return found.drop_duplicates(["request_id", "instance"], keep="last", ignore_index=True), left_out
+        def evaluated_fully(name: str, size: int) -> bool:
+            if labelled or evaluated.get(name) != size:
+                return False
+            log.offsets[name] = size
+            return True
 
-
-def _table(name: str, content: bytes) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if name.endswith(".parquet"):
-        # No file object, for the reason in artifacts.read_parquet.
-        table: pd.DataFrame = pq.read_table(pa.BufferReader(content)).to_pandas()
-    else:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    if lacking := {"request_id", "label"} - {*table.columns}:
-        raise ProjectError(f"labels in {name} have no column {' and no column '.join(sorted(lacking))}")
-    return table
+        for name, content in folder.contents((".jsonl",), since, evaluated_fully):
+            log.offsets[name] = end = content.rfind(b"\n") + 1
+            start = evaluated.get(name, 0)
+            if start > end:  # shorter than before: another file
+                start = 0
+            _add_lines(log, content[:end], start, version, since, labelled)
+    return log
 
 
-def _labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that are labels."""
-    import pandas as pd
+def _add_lines(log: Log, content: bytes, start: int, version: str, since: datetime, labelled: set[Key]) -> None:
+    """Add the lines of a file to the log. Those before the offset `start` were evaluated already."""
+    offset = 0
+    for line in content.splitlines(keepends=True):
+        new, offset = offset >= start, offset + len(line)
+        try:
+            entry = _entry(line)
+        except ValueError as error:
+            log.unreadable[str(error)] += new
+            continue
+        if entry["model_version"] != version:
+            log.other_versions += new
+        elif entry["time"] < since:
+            log.too_old += new
+        elif "inputs" not in entry:
+            log.refused += [entry] * new
+        elif new:
+            log.rows.append(entry)
+        elif (entry["request_id"], entry["instance"]) in labelled:
+            log.older.append(entry)
 
-    text = table["label"].astype(str).str.strip()
-    if pd.api.types.is_float_dtype(table["label"]):  # whole numbers with gaps: 7.0 is the class 7, as in table.py
-        text = text.str.removesuffix(".0")
-    ids = table["request_id"].astype(str)
-    instance = table["instance"] if "instance" in table else pd.Series(0, table.index)
-    place = pd.to_numeric(instance.replace("", 0).fillna(0), errors="coerce")
-    there = table["request_id"].notna() & table["label"].notna() & ids.ne("") & text.ne("") & place.between(0, 10**9)
-    found = pd.DataFrame({"request_id": ids, "instance": place, "label": text})[there]
-    return found.astype({"instance": int})
+
+def _entry(line: bytes) -> Entry:
+    """Return a line as a dictionary, its time parsed. Raises ValueError with a reason that quotes no value."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON") from None
+    if not isinstance(entry, dict):
+        raise ValueError("not an object")
+    for key in ("request_id", "model_version"):
+        if not isinstance(entry.get(key), str):
+            raise ValueError(f"no {key}")
+    try:
+        moment = datetime.fromisoformat(entry["time"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("no time in ISO 8601") from None
+    entry["time"] = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if "errors" in entry:
+        if not isinstance(entry["errors"], list):
+            raise ValueError("errors are not a list")
+        entry.pop("inputs", None)
+    elif not isinstance(entry.get("inputs"), dict) or "prediction" not in entry:
+        raise ValueError("neither inputs with a prediction nor errors")
+    elif type(entry.setdefault("instance", 0)) is not int:
+        raise ValueError("instance is not an integer")
+    return entry
+
+
+def save(offsets: dict[str, int], now: datetime) -> None:
+    """Store that the log is evaluated up to `offsets`. Raises ProjectError where that cannot be written."""
+    state = {"offsets": offsets, "at": now.isoformat()}
+    with opened("REQUEST_LOG") as folder:
+        if folder.local:
+            artifacts.write_json(Path(folder.root, STATE), state)
+        else:  # an object is written as a whole or not at all
+            folder.files.pipe_file(f"{folder.root}/{STATE}", json.dumps(state).encode())
+
+
+def _offsets(folder: Folder) -> dict[str, int]:
+    path = f"{folder.root}/{STATE}"
+    if not folder.files.exists(path):
+        return {}
+    try:
+        return {str(name): int(end) for name, end in json.loads(folder.files.cat_file(path))["offsets"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProjectError(f"{path} is broken: delete it, and the log is evaluated again from its start") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from gitops.core import actions, artifacts
 from gitops.core.params import Params
 from gitops.integrations import git, kustomize
 from gitops.releases import release
+from gitops.rendering import manifests
 
 #: Lines that the diff of manifests shows.
 DIFF_LINES = 200
@@ -100,20 +100,15 @@ def _read(path: Path) -> Any:
 
 
 def _deployment(settings: Params, production: release.Production | None) -> str:
-    """Return the diff between the manifests of the environment that a merge releases to and those that a deployment of
-    this model would write; for the first release, the names of its objects.
+    """Return what a deployment of this model would change in the manifests of the environment that a merge releases to,
+    as the lines of a diff; for the first release, the names of its objects. Empty: nothing.
     """
     sha256, environment = artifacts.digest(artifacts.MODEL), kustomize.first()
     present = production if environment == kustomize.PRODUCTION else release.present(environment)
     image = kustomize.default_image(sha256[:12])
     rendered = kustomize.render(image, settings.package.model_name, sha256, environment)
-    if present is None:
-        return "\n".join(f"+++ {name}" for name in rendered)
-    old = release.manifests(present.commit)
-    lines: list[str] = []
-    for name in sorted({*rendered, *old}):
-        before, after = (part.get(name, b"").decode().splitlines() for part in (old, rendered))
-        lines += difflib.unified_diff(before, after, f"{environment}/{name}", f"candidate/{name}", n=2, lineterm="")
+    old = release.manifests(present.commit) if present else {}
+    lines = [f"! {warning}" for warning in kustomize.not_permitted(rendered)] + manifests.changes(old, rendered)
     return "\n".join(lines[:DIFF_LINES]) + (
-        f"\n... {len(lines) - DIFF_LINES} lines more" if len(lines) > DIFF_LINES else ""
+        f"\n... {len(lines) - DIFF_LINES} more lines" if len(lines) > DIFF_LINES else ""
     )

@@ -74,7 +74,7 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
     dvc.add(path)
     times = [request.time.astimezone(UTC) for request, _ in rows]
     newest = max([*times, *([datetime.fromisoformat(until)] if until else [])])
-    marks = known | {request.mark: f"{time:%Y-%m-%d}" for (request, _), time in zip(rows, times, strict=True)}
+    marks = known | {request.request_hash: f"{time:%Y-%m-%d}" for (request, _), time in zip(rows, times, strict=True)}
     oldest = f"{newest - window:%Y-%m-%d}"  # no request before that is read again, so none need be known
     state = {
         "table": artifacts.tracked_md5(path),

@@ -1,6 +1,6 @@
-"""Append rows to the raw table, in the table's own types; the rows that are there stay as they are, byte by byte.
+"""Append rows to the raw table in the table's types; a CSV file's present rows keep every byte.
 
-A file is written anew and renamed: where DVC has linked it to its cache, writing into it would change the cache.
+The file is replaced, never changed in place: DVC may have linked it to its cache, which would change too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gitops.core.sections import Data
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: A cell: number, truth value, date or text. A column that a row does not name is missing.
+#: Values by column: number, boolean, date or text. A column that is not there is missing.
 Row = dict[str, Any]
 
 
 def append(data: Data, rows: list[Row]) -> None:
-    """Append `rows` to the table of `data.path`. Raises ProjectError where a column cannot hold what it should."""
+    """Append `rows` to the table of `data.path`. Raises ProjectError where a column cannot hold a value."""
     path = Path(data.path)
     (_append_parquet if path.suffix == ".parquet" else _append_csv)(path, rows, data)
 
@@ -40,7 +40,7 @@ def _append_csv(path: Path, rows: list[Row], data: Data) -> None:
     for row in rows:
         cells = [marker if row.get(column) is None else _text(row[column]) for column in columns]
         if None in cells:
-            raise ProjectError("data.missing is empty, and a request lacks a value: name a text that means missing")
+            raise ProjectError("data.missing is empty, and a request lacks a value: add a text that means missing")
         writer.writerow(cells)
     with artifacts.replacing(path) as temporary:
         gap = b"" if content.endswith(b"\n") else end.encode()
@@ -58,37 +58,37 @@ def _append_parquet(path: Path, rows: list[Row], data: Data) -> None:
     table = pq.read_table(path)
     columns = []
     for field, old in zip(table.schema, table.columns, strict=True):
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         values = [row.get(field.name.strip()) for row in rows]
-        if pa.types.is_integer(kind) and any(isinstance(value, float) and value % 1 for value in values):
-            kind = pa.float64()  # whole numbers until now
+        if pa.types.is_integer(type_) and any(isinstance(value, float) and value % 1 for value in values):
+            type_ = pa.float64()  # whole numbers until now
         try:
-            new = pa.array([None if value is None else _cast(value, kind) for value in values], kind)
-            columns.append(pa.chunked_array([*old.cast(kind).chunks, new]))
+            new = pa.array([None if value is None else _cast(value, type_) for value in values], type_)
+            columns.append(pa.chunked_array([*old.cast(type_).chunks, new]))
         except (ValueError, TypeError, ArithmeticError, pa.ArrowException) as error:
-            raise ProjectError(f"column {field.name!r} of {path} is {kind}; a request does not fit: {error}") from None
+            raise ProjectError(f"column {field.name!r} of {path} is {type_}; a request does not fit: {error}") from None
     grown = pa.table(columns, names=table.column_names)
     with artifacts.replacing(path) as temporary:
         pq.write_table(grown, temporary)
 
 
-def _cast(value: Any, kind: pa.DataType) -> Any:
+def _cast(value: Any, type_: pa.DataType) -> Any:
     """Return a cell as the Python value of an Arrow type. Raises ValueError, TypeError or ArithmeticError."""
     import pyarrow as pa
 
     types = pa.types
-    if types.is_boolean(kind):
+    if types.is_boolean(type_):
         return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
-    if types.is_integer(kind):
+    if types.is_integer(type_):
         return value if isinstance(value, int) else int(float(value))
-    if types.is_floating(kind):
+    if types.is_floating(type_):
         return float(value)
-    if types.is_decimal(kind):
-        return round(Decimal(str(value)), kind.scale)
-    if types.is_temporal(kind):
+    if types.is_decimal(type_):
+        return round(Decimal(str(value)), type_.scale)
+    if types.is_temporal(type_):
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        if types.is_date(kind):
+        if types.is_date(type_):
             return moment.date()
-        return moment if kind.tz else moment.replace(tzinfo=None)
+        return moment if type_.tz else moment.replace(tzinfo=None)
     return str(value)

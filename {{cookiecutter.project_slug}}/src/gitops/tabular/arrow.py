@@ -1,7 +1,7 @@
-"""Typed columns of tables: a batch of an Arrow table is held to the rules of a request, a column at a time.
+"""Typed columns of tables: a batch of an Arrow table is checked by the rules of a request, a column at a time.
 
-What fits is decided by the rules of columns.py. A table differs from a request in how it writes a value: a CSV file has
-only text, a parquet file has types.
+columns.py has those rules. A table differs from a request in how it writes a value: a CSV file has only text, a parquet
+file has types.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Array = npt.NDArray[Any]
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 #: Units of a timestamp in a second.
-UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The rows that fit, as typed columns; of those that do not, in order, which column and why."""
+    """`columns` of the rows that fit; for the rows that do not, in order, the column at fault and the reason."""
 
     columns: Columns
     fits: Array  # bool, [rows]
@@ -45,9 +45,9 @@ class Checked:
 
 
 def check_columns(table: pa.Schema, schema: Schema, where: str, *, has_types: bool) -> None:
-    """Raise ProjectError naming the features that the table `where` lacks, or whose type none of their values has.
+    """Raise ProjectError naming the columns that the table `where` lacks, or whose type cannot hold their feature.
 
-    A CSV file has no types: what its texts are is seen row by row.
+    Without `has_types`, as for CSV, columns hold text, which `check` reads row by row.
     """
     dtypes = {feature["name"]: feature["dtype"] for feature in typed.given(schema)}
     if missing := [name for name in dtypes if name not in table.names]:
@@ -59,7 +59,7 @@ def check_columns(table: pa.Schema, schema: Schema, where: str, *, has_types: bo
 
 
 def check(batch: pa.RecordBatch, schema: Schema) -> Checked:
-    """Check rows of a table that `check_columns` has let through."""
+    """Check the rows of a table that has passed `check_columns`."""
     markers = frozenset(schema["missing_markers"])
     features = typed.given(schema)
     misfit = np.full(batch.num_rows, -1)  # index of the first feature that does not fit
@@ -80,20 +80,24 @@ def check(batch: pa.RecordBatch, schema: Schema) -> Checked:
 
 
 def from_frame(frame: pd.DataFrame, schema: Schema) -> Columns:
-    """Return the typed columns of a frame with the types that `prepare` writes. Raises ProjectError for other ones."""
-    names = [feature["name"] for feature in typed.given(schema)]
-    batch = pa.RecordBatch.from_pandas(frame[names], preserve_index=False)
+    """Return the typed columns of a frame as `prepare` writes it, missing values as NA.
+
+    Raises ProjectError for a column that is missing or has another type, and for the first value that does not fit.
+    """
+    names = {feature["name"] for feature in typed.given(schema)}
+    batch = pa.RecordBatch.from_pandas(frame[[name for name in frame.columns if name in names]], preserve_index=False)
+    check_columns(batch.schema, schema, "the frame", has_types=True)
     checked = check(batch, schema | {"missing_markers": []})
     if checked.reasons:
-        raise ProjectError(f"the rows do not fit the schema: {checked.reasons[0]}")
+        raise ProjectError(f"the frame does not fit the schema: {checked.reasons[0]}")
     return checked.columns
 
 
 def request_value(value: Any, dtype: str, markers: Iterable[str]) -> Any:
-    """Return a cell of a table as a request has it, None where it is missing.
+    """Return a cell of a table as a request would hold it, None where it is missing.
 
-    Text that is a number or a boolean becomes one for a feature of that dtype, and a code becomes text, as in
-    `prepare`. What does not fit stays as it is.
+    As in `prepare`, a text becomes a number or a boolean for a feature of that dtype, and a number becomes text for a
+    category. A value that does not fit stays as it is.
     """
     if isinstance(value, float) and math.isnan(value):
         return None
@@ -142,15 +146,14 @@ def _column(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Colu
         if numbers is None:
             return _by_value(values, dtype, markers)
     elif dtype == "datetime":
-        stamps = values if pa.types.is_timestamp(values.type) else values.cast(pa.timestamp("s"))
-        numbers = _floats(stamps.cast(pa.int64())) / UNITS[stamps.type.unit]
+        numbers = _seconds(values)
     else:
         numbers = _floats(values)
     return torch.tensor(numbers, dtype=torch.float64), ~np.isinf(numbers)
 
 
 def _parsed(values: pa.Array, markers: frozenset[str]) -> Array | None:
-    """Return the numbers of a column of text; None unless each is a finite one or a marker, as almost always."""
+    """Return the numbers of a column of text; None unless each is a finite number or a marker, as almost always."""
     unknown = pa.array(sorted(markers), values.type)
     for text in (values, pc.utf8_trim_whitespace(values)):
         try:
@@ -165,14 +168,15 @@ def _parsed(values: pa.Array, markers: frozenset[str]) -> Array | None:
 
 
 def _by_value(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Column, Array]:
-    """Do it in Python, once for each different value."""
-    different = values.dictionary_encode()
-    known, fits = [None], [True]  # the first stands for null
-    for value in different.dictionary.to_pylist():
-        asked = request_value(value, dtype, markers)
-        fits.append(asked is None or typed.fits(asked, dtype))
-        known.append(asked if fits[-1] else None)
-    index = pc.add(different.indices.cast(pa.int64()), 1).fill_null(0).to_numpy()
+    """Apply the rules of columns.py in Python, once for each distinct value."""
+    distinct = values.dictionary_encode()
+    known: list[Any] = [None]  # index 0 stands for null
+    fits = [True]
+    for value in distinct.dictionary.to_pylist():
+        cell = request_value(value, dtype, markers)
+        fits.append(cell is None or typed.fits(cell, dtype))
+        known.append(cell if fits[-1] else None)
+    index = pc.add(distinct.indices.cast(pa.int64()), 1).fill_null(0).to_numpy()
     if dtype == "category":
         return [known[at] for at in index.tolist()], np.array(fits)[index]
     numbers = np.array([typed.number(value) for value in known])
@@ -185,7 +189,16 @@ def _kept(column: Column, keep: Array) -> Column:
     return [text for text, kept in zip(column, keep.tolist(), strict=True) if kept]
 
 
-def _floats(column: pa.Array) -> Array:
+def _seconds(values: pa.Array) -> Array:
+    """Return timestamps or dates as seconds since 1970, NaN for null."""
+    if not pa.types.is_timestamp(values.type):
+        values = values.cast(pa.timestamp("s"))
+    if values.type.unit == "ns":  # as in a request, which has microseconds; a float64 holds those exactly
+        values = values.cast(pa.timestamp("us", values.type.tz), safe=False)
+    return _floats(values.cast(pa.int64())) / UNITS[values.type.unit]
+
+
+def _floats(values: pa.Array) -> Array:
     """Return numbers as float64, NaN for null."""
-    values: Array = column.cast(pa.float64(), safe=False).fill_null(math.nan).to_numpy(zero_copy_only=False)
-    return values
+    floats: Array = values.cast(pa.float64(), safe=False).fill_null(math.nan).to_numpy(zero_copy_only=False)
+    return floats

@@ -1,6 +1,6 @@
-"""Typed columns: what `features` of the project's package encodes, whether they come from a request, a table or a log.
+"""Typed columns: what the project's features.py encodes, whether they come from a request, a table or a log.
 
-A feature has one of four dtypes in `schema.json`. Its values, in a request, and its column:
+A feature has one of four dtypes in `schema.json`: its values in a request, and its column:
 
 ======== ============================== ============================================
 dtype    JSON value                     column
@@ -46,7 +46,10 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True)
 class Derived:
-    """A feature that is computed from others: `compute` takes the columns `inputs` and returns one, row by row."""
+    """A feature that is computed from others: `compute` takes the columns `inputs` and returns a column.
+
+    The value of a row depends on that row alone. A tensor becomes a number, a list of texts a category.
+    """
 
     inputs: tuple[str, ...]
     compute: Callable[..., Column]
@@ -77,7 +80,7 @@ def check_row(index: int, row: Any, schema: Schema) -> Row:
     for column in row:
         if column not in dtypes:
             derived = any(feature["name"] == column for feature in schema["features"])
-            why = "is computed from others" if derived else "is not in the schema"
+            why = "is derived from other columns" if derived else "is not in the schema"
             raise RowError(index, str(column)[:SHOWN], f"column {_show(column)} {why}: remove it")
     checked = {}
     for column, dtype in dtypes.items():
@@ -108,19 +111,18 @@ def fits(value: Any, dtype: str) -> bool:
 
 
 def refusal(column: str, value: Any, dtype: str) -> str:
-    """Return what is said of a value that does not fit."""
+    """Return why a value does not fit."""
     return f"column {column!r} is {_show(value)}: {EXPECTED[dtype]} is expected"
 
 
 def from_rows(rows: Sequence[Row], schema: Schema) -> Columns:
     """Return the columns of rows that `check_row` has returned."""
     return {
-        feature["name"]: column([row[feature["name"]] for row in rows], feature["dtype"]) for feature in given(schema)
+        feature["name"]: _column([row[feature["name"]] for row in rows], feature["dtype"]) for feature in given(schema)
     }
 
 
-def column(values: list[Any], dtype: str) -> Column:
-    """Return a column of values that fit `dtype`, or are None."""
+def _column(values: list[Any], dtype: str) -> Column:
     return values if dtype == "category" else torch.tensor([number(value) for value in values], dtype=torch.float64)
 
 
@@ -138,17 +140,17 @@ def seconds(text: str) -> float:
 
 
 def derive(columns: Columns, derived: Mapping[str, Derived], names: Iterable[str]) -> Columns:
-    """Return `columns` and the derived features `names`; an infinite number, as of a division by zero, is missing.
+    """Return `columns` with the derived features `names`; an infinite number, as of a division by zero, is missing.
 
-    Raises KeyError where `derived` lacks one of them, or `columns` an input.
+    Raises KeyError where `derived` lacks one of them or `columns` an input, and whatever its function raises.
     """
     found = dict(columns)
     for name in names:
-        made = derived[name].compute(*(columns[of] for of in derived[name].inputs))
-        if isinstance(made, torch.Tensor):
-            made = made.to(torch.float64)
-            made = torch.where(made.isfinite(), made, math.nan)
-        found[name] = made
+        column = derived[name].compute(*(columns[of] for of in derived[name].inputs))
+        if isinstance(column, torch.Tensor):
+            column = column.to(torch.float64)
+            column = torch.where(column.isfinite(), column, math.nan)
+        found[name] = column
     return found
 
 

@@ -1,10 +1,11 @@
-"""Derived features in a table: `prepare` adds them to the splits, so that the schema, checks and slices see them."""
+"""Derived features in a table: `prepare` adds them to the splits, so that schema, checks and slices have them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -13,43 +14,71 @@ from gitops.core.sections import Data
 from gitops.tabular import arrow, table
 from gitops.tabular.columns import Column, Columns, Derived, derive
 
+#: Values of a row that is computed beside other rows may differ by this much, relative: vectorised code rounds anew.
+TOLERANCE = 1e-9
+
 
 def add(frame: pd.DataFrame, derived: Mapping[str, Derived], data: Data) -> pd.DataFrame:
     """Return a typed table with a column for each derived feature.
 
-    Raises ProjectError naming the feature: its name is taken, it has an input that is no feature, it fails, or a row's
-    value depends on other rows, which a single request would not have.
+    Raises ProjectError naming the feature where its name is taken, an input is not a feature, its function fails or
+    does not return a column, or the value of a row depends on other rows, which a request would not have.
     """
-    features = frame.columns.difference([data.target, data.id, data.timestamp, "row"], sort=False)
+    special = {data.target, data.id, data.timestamp, "row"}
+    features = [name for name in frame.columns if name not in special]
     for name, feature in derived.items():
-        if name in frame.columns:
-            raise ProjectError(f"DERIVED names {name!r}, which {data.path} has as a column: give it another name")
-        if unknown := [of for of in feature.inputs if of not in features]:
-            raise ProjectError(f"DERIVED[{name!r}] is computed from {unknown[0]!r}, which is no feature of {data.path}")
+        _check(name, feature, features, frame, data)
     inputs = [name for name in features if any(name in feature.inputs for feature in derived.values())]
     schema = {"features": [{"name": name, "dtype": table.dtype(frame[name])} for name in inputs]}
     columns = arrow.from_frame(frame, schema)
-    half = arrow.from_frame(frame.iloc[len(frame) // 2 :], schema)
-    made = {name: _computed(name, columns, derived, len(frame)) for name in derived}
-    for name, column in made.items():
-        if not _equal(column[len(frame) // 2 :], _computed(name, half, derived, len(frame) - len(frame) // 2)):
-            raise ProjectError(f"DERIVED[{name!r}] gives a row another value beside other rows: compute each by itself")
-    return frame.assign(**{name: _series(column, frame.index) for name, column in made.items()})
+    computed = {name: _compute(name, feature, columns, len(frame)) for name, feature in derived.items()}
+    # Each row beside other neighbours, in another order; and one row alone, as in most requests.
+    order = np.arange(len(frame))[::-1]
+    for rows in (order[::2], order[1::2], order[-1:]):
+        some = {name: _take(column, rows) for name, column in columns.items()}
+        for name, feature in derived.items():
+            if len(rows) and not _same(_compute(name, feature, some, len(rows)), _take(computed[name], rows)):
+                raise ProjectError(f"DERIVED[{name!r}]: a row's value depends on other rows; compute it from its own")
+    return frame.assign(**{name: _series(column, frame.index) for name, column in computed.items()})
 
 
-def _computed(name: str, columns: Columns, derived: Mapping[str, Derived], rows: int) -> Column:
+def _check(name: str, feature: Derived, features: list[str], frame: pd.DataFrame, data: Data) -> None:
+    if name in frame.columns:
+        raise ProjectError(f"DERIVED[{name!r}]: {data.path} has a column of this name; choose another name")
+    if isinstance(feature.inputs, str) or not feature.inputs:
+        raise ProjectError(f"DERIVED[{name!r}]: inputs is {feature.inputs!r}; a tuple of columns is needed: ('a', 'b')")
+    for column in feature.inputs:
+        if column not in features:
+            raise ProjectError(
+                f"DERIVED[{name!r}] has the input {column!r}, which is not a feature of {data.path}; its features are "
+                f"{', '.join(features)}"
+            )
+
+
+def _compute(name: str, feature: Derived, columns: Columns, rows: int) -> Column:
     try:
-        column = derive(columns, derived, [name])[name]
-    except Exception as error:  # the function is the project's own
+        column = derive(columns, {name: feature}, [name])[name]
+    except Exception as error:  # of the project's own function
         raise ProjectError(f"DERIVED[{name!r}] failed: {type(error).__name__}: {error}") from error
-    if len(column) != rows or (isinstance(column, torch.Tensor) and column.ndim != 1):
-        raise ProjectError(f"DERIVED[{name!r}] does not return one value a row")
+    if isinstance(column, torch.Tensor):
+        fits = column.shape == (rows,)
+    else:
+        fits = isinstance(column, list) and len(column) == rows
+        fits = fits and all(text is None or isinstance(text, str) for text in column)
+    if not fits:
+        raise ProjectError(f"DERIVED[{name!r}] must return a tensor, or a list of texts, with one value for each row")
     return column
 
 
-def _equal(first: Column, second: Column) -> bool:
+def _take(column: Column, rows: np.ndarray[Any, Any]) -> Column:
+    if isinstance(column, torch.Tensor):
+        return column[torch.from_numpy(rows.copy())]
+    return [column[row] for row in rows]
+
+
+def _same(first: Column, second: Column) -> bool:
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return torch.equal(first.nan_to_num(), second.nan_to_num()) and torch.equal(first.isnan(), second.isnan())
+        return torch.allclose(first, second, rtol=TOLERANCE, atol=0, equal_nan=True)
     return first == second
 
 

@@ -1,4 +1,4 @@
-"""The schema, what the training rows say about every feature: the contract of validation and serving."""
+"""The schema: dtype and statistics of each feature in the training rows, the contract of validation and serving."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ VERSION = 2
 def describe(train: pd.DataFrame, rows: dict[str, int], data: Data, derived: Mapping[str, Derived]) -> dict[str, Any]:
     """Return the schema of the training split, ready for JSON (its format: docs/system-design.md).
 
-    `rows` counts the table's rows, those dropped and those of each split; `derived` are the features that requests
-    leave out. Raises ProjectError naming the column that
-    cannot be learned from: constant or one-class target, no feature left, a feature wholly missing, too many
-    categories.
+    `rows` counts the table's rows, those dropped and those of each split; `derived` has the features that requests
+    leave out. Raises ProjectError naming the column that cannot be learned from: a target with one value, no feature
+    left, a feature without a value, too many categories.
     """
     special = {data.target, data.id, data.timestamp, "row"}
-    features = [_feature(train[column], data) for column in train.columns if column not in special]
-    for feature in features:
-        if feature["name"] in derived:
-            feature["derived"] = list(derived[feature["name"]].inputs)
+    features = []
+    for column in train.columns:
+        if column in derived:
+            feature = _feature(train[column], data, "remove it from DERIVED")
+            features.append(feature | {"derived": list(derived[column].inputs)})
+        elif column not in special:
+            features.append(_feature(train[column], data, "add it to data.drop"))
     if not features:
         raise ProjectError(f"{data.path} has no column left to learn from: shorten data.drop")
     return {
@@ -66,10 +68,10 @@ def _classes(target: pd.Series[Any], data: Data) -> list[str]:
     return [name for name in names if name != positive] + [positive]
 
 
-def _feature(column: pd.Series[Any], data: Data) -> dict[str, Any]:
+def _feature(column: pd.Series[Any], data: Data, remedy: str) -> dict[str, Any]:
     known = column.dropna()
     if known.empty:
-        raise ProjectError(f"column {column.name!r} has no value in the training rows: add it to data.drop")
+        raise ProjectError(f"column {column.name!r} has no value in the training rows: {remedy}")
     feature: dict[str, Any] = {"name": column.name, "dtype": "", "missing": round(float(column.isna().mean()), 6)}
     if pd.api.types.is_bool_dtype(column):
         return feature | {"dtype": "boolean", "mean": float(known.mean())}
@@ -84,11 +86,10 @@ def _feature(column: pd.Series[Any], data: Data) -> dict[str, Any]:
             "median": known.median(),
         }
         return feature | {"dtype": "number"} | {name: float(value) for name, value in statistics.items()}
-    shares = known.value_counts(normalize=True).sort_index()
-    if len(shares) > data.max_categories:
+    fractions = known.value_counts(normalize=True).sort_index()
+    if len(fractions) > data.max_categories:
         raise ProjectError(
-            f"column {column.name!r} has {len(shares)} different texts in {len(column)} training rows, more than "
-            f"data.max_categories ({data.max_categories}): add it to data.drop if it is an id or free text, or raise "
-            "the limit"
+            f"column {column.name!r} has {len(fractions)} distinct texts in {len(column)} training rows, more than "
+            f"data.max_categories ({data.max_categories}): {remedy} if it is an id or free text, or raise the limit"
         )
-    return feature | {"dtype": "category", "categories": {str(k): round(float(v), 6) for k, v in shares.items()}}
+    return feature | {"dtype": "category", "categories": {str(k): round(float(v), 6) for k, v in fractions.items()}}

@@ -1,4 +1,4 @@
-"""Which rows train, which validate, which test: stratified, grouped by id, or chronological."""
+"""Assign rows to the training, validation and test split: stratified, grouped by id, or chronological."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gitops.core.sections import Data
 #: A class with fewer rows than this cannot be in all three splits; such classes are spread as if they were one.
 RARE = 5
 
-#: Quantile bins a number is stratified by.
+#: Quantile bins by which a numeric target is stratified.
 BINS = 10
 
 
 def assign(frame: pd.DataFrame, data: Data, starts: Sequence[int] = ()) -> pd.Series[Any]:
     """Return "train", "val" or "test" for each row of `frame`, whose index is 0, 1, ...
 
-    `starts`: positions at which rows were appended to the table. Each part is drawn by itself, so that an older row
-    stays in its split, and a model trained before can be tested on today's test rows.
+    `starts`: positions at which rows were appended to the table. Each appended block is drawn by itself, so that older
+    rows stay in their splits, and a model that was trained before can be tested on today's test rows.
 
     With `data.timestamp`, training rows come first, then validation, then test. With `data.id`, all rows of an id stay
     together; in a chronological split an id goes where its latest row belongs, so that training never sees the future
@@ -33,7 +33,8 @@ def assign(frame: pd.DataFrame, data: Data, starts: Sequence[int] = ()) -> pd.Se
     groups = _groups(frame, data)
     if data.timestamp is None:
         bounds = sorted({0, *starts, len(frame)})
-        names: pd.Series[Any] = pd.concat([_draw(frame.iloc[slice(*pair)], data, pair[0]) for pair in pairwise(bounds)])
+        blocks = [_draw(frame.iloc[start:stop], data, start) for start, stop in pairwise(bounds)]
+        names: pd.Series[Any] = pd.concat(blocks)
     else:
         latest = frame[data.timestamp].groupby(groups).transform("max")
         order = pd.Series(np.lexsort((groups, latest.astype("int64"))))
@@ -49,20 +50,20 @@ def assign(frame: pd.DataFrame, data: Data, starts: Sequence[int] = ()) -> pd.Se
     return names
 
 
-def _draw(part: pd.DataFrame, data: Data, start: int) -> pd.Series[Any]:
-    """Return the splits of rows that were appended at the position `start`, drawn among themselves."""
-    frame = part.reset_index(drop=True)
+def _draw(block: pd.DataFrame, data: Data, start: int) -> pd.Series[Any]:
+    """Return the splits of the block of rows that was appended at the position `start`."""
+    frame = block.reset_index(drop=True)
     groups = _groups(frame, data)
     order = _stratified_order(groups, _strata(frame, data), np.random.default_rng(data.seed))
-    # A few appended rows would all be the first of their order, for training: where the order begins is drawn too.
-    turn = np.random.default_rng([data.seed, start]).random() if start else 0.0
-    names = _cut(groups.iloc[order.to_numpy()], data, turn).reindex(frame.index)
-    names.index = part.index
+    # The first rows of an order are for training, so a few appended rows would all be: draw where the order begins.
+    offset = np.random.default_rng([data.seed, start]).random() if start else 0.0
+    names = _cut(groups.iloc[order.to_numpy()], data, offset).reindex(frame.index)
+    names.index = block.index
     return names
 
 
 def _learnable(names: pd.Series[Any], frame: pd.DataFrame, groups: pd.Series[Any], data: Data) -> pd.Series[Any]:
-    """Move classes that the training rows lack into them: a class that was never learned cannot be scored."""
+    """Move the rows of classes that only other splits have to training: a class must be learned to be scored."""
     target = frame[data.target]
     unseen = ~target.isin(target[names == "train"].unique())
     if unseen.any() and data.timestamp is not None:
@@ -74,7 +75,7 @@ def _learnable(names: pd.Series[Any], frame: pd.DataFrame, groups: pd.Series[Any
 
 
 def _groups(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
-    """Number the groups of rows that stay together; a row without an id is a group of its own."""
+    """Number the groups of rows that stay together; a row without an id is a group by itself."""
     alone = pd.Series(np.arange(len(frame)), index=frame.index)
     if data.id is None:
         return alone
@@ -102,20 +103,20 @@ def _stratified_order(groups: pd.Series[Any], strata: pd.Series[Any], rng: np.ra
     within = first.groupby("stratum").cumcount()
     size = first.groupby("stratum")["group"].transform("size")
     offset = first["stratum"].map({name: rng.random() for name in sorted(first["stratum"].unique())})
-    place = pd.Series(((within + offset) / size).to_numpy(), index=first["group"].to_numpy())
-    keys = groups.map(place)
+    position = pd.Series(((within + offset) / size).to_numpy(), index=first["group"].to_numpy())
+    keys = groups.map(position)
     return pd.Series(np.lexsort((groups, keys)))
 
 
-def _cut(groups: pd.Series[Any], data: Data, turn: float = 0.0) -> pd.Series[Any]:
-    """Cut the ordered rows at the sizes asked for, moved to the next boundary between groups.
+def _cut(groups: pd.Series[Any], data: Data, offset: float = 0.0) -> pd.Series[Any]:
+    """Cut the ordered rows into splits of the wanted sizes, at boundaries between groups.
 
-    `turn`: share of the rows by which all are moved on in their order, in a circle.
+    `offset`: fraction of the rows by which the order is rotated first.
     """
     position = np.arange(len(groups))
     start = pd.Series(position, index=groups.index).groupby(groups, sort=False).transform("min").to_numpy() / len(
         groups
     )
-    start = (start + turn) % 1 if turn else start
+    start = (start + offset) % 1 if offset else start
     bounds = [1 - data.val_size - data.test_size, 1 - data.test_size]
     return pd.Series(np.array(["train", "val", "test"])[np.searchsorted(bounds, start + 1e-9)], index=groups.index)

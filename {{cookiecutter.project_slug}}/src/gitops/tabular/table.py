@@ -1,8 +1,7 @@
 """Read the raw table and give every column one of four dtypes: number, boolean, datetime or category.
 
-A CSV file holds only text, so its columns' dtypes are inferred from all their values; a parquet file says them itself.
-Nothing here looks at the split: dtypes are a matter of parsing, statistics come later from the training rows
-(schema.py).
+A CSV file holds only text, so the dtype of a column is inferred from all its values; a parquet file has types. Parsing
+looks at all rows; statistics come later, from the training rows alone (schema.py).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import pandas as pd
 from gitops.core.artifacts import ProjectError, read_parquet
 from gitops.core.sections import Data
 
-#: A text column of which this share parses as numbers, but not all, is most likely a number with unknown markers.
+#: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
 MOSTLY = 0.9
 
 ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
@@ -25,8 +24,8 @@ def read(data: Data) -> pd.DataFrame:
     """Return the table of `data.path` with the dtypes of docs/system-design.md and missing values as NA.
 
     The target is left as text (classification) or made float64 (regression). Raises ProjectError with the file or
-    column at fault: no such file, not readable, no rows, columns that `params.yaml` names but the table lacks,
-    infinite values.
+    column at fault: a file that is missing, not readable or without rows, a column that `params.yaml` names and the
+    table lacks, an infinite value.
     """
     frame = load(Path(data.path))
     _require(frame, data)
@@ -52,7 +51,7 @@ def dtype(column: pd.Series[Any]) -> str:
 
 
 def load(path: Path, setting: str = "data.path") -> pd.DataFrame:
-    """Return the table in the file that `setting` names: a CSV file's columns are texts. Raises ProjectError."""
+    """Return the table in the file `path`, which `setting` names; the columns of CSV are texts. Raises ProjectError."""
     problem = f"{setting} is {str(path)!r}"
     if not path.exists():
         raise ProjectError(f"{problem}: there is no such file; `dvc pull` gets it, or correct {setting}")
@@ -94,7 +93,7 @@ def _require(frame: pd.DataFrame, data: Data) -> None:
             )
     if "row" in frame.columns.difference(data.drop):
         raise ProjectError(
-            f"{data.path} has a column 'row', a name the splits use themselves: rename it or add it to data.drop"
+            f"{data.path} has a column 'row', a name that the splits use: rename it or add it to data.drop"
         )
 
 
@@ -133,9 +132,9 @@ def _infer(text: pd.Series[Any], data: Data) -> pd.Series[Any]:
         except ValueError:
             return text
     if numbers.notna().mean() >= MOSTLY:
-        others = known[numbers.isna()].unique()[:5].tolist()
+        texts = known[numbers.isna()].unique()[:5].tolist()
         raise ProjectError(
-            f"column {text.name!r} of {data.path} holds numbers and also {others}: add these to data.missing if they "
+            f"column {text.name!r} of {data.path} holds numbers and also {texts}: add these to data.missing if they "
             f"mean unknown, or {text.name!r} to data.categorical if its numbers are codes"
         )
     return text

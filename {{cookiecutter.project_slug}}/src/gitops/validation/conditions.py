@@ -1,7 +1,7 @@
 """Deepchecks' checks with conditions that hold on small splits; a project's checks.py chooses among them.
 
-Deepchecks' ready-made suites are not used: some of their checks crash without a model object or with today's
-scikit-learn, some only ever warn, and their fixed drift limits raise false alarms on small splits.
+Deepchecks' ready-made suites are not used: some of their checks crash without a model object or with current versions
+of scikit-learn, some only ever warn, and their fixed drift limits raise false alarms on small splits.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from sklearn.metrics import r2_score
 #: A check, and whether it applies to the project's schema.
 Candidate = tuple[bool, Any]
 
-#: How often two splits of the same rows may exceed a drift limit by chance, over all features together.
+#: Probability that two splits without drift exceed a drift limit by chance, over all features together.
 FALSE_ALARM = 0.01
 
 #: Fraction of the rows on which Deepchecks' multivariate drift scores the classifier that tells train from test.
 HELD_OUT = 0.3
 
-#: Columns that a condition names before it says "and more".
+#: Columns that a condition names; further ones are counted.
 NAMED = 10
 
 
@@ -33,7 +33,7 @@ def r_squared(model: Any, features: pd.DataFrame, target: pd.Series[float]) -> f
     return float(r2_score(target, model.predict(features)))
 
 
-#: What a model is compared with itself and a constant guess by, one score a task.
+#: The score of each task by which a model is compared on train and test, and with a constant guess.
 SCORERS: dict[str, dict[str, Any]] = {
     "binary": {"ROC AUC": "roc_auc"},
     "multiclass": {"macro F1": "f1_macro"},
@@ -41,57 +41,56 @@ SCORERS: dict[str, dict[str, Any]] = {
 }
 
 
-def critical_value(first: int, second: int, comparisons: int = 1) -> float:
-    """Return the drift that two samples of `first` and `second` rows without drift exceed with probability FALSE_ALARM.
+def critical_value(first: int, second: int, level: float = FALSE_ALARM) -> float:
+    """Return the drift that two samples of `first` and `second` rows without drift exceed with probability `level`.
 
-    It is the critical value of the two-sample Kolmogorov-Smirnov test, sqrt(-ln(a / 2) / 2 * (n + m) / (n m)), at
-    a = FALSE_ALARM / comparisons (Bonferroni). The statistic bounds the others used here: a difference of shares is the
-    statistic of a 0/1 column, and 2 AUC - 1 is never larger than that of the classifier's scores. For Cramér's V it is
-    a rule of thumb. With under one row in a sample the value is 1.
+    It is the critical value of the two-sample Kolmogorov-Smirnov test, sqrt(-ln(level / 2) / 2 * (n + m) / (n m)). The
+    statistic bounds the others used here: a difference of fractions is the statistic of a 0/1 column, and 2 AUC - 1 is
+    never larger than that of the classifier's scores. For Cramér's V it is a rule of thumb. For an empty sample the
+    value is 1.
     """
     if min(first, second) < 1:
         return 1.0
-    level = FALSE_ALARM / comparisons
     return min(1.0, math.sqrt(-math.log(level / 2) / 2 * (first + second) / (first * second)))
 
 
 class MissingValuesDrift(TrainTestCheck):  # type: ignore[misc]  # Deepchecks has no type hints
-    """Compare the share of missing values in each feature; Deepchecks' own drift looks at the values alone."""
+    """Compare the fraction of missing values in each feature, which Deepchecks' own drift leaves out."""
 
     def run_logic(self, context: Context) -> CheckResult:
-        """Return `{feature: |share missing in test - share missing in train|}`, with both shares on display."""
-        shares = pd.DataFrame(
+        """Return `{feature: |fraction missing in test - fraction missing in train|}`, and display both fractions."""
+        fractions = pd.DataFrame(
             {
                 "Missing in train": context.train.features_columns.isna().mean(),
                 "Missing in test": context.test.features_columns.isna().mean(),
             }
         )
-        change = (shares["Missing in test"] - shares["Missing in train"]).abs()
-        shown = shares.loc[change[change > 0].sort_values(ascending=False, kind="stable").index[:NAMED]]
+        change = (fractions["Missing in test"] - fractions["Missing in train"]).abs()
+        shown = fractions.loc[change[change > 0].sort_values(ascending=False, kind="stable").index[:NAMED]]
         return CheckResult(change.to_dict(), display=[shown] if len(shown) else None)
 
 
 def missing_values_drift(maximum: float, train: pd.DataFrame, test: pd.DataFrame) -> Any:
     """Limit how much the fraction of missing values may change, in each feature."""
-    limit = max(maximum, critical_value(len(train), len(test), train.shape[1]))
+    limit = max(maximum, critical_value(len(train), len(test), FALSE_ALARM / train.shape[1]))
     return MissingValuesDrift().add_condition(
-        f"Share of missing values changes by at most {limit:.3g} in every feature",
+        f"Fraction of missing values changes by at most {limit:.3g} in every feature",
         lambda changes: each_at_most(changes, dict.fromkeys(changes, limit)),
     )
 
 
 def feature_drift(maximum: float, train: pd.DataFrame, test: pd.DataFrame) -> Any:
     """Limit the drift of each feature: `maximum`, or the critical value for so few rows."""
-    counts = zip(train.columns, train.count(), test.count(), strict=True)
-    limits = {name: max(maximum, critical_value(first, second, train.shape[1])) for name, first, second in counts}
+    counts, level = zip(train.columns, train.count(), test.count(), strict=True), FALSE_ALARM / train.shape[1]
+    limits = {name: max(maximum, critical_value(first, second, level)) for name, first, second in counts}
 
     def decide(scores: dict[str, dict[str, Any]]) -> ConditionResult:
-        # No score: under ten values in one of the tables, which is for the missing values' check to judge.
+        # No score: under ten values in one of the tables, which is up to the check of missing values.
         found = {name: score["Drift score"] for name, score in scores.items() if score["Drift score"] is not None}
         return each_at_most(found, limits)
 
     return checks.FeatureDrift().add_condition(
-        f"Drift score of every feature is at most {maximum:.3g}, or what chance makes of so few rows", decide
+        f"Drift score of every feature is at most {maximum:.3g}, or the critical value for so few rows", decide
     )
 
 
@@ -99,11 +98,11 @@ def new_categories(maximum: float) -> Any:
     """Limit the fraction of test rows with a category that train lacks, in each feature."""
 
     def decide(found: pd.DataFrame) -> ConditionResult:
-        shares = {str(name): float(share) for name, share in found["Ratio of New Categories"].items()}
-        return each_at_most(shares, dict.fromkeys(shares, maximum))
+        fractions = {str(name): float(ratio) for name, ratio in found["Ratio of New Categories"].items()}
+        return each_at_most(fractions, dict.fromkeys(fractions, maximum))
 
     return checks.NewCategoryTrainTest().add_condition(
-        f"Share of test rows with a category that train lacks is at most {maximum:.3g} in every feature", decide
+        f"Fraction of test rows with a category that train lacks is at most {maximum:.3g} in every feature", decide
     )
 
 
@@ -112,7 +111,7 @@ def target_leakage(maximum: float) -> Any:
     # An invalid score is NaN here, which counts as not measured; Deepchecks' default of 0 would let it pass.
     check = checks.FeatureLabelCorrelation(random_state=42, ppscore_params={"invalid_score": math.nan})
     return check.add_condition(
-        f"Predictive power score of every feature by itself is at most {maximum:.3g}, more is most likely a leak",
+        f"Predictive power score of every feature by itself is at most {maximum:.3g}; more is most likely a leak",
         lambda scores: each_at_most(scores, dict.fromkeys(scores, maximum)),
     )
 
@@ -125,19 +124,19 @@ def conflicting_labels(maximum: float) -> Any:
 def duplicates(columns: list[str], maximum: float) -> Any:
     """Limit the fraction of rows that repeat another one."""
 
-    def decide(share: float) -> ConditionResult:  # Deepchecks' own condition only warns
-        category = ConditionCategory.PASS if share <= maximum else ConditionCategory.FAIL
-        return ConditionResult(category, f"{share:.3g} of the rows repeat another one")
+    def decide(fraction: float) -> ConditionResult:  # Deepchecks' own condition only warns
+        category = ConditionCategory.PASS if fraction <= maximum else ConditionCategory.FAIL
+        return ConditionResult(category, f"{fraction:.3g} of the rows repeat another one")
 
     return checks.DataDuplicates(columns=columns).add_condition(
-        f"Share of rows that repeat another one is at most {maximum:.3g}", decide
+        f"Fraction of rows that repeat another one is at most {maximum:.3g}", decide
     )
 
 
 def each_at_most(values: Mapping[str, float], limits: Mapping[str, float]) -> ConditionResult:
     """Fail where a column's value is above its limit; the details name the columns, worst first.
 
-    Raises ValueError for NaN, which Deepchecks reports as a condition in error and the verdict as a check not run.
+    Raises ValueError for NaN, which Deepchecks reports as a condition in error and the result as a check not run.
     """
     unknown = [name for name, value in values.items() if math.isnan(value)]
     if unknown:
@@ -152,7 +151,7 @@ def each_at_most(values: Mapping[str, float], limits: Mapping[str, float]) -> Co
 
 
 def only_warn(check: Any) -> Any:
-    """Make the check's failed conditions warnings."""
+    """Turn the check's failed conditions into warnings."""
     decide: Callable[[CheckResult], list[ConditionResult]] = check.conditions_decision
 
     def softened(result: CheckResult) -> list[ConditionResult]:

@@ -1,7 +1,7 @@
-"""Run Deepchecks on the project's tables and read its results.
+"""Run Deepchecks on the project's tables and summarize its results.
 
-Deepchecks runs in an environment of its own, because it needs old versions of what everything else needs new. The
-project's checks.py, conditions.py and the monitor's drift.py choose the checks; nothing else knows Deepchecks.
+Deepchecks runs in an environment of its own, because it needs old versions of packages that everything else needs new.
+The project's checks.py, conditions.py and the monitor's drift.py choose the checks; nothing else imports Deepchecks.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ STATUS = {ConditionCategory.PASS: "passed", ConditionCategory.WARN: "warned", Co
 
 
 def read_table(paths: list[Path], schema: dict[str, Any]) -> pd.DataFrame:
-    """Return the rows of the splits `paths`, indexed by row number, with the columns and types that Deepchecks knows.
+    """Return the rows of the splits `paths`, indexed by row number, with columns and types that Deepchecks supports.
 
-    Booleans become the categories "true" and "false". Dates stay dates: Deepchecks counts them among what makes two
-    rows the same, and leaves them out of drift, which a chronological split would always show.
+    Booleans become the categories "true" and "false". Dates stay dates: Deepchecks uses them to find equal rows, and
+    leaves them out of drift, which a chronological split would always show.
     Raises ProjectError where a file is missing or lacks a column of the schema.
     """
     names = [feature["name"] for feature in schema["features"]] + [schema["target"]["name"]]
@@ -41,7 +41,7 @@ def read_table(paths: list[Path], schema: dict[str, Any]) -> pd.DataFrame:
         table = pd.concat([read_parquet(path, columns=["row", *names]) for path in paths]).set_index("row")
     except (OSError, ValueError) as error:  # no such file; no such column
         files = " and ".join(str(path) for path in paths)
-        reason = str(error).partition("\n")[0]  # pyarrow goes on with every column that there is
+        reason = str(error).partition("\n")[0]  # pyarrow goes on to list every column
         raise ProjectError(f"{files} cannot be read by the schema ({reason}): run `make pipeline`") from error
     for feature in schema["features"]:
         if feature["dtype"] == "boolean":
@@ -72,7 +72,7 @@ def read_predictions(path: Path, schema: dict[str, Any], train: pd.Index[int], t
 
 
 def choose(section: str, settings: Validation, candidates: list[Candidate]) -> Suite:
-    """Return the checks that apply and are not switched off, as a suite named after the section of params.yaml.
+    """Return the checks that apply and are not skipped, as a suite named after the section of params.yaml.
 
     Raises ProjectError where `skip` or `optional_checks` of that section names no check.
     """
@@ -81,26 +81,26 @@ def choose(section: str, settings: Validation, candidates: list[Candidate]) -> S
         for name in getattr(settings, key):
             if name not in known:
                 raise ProjectError(
-                    f"params.yaml: {section}.{key} names {name!r}, which is no check; there are {', '.join(known)}"
+                    f"params.yaml: {section}.{key} names {name!r}, which is not a check; there are {', '.join(known)}"
                 )
     return Suite(section, *(check for applies, check in candidates if applies and check.name() not in settings.skip))
 
 
 def run(suite: Suite, schema: dict[str, Any], train: pd.DataFrame, test: pd.DataFrame, **arguments: Any) -> SuiteResult:
-    """Run the suite on the two tables; `arguments` are of Deepchecks' `Suite.run`, such as the predictions.
+    """Run the suite on the two tables; `arguments` go to Deepchecks' `Suite.run`, such as the predictions.
 
-    Raises ProjectError where Deepchecks refuses the tables or the predictions as a whole.
+    Raises ProjectError where Deepchecks rejects the tables or the predictions as a whole.
     """
     deepchecks.set_verbosity(logging.INFO if sys.stderr.isatty() else logging.ERROR)  # INFO: a progress bar
     try:
-        # The fits are small: worker processes, and threads that wait for each other, made them 5 to 20 times as slow.
+        # The fits are small: worker processes, and threads that wait for each other, make them 5 to 20 times slower.
         with joblib.parallel_config(backend="sequential"), _threads().limit(limits=1):
             return suite.run(_dataset(train, schema, "Train"), _dataset(test, schema, "Test"), **arguments)
     except DeepchecksBaseError as error:
-        raise ProjectError(f"Deepchecks refuses the tables: {_line(str(error))}") from error
+        raise ProjectError(f"Deepchecks rejects the tables: {_line(str(error))}") from error
 
 
-@functools.cache  # to look for the libraries takes a tenth as long as the monitor's checks
+@functools.cache  # finding the libraries takes a tenth as long as the monitor's checks
 def _threads() -> Any:
     return ThreadpoolController()
 
@@ -119,26 +119,26 @@ def _dataset(table: pd.DataFrame, schema: dict[str, Any], name: str) -> Dataset:
     )
 
 
-def report(result: SuiteResult, optional_checks: list[str], verdict_path: Path, html_path: Path) -> int:
-    """Write the verdict and Deepchecks' page, print what is to be mended, and return the exit status: 0 passed, 1 not.
+def report(outcomes: SuiteResult, optional_checks: list[str], json_path: Path, html_path: Path) -> int:
+    """Write the result and Deepchecks' page, print what needs fixing, and return the exit status: 0 passed, 1 failed.
 
-    The page, about 4 MB, holds its own scripts and opens without a network.
+    The page, about 4 MB, includes its scripts and opens without a network.
     """
-    verdict = _verdict(result, optional_checks)
+    result = _result(outcomes, optional_checks)
     with replacing(html_path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        result.save_as_html(file, as_widget=False)  # given a file: for a path that exists it would invent another name
-    write_json(verdict_path, verdict)
-    print(_summary(verdict), f"see {html_path}", sep="\n")
-    return 0 if verdict["passed"] else 1
+        outcomes.save_as_html(file, as_widget=False)  # given a path that exists, it would write to another name
+    write_json(json_path, result)
+    print(_summary(result), f"see {html_path}", sep="\n")
+    return 0 if result["passed"] else 1
 
 
-def _verdict(result: SuiteResult, optional_checks: list[str]) -> dict[str, Any]:
-    """Return what reports/validate_*.json holds: passed, every condition, and the checks that did not run.
+def _result(outcomes: SuiteResult, optional_checks: list[str]) -> dict[str, Any]:
+    """Return the contents of reports/validate_*.json: passed, every condition, and the checks that did not run.
 
     A check did not run when it, or one of its conditions, raised an error.
     """
     conditions, not_run = [], []
-    for outcome in result.results:
+    for outcome in outcomes.results:
         name = outcome.check.name()
         if isinstance(outcome, CheckFailure):
             reason = f"{type(outcome.exception).__name__}: {outcome.exception}"
@@ -159,16 +159,16 @@ def _verdict(result: SuiteResult, optional_checks: list[str]) -> dict[str, Any]:
     }
 
 
-def _summary(verdict: dict[str, Any]) -> str:
+def _summary(result: dict[str, Any]) -> str:
     """Return a line for each failed or warned condition and each check that did not run, and one with the counts."""
     lines = []
-    for item in verdict["conditions"]:
+    for item in result["conditions"]:
         if item["status"] != "passed":
             lines.append(f"{item['status']}: {item['check']}: {item['condition']}: {item['details']}")
-    for item in verdict["not_run"]:
+    for item in result["not_run"]:
         lines.append(f"not run{', allowed' if item['allowed'] else ''}: {item['check']}: {item['reason']}")
-    counts = {status: sum(item["status"] == status for item in verdict["conditions"]) for status in STATUS.values()}
-    counts["not run"] = len(verdict["not_run"])
+    counts = {status: sum(item["status"] == status for item in result["conditions"]) for status in STATUS.values()}
+    counts["not run"] = len(result["not_run"])
     lines.append("conditions: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     return "\n".join(lines)
 

@@ -13,11 +13,11 @@ from gitops.core.artifacts import ProjectError
 def validate_data() -> int:
     """Check the splits, write reports/validate_data.json and .html; return 1 where a check failed or did not run.
 
-    "Train" is the training and the validation rows together: all that the model is chosen on, against the test rows.
+    "Train" here means training and validation rows together, on which the model is chosen; they are compared with test.
     """
     settings = params.load().validate_data
     schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    from gitops.validation import deepchecks  # late: takes seconds, and a wrong setting should be told at once
+    from gitops.validation import deepchecks  # late: it takes seconds, and a wrong setting should be reported at once
 
     train = deepchecks.read_table([artifacts.TRAIN, artifacts.VAL], schema)
     test = deepchecks.read_table([artifacts.TEST], schema)
@@ -29,11 +29,11 @@ def validate_data() -> int:
 def validate_model() -> int:
     """Check the predictions, write reports/validate_model.json and .html; return 1 where a check failed or did not run.
 
-    The model itself is not needed, nor are the packages that could load it: evaluate has written its predictions.
+    Neither the model nor the packages that load it are needed: `evaluate` has written its predictions.
     """
     settings = params.load().validate_model
     schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    from gitops.validation import deepchecks  # late: takes seconds, and a wrong setting should be told at once
+    from gitops.validation import deepchecks  # late: it takes seconds, and a wrong setting should be reported at once
 
     train = deepchecks.read_table([artifacts.TRAIN], schema)
     test = deepchecks.read_table([artifacts.TEST], schema)
@@ -50,7 +50,7 @@ def main() -> int:
     """Run the stage that the command line names."""
     warnings.simplefilter("ignore")  # deprecations in the old versions that Deepchecks needs
     if len(sys.argv) != 2 or sys.argv[1] not in STAGES:
-        raise ProjectError(f"which validation? One of {', '.join(STAGES)}")
+        raise ProjectError(f"name the validation to run, one of {', '.join(STAGES)}")
     return STAGES[sys.argv[1]]()
 
 

@@ -1,4 +1,4 @@
-"""The model of `make batch`: from a model archive, as what serves has it, and only if it is the one that is meant."""
+"""The model of `make batch`: out of a model archive, as in serving, and only if it is the expected one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import torch
 from gitops import owner
 from gitops.core.artifacts import MODEL, ProjectError
 from gitops.serving.server import probe
-from gitops.tabular import columns
 from gitops.tabular.arrow import Array
+from gitops.tabular.columns import Columns, check_row, from_rows
 
-#: Rows that go through the model at once; more leave the processor's cache.
-CHUNK = 1024
+#: Rows that go through the model at once; more do not fit into a processor's cache.
+BATCH_SIZE = 1024
 
 
 @dataclass(frozen=True)
 class Model:
-    """What predicts: the exported graph, the schema that its rows must fit, the version that answers carry."""
+    """The exported graph, the schema of its rows, and the version in its answers."""
 
     program: torch.nn.Module
     schema: dict[str, Any]
@@ -34,27 +34,28 @@ class Model:
 
     @property
     def fields(self) -> list[pa.Field]:
-        """Columns that a prediction has, as in evaluation/predictions.parquet."""
+        """The columns of a prediction, as in evaluation/predictions.parquet, and `model_version`."""
         classes = self.schema["target"]["classes"]
         label = pa.field("prediction", pa.string() if classes else pa.float64())
         scores = [pa.field(f"p_{name}", pa.float64()) for name in classes]
         return [label, *scores, pa.field("model_version", pa.string())]
 
-    def predict(self, rows: columns.Columns) -> Array:
-        """Return the outputs for typed columns, [rows, classes] or [rows], in float64."""
-        inputs = owner.features().encode(rows, self.schema)
-        if not len(inputs[0]):
+    def predict(self, columns: Columns) -> Array:
+        """Return the outputs for typed columns in float64: probabilities [rows, classes] or values [rows]."""
+        if not any(len(column) for column in columns.values()):  # derived features need not handle zero rows
             return np.empty((0, len(classes)) if (classes := self.schema["target"]["classes"]) else 0)
+        inputs = owner.features().encode(columns, self.schema)
         with torch.inference_mode():
-            chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
-            outputs: Array = torch.cat([self.program(*chunk) for chunk in chunks]).double().numpy()
+            batches = zip(*(tensor.split(BATCH_SIZE) for tensor in inputs), strict=True)
+            outputs: Array = torch.cat([self.program(*batch) for batch in batches]).double().numpy()
         return outputs
 
 
-def load(archive: Path, wanted: str) -> Model:
-    """Return the model of an archive. Raises ProjectError unless it has the sha256 `wanted` and answers right.
+def load(archive: Path, expected: str) -> Model:
+    """Return the model of an archive.
 
-    The golden answer shows that this code turns rows into tensors as the archive's own does.
+    Raises ProjectError unless it has the sha256 `expected` and gives the golden answer to the golden request: then this
+    code turns rows into tensors as the archive's own does.
     """
     try:
         with zipfile.ZipFile(archive) as files:
@@ -62,13 +63,13 @@ def load(archive: Path, wanted: str) -> Model:
             names = ("schema.json", "golden_request.json", "golden_response.json")
             schema, request, golden = (json.loads(files.read(name)) for name in names)
     except (OSError, KeyError, zipfile.BadZipFile, ValueError) as error:
-        raise ProjectError(f"{archive} is no model archive, run `make pipeline` ({error})") from error
+        raise ProjectError(f"{archive} is not a model archive, run `make pipeline` ({error})") from error
     found = sha256(content).hexdigest()
-    if found != wanted:
-        raise ProjectError(f"{archive} holds a model with sha256 {found}, and {wanted} is expected: `make pipeline`")
+    if found != expected:
+        raise ProjectError(f"{archive} holds a model with sha256 {found}, and {expected} is expected: `make pipeline`")
     model = Model(torch.export.load(io.BytesIO(content)).module(), schema, found[:12])
-    rows = [columns.check_row(index, row, schema) for index, row in enumerate(request["instances"])]
-    outputs = model.predict(columns.from_rows(rows, schema))
+    rows = [check_row(index, row, schema) for index, row in enumerate(request["instances"])]
+    outputs = model.predict(from_rows(rows, schema))
     if probe.differs(owner.features().answer(torch.from_numpy(outputs), schema), golden["predictions"]):
         raise ProjectError(f"{archive} fails its smoke test: it was built with different code")
     return model

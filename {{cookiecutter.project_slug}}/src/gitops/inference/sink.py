@@ -1,4 +1,4 @@
-"""The tables that `make batch` writes, CSV or parquet, here or in a cloud: aside, and then renamed."""
+"""The tables that `make batch` writes: CSV or parquet, local or in a cloud, under a hidden name until complete."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from fsspec.implementations.local import LocalFileSystem
 from gitops.core.addresses import PARQUET, arrow_filesystem, locate, reached, suffix
 from gitops.core.artifacts import ProjectError
 
-#: Rows that are written to a parquet file at once.
+#: Rows that are written at once: in parquet a row group, of a size that other programs read well.
 ROW_GROUP = 65_536
 
 
 def rejected(address: str) -> str:
-    """Return where the rows that did not fit go: beside OUTPUT."""
+    """Return the address of the rejected rows: beside OUTPUT."""
     end = suffix("OUTPUT", address)
     return f"{address.removesuffix(end)}.rejected{end}"
 
 
 @contextmanager
 def writing(address: str, schema: pa.Schema, *, if_empty: bool = True) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """Yield a function that appends rows to a file, which takes the place of `address` when the block ends well.
+    """Yield a function that appends rows to a file, which replaces `address` when the block ends well.
 
-    Without rows there will be no file at `address`, unless `if_empty`.
+    Without rows there is no file at `address` afterwards, unless `if_empty`. Raises ProjectError naming OUTPUT where
+    the file cannot be written; `address` then holds what it held before.
     """
     filesystem, path = locate("OUTPUT", address)
     folder, _, name = path.rpartition("/")
@@ -41,7 +42,7 @@ def writing(address: str, schema: pa.Schema, *, if_empty: bool = True) -> Iterat
                 filesystem.makedirs(folder, exist_ok=True)
             stream = arrow_filesystem(filesystem).open_output_stream(temporary, compression="detect")
             undo.insert(0, stream.close)
-            writer = _Parquet(stream, schema) if suffix("OUTPUT", address) == PARQUET else _Csv(stream, schema)
+            writer = _Writer(stream, schema, parquet=suffix("OUTPUT", address) == PARQUET)
             undo.insert(0, writer.abandon)
 
         def write(batch: pa.RecordBatch) -> None:
@@ -54,7 +55,7 @@ def writing(address: str, schema: pa.Schema, *, if_empty: bool = True) -> Iterat
             stream.close()
             if writer.rows or if_empty:
                 filesystem.mv(temporary, path)
-                if filesystem.exists(temporary):  # a bucket that lets write and not delete
+                if filesystem.exists(temporary):  # a bucket that allows writing but not deleting
                     raise ProjectError(f"OUTPUT is {address!r}, where {temporary} cannot be deleted")
             else:
                 filesystem.rm_file(temporary)
@@ -62,55 +63,40 @@ def writing(address: str, schema: pa.Schema, *, if_empty: bool = True) -> Iterat
                     filesystem.rm_file(path)
     except BaseException:
         for step in undo:
-            with suppress(Exception):  # what went wrong before is what counts
+            with suppress(Exception):  # the first error is the one to report
                 step()
         raise
 
 
-class _Csv:
-    """Rows as CSV."""
+class _Writer:
+    """Writes batches of rows as CSV or parquet, ROW_GROUP rows at a time."""
 
-    def __init__(self, stream: Any, schema: pa.Schema) -> None:
+    def __init__(self, stream: Any, schema: pa.Schema, *, parquet: bool) -> None:
         self.rows = 0
-        self.writer = pacsv.CSVWriter(stream, schema, write_options=pacsv.WriteOptions(quoting_header="needed"))
+        self._schema = schema
+        self._waiting: list[pa.RecordBatch] = []
+        if parquet:
+            self._writer = pq.ParquetWriter(stream, schema)
+        else:
+            self._writer = pacsv.CSVWriter(stream, schema, write_options=pacsv.WriteOptions(quoting_header="needed"))
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows."""
         self.rows += batch.num_rows
-        self.writer.write_batch(batch)
-
-    def close(self) -> None:
-        """Write what waits, and the end."""
-        self.writer.close()
-
-    abandon = close
-
-
-class _Parquet:
-    """Rows as parquet, in row groups of a size that other programs read well."""
-
-    def __init__(self, stream: Any, schema: pa.Schema) -> None:
-        self.rows = 0
-        self.waiting: list[pa.RecordBatch] = []
-        self.writer = pq.ParquetWriter(stream, schema)
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows."""
-        self.rows += batch.num_rows
-        self.waiting.append(batch)
-        if sum(part.num_rows for part in self.waiting) >= ROW_GROUP:
+        self._waiting.append(batch)
+        if sum(waiting.num_rows for waiting in self._waiting) >= ROW_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        self.writer.write_table(pa.Table.from_batches(self.waiting, self.writer.schema))
-        self.waiting = []
+        self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
+        self._waiting = []
 
     def close(self) -> None:
-        """Write what waits, and the end."""
-        if self.waiting:
+        """Write the waiting rows and the end of the file."""
+        if self._waiting:
             self._flush()
-        self.writer.close()
+        self._writer.close()
 
     def abandon(self) -> None:
-        """Leave the file without what waits."""
-        self.writer.close()
+        """End the file without the waiting rows."""
+        self._writer.close()

@@ -1,4 +1,4 @@
-"""How well the release's model does in production, where labels have come, beside what it did on its test rows."""
+"""How well the release's model performs in production, on labelled requests, compared with its test rows."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from tqdm import tqdm
 from gitops import owner
 from gitops.core import artifacts
 from gitops.core.params import Params
-from gitops.monitoring.monitor_chance import FALSE_ALARM
+from gitops.monitoring.drift import FALSE_ALARM
 
 Array = NDArray[Any]
 
 
-def measure(settings: Params, facts: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the primary metric of the labelled rows, or None where there are none of them.
+def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the primary metric of the labelled rows, or None where no row is labelled.
 
     `metric`, `rows`, `value` with its 95 % bootstrap interval `low` to `high`, `recorded` (the release's own value),
     `drop` (how much worse, in the metric's unit), `limit` and `passed`. It fails if the drop is above
-    `monitor.max_performance_drop` and beyond chance: resamples of the labelled rows and of the test rows, drawn
+    `monitor.max_performance_drop` and significant: resamples of the labelled rows and of the test rows, drawn
     independently, are worse in all but FALSE_ALARM of the cases. With fewer than `monitor.min_rows` labelled rows, or
     where these do not define the metric, `value` and `passed` are None and `reason` says why.
     """
-    schema, name = facts["schema"], facts["metric"]
+    schema, name = context["schema"], context["metric"]
     labelled = artifacts.read_parquet(artifacts.MONITOR_LABELLED)
     if labelled.empty:
         return None
     task, classes = schema["task"], schema["target"]["classes"]
     rows = labelled[labelled["target"].isin(classes)] if classes else labelled
-    known = {"metric": name, "rows": len(rows), "recorded": facts["recorded"]["value"]}
+    known = {"metric": name, "rows": len(rows), "recorded": context["recorded"]["value"]}
     unknown = known | dict.fromkeys(("value", "low", "high", "drop", "limit", "passed"))
     if len(rows) < settings.monitor.min_rows:
         return unknown | {"reason": f"{len(rows)} labelled rows, and {settings.monitor.min_rows} are needed"}
@@ -42,19 +42,19 @@ def measure(settings: Params, facts: dict[str, Any]) -> dict[str, Any] | None:
     if math.isnan(value):
         return unknown | {"reason": f"{name} is not defined for these labels"}
     sign = owner.sign(task, name)
-    drawn = _draws(task, name, new, old, settings.evaluate.bootstrap, settings.evaluate.seed)
-    low, high = np.quantile(drawn[:, 0], [0.025, 0.975])
-    surely = float(np.quantile(sign * (drawn[:, 1] - drawn[:, 0]), FALSE_ALARM))
-    drop, limit = sign * (facts["recorded"]["value"] - value), settings.monitor.max_performance_drop
+    resampled = _resampled(task, name, new, old, settings.evaluate.bootstrap, settings.evaluate.seed)
+    low, high = np.quantile(resampled[:, 0], [0.025, 0.975])
+    certain_drop = float(np.quantile(sign * (resampled[:, 1] - resampled[:, 0]), FALSE_ALARM))
+    drop, limit = sign * (context["recorded"]["value"] - value), settings.monitor.max_performance_drop
     return known | {
         "value": value,
         "low": float(low),
         "high": float(high),
         "drop": drop,
         "limit": limit,
-        "passed": not (drop > limit and surely > 0),
+        "passed": not (drop > limit and certain_drop > 0),
         "reason": f"{name} is {value:.4g} ({low:.4g} to {high:.4g}) on {len(rows)} labelled rows, "
-        f"{facts['recorded']['value']:.4g} on the test rows",
+        f"{context['recorded']['value']:.4g} on the test rows",
     }
 
 
@@ -62,11 +62,11 @@ def _arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[Array, Array]:
     """Return actual values and outputs as the project's metrics.py takes them."""
     if not classes:
         return outputs["target"].to_numpy(float), outputs["prediction"].to_numpy(float)
-    places = {name: place for place, name in enumerate(classes)}
-    return outputs["target"].map(places).to_numpy(int), outputs[[f"p_{name}" for name in classes]].to_numpy(float)
+    indices = {name: index for index, name in enumerate(classes)}
+    return outputs["target"].map(indices).to_numpy(int), outputs[[f"p_{name}" for name in classes]].to_numpy(float)
 
 
-def _draws(
+def _resampled(
     task: str,
     name: str,
     new: tuple[Array, Array],
@@ -74,14 +74,14 @@ def _draws(
     resamples: int,
     seed: int,
 ) -> Array:
-    """Return the metric of resampled new and old rows, [resamples, 2]; pairs that do not define it are left out."""
+    """Return the metric of resampled new and old rows, [resamples, 2], without pairs that do not define it."""
     rng, score = np.random.default_rng(seed), owner.metrics().score
-    drawn = []
+    scores = []
     for _ in tqdm(range(resamples), "performance", unit="resample", disable=None):
         pair = []
         for actual, outputs in (new, old):
             rows = rng.integers(0, len(actual), len(actual))
             pair.append(score(task, actual[rows], outputs[rows])[name])
-        drawn.append(pair)
-    values: Array = np.array(drawn)
+        scores.append(pair)
+    values: Array = np.array(scores)
     return values[~np.isnan(values).any(axis=1)]

@@ -1,0 +1,243 @@
+"""The checks of `make monitor`: current data against the release's. Runs in the validate environment.
+
+Drift scores are Deepchecks'. It has no check of ranges and none that knows the categories of the training rows, so
+fractions of missing, unseen and out-of-range values are computed here. A check fails where its value is above both its
+limit in params.yaml and the critical value, which values without any drift exceed in FALSE_ALARM of the windows, over
+all checks of a window together (Bonferroni): thirty features, checked every day, must not raise a false alarm a week.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from gitops.core import artifacts, params
+from gitops.core.sections import Monitor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How often a window without drift may fail a check, on average over references. It is so small because one reference
+#: serves for all windows: at 0.01, a reference that happens to be unusual fails every twenty-fifth window.
+FALSE_ALARM = 0.001
+
+#: Values that a column must have, in reference and current data, for Deepchecks to measure its drift.
+MIN_VALUES = 10
+
+#: A placeholder for Deepchecks, which wants a feature in every table.
+ROW = {"name": "row", "dtype": "number"}
+
+Check = dict[str, Any]
+Frames = dict[str, "pd.DataFrame"]
+
+
+def main() -> None:
+    """Check the tables in monitoring/ and write checks.json there: `checks` as in reports/monitor.json, and `notes`."""
+    settings = params.load().monitor
+    context = artifacts.read_json(artifacts.MONITOR_CONTEXT, "make monitor")
+    frames = {
+        "reference": artifacts.read_parquet(artifacts.MONITOR_REFERENCE),
+        "reference_outputs": artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS),
+        "current": artifacts.read_parquet(artifacts.MONITOR_CURRENT),
+        "current_outputs": artifacts.read_parquet(artifacts.MONITOR_CURRENT_OUTPUTS),
+        "labelled": artifacts.read_parquet(artifacts.MONITOR_LABELLED),
+    }
+    checks, notes = evaluate(settings, context["schema"], context["redacted"], frames)
+    artifacts.write_json(artifacts.MONITOR_CHECKS, {"checks": checks, "notes": notes})
+
+
+def evaluate(
+    settings: Monitor, schema: dict[str, Any], redacted: list[str], frames: Frames
+) -> tuple[list[Check], list[str]]:
+    """Return the checks of a window of at least `min_rows` rows, and notes on what could not be checked.
+
+    Labels are checked where there are `min_rows` of them, too. Raises ProjectError where Deepchecks fails.
+    """
+    features = [feature for feature in schema["features"] if feature["name"] not in redacted]
+    compared = [feature for feature in features if feature["dtype"] != "datetime"]  # Deepchecks has no drift of dates
+    dtypes = [feature["dtype"] for feature in features]
+    # Of each feature drift and missing values, of some their range or categories; predictions; labels twice.
+    level = FALSE_ALARM / (len(compared) + len(features) + dtypes.count("number") + dtypes.count("category") + 3)
+    checks, notes = _feature_drift(settings, schema, compared, frames, level)
+    checks.append(_prediction_drift(settings, schema, frames, level))
+    checks += _data_quality(settings, schema, features, frames["current"], level)
+    if len(frames["labelled"]) >= settings.min_rows:
+        checks += _labels(settings, schema, frames, level)
+    skip = {*settings.skip}
+    return [check for check in checks if not skip & {check["check"], f"{check['check']}: {check['column']}"}], notes
+
+
+def critical_drift(dtype: str, reference: pd.Series[Any], current: pd.Series[Any], level: float) -> float:
+    """Return the drift score that two samples without drift exceed with probability `level`, at most.
+
+    Numbers: conditions.critical_value. Categories: chi² with one degree of freedom less than there are values,
+    converted to a bias-corrected Cramér's V as Deepchecks does (Bergsma, 2013), which scales the larger sample down to
+    the size of the smaller one. Deepchecks merges values rarer than a hundredth, which lowers the degrees of freedom.
+    """
+    from scipy.stats import chi2
+
+    from gitops.validation import conditions
+
+    counts = reference.count(), current.count()
+    if dtype == "number":
+        return conditions.critical_value(*counts, level)
+    freedom = max(1, len({*reference.dropna(), *current.dropna()}) - 1)
+    smaller = max(1, min(counts))
+    return float(min(1.0, ((chi2.isf(level, freedom) - freedom) / (2 * smaller)) ** 0.5))
+
+
+@functools.cache  # a tenth of a second for a window of many features
+def critical_fraction(hits: int, known: int, rows: int, level: float) -> float:
+    """Return the fraction of `rows` new rows that is exceeded with probability `level`, given `hits` in `known` rows.
+
+    The quantile of the beta-binomial distribution, the predictive distribution for new rows under a uniform prior.
+    """
+    from scipy.stats import betabinom
+
+    return float(betabinom.isf(level, rows, hits + 1, max(1, known - hits + 1)) / rows)
+
+
+def _check(name: str, column: str | None, value: float, limit: float, details: str) -> Check:
+    """Return a check of reports/monitor.json; it passes unless the value is above its limit."""
+    numbers = {"value": round(float(value), 4), "limit": round(float(limit), 4)}
+    return {"check": name, "column": column, **numbers, "passed": bool(value <= limit), "details": details}
+
+
+def _deepchecks(schema: dict[str, Any], first: pd.DataFrame, second: pd.DataFrame, check: Any, **arguments: Any) -> Any:
+    """Return the value of a Deepchecks check. Raises ProjectError where it cannot run, which must not pass."""
+    from deepchecks.core import CheckFailure
+    from deepchecks.tabular import Suite
+
+    from gitops.validation import deepchecks
+
+    suite = Suite("monitor", check)
+    (outcome,) = deepchecks.run(suite, schema, first, second, with_display=False, **arguments).results
+    if isinstance(outcome, CheckFailure):
+        raise artifacts.ProjectError(f"{check.name()} did not run: {outcome.exception}")
+    return outcome.value
+
+
+def _only(schema: dict[str, Any], features: list[Any]) -> dict[str, Any]:
+    """Return the schema of tables that hold these features and nothing else."""
+    return schema | {"features": features, "target": {"name": None}, "id": None, "timestamp": None}
+
+
+def _feature_drift(
+    settings: Monitor, schema: dict[str, Any], compared: list[Any], frames: Frames, level: float
+) -> tuple[list[Check], list[str]]:
+    from deepchecks.tabular import checks
+
+    tables = frames["reference"], frames["current"]
+    measured = [
+        feature for feature in compared if min(table[feature["name"]].count() for table in tables) >= MIN_VALUES
+    ]
+    notes = []
+    if few := [feature["name"] for feature in compared if feature not in measured]:
+        notes.append(
+            f"feature drift not measured, under {MIN_VALUES} values in reference or current data: {', '.join(few)}"
+        )
+    if not compared:
+        notes.append("no feature is of a dtype whose drift can be measured")
+    if not measured:  # Deepchecks refuses tables without a column that it can measure
+        return [], notes
+    old, new = (table[[feature["name"] for feature in measured]] for table in tables)
+    found = _deepchecks(_only(schema, measured), old, new, checks.FeatureDrift())
+    results = []
+    for feature in measured:
+        name, dtype = feature["name"], feature["dtype"]
+        limit = max(settings.max_feature_drift, critical_drift(dtype, old[name], new[name], level))
+        score = found[name]["Drift score"]
+        results.append(_check("feature drift", name, score, limit, _change(dtype, old[name], new[name])))
+    return results, notes
+
+
+def _change(dtype: str, old: pd.Series[Any], new: pd.Series[Any]) -> str:
+    """Describe in a few words how a column differs from the reference."""
+    if dtype == "number":
+        return f"median {new.median():.4g}, {old.median():.4g} in the reference"
+    now, before = (column.value_counts(normalize=True) for column in (new, old))
+    value = now.sub(before, fill_value=0).abs().idxmax()
+    return f"fraction of {str(value)[:60]!r} {now.get(value, 0):.3g}, {before.get(value, 0):.3g} in the reference"
+
+
+def _prediction_drift(settings: Monitor, schema: dict[str, Any], frames: Frames, level: float) -> Check:
+    """Check the positive class's probability (binary), the predicted classes (multiclass) or the predicted values."""
+    import pandas as pd
+    from deepchecks.tabular import checks
+
+    classes = schema["target"]["classes"]
+    arguments: dict[str, Any] = {"model_classes": sorted(classes)} if classes else {}
+    tables = []
+    for split, outputs in (("train", frames["reference_outputs"]), ("test", frames["current_outputs"])):
+        arguments[f"y_pred_{split}"] = outputs["prediction"].to_numpy()
+        if classes:
+            arguments[f"y_proba_{split}"] = outputs[[f"p_{name}" for name in sorted(classes)]].to_numpy(float)
+        tables.append(pd.DataFrame({"row": range(len(outputs))}))
+    check = checks.PredictionDrift(drift_mode="proba" if len(classes) == 2 else "prediction")
+    score = _deepchecks(_only(schema, [ROW]), tables[0], tables[1], check, **arguments)["Drift score"]
+    column = f"p_{classes[-1]}" if len(classes) == 2 else "prediction"
+    dtype = "category" if len(classes) > 2 else "number"
+    old, new = frames["reference_outputs"][column], frames["current_outputs"][column]
+    limit = max(settings.max_prediction_drift, critical_drift(dtype, old, new, level))
+    value = max(score.values()) if isinstance(score, dict) else score
+    return _check("prediction drift", None, value, limit, _change(dtype, old, new))
+
+
+def _data_quality(
+    settings: Monitor, schema: dict[str, Any], features: list[Any], current: pd.DataFrame, level: float
+) -> list[Check]:
+    """Check each feature for values that are missing, unseen or out of range, compared with the training rows."""
+    rows, train = len(current), schema["rows"]["train"]
+    results = []
+    for feature in features:
+        name, column, missing = feature["name"], current[feature["name"]], feature["missing"]
+        limit = max(missing + settings.max_missing, critical_fraction(round(missing * train), train, rows, level))
+        details = f"in {missing:.1%} of the training rows"
+        results.append(_check("missing values", name, column.isna().mean(), limit, details))
+        if feature["dtype"] == "number":
+            outside = column[(column < feature["min"]) | (column > feature["max"])]
+            limit = max(settings.max_out_of_range, critical_fraction(2, train, rows, level))  # two rows set the range
+            details = f"training has {feature['min']:.4g} to {feature['max']:.4g}"
+            if len(outside):
+                details += f", here are {outside.min():.4g} to {outside.max():.4g}"
+            results.append(_check("out of range", name, len(outside) / rows, limit, details))
+        elif feature["dtype"] == "category":
+            results.append(_unseen(settings, feature["categories"], train, column, level, name))
+    return results
+
+
+def _unseen(
+    settings: Monitor, known: dict[str, float], train: int, column: pd.Series[Any], level: float, name: str
+) -> Check:
+    """Check for categories that the training rows lack; `known` are theirs, with the fraction of rows of each.
+
+    As many are expected as there were categories in one training row only (the Good-Turing estimate).
+    """
+    unseen = column[column.notna() & ~column.isin([*known])]
+    once = sum(round(fraction * train) <= 1 for fraction in known.values())
+    limit = max(settings.max_unseen, critical_fraction(once, train, len(column), level))
+    examples = ", ".join(repr(str(value)[:60]) for value in unseen.value_counts().index[:5])
+    details = f"new: {examples}" if len(unseen) else "none is new"
+    return _check("unseen categories", name, len(unseen) / len(column), limit, details)
+
+
+def _labels(settings: Monitor, schema: dict[str, Any], frames: Frames, level: float) -> list[Check]:
+    from deepchecks.tabular import checks
+
+    old, new = frames["reference_outputs"][["target"]], frames["labelled"][["target"]]
+    classes = schema["target"]["classes"]
+    dtype = "category" if classes else "number"
+    labels = {"task": schema["task"], "target": {"name": "target"}, "features": [], "id": None, "timestamp": None}
+    score = _deepchecks(labels, old, new, checks.LabelDrift())["Drift score"]
+    limit = max(settings.max_label_drift, critical_drift(dtype, old["target"], new["target"], level))
+    results = [_check("label drift", None, score, limit, _change(dtype, old["target"], new["target"]))]
+    if classes:
+        known, train = dict.fromkeys(classes, 1.0), schema["rows"]["train"]
+        results.append(_unseen(settings, known, train, new["target"], level, schema["target"]["name"]))
+    return results
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # deprecations in the old versions that Deepchecks needs
+    artifacts.run(main)

@@ -1,0 +1,140 @@
+"""Test rows and requests as tables of one form, features and outputs apart, because a feature may have any name.
+
+Features: numbers, dates as seconds since 1970, categories, and booleans as the texts "true" and "false". Outputs: as in
+predictions.parquet. The code here is main's, the schema that of the release, which may be older.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from gitops import owner
+from gitops.core.artifacts import ProjectError
+from gitops.monitoring.request_log import REDACTED, Entry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gitops.tabular.columns import Columns
+
+Schema = dict[str, Any]
+
+
+def check_derived(schema: Schema) -> None:
+    """Raise ProjectError for a derived feature of the release that the project's features.py does not compute."""
+    known = owner.features().DERIVED
+    for feature in schema["features"]:
+        name, inputs = feature["name"], feature.get("derived")
+        if inputs and (name not in known or [*known[name].inputs] != inputs):
+            now = f"computes from {', '.join(known[name].inputs)}" if name in known else "lacks"
+            raise ProjectError(
+                f"the release has the derived feature {name!r}, computed from {', '.join(inputs)}, which DERIVED in "
+                f"features.py {now}: keep it as it was until a release without it is in production"
+            )
+
+
+def redacted_features(rows: list[Entry], redact: list[str], schema: Schema) -> set[str]:
+    """Return the features whose values are redacted in the log, and those derived from them.
+
+    A category may by chance have that text as a value: it counts only where `redact`, the release's setting, names it.
+    """
+    from gitops.tabular.columns import given
+
+    redacted = {
+        feature["name"]
+        for feature in given(schema)
+        if feature["name"] in redact or feature["dtype"] != "category"
+        if any(entry["inputs"].get(feature["name"]) == REDACTED for entry in rows)
+    }
+    return redacted | {feature["name"] for feature in schema["features"] if redacted & {*feature.get("derived", [])}}
+
+
+def valid(rows: list[Entry], schema: Schema, redacted: set[str], unreadable: Counter[str]) -> list[Entry]:
+    """Return the rows that fit the schema, values as `check_row` returns them and `outputs` as in predictions.parquet.
+
+    A column that a line lacks counts as missing there. Lines that do not fit are counted in `unreadable`, by column.
+    """
+    from gitops.tabular.columns import RowError, check_row, given
+
+    names = [feature["name"] for feature in given(schema)]
+    hidden = dict.fromkeys(name for name in names if name in redacted)
+    fitting = []
+    for entry in rows:
+        try:
+            values = check_row(0, dict.fromkeys(names) | entry["inputs"] | hidden, schema)
+            outputs = _outputs(entry["prediction"], schema["target"]["classes"])
+        except RowError as error:
+            unreadable[f"column {error.column!r} does not fit the schema"] += 1
+        except (KeyError, TypeError, ValueError):
+            unreadable["the prediction does not fit the schema"] += 1
+        else:
+            fitting.append(entry | {"inputs": values, "outputs": outputs})
+    return fitting
+
+
+def _outputs(prediction: Any, classes: list[str]) -> list[Any]:
+    """Return prediction and probabilities of a logged prediction. Raises KeyError, TypeError or ValueError."""
+    if not classes:
+        return [float(prediction)]
+    if prediction["label"] not in classes:
+        raise ValueError("not a class")
+    return [prediction["label"], *(float(prediction["probabilities"][name]) for name in classes)]
+
+
+def current_features(rows: list[Entry], schema: Schema, redacted: set[str]) -> pd.DataFrame:
+    """Return the features of `valid` rows; the derived ones, which are not in the log, are computed here.
+
+    Redacted features are missing. Raises ProjectError where a derived feature cannot be computed.
+    """
+    from gitops.tabular.columns import column, derive, from_rows
+
+    columns = from_rows([entry["inputs"] for entry in rows], schema)
+    for feature in schema["features"]:
+        name = feature["name"]
+        if name in columns:
+            continue
+        if name in redacted or not rows:
+            columns[name] = column([None] * len(rows), feature["dtype"])
+            continue
+        try:
+            columns = derive(columns, owner.features().DERIVED, [name])
+        except Exception as error:  # the function is the project's own
+            raise ProjectError(f"DERIVED[{name!r}] failed: {type(error).__name__}: {error}") from error
+        if len(columns[name]) != len(rows) or isinstance(columns[name], list) != (feature["dtype"] == "category"):
+            raise ProjectError(f"DERIVED[{name!r}] does not return one {feature['dtype']} a row, as in the release")
+    return _frame(columns, schema)
+
+
+def reference_features(test: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Return the features of a release's test split, which holds derived features as columns.
+
+    Raises KeyError or ProjectError where the split does not fit the schema.
+    """
+    from gitops.tabular import arrow
+
+    stored = {"features": [{"name": feature["name"], "dtype": feature["dtype"]} for feature in schema["features"]]}
+    return _frame(arrow.from_frame(test, stored), schema)
+
+
+def _frame(columns: Columns, schema: Schema) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = {}
+    for feature in schema["features"]:
+        values = columns[feature["name"]]
+        if isinstance(values, list):
+            frame[feature["name"]] = pd.Series(values, dtype=object)
+        elif feature["dtype"] == "boolean":
+            frame[feature["name"]] = pd.Series(values.numpy()).map({1.0: "true", 0.0: "false"}).astype(object)
+        else:
+            frame[feature["name"]] = pd.Series(values.numpy())
+    return pd.DataFrame(frame)
+
+
+def outputs_table(rows: list[Entry], schema: Schema) -> pd.DataFrame:
+    """Return the predictions of `valid` rows and, for classes, a column `p_<class>` each."""
+    import pandas as pd
+
+    names = ["prediction", *(f"p_{name}" for name in schema["target"]["classes"])]
+    return pd.DataFrame([entry["outputs"] for entry in rows], columns=names)

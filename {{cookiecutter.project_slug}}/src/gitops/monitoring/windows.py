@@ -1,0 +1,139 @@
+"""Reference and current data: the release's test rows and predictions, and the requests that were not evaluated yet.
+
+Both become tables in `monitoring/`, of the form that tables.py describes: all that drift.py reads in its environment.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gitops.core import artifacts
+from gitops.core.artifacts import ProjectError
+from gitops.core.params import Params
+from gitops.integrations import dvc
+from gitops.monitoring import ground_truth, request_log, tables
+from gitops.monitoring.request_log import Entry, Log
+from gitops.releases import release
+from gitops.releases.release import Production, Release
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Context = dict[str, Any]
+Schema = dict[str, Any]
+
+
+def collect(settings: Params, now: datetime) -> Context:
+    """Write the tables and context.json to monitoring/ and return the context. Raises ProjectError.
+
+    The context: `model`, `model_version`, `release`, `schema`, `metric` and its `recorded` score, `from`, `to` (times
+    of the first and the last request, or null), `rows`, `requests` and `refused` requests, `refused_for` (pairs of
+    column or null, and requests), `lines` and `unreadable` (reason: lines), `other_versions` and `too_old` lines,
+    `labelled` rows, `redacted` features, `offsets` (how far the log was read).
+    """
+    present = release.production()
+    if present is None:
+        raise ProjectError(f"nothing is released on {release.BRANCH} yet, so there is nothing to monitor")
+    record = present.record
+    schema = _schema(record)
+    tables.check_derived(schema)
+    _write_reference(record, schema)
+    labels = _labels(schema["target"]["classes"], now - timedelta(days=settings.monitor.days))
+    keys = set(zip(labels["request_id"], labels["instance"], strict=True))
+    log = request_log.read(record.model.version, settings.monitor.days, now, keys)
+    redact = record.params.get("request_log", {}).get("redact", [])
+    redacted = tables.redacted_features(log.rows, redact, schema)
+    rows = tables.valid(log.rows, schema, redacted, log.unreadable)
+    older = tables.valid(log.older, schema, {feature["name"] for feature in schema["features"]}, Counter())
+    artifacts.write_parquet(artifacts.MONITOR_CURRENT, tables.current_features(rows, schema, redacted))
+    artifacts.write_parquet(artifacts.MONITOR_CURRENT_OUTPUTS, tables.outputs_table(rows, schema))
+    labelled = _write_labelled([*older, *rows], labels, schema)
+    context = _context(present, schema, rows, log) | {"redacted": sorted(redacted), "labelled": labelled}
+    artifacts.write_json(artifacts.MONITOR_CONTEXT, context)
+    return context
+
+
+def _context(present: Production, schema: Schema, rows: list[Entry], log: Log) -> Context:
+    record = present.record
+    metric = record.params["gate"]["primary_metric"]
+    times = sorted(entry["time"].astimezone(UTC) for entry in [*rows, *log.refused])
+    columns = Counter(column for entry in log.refused for column in _refused_for(entry))
+    return {
+        "model": record.model.name,
+        "model_version": record.model.version,
+        "release": present.commit,
+        "schema": schema,
+        "metric": metric,
+        "recorded": record.metrics[metric].model_dump(),
+        "from": times[0].isoformat() if times else None,
+        "to": times[-1].isoformat() if times else None,
+        "rows": len(rows),
+        "requests": len({entry["request_id"] for entry in rows}) + len(log.refused),
+        "refused": len(log.refused),
+        "refused_for": [[column, count] for column, count in columns.most_common()],
+        "lines": len(rows) + len(log.refused) + log.unreadable.total(),
+        "unreadable": dict(log.unreadable.most_common()),
+        "other_versions": log.other_versions,
+        "too_old": log.too_old,
+        "offsets": log.offsets,
+    }
+
+
+def _refused_for(entry: Entry) -> set[str | None]:
+    """Return the columns that a request was refused for, None for the request as a whole."""
+    problems = [problem for problem in entry["errors"] if isinstance(problem, dict)]
+    return {problem.get("column") if isinstance(problem.get("column"), str) else None for problem in problems} or {None}
+
+
+def _labels(classes: list[str], since: datetime) -> pd.DataFrame:
+    """Return the labels of ground_truth.labels, as numbers where there are no classes."""
+    import pandas as pd
+
+    found, _ = ground_truth.labels(since)
+    try:
+        return found if classes else found.assign(label=pd.to_numeric(found["label"]))
+    except ValueError as error:
+        raise ProjectError(f"LABELS has a label that is not a number: {error}") from error
+
+
+def _schema(record: Release) -> Schema:
+    """Return the schema in the release's archive."""
+    try:
+        with zipfile.ZipFile(dvc.fetch(record.package.md5)) as files:
+            schema: Schema = json.loads(files.read(artifacts.SCHEMA.name))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ProjectError(f"{record.package.path} of the release holds no schema: {error}") from error
+    return schema
+
+
+def _write_reference(record: Release, schema: Schema) -> None:
+    """Write the release's test rows and its model's predictions for them."""
+    classes = schema["target"]["classes"]
+    try:
+        test = artifacts.read_parquet(dvc.fetch(record.test_md5)).set_index("row")
+        outputs = artifacts.read_parquet(dvc.fetch(record.predictions.md5))
+        outputs = outputs[outputs["split"] == "test"].set_index("row").loc[test.index]
+        outputs = outputs[["target", "prediction", *(f"p_{name}" for name in classes)]]
+        features = tables.reference_features(test, schema)
+    except (KeyError, ValueError, OSError) as error:
+        raise ProjectError(f"the release's test rows and predictions do not fit each other: {error}") from error
+    artifacts.write_parquet(artifacts.MONITOR_REFERENCE, features)
+    artifacts.write_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS, outputs.reset_index(drop=True))
+
+
+def _write_labelled(rows: list[Entry], labels: pd.DataFrame, schema: Schema) -> int:
+    """Write the outputs of the labelled rows, those evaluated before among them, and return their number."""
+    import pandas as pd
+
+    keys = pd.DataFrame(
+        {"request_id": [entry["request_id"] for entry in rows], "instance": [entry["instance"] for entry in rows]}
+    ).astype({"request_id": object, "instance": int})
+    table = pd.concat([keys, tables.outputs_table(rows, schema)], axis=1)
+    joined = table.merge(labels.astype({"request_id": object, "instance": int}), on=["request_id", "instance"])
+    joined = joined.rename(columns={"label": "target"}).drop(columns=["request_id", "instance"])
+    artifacts.write_parquet(artifacts.MONITOR_LABELLED, joined)
+    return len(joined)
