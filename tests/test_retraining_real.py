@@ -398,9 +398,9 @@ def test_import(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
         table.unlink()
         room.dvc("import-url", "--quiet", address, "data/raw.csv")
         room.commit("Import the table")
-        assert "nothing to learn from that main does not hold" in room.retrain()
+        assert "no new data or settings since main" in room.retrain()
         source.tag = "2"
-        assert "nothing to learn from that main does not hold" in room.retrain()
+        assert "no new data or settings since main" in room.retrain()
         assert room.branches() == []
 
         lines = source.table.decode().splitlines()
@@ -422,5 +422,5 @@ def test_import(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
         assert table.read_bytes() == source.table
         assert room.count("mlflow.db", "select count(*) from runs") == 1
         assert list((room.project / "mlruns").rglob("model.pt2"))
-        assert "nothing to learn from that main does not hold" in room.retrain(FORCE="1")
+        assert "no new data or settings since main" in room.retrain(FORCE="1")
         room.check_tidy()

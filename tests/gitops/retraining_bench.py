@@ -21,7 +21,7 @@ from gitops.gate import gate
 from gitops.integrations import dvc
 from gitops.reporting import report, report_retraining
 from gitops.reporting.report_facts import Facts
-from gitops.retraining import pipeline, pull_request, retraining
+from gitops.retraining import candidate, pipeline, pull_request, trigger
 from releases import Job
 
 TABLE = "x,note,day,y\n" + "".join(
@@ -52,7 +52,7 @@ class Bench:
         monkeypatch.setattr(pipeline, "main", self._train)
         monkeypatch.setattr(gate, "judge", self._judge)
         monkeypatch.setattr(report, "main", lambda: None)
-        monkeypatch.setattr(retraining, "body", self._body)
+        monkeypatch.setattr(candidate, "body", self._body)
 
     def commit(self, table: bytes, name: str = "raw.csv", **settings: Any) -> None:
         """Put a table on main as its newest version, with settings of `data`."""
@@ -92,7 +92,7 @@ class Bench:
         self.runs += 1
         self.job = Job(self.origin, self.folder / f"run-{self.runs}")
         with contextlib.chdir(self.job.path):
-            return retraining.retrain(params.load(), retraining.reason(why), forced=forced)
+            return candidate.retrain(params.load(), trigger.reason(why), forced=forced)
 
     def branches(self) -> dict[str, str]:
         """Return the tree of each proposal on origin."""

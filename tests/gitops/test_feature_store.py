@@ -305,9 +305,9 @@ def test_a_retraining_takes_new_versions_of_both_tables_and_no_requests(
         Path(f"{path}.dvc").write_text("deps:\n- path: s3://b/f.csv\nouts:\n- md5: c\n  path: features.csv\n")
 
     monkeypatch.setattr("gitops.integrations.dvc.update", update)
-    facts = ingest.take(params.load())
+    update = ingest.update_tables(params.load())
     assert updated == [Path("features.csv")]
-    assert facts == {"kind": "import", "rows": 0, "before": "b", "after": "c", "left_out": {}}
+    assert update == {"kind": "import", "rows": 0, "before": "b", "after": "c", "left_out": {}}
 
 
 @pytest.mark.parametrize("address", ["redis://:hush@redis:6379", "redis,password=hush", "hush"])

@@ -51,7 +51,7 @@ def test_a_label_that_comes_too_late_is_left_out(bench: Bench, capsys: pytest.Ca
 
 def test_what_does_not_fit_is_left_out_and_counted(bench: Bench) -> None:
     bench.ask("good", "yes")
-    bench.ask("masked", "yes", note="masked")
+    bench.ask("redacted", "yes", note="redacted")
     bench.ask("text", "yes", x="1")
     bench.ask("infinite", "yes", x=float("inf"))
     bench.ask("class", "perhaps")
@@ -62,10 +62,10 @@ def test_what_does_not_fit_is_left_out_and_counted(bench: Bench) -> None:
     assert bench.table().decode() == TABLE + "1.5,a,2026-02-01T00:00:00,yes\n"
     left_out = json.loads((bench.job.path / artifacts.RETRAIN).read_text())["data"]["left_out"]
     assert left_out == {
-        "a value is masked": 1,
-        "column 'x' holds no number": 2,
-        "a label is no class of the table": 1,
-        "column 'day' holds no datetime": 1,
+        "a value is redacted": 1,
+        "column 'x' is not a number": 2,
+        "the label is not a class of the table": 1,
+        "column 'day' is not a datetime": 1,
         "not a line of a request log": 4,
     }
 
