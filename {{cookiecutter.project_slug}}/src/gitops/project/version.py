@@ -1,4 +1,4 @@
-"""Does src/gitops hold the files of the template's version, or has somebody patched it? `make test` says so in one line.
+"""Does src/gitops hold the files of the template's version, or has somebody patched it? `make test` says so.
 
     python3 -m gitops.project.version
 
