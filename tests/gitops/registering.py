@@ -28,9 +28,9 @@ class Registering(Job):
         remote.mkdir(exist_ok=True)
 
     def train(self, model: str, handler: str = "", logged: bool = True) -> None:
-        """Leave what the pipeline would; without `logged`, from DVC's run cache: no run of this MLflow knows of it."""
+        """Write what the pipeline would; without `logged` as from DVC's run cache: this MLflow has no run of it."""
         super().train(model, handler)
-        parts = {"model.pt2": model, "schema.json": "{}", "features.py": "", "handler.py": handler}
+        parts = {"model.pt2": model, "schema.json": "{}", "breast_cancer/features.py": "", "handler.py": handler}
         with zipfile.ZipFile(self.path / ARCHIVE, "w") as packed:
             for name, text in parts.items():
                 packed.writestr(zipfile.ZipInfo(name), text)
@@ -44,7 +44,7 @@ class Registering(Job):
             return str(run.run_id)
 
     def fetch(self, md5: str) -> Path:
-        """Stand in for store.fetch."""
+        """Stand in for dvc.fetch."""
         if not (self.remote / md5).exists():
             raise ProjectError(f"object {md5} is neither in DVC's cache nor in its remote")
         return self.remote / md5

@@ -1,6 +1,6 @@
 """Shared by the tests of releases and rollbacks: real repositories, a bare one as origin, clones as laptops and jobs.
 
-Only DVC is left out (tests/test_store.py has it), and the gate's computation, whose verdict is written by hand.
+Only DVC is replaced (test_store.py tests it), and the gate's computation, whose result is written by hand.
 """
 
 from __future__ import annotations
@@ -69,27 +69,27 @@ class Job:
         return self.git("rev-parse", "HEAD")
 
     def train(self, model: str, handler: str = "") -> None:
-        """Leave what the pipeline would, for a model that is but a text."""
+        """Write what the pipeline would, for a model that is only a text."""
         self.write("model/model.pt2", model)
         self.write("package/toy.mar", model + handler)
         self.write("evaluation/predictions.parquet", model)
         score = {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
         self.write("evaluation/metrics.json", json.dumps({"test_md5": "0" * 32, "metrics": score}))
 
-    def judge(self, **changes: Any) -> dict[str, Any]:
-        """Leave the gate's verdict on the model beside the release that origin has now."""
+    def gate(self, **changes: Any) -> dict[str, Any]:
+        """Write the gate's result for the model, compared with the release that origin has now."""
         with contextlib.chdir(self.path):
             present = release.production()
-            verdict: dict[str, Any] = {
+            result: dict[str, Any] = {
                 "accepted": True,
                 "reason": "Accepted.",
                 "mode": "absolute",
                 "model_sha256": digest(Path("model/model.pt2")),
                 "release": present and present.commit,
             }
-        verdict |= changes
-        self.write("reports/gate.json", json.dumps(verdict))
-        return verdict
+        result |= changes
+        self.write("reports/gate.json", json.dumps(result))
+        return result
 
     def deploy(self, image: str | None = None, redeploy: bool = False) -> str | None:
         with contextlib.chdir(self.path):
@@ -97,10 +97,10 @@ class Job:
         return commit
 
     def release(self, model: str) -> str:
-        """Merge, train, judge and deploy; return the new commit of env/production."""
+        """Merge, train, run the gate and deploy; return the new commit of env/production."""
         self.merge(f"Change to {model}")
         self.train(model)
-        self.judge()
+        self.gate()
         commit = self.deploy()
         assert commit is not None
         return commit
@@ -136,9 +136,6 @@ def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", "maintenance.auto")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "false")
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "maintenance.auto")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "false")

@@ -19,8 +19,8 @@ from gitops.core import params
 from gitops.core.artifacts import GATE, RETRAIN, digest, write_json
 from gitops.gate import gate
 from gitops.integrations import dvc
-from gitops.reporting import report, report_retraining
-from gitops.reporting.report_facts import Facts
+from gitops.reporting import report, sections
+from gitops.reporting.context import Context
 from gitops.retraining import candidate, pipeline, pull_request, trigger
 from releases import Job
 
@@ -50,7 +50,7 @@ class Bench:
         monkeypatch.setattr(dvc, "add", self._add)
         monkeypatch.setattr(dvc, "tracked_object", lambda md5: None)
         monkeypatch.setattr(pipeline, "main", self._train)
-        monkeypatch.setattr(gate, "judge", self._judge)
+        monkeypatch.setattr(gate, "evaluate", self._judge)
         monkeypatch.setattr(report, "main", lambda: None)
         monkeypatch.setattr(candidate, "body", self._body)
 
@@ -142,8 +142,8 @@ class Bench:
         return told
 
     def _body(self, settings: params.Params) -> str:
-        facts = Facts(settings, [], None, retraining=json.loads(RETRAIN.read_text()))
-        return report_retraining.retraining(facts)
+        context = Context(settings, [], None, retraining=json.loads(RETRAIN.read_text()))
+        return sections.retraining(context)
 
     def last(self) -> str:
         """Return the commit by which origin remembers the newest retraining."""

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 from gitops.core import actions, artifacts
-from gitops.reporting import report, report_facts
+from gitops.reporting import context, report
 from gitops.retraining import pipeline
 
 LOG = """\
 Running stage 'prepare':
-> .venv/pipeline/bin/python -m project.prepare
+> .venv/pipeline/bin/python -m breast_cancer.prepare
 raw 569
 Running stage 'train':
-> .venv/pipeline/bin/python -m project.train
+> .venv/pipeline/bin/python -m breast_cancer.train
 epoch 1\repoch 2\repoch 3
 \x1b[31mValueError: <b>no</b> @everyone\x1b[0m
-ERROR: failed to reproduce 'train': failed to run: .venv/pipeline/bin/python -m project.train, exited with 1
+ERROR: failed to reproduce 'train': failed to run: .venv/pipeline/bin/python -m breast_cancer.train, exited with 1
 """
 
 
@@ -64,7 +64,7 @@ def test_an_output_of_several_lines_cannot_become_two(tmp_path: Path, monkeypatc
     assert len(end) >= 32
 
 
-def test_on_a_laptop_nothing_is_handed_on() -> None:
+def test_outside_actions_nothing_is_passed_on() -> None:
     actions.output({"release": "true"})
     actions.summarise("text")
     assert list(Path().iterdir()) == []
@@ -84,40 +84,40 @@ sys.exit(3)
 
 
 def test_the_failed_stage_and_its_last_lines_are_found() -> None:
-    assert report_facts.failure(["train"]) is None
+    assert context.failure(["train"]) is None
     artifacts.write_text(artifacts.PIPELINE_LOG, LOG)
-    found = report_facts.failure(["train", "evaluate"])
+    found = context.failure(["train", "evaluate"])
     assert found is not None
     assert found.stage == "train"
     assert found.lines[:3] == [
-        "> .venv/pipeline/bin/python -m project.train",
+        "> .venv/pipeline/bin/python -m breast_cancer.train",
         "epoch 3",
         "ValueError: <b>no</b> @everyone",
     ]
     assert "raw 569" not in found.lines
 
 
-def test_an_error_of_dvc_itself_is_told() -> None:
+def test_an_error_of_dvc_itself_is_reported() -> None:
     artifacts.write_text(artifacts.PIPELINE_LOG, "ERROR: unexpected error - Unable to locate credentials\n")
-    found = report_facts.failure(["prepare"])
-    assert found == report_facts.Failure("make pipeline", ["ERROR: unexpected error - Unable to locate credentials"])
+    found = context.failure(["prepare"])
+    assert found == context.Failure("make pipeline", ["ERROR: unexpected error - Unable to locate credentials"])
 
 
-def test_a_failure_that_is_mended_is_not_told() -> None:
+def test_a_failure_that_is_fixed_is_not_reported() -> None:
     artifacts.write_text(artifacts.PIPELINE_LOG, LOG)
-    assert report_facts.failure([]) is None
+    assert context.failure([]) is None
 
 
-def test_only_the_last_lines_are_told() -> None:
+def test_only_the_last_lines_are_reported() -> None:
     lines = "".join(f"line {number}\n" for number in range(500))
     artifacts.write_text(artifacts.PIPELINE_LOG, LOG.replace("epoch 1\repoch 2\repoch 3\n", lines))
-    found = report_facts.failure(["train"])
+    found = context.failure(["train"])
     assert found is not None
-    assert len(found.lines) == report_facts.LOG_LINES
+    assert len(found.lines) == context.LOG_LINES
     assert found.lines[-1].startswith("ERROR: failed to reproduce 'train'")
 
 
-def test_settings_that_cannot_be_used_are_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_settings_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = tmp_path / "summary.md"
     (tmp_path / "event.json").write_text('{"pull_request": {"number": 12}}')
     monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))

@@ -1,4 +1,4 @@
-"""The pull request's comment: there is one, it is ours, and it tells of the right run."""
+"""The pull request's comment: there is one, it is ours, and it is about the right run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commenting import OLD, REPORT, SHA, Bench, stub, writes
-from conftest import PACKAGE, ROOT
+from defaults import ROOT
 from github_server import ACTIONS, GitHub
 from gitops.core import artifacts
 from gitops.integrations import cml
@@ -41,7 +41,7 @@ def test_two_pushes_leave_one_comment(either: Bench) -> None:
 def test_our_comment_is_found_in_a_long_thread(either: Bench) -> None:
     for place in range(500):
         if place == 250:
-            either.server.say(12, f"outdated\n\n{cml.mark(OLD)}", ACTIONS)
+            either.server.say(12, f"outdated\n\n{cml.watermark(OLD)}", ACTIONS)
         either.server.say(12, f"Comment {place}")
     assert either.run()[0] == 0
     assert len(either.server.comments[12]) == 501
@@ -51,11 +51,11 @@ def test_our_comment_is_found_in_a_long_thread(either: Bench) -> None:
 
 
 @pytest.mark.parametrize("ours", [0, 10, 40, None])
-def test_whoever_quotes_the_comment_keeps_theirs(either: Bench, ours: int | None) -> None:
-    quote = f"> outdated\n\nI do not agree.\n\n{cml.mark(OLD)}"
+def test_a_comment_that_quotes_ours_is_not_edited(either: Bench, ours: int | None) -> None:
+    quote = f"> outdated\n\nI do not agree.\n\n{cml.watermark(OLD)}"
     for place in range(50):
         if place == ours:
-            either.server.say(12, f"outdated\n\n{cml.mark(OLD)}", ACTIONS)
+            either.server.say(12, f"outdated\n\n{cml.watermark(OLD)}", ACTIONS)
         either.server.say(12, quote if place == 5 else "Hm.")
     assert either.run()[0] == 0
     assert [entry["body"] for entry in either.server.comments[12] if entry["user"]["login"] != ACTIONS].count(
@@ -66,8 +66,8 @@ def test_whoever_quotes_the_comment_keeps_theirs(either: Bench, ours: int | None
 
 
 def test_a_comment_of_another_workflow_is_not_ours(either: Bench) -> None:
-    other = "Coverage\n\n" + cml.mark(OLD).replace(cml.TITLE, "coverage")
-    quoted = f"Somebody wrote:\n> {cml.mark(OLD)}\n\nThanks!"
+    other = "Coverage\n\n" + cml.watermark(OLD).replace(cml.TITLE, "coverage")
+    quoted = f"Somebody wrote:\n> {cml.watermark(OLD)}\n\nThanks!"
     for text in (other, quoted):
         either.server.say(12, text, ACTIONS)
     either.run()
@@ -81,13 +81,13 @@ def test_a_report_that_is_too_long_is_cut(either: Bench) -> None:
     assert either.run()[0] == 0
     (body,) = either.posted()
     assert 59_000 < len(body) <= 60_000
-    assert body.index("cut") < body.index("## Long")
+    assert body.index("The report is cut") < body.index("## Long")
     assert "[Run 77]" in body
-    shown = body.partition(f"\n\n{cml.mark(SHA)}")[0].splitlines()
+    shown = body.partition(f"\n\n{cml.watermark(SHA)}")[0].splitlines()
     assert re.fullmatch(rf"\| \d+ \| @{APART}you \|", shown[-1])
 
 
-def test_a_pull_request_that_has_moved_on_gets_no_comment(bench: Bench) -> None:
+def test_a_closed_or_newer_pull_request_gets_no_comment(bench: Bench) -> None:
     bench.server.pulls[0]["head"]["sha"] = "b" * 40
     assert bench.run()[0] == 0
     bench.server.pulls[0]["head"]["sha"] = SHA
@@ -97,7 +97,7 @@ def test_a_pull_request_that_has_moved_on_gets_no_comment(bench: Bench) -> None:
     assert writes(bench.server) == []
 
 
-def test_a_fork_is_told_from_its_namesakes(bench: Bench) -> None:
+def test_a_fork_is_distinguished_from_its_namesakes(bench: Bench) -> None:
     """The same branch and commit in three repositories; one has been deleted. No number was left."""
     bench.server.open_pull(20, SHA, fork="stranger/name")
     bench.server.open_pull(21, SHA, fork="stranger/other")
@@ -143,7 +143,7 @@ def test_a_failed_run_says_what_failed(either: Bench, left: str | None) -> None:
         shutil.rmtree(either.folder / "artifact")
     assert either.run()[0] == 0
     (body,) = either.posted()
-    assert body.startswith("## ❌ The run ended in: failure\n\n- [pipeline](")
+    assert body.startswith("## ❌ The run's conclusion: failure\n\n- [pipeline](")
     assert f"[pipeline]({either.server.url}/job/pipe), in step Train\n" in body
     assert "and 132 more" in body
     assert "lint" not in body
@@ -152,10 +152,10 @@ def test_a_failed_run_says_what_failed(either: Bench, left: str | None) -> None:
     assert "<img" not in body
     assert "www.evil" not in body
     assert ("Accepted: toy" in body) == (left is not None)
-    assert ("has left no report" in body) == (left is None)
+    assert ("left no report" in body) == (left is None)
 
 
-def test_a_verdict_does_not_outlive_its_commit(bench: Bench) -> None:
+def test_a_report_does_not_outlive_its_commit(bench: Bench) -> None:
     """A run that ends well without a report, as a fork's may that edits the workflow, takes the old report away."""
     bench.run()
     shutil.rmtree(bench.reports)
@@ -173,10 +173,10 @@ def test_nothing_is_posted_where_there_is_nothing_to_say(bench: Bench, changes: 
     assert bench.server.calls == []
 
 
-def test_it_needs_nothing_that_is_installed(bench: Bench) -> None:
+def test_it_runs_on_bare_python(bench: Bench) -> None:
     """As in its job: the system's Python, of which -S hides what is installed, and an empty environment."""
     bench.run()
-    command = [sys.executable, "-S", "-m", f"{PACKAGE}.comment", "--artifact", "artifact"]
+    command = [sys.executable, "-S", "-m", "gitops.reporting.comment", "--artifact", "artifact"]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False
     )
@@ -200,13 +200,13 @@ def test_a_person_posts_from_a_laptop(either: Bench) -> None:
     ):
         subprocess.run(["git", *command.split()], check=True, capture_output=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    server.say(12, f"by CI\n\n{cml.mark(OLD)}", ACTIONS)
+    server.say(12, f"by CI\n\n{cml.watermark(OLD)}", ACTIONS)
 
     for _ in range(2):
         assert either.run("--artifact", "artifact", "--pull-request", "12")[0] == 0
     theirs, mine = server.comments[12]
-    assert (theirs["body"], theirs["user"]["login"]) == (f"by CI\n\n{cml.mark(OLD)}", ACTIONS)
-    assert (mine["user"]["login"], cml.mark(commit) in mine["body"]) == ("maria", True)
+    assert (theirs["body"], theirs["user"]["login"]) == (f"by CI\n\n{cml.watermark(OLD)}", ACTIONS)
+    assert (mine["user"]["login"], cml.watermark(commit) in mine["body"]) == ("maria", True)
     assert f"workspace at commit `{commit[:12]}`" in mine["body"]
     assert not home.exists()  # nothing of the user's is written, by CML neither
 
@@ -241,17 +241,17 @@ def test_cml_gets_what_it_needs_and_no_more(bench: Bench) -> None:
     assert "CML_COMMENT_PUBLISH" not in environment
     assert environment["HOME"] != os.environ["HOME"]
     assert "Accepted: toy" in text
-    assert cml.MARK.search(text) is None  # CML adds it
+    assert cml.WATERMARK.search(text) is None  # CML adds it
     assert writes(bench.server) == []
 
 
-def test_where_cml_fails_the_comment_is_posted_all_the_same(either: Bench) -> None:
+def test_where_cml_fails_the_api_posts_the_comment(either: Bench) -> None:
     either.server.refusals["POST"] = [(403, {}, {"message": "Not for CML"})]
     if not shutil.which("cml"):
         either.refused("Not for CML")
         return
     status, _, error = either.run()
-    assert (status, error) == (0, "cml ended with status 1: Not for CML; going on without it\n")
+    assert (status, error) == (0, "cml failed with exit status 1: Not for CML; calling the API instead\n")
     assert len(either.posted()) == 1
 
 
@@ -260,14 +260,14 @@ def test_a_comment_that_cml_made_before_it_failed_is_edited(bench: Bench) -> Non
     stub(
         bench,
         "from urllib.request import Request, urlopen\n"
-        f"body = {{'body': {f'by CML{chr(10)}{cml.mark(SHA)}'!r}}}\n"
+        f"body = {{'body': {f'by CML{chr(10)}{cml.watermark(SHA)}'!r}}}\n"
         "headers = {'Authorization': 'token ' + os.environ['REPO_TOKEN']}\n"
         f"urlopen(Request({address!r}, json.dumps(body).encode(), headers)).close()\n"
         "print('token', os.environ['REPO_TOKEN'], '##[error]', file=sys.stderr)\n"
         "sys.exit(3)\n",
     )
     status, _, error = bench.run()
-    assert (status, error) == (0, "cml ended with status 3: token *** ## [error]; going on without it\n")
+    assert (status, error) == (0, "cml failed with exit status 3: token *** ## [error]; calling the API instead\n")
     (body,) = bench.posted()
     assert "Accepted: toy" in body
     assert writes(bench.server) == ["POST", "PATCH"]

@@ -13,7 +13,7 @@ from gitops.core import artifacts
 from gitops.integrations import cml
 from gitops.rendering.markdown import APART, defang
 from markdown_it import MarkdownIt
-from test_report import facts, report
+from test_report import candidate, report
 
 
 def a_link(path: Path) -> None:
@@ -32,7 +32,7 @@ def a_linked_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("name", [artifacts.REPORT, artifacts.PULL_REQUEST], ids=str)
 @pytest.mark.parametrize("make", [a_link, Path.mkdir, a_large_file, os.mkfifo, a_linked_folder])
-def test_what_is_no_plain_small_file_is_not_read(bench: Bench, name: Path, make: Callable[[Path], None]) -> None:
+def test_only_a_small_regular_file_is_read(bench: Bench, name: Path, make: Callable[[Path], None]) -> None:
     path = bench.folder / "artifact" / name
     path.unlink()
     make(path)
@@ -74,14 +74,14 @@ xychart-beta
 """
 
 
-def test_hostile_text_does_nothing_but_show(bench: Bench) -> None:
-    spoof = "\n".join(f"{cml.mark(OLD)}{end}" for end in ("", " "))
+def test_hostile_text_is_only_shown(bench: Bench) -> None:
+    spoof = "\n".join(f"{cml.watermark(OLD)}{end}" for end in ("", " "))
     bench.leave(f"{HOSTILE}\n{spoof}\n\n<details>\n\n```\nswallowed?")
     assert bench.run()[0] == 0
     assert bench.run()[0] == 0
     (body,) = bench.posted()
-    assert len(cml.MARK.findall(body)) == 1
-    shown = body.replace(cml.mark(SHA), "")
+    assert len(cml.WATERMARK.findall(body)) == 1
+    shown = body.replace(cml.watermark(SHA), "")
     for sign in ("@", "#1", "&#", "&c", "&n", "<!", "<img", "<s", "<a", "<b", "<http", "://", "www.", "WWW.", "GH-1"):
         assert not re.search(re.escape(sign) + rf"(?!{APART})\w", shown.replace(bench.event["html_url"], "")), sign
     assert not re.search(r"(?m)^\W*?/\w", shown)
@@ -93,8 +93,8 @@ def test_hostile_text_does_nothing_but_show(bench: Bench) -> None:
     assert re.findall(r'"language-(\w+)">(\S*)', rendered) == [("mermaid", "xychart-beta")]
 
 
-def test_our_own_report_reads_as_before() -> None:
-    text = report.compose(facts())
+def test_our_own_report_is_unchanged_by_defanging() -> None:
+    text = report.compose(candidate())
     shown = defang(text)
     assert shown.replace(APART, "") == text.replace(APART, "")
     rendered = [

@@ -1,4 +1,4 @@
-"""The gate's verdict for a candidate beside a release, both made here by hand; no pipeline runs."""
+"""The gate's result for a candidate and a release, both made here by hand; no pipeline runs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ import pandas as pd
 import pytest
 import yaml
 from breast_cancer import metrics
+from defaults import complete
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError, digest
 from gitops.gate import champion_challenger, gate
 from gitops.integrations import dvc
-from gitops.releases import release
+from gitops.releases import record, release
 
 ROWS = 300
 CLASSES = ["benign", "malignant"]
 SETTINGS: dict[str, Any] = {
     "data": {"path": "data/raw.csv", "target": "diagnosis", "task": "binary", "positive": "malignant"},
     "evaluate": {"bootstrap": 100},
-    "gate": {"metric": "roc_auc", "tolerance": 0.01, "thresholds": {"roc_auc": 0.7}, "guardrail_metrics": {"brier": 0.02}},
+    "gate": {
+        "primary_metric": "roc_auc",
+        "tolerance": 0.01,
+        "thresholds": {"roc_auc": 0.7},
+        "guardrail_metrics": {"brier": 0.02},
+    },
     "package": {"model_name": "toy"},
 }
 SCHEMA = {
     "task": "binary",
-    "target": {"name": "diagnosis", "classes": CLASSES, "kind": "category"},
-    "features": [{"name": "x", "kind": "number"}],
+    "target": {"name": "diagnosis", "classes": CLASSES, "dtype": "category"},
+    "features": [{"name": "x", "dtype": "number"}],
 }
 PASSED = {"passed": True, "conditions": [], "not_run": []}
 
@@ -55,7 +61,7 @@ def predictions(path: Path, skill: float) -> Path:
 
 
 class World:
-    """A workspace with an evaluated candidate, and the release that origin would tell of."""
+    """A workspace with an evaluated candidate, and the release on origin."""
 
     def __init__(self) -> None:
         self.settings = json.loads(json.dumps(SETTINGS))
@@ -83,34 +89,34 @@ class World:
         """Make production a release of that skill, on the same test split, with its predictions in the remote."""
         table = predictions(Path("old/predictions.parquet"), skill)
         self.objects[digest(table, "md5")] = table
-        record = {
+        values = {
             "commit": "c" * 40,
             "model": {"name": "toy", "version": "0" * 12, "sha256": "0" * 64, "md5": "0" * 32},
             "package": {"path": "package/toy.mar", "md5": "1" * 32},
             "predictions": {"path": "evaluation/predictions.parquet", "md5": digest(table, "md5")},
             "test_md5": digest(artifacts.TEST, "md5"),
             "data": {"path": "data/raw.csv", "md5": "2" * 32},
-            "params": SETTINGS,
+            "params": complete(SETTINGS),
             "metrics": self.scores(skill),
             "gate": {"accepted": True, "mode": "absolute", "reason": "."},
             "mlflow_run_id": None,
             "image": "toy:1",
             "previous": None,
         }
-        self.release = release.Production("e" * 40, release.Release.model_validate(record | changes))
+        self.release = record.Deployed("e" * 40, record.Release.model_validate(values | changes))
 
     def fetch(self, md5: str) -> Path:
         if md5 not in self.objects:
             raise ProjectError(f"object {md5} is nowhere")
         return self.objects[md5]
 
-    def judge(self) -> dict[str, Any]:
-        artifacts.write_text(artifacts.PARAMS, yaml.safe_dump(self.settings))
-        verdict: dict[str, Any] = gate.judge(params.load())
-        assert json.loads(artifacts.GATE.read_text()) == verdict
-        assert verdict["accepted"] == all(rule["passed"] for rule in verdict["rules"])
-        assert verdict["reason"].startswith("Accepted" if verdict["accepted"] else "Refused")
-        return verdict
+    def gate(self) -> dict[str, Any]:
+        artifacts.write_text(artifacts.PARAMS, yaml.safe_dump(complete(self.settings)))
+        result: dict[str, Any] = gate.evaluate(params.load())
+        assert json.loads(artifacts.GATE.read_text()) == result
+        assert result["accepted"] == all(rule["passed"] for rule in result["rules"])
+        assert result["reason"].startswith("Accepted" if result["accepted"] else "Refused")
+        return result
 
 
 @pytest.fixture
@@ -123,73 +129,73 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def test_the_first_model_is_held_to_the_thresholds_alone(world: World) -> None:
-    verdict = world.judge()
-    assert (verdict["accepted"], verdict["mode"], verdict["release"]) == (True, "absolute", None)
-    assert (verdict["production"], verdict["difference"]) == (None, None)
-    assert "no release to compare with" in verdict["reason"]
+def test_thresholds_alone_decide_on_the_first_model(world: World) -> None:
+    result = world.gate()
+    assert (result["accepted"], result["mode"], result["release"]) == (True, "absolute", None)
+    assert (result["production"], result["difference"]) == (None, None)
+    assert "no release to compare with" in result["reason"]
 
 
 @pytest.mark.parametrize("limit", [{"roc_auc": 0.99}, {"roc_auc": 0.7, "brier": 0.001}])
 def test_a_broken_threshold_refuses_with_and_without_a_release(world: World, limit: dict[str, float]) -> None:
     world.settings["gate"]["thresholds"] = limit
-    assert not world.judge()["accepted"]
+    assert not world.gate()["accepted"]
     world.released(skill=0.5)
-    verdict = world.judge()
-    assert not verdict["accepted"]
-    assert "is needed" in verdict["reason"]
+    result = world.gate()
+    assert not result["accepted"]
+    assert "is needed" in result["reason"]
 
 
 def test_a_better_model_is_accepted(world: World) -> None:
     world.released(skill=0.3)
-    verdict = world.judge()
-    assert (verdict["accepted"], verdict["mode"], verdict["release"]) == (True, "paired", "e" * 40)
-    difference = verdict["difference"]
-    assert difference["value"] == pytest.approx(verdict["candidate"] - verdict["production"])
+    result = world.gate()
+    assert (result["accepted"], result["mode"], result["release"]) == (True, "paired", "e" * 40)
+    difference = result["difference"]
+    assert difference["value"] == pytest.approx(result["candidate"] - result["production"])
     assert 0 < difference["low"] < difference["value"] < difference["high"]
-    assert "better" in verdict["reason"]
-    assert "within noise" not in verdict["reason"]
+    assert "better" in result["reason"]
+    assert "within noise" not in result["reason"]
 
 
 def test_a_worse_model_is_refused(world: World) -> None:
     world.released(skill=2.0)
-    verdict = world.judge()
-    assert not verdict["accepted"]
-    assert "worse" in verdict["reason"]
-    assert verdict["difference"]["value"] < -0.01
+    result = world.gate()
+    assert not result["accepted"]
+    assert "worse" in result["reason"]
+    assert result["difference"]["value"] < -0.01
 
 
-def test_the_tolerance_is_held_to_the_point(world: World) -> None:
+def test_the_tolerance_limits_the_point_estimate(world: World) -> None:
     world.settings["gate"]["guardrail_metrics"] = {}
     world.released(skill=1.05)
-    worse = -world.judge()["difference"]["value"]
+    worse = -world.gate()["difference"]["value"]
     assert 0 < worse < 0.01
     for tolerance, accepted in ((worse, True), (worse * 0.99, False)):
         world.settings["gate"]["tolerance"] = tolerance
-        assert world.judge()["accepted"] is accepted
+        assert world.gate()["accepted"] is accepted
 
 
-def test_a_difference_within_noise_is_said_to_be(world: World) -> None:
+def test_a_difference_within_noise_is_reported_as_such(world: World) -> None:
     world.released(skill=1.0)
-    verdict = world.judge()
-    assert verdict["accepted"]
-    assert verdict["difference"] == {"value": 0, "low": 0, "high": 0}
-    assert "within noise" in verdict["reason"]
+    result = world.gate()
+    assert result["accepted"]
+    assert result["difference"] == {"value": 0, "low": 0, "high": 0}
+    assert "within noise" in result["reason"]
 
 
-def test_a_broken_guard_refuses_although_the_decisive_metric_is_better(world: World) -> None:
+def test_a_broken_guardrail_refuses_although_the_primary_metric_is_better(world: World) -> None:
     world.settings["gate"] |= {"tolerance": 1.0, "guardrail_metrics": {"brier": 0.02}}
     world.released(skill=3.0)
-    verdict = world.judge()
-    assert not verdict["accepted"]
-    assert verdict["reason"].startswith("Refused: brier")
-    assert [rule["rule"] for rule in verdict["rules"] if not rule["passed"]] == [
+    result = world.gate()
+    assert not result["accepted"]
+    assert result["reason"].startswith("Refused: brier")
+    assert [rule["rule"] for rule in result["rules"] if not rule["passed"]] == [
         "brier at most 0.02 worse than in production"
     ]
 
 
 @pytest.mark.parametrize(
-    "verdict",
+    "validation",
     [
         None,
         "{",
@@ -201,56 +207,56 @@ def test_a_broken_guard_refuses_although_the_decisive_metric_is_better(world: Wo
     ],
 )
 @pytest.mark.parametrize("path", [artifacts.DATA_VERDICT, artifacts.MODEL_VERDICT])
-def test_a_validation_that_did_not_pass_refuses(world: World, path: Path, verdict: str | None) -> None:
+def test_a_validation_that_did_not_pass_refuses(world: World, path: Path, validation: str | None) -> None:
     path.unlink()
-    if verdict is not None:
-        path.write_text(verdict)
-    judged = world.judge()
-    assert not judged["accepted"]
-    assert f"{path.stem.removeprefix('validate_')} validation" in judged["reason"]
+    if validation is not None:
+        path.write_text(validation)
+    result = world.gate()
+    assert not result["accepted"]
+    assert f"{path.stem.removeprefix('validate_')} validation" in result["reason"]
 
 
 def test_a_stale_stage_refuses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dvc, "stale", lambda: ["validate_data"])
-    verdict = world.judge()
-    assert not verdict["accepted"]
-    assert "validate_data out of date" in verdict["reason"]
+    result = world.gate()
+    assert not result["accepted"]
+    assert "validate_data out of date" in result["reason"]
 
 
 @pytest.mark.parametrize("path", [artifacts.MODEL, artifacts.TEST])
-def test_metrics_of_another_model_or_split_are_an_error_and_leave_no_verdict(world: World, path: Path) -> None:
-    world.judge()
+def test_metrics_of_another_model_or_split_are_an_error_and_leave_no_result(world: World, path: Path) -> None:
+    world.gate()
     path.write_text("another")
     with pytest.raises(ProjectError, match="was not made from this"):
-        world.judge()
+        world.gate()
     assert not artifacts.GATE.exists()
 
 
 def test_without_the_release_files_the_recorded_metrics_decide(world: World) -> None:
     world.released(skill=0.3)
     world.objects.clear()
-    verdict = world.judge()
-    assert (verdict["accepted"], verdict["mode"]) == (True, "recorded")
-    assert "is nowhere" in verdict["reason"]
-    difference = verdict["difference"]
+    result = world.gate()
+    assert (result["accepted"], result["mode"]) == (True, "recorded")
+    assert "is nowhere" in result["reason"]
+    difference = result["difference"]
     assert difference["low"] == pytest.approx(difference["value"] - 0.05 * 2**0.5)
     world.released(skill=2.0)
     world.objects.clear()
-    assert not world.judge()["accepted"]
+    assert not world.gate()["accepted"]
 
 
 def test_predictions_that_lack_test_rows_are_not_compared(world: World) -> None:
     world.released(skill=0.3)
     [table] = world.objects.values()
     artifacts.read_parquet(table).head(10).to_parquet(table)
-    assert world.judge()["mode"] == "recorded"
+    assert world.gate()["mode"] == "recorded"
 
 
 def test_a_release_for_another_target_is_not_compared(world: World) -> None:
     world.released(skill=3.0, params=SETTINGS | {"data": SETTINGS["data"] | {"target": "survival"}})
-    verdict = world.judge()
-    assert (verdict["accepted"], verdict["mode"]) == (True, "absolute")
-    assert "data.target changed" in verdict["reason"]
+    result = world.gate()
+    assert (result["accepted"], result["mode"]) == (True, "absolute")
+    assert "data.target changed" in result["reason"]
 
 
 def old_archive(world: World, schema: dict[str, Any]) -> None:
@@ -276,19 +282,19 @@ def old_archive(world: World, schema: dict[str, Any]) -> None:
 
 def test_on_other_test_rows_the_old_model_is_run(world: World) -> None:
     old_archive(world, SCHEMA | {"target": SCHEMA["target"] | {"classes": CLASSES[::-1]}})  # type: ignore[operator]
-    verdict = world.judge()
-    assert verdict["mode"] == "paired"
-    assert "the release's model was run" in verdict["reason"]
+    result = world.gate()
+    assert result["mode"] == "paired"
+    assert "the release's model was run" in result["reason"]
     positive = 1 / (1 + np.exp(-NOISE))
     expected = metrics.score("binary", ACTUAL, np.stack([1 - positive, positive], axis=1))
-    assert verdict["production"] == pytest.approx(expected["roc_auc"])
+    assert result["production"] == pytest.approx(expected["roc_auc"])
 
 
-def test_an_old_model_whose_columns_are_gone_is_not_run(world: World) -> None:
-    old_archive(world, SCHEMA | {"features": [{"name": "y", "kind": "number"}]})
-    verdict = world.judge()
-    assert verdict["mode"] == "recorded"
-    assert "columns as they were then: y" in verdict["reason"]
+def test_an_old_model_whose_columns_were_removed_is_not_run(world: World) -> None:
+    old_archive(world, SCHEMA | {"features": [{"name": "y", "dtype": "number"}]})
+    result = world.gate()
+    assert result["mode"] == "recorded"
+    assert "columns that were removed or changed: y" in result["reason"]
 
 
 def test_an_error_counts_as_worse_when_it_grows() -> None:
@@ -311,9 +317,9 @@ def test_pairing_narrows_the_interval() -> None:
     assert difference.high - difference.low < 0.3 * (alone["high"] - alone["low"])
 
 
-def test_main_exits_with_the_verdict(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.judge()
+def test_the_exit_status_is_the_result(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.gate()
     assert gate.main() == 0
     artifacts.DATA_VERDICT.unlink()
     assert gate.main() == 1
-    assert "Refused: data validation has no verdict" in capsys.readouterr().out
+    assert "Refused: data validation has no result" in capsys.readouterr().out

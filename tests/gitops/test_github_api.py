@@ -14,16 +14,16 @@ ECHO = {"message": "Bad token ghs_thisIsTheTokenOfTheTests0123456789", "errors":
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(401, "not valid"), (403, "pull-requests: write"), (404, "see"), (422, "why")]
+    ("status", "hint"), [(401, "not valid"), (403, "pull-requests: write"), (404, "see"), (422, "why")]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_refusal_is_told_in_one_line(bench: Bench, method: str, status: int, told: str) -> None:
+def test_a_refusal_is_an_error_of_one_line(bench: Bench, method: str, status: int, hint: str) -> None:
     bench.server.refusals[method] = [(status, {}, ECHO)] * 9
-    bench.refused(rf"^error: {method} https://127\S+: GitHub answers {status}, .*{told}")
+    bench.refused(rf"^error: {method} https://127\S+: GitHub answers {status}, .*{hint}")
     assert len(bench.server.refusals[method]) == 8  # asked once
 
 
-def test_what_passes_is_waited_for(bench: Bench) -> None:
+def test_temporary_refusals_are_retried(bench: Bench) -> None:
     waits: list[float] = []
     bench.monkeypatch.setattr(github.time, "sleep", waits.append)
     limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}
@@ -42,7 +42,7 @@ def test_it_does_not_wait_for_ever(bench: Bench, refusals: Any) -> None:
     bench.refused("GitHub answers 503")
 
 
-def test_a_comment_whose_making_was_not_answered_is_not_made_twice(bench: Bench) -> None:
+def test_a_comment_is_not_created_twice_after_a_lost_response(bench: Bench) -> None:
     bench.server.late = True
     bench.server.refusals["POST"] = [(502, {}, {})]
     assert bench.run()[0] == 0
@@ -50,7 +50,7 @@ def test_a_comment_whose_making_was_not_answered_is_not_made_twice(bench: Bench)
     assert writes(bench.server) == ["POST", "PATCH"]
 
 
-def test_an_answer_that_never_comes_is_not_waited_for(bench: Bench) -> None:
+def test_a_missing_response_times_out(bench: Bench) -> None:
     bench.monkeypatch.setattr(github, "TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         bench.monkeypatch.setenv("GITHUB_API_URL", f"https://127.0.0.1:{silent.getsockname()[1]}")

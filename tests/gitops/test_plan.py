@@ -23,7 +23,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(job: Job, *, redeploy: bool = False) -> str | None:
     """Return the image that the plan is to build, or None."""
-    job.judge()
+    job.gate()
     with contextlib.chdir(job.path):
         candidate = plan.plan(params.load(), redeploy=redeploy)
     return candidate.image if candidate else None
@@ -33,7 +33,7 @@ def released(job: Job) -> None:
     """Release a model with an image named by its digest, as CI does."""
     job.merge("Change to model A")
     job.train("model A")
-    job.judge()
+    job.gate()
     assert job.deploy(DIGEST)
 
 
@@ -43,22 +43,30 @@ def test_a_first_release_is_planned(job: Job) -> None:
     assert str(planned(job)).endswith(f":{version}")
 
 
-def test_documents_alone_release_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_change_of_documents_releases_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     released(job)
     job.merge("Only documents")
     assert planned(job) is None
     assert "nothing to release" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("changed", ["serving/config.properties", "serving/Containerfile", "requirements/serve.txt"])
-def test_what_goes_into_the_image_is_released(job: Job, changed: str) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "serving/config.properties",
+        "serving/Containerfile",
+        "requirements/serve.txt",
+        "src/gitops/serving/server/proxy.py",
+    ],
+)
+def test_a_change_of_the_images_inputs_is_released(job: Job, changed: str) -> None:
     released(job)
     job.write(changed, "# another")
     job.merge("Change the server")
     assert planned(job) is not None
 
 
-def test_what_goes_around_the_image_is_released(job: Job) -> None:
+def test_a_change_of_the_manifests_is_released(job: Job) -> None:
     released(job)
     service = job.path / "k8s/base/service.yaml"
     service.write_text(service.read_text().replace("metadata:", "metadata:\n  annotations: {a: b}", 1))
@@ -80,7 +88,7 @@ def test_an_older_commit_releases_nothing(job: Job, other: Job, capsys: pytest.C
     assert "newer" in capsys.readouterr().out
 
 
-def test_a_rewritten_main_is_told(job: Job, other: Job) -> None:
+def test_a_rewritten_main_is_an_error(job: Job, other: Job) -> None:
     released(job)
     other.write("README.md", "Another history")
     other.git("add", "--all")
@@ -96,19 +104,17 @@ def test_no_image_is_built_for_what_deploy_would_refuse(job: Job) -> None:
     job.release("model B")
     job.rollback()
     job.merge("Only documents")
-    with refused("took it back"):
+    with refused("rolled it back"):
         planned(job)
     assert planned(job, redeploy=True) is not None
-    job.judge(accepted=False, reason="Refused: worse.")
+    job.gate(accepted=False, reason="Refused: worse.")
     with contextlib.chdir(job.path), refused("Refused: worse."):
         plan.plan(params.load(), redeploy=True)
 
 
-def test_later_steps_get_what_the_image_is_built_with(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_later_steps_get_the_images_build_arguments(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job.train("model A")
-    job.judge()
+    job.gate()
     output = tmp_path / "output"
     monkeypatch.setenv("GITHUB_OUTPUT", str(output))
     monkeypatch.setattr("sys.argv", ["plan"])

@@ -85,7 +85,7 @@ def containers(manifests: dict[str, bytes]) -> Any:
     return deployment["spec"]["template"]["spec"]["containers"]
 
 
-def test_a_merge_reaches_staging_alone(job: Job, server: GitHub) -> None:
+def test_a_merge_is_released_to_staging_only(job: Job, server: GitHub) -> None:
     commit = job.release("model A")
     assert job.production("staging").commit == commit
     assert tip(job, "env/production") is None
@@ -137,7 +137,7 @@ def test_a_first_promotion(job: Job, server: GitHub, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["merge", "squash"])
-def test_the_release_log_stays_right_whichever_way_it_is_merged(job: Job, server: GitHub, method: str) -> None:
+def test_the_release_log_is_correct_after_merge_commit_and_squash(job: Job, server: GitHub, method: str) -> None:
     first, second = (to_production(job, server, f"model {name}", method) for name in "AB")
     record = job.production().record
     assert (job.production().commit, record.previous) == (second, first)
@@ -147,7 +147,7 @@ def test_the_release_log_stays_right_whichever_way_it_is_merged(job: Job, server
     assert job.tree(back) == job.tree(first)
     assert job.manifests(back) == job.manifests(first)
 
-    with refused("in production and commit .* REDEPLOY=1"):
+    with refused("in production, and commit .* REDEPLOY=1"):
         promoted(job)
     assert promoted(job, redeploy=True)
     again = merged(job, server, method)
@@ -165,7 +165,7 @@ def test_a_merge_that_was_reverted_by_hand_is_not_promoted_again(job: Job, serve
     job.git("push", "--quiet", "origin", "HEAD:env/production")
     job.git("switch", "--quiet", "main")
     assert job.manifests(job.production().commit) == job.manifests(first)
-    with refused("in production and commit .* REDEPLOY=1"):
+    with refused("in production, and commit .* REDEPLOY=1"):
         promoted(job)
 
 
@@ -183,7 +183,7 @@ def test_the_pull_request_is_opened_once_and_edited_later(job: Job, server: GitH
     assert [call.method for call in server.calls if call.method != "GET"] == ["POST", "PATCH", "PATCH"]
 
 
-def test_what_changes_is_told(job: Job, server: GitHub) -> None:
+def test_the_changes_are_listed(job: Job, server: GitHub) -> None:
     to_production(job, server, "model A")
     old = job.production().record
     settings = (job.path / "params.yaml").read_text()
@@ -198,7 +198,7 @@ def test_what_changes_is_told(job: Job, server: GitHub) -> None:
     assert "another release" not in body
 
 
-def test_a_gate_that_compared_with_another_release_is_told(job: Job, server: GitHub) -> None:
+def test_a_gate_that_compared_with_another_release_is_reported(job: Job, server: GitHub) -> None:
     compared = [to_production(job, server, f"model {name}") for name in "AB"][-1]
     job.release("model C")
     assert job.production("staging").record.gate.release == compared
@@ -213,7 +213,7 @@ def test_nothing_was_ever_staged(job: Job, server: GitHub, capsys: pytest.Captur
     assert tip(job, "env/production") is tip(job, NEXT) is None and server.pulls == []
 
 
-def test_what_staging_took_back_is_not_proposed_any_more(job: Job, server: GitHub) -> None:
+def test_a_rollback_of_staging_updates_the_proposal(job: Job, server: GitHub) -> None:
     to_production(job, server, "model A")
     job.release("model B")
     job.release("model C")
@@ -228,17 +228,17 @@ def test_what_staging_took_back_is_not_proposed_any_more(job: Job, server: GitHu
     assert [each["number"] for each in server.pulls] == [1, 2]
 
 
-def test_staging_refuses_what_it_took_back_itself(job: Job, server: GitHub) -> None:
+def test_staging_refuses_what_was_rolled_back_there(job: Job, server: GitHub) -> None:
     job.release("model A")
     job.release("model B")
     job.rollback("staging")
     job.merge("Only documents")
-    job.judge()
-    with refused("was in staging and commit .* of env/staging took it back"):
+    job.gate()
+    with refused("was in staging, and commit .* of env/staging rolled it back"):
         job.deploy()
 
 
-def test_production_that_moves_meanwhile(job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_production_changes_during_a_promotion(job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody rolls back between what the job read and its pull request: it is made again, on top of that."""
     first, _ = to_production(job, server, "model A"), to_production(job, server, "model B")
     job.release("model C")
@@ -282,7 +282,7 @@ def test_an_older_job_does_not_overwrite_what_a_newer_one_proposes(
     assert version in pull["title"]
 
 
-def test_two_that_begin_the_log_agree(job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_jobs_that_create_the_branch_agree(job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
     job.release("model A")
     push = git.push
 
@@ -297,7 +297,7 @@ def test_two_that_begin_the_log_agree(job: Job, server: GitHub, monkeypatch: pyt
     assert len(server.pulls) == 1
 
 
-def test_a_proposal_whose_base_has_moved_cannot_be_merged_unseen(job: Job, server: GitHub) -> None:
+def test_a_proposal_with_an_outdated_base_is_a_merge_conflict(job: Job, server: GitHub) -> None:
     for name in "AB":
         to_production(job, server, f"model {name}")
     job.release("model C")
@@ -308,7 +308,7 @@ def test_a_proposal_whose_base_has_moved_cannot_be_merged_unseen(job: Job, serve
 
 
 @pytest.mark.parametrize("checked_out", ["older", "newer"])
-def test_what_is_checked_out_is_of_no_account(job: Job, other: Job, server: GitHub, checked_out: str) -> None:
+def test_what_is_checked_out_does_not_matter(job: Job, other: Job, server: GitHub, checked_out: str) -> None:
     """Production's manifests are those of the released commit."""
     service = job.path / "k8s/base/service.yaml"
     service.write_text(service.read_text().replace("metadata:", "metadata:\n  annotations: {now: changed}", 1))
@@ -327,7 +327,7 @@ def test_what_is_checked_out_is_of_no_account(job: Job, other: Job, server: GitH
     assert b"now: changed" in b"".join(wanted.values())
 
 
-def test_what_is_staged_has_to_be_on_main(job: Job, server: GitHub) -> None:
+def test_staging_must_run_a_commit_of_main(job: Job, server: GitHub) -> None:
     job.release("model A")
     job.git("push", "--quiet", "--force", "origin", "HEAD^:main")
     with refused("was main rewritten"):
@@ -344,7 +344,7 @@ def test_actions_may_not_open_pull_requests(job: Job, server: GitHub) -> None:
     assert len(server.pulls) == 1
 
 
-def test_an_opening_that_was_not_answered_is_not_done_twice(job: Job, server: GitHub) -> None:
+def test_a_pull_request_is_not_opened_twice_after_a_lost_response(job: Job, server: GitHub) -> None:
     job.release("model A")
     server.late = True
     server.refusals["POST"] = [(502, {}, {})]
@@ -360,7 +360,7 @@ def test_a_foreign_pull_request_is_left_alone(job: Job, server: GitHub) -> None:
     assert [(pull["number"], "title" in pull) for pull in server.pulls] == [(7, False), (8, False), (9, True)]
 
 
-def test_a_record_that_is_lost_is_not_taken_for_a_beginning(job: Job, server: GitHub) -> None:
+def test_a_branch_that_lost_its_record_is_an_error(job: Job, server: GitHub) -> None:
     to_production(job, server, "model A")
     job.git("switch", "--quiet", "--detach", "origin/env/production")
     job.git("rm", "--quiet", "release.json")
@@ -372,7 +372,7 @@ def test_a_record_that_is_lost_is_not_taken_for_a_beginning(job: Job, server: Gi
             act()
 
 
-def test_a_project_that_gives_staging_up_releases_to_production_again(job: Job, server: GitHub) -> None:
+def test_a_project_without_staging_any_more_releases_to_production(job: Job, server: GitHub) -> None:
     """Also where the log was begun, and nothing was ever merged into it."""
     job.release("model A")
     promoted(job)
@@ -383,10 +383,10 @@ def test_a_project_that_gives_staging_up_releases_to_production_again(job: Job, 
         promoted(job)
 
 
-def test_what_is_released_in_either_can_be_served(
+def test_the_release_of_each_environment_can_be_served(
     job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("project.store.fetch", lambda md5: tmp_path / md5)
+    monkeypatch.setattr("gitops.integrations.dvc.fetch", lambda md5: tmp_path / md5)
     to_production(job, server, "model A")
     job.release("model B")
     with contextlib.chdir(job.path):
@@ -414,9 +414,7 @@ def test_the_command(job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("staged", [True, False])
-def test_the_folders_say_which_environments_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staged: bool
-) -> None:
+def test_the_overlays_define_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staged: bool) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("production", "staging") if staged else ("production",):
         (tmp_path / "k8s/overlays" / name).mkdir(parents=True)

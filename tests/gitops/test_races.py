@@ -68,7 +68,7 @@ def test_two_jobs_at_the_same_time(
 ) -> None:
     older, newer = Job(origin, tmp_path / "older"), Job(origin, tmp_path / "newer")
     jobs = {job.path: job for job in (older, newer)}
-    monkeypatch.setattr(gate, "judge", lambda settings: jobs[Path.cwd()].judge())
+    monkeypatch.setattr(gate, "evaluate", lambda settings: jobs[Path.cwd()].gate())
     newer.git("config", "core.logAllRefUpdates", "true", at=origin)  # as it is not for a bare repository by default
     history: list[str] = []
     for number in range(ROUNDS):
@@ -77,7 +77,7 @@ def test_two_jobs_at_the_same_time(
         older.git("pull", "--quiet", "origin", first)
         for path, job in jobs.items():
             job.train(f"{path.name} model {number}")
-            job.judge()
+            job.gate()
         delays = {path: STAGGER * number / (ROUNDS - 1) * (path.name == late) for path in jobs}
         assert together([functools.partial(deploy, job, delays[path]) for path, job in jobs.items()]) == [0, 0]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from defaults import complete
 from gitops.integrations import dvc, tracking
 from gitops.registry import trace, versions
 from registering import ARCHIVE, Registering
@@ -46,15 +47,15 @@ def lab(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: Pa
 
 def test_each_release_has_one_version_however_often_it_is_registered(lab: Registering) -> None:
     first, second = lab.release("model A"), lab.release("model B")
-    assert lab.sync().made == 2
+    assert lab.sync().created == 2
     known, aliases = lab.seen()
     record = lab.production().record
     assert aliases == {"champion": 2}
     assert [tags["release"] for tags in known.values()] == [first, second]
-    assert [tags["state"] for tags in known.values()] == ["superseded", "runs"]
+    assert [tags["state"] for tags in known.values()] == ["superseded", "deployed"]
     assert known[2] == {
         "release": second,
-        "state": "runs",
+        "state": "deployed",
         "commit": record.commit,
         "data_md5": "d" * 32,
         "model_sha256": record.model.sha256,
@@ -66,7 +67,7 @@ def test_each_release_has_one_version_however_often_it_is_registered(lab: Regist
     version = lab.client().get_model_version("toy", "2")
     assert version.run_id == record.mlflow_run_id, "a version stands on the training run's own model"
     assert lab.champion() == b"model B"
-    assert lab.sync().made == 0
+    assert lab.sync().created == 0
     assert lab.seen() == (known, aliases)
 
 
@@ -80,14 +81,14 @@ def test_the_champion_follows_a_rollback_and_a_new_release(
     take_back(lab)
     mirror = lab.sync()
     known, aliases = lab.seen()
-    assert (mirror.made, aliases) == (0, {"champion": 1})
-    assert [tags["state"] for tags in known.values()] == ["runs", "rolled back"]
+    assert (mirror.created, aliases) == (0, {"champion": 1})
+    assert [tags["state"] for tags in known.values()] == ["deployed", "rolled back"]
     assert lab.champion() == b"model A"
     lab.train("model B")
-    lab.judge()
+    lab.gate()
     lab.merge("Again")
     assert lab.deploy(redeploy=True)
-    assert lab.sync().made == 1, "a release of what was taken back is a release"
+    assert lab.sync().created == 1, "a release of what was taken back is a release"
     assert lab.seen()[1] == {"champion": 3}
     assert lab.champion() == b"model B"
 
@@ -112,10 +113,10 @@ def test_the_champion_follows_a_merge_of_a_promotion(lab: Registering) -> None:
 def test_a_model_that_was_trained_elsewhere_is_logged_once_from_dvc(lab: Registering) -> None:
     lab.merge("Change")
     lab.train("model A", logged=False)
-    lab.judge()
+    lab.gate()
     lab.deploy()
     (lab.path / ARCHIVE).unlink()  # another machine registers
-    assert (lab.sync().made, lab.sync().made) == (1, 0)
+    assert (lab.sync().created, lab.sync().created) == (1, 0)
     version = lab.client().get_model_version("toy", "1")
     run = lab.client().get_run(version.run_id)
     assert version.tags["trained_in_run"] == run.data.tags["trained_in_run"] == "e" * 32
@@ -123,7 +124,7 @@ def test_a_model_that_was_trained_elsewhere_is_logged_once_from_dvc(lab: Registe
     assert lab.champion() == b"model A"
 
 
-def test_a_logged_model_with_other_bytes_is_not_taken(lab: Registering) -> None:
+def test_a_logged_model_with_other_bytes_is_not_used(lab: Registering) -> None:
     lab.release("model A")
     logged = next((lab.path / "mlruns").rglob("model.pt2"))
     logged.write_text("somebody else's")
@@ -135,7 +136,7 @@ def test_a_logged_model_with_other_bytes_is_not_taken(lab: Registering) -> None:
 def test_an_archive_with_another_model_is_refused(lab: Registering) -> None:
     lab.merge("Change")
     lab.train("model A", logged=False)
-    lab.judge()
+    lab.gate()
     lab.deploy()
     lab.write("model/model.pt2", "model B")
     record = lab.production().record
@@ -155,7 +156,7 @@ def lose(lab: Registering, commit: str) -> None:
     (lab.remote / record["package"]["md5"]).unlink()
 
 
-def test_a_lost_model_of_the_past_is_told_and_holds_nothing_up(
+def test_a_lost_earlier_model_is_reported_and_the_rest_is_registered(
     lab: Registering, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = lab.release("model A"), lab.release("model B")
@@ -181,7 +182,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", ["claim", "create", "tag", "point"])
+@pytest.mark.parametrize("step", ["claim", "create", "tag", "set_alias"])
 def test_a_rerun_completes_what_was_killed(
     lab: Registering, monkeypatch: pytest.MonkeyPatch, step: str, late: bool
 ) -> None:
@@ -189,7 +190,7 @@ def test_a_rerun_completes_what_was_killed(
     lab.release("model A")
     lab.merge("Change")
     lab.train("model B", logged=False)
-    lab.judge()
+    lab.gate()
     lab.sync()  # model B is challenger, and adopted below
     lab.deploy()
     lab.release("model C")
@@ -219,18 +220,18 @@ def test_a_rerun_completes_what_was_killed(
     monkeypatch.setattr(versions.Versions, step, real)
     known, aliases = lab.seen()
     assert aliases == {"champion": 3}
-    assert sorted(tags["state"] for tags in known.values()) == ["runs", "superseded", "superseded"]
+    assert sorted(tags["state"] for tags in known.values()) == ["deployed", "superseded", "superseded"]
     assert len({tags["release"] for tags in known.values()}) == len(known) == 3
-    assert lab.sync().made == 0
+    assert lab.sync().created == 0
     assert lab.seen() == (known, aliases)
 
 
-def test_killed_between_logging_and_the_version_nothing_is_logged_twice(
+def test_a_run_killed_before_the_version_exists_logs_nothing_twice(
     lab: Registering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.merge("Change")
     lab.train("model A", logged=False)
-    lab.judge()
+    lab.gate()
     lab.deploy()
     with monkeypatch.context() as patch:
         patch.setattr(versions.Versions, "create", lambda *_: (_ for _ in ()).throw(Killed()))
@@ -245,14 +246,14 @@ def test_a_candidate_is_the_challenger_until_it_is_released(lab: Registering) ->
     lab.release("model A")
     lab.merge("Change")
     lab.train("model B")
-    lab.judge()
-    assert (lab.sync().challenger, lab.sync().made) == (2, 0)
+    lab.gate()
+    assert (lab.sync().challenger, lab.sync().created) == (2, 0)
     known, aliases = lab.seen()
     assert aliases == {"champion": 1, "challenger": 2}
     assert "release" not in known[2] and known[2]["gate"] == "accepted (absolute)"
     lab.deploy()
     mirror = lab.sync()
-    assert (mirror.made, lab.seen()[1]) == (0, {"champion": 2}), "the same version, released"
+    assert (mirror.created, lab.seen()[1]) == (0, {"champion": 2}), "the same version, released"
     lab.rollback()
     assert (lab.sync().challenger, lab.seen()[1]) == (None, {"champion": 1}), "what was taken back is no challenger"
 
@@ -260,7 +261,7 @@ def test_a_candidate_is_the_challenger_until_it_is_released(lab: Registering) ->
 def test_a_candidate_before_any_release(lab: Registering) -> None:
     lab.train("model A")
     assert lab.sync().challenger is None
-    lab.judge()
+    lab.gate()
     assert lab.sync().challenger == 1
     assert lab.seen()[1] == {"challenger": 1}
 
@@ -268,19 +269,19 @@ def test_a_candidate_before_any_release(lab: Registering) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda lab: lab.judge(accepted=False, reason="Refused: worse."), "Refused: worse"),
-        (lambda lab: lab.judge(model_sha256="0" * 64), "another model"),
+        (lambda lab: lab.gate(accepted=False, reason="Refused: worse."), "Refused: worse"),
+        (lambda lab: lab.gate(model_sha256="0" * 64), "another model"),
         (lambda lab: (lab.path / "reports/gate.json").unlink(), "make gate"),
         (lambda lab: (lab.path / ARCHIVE).unlink(), "make pipeline"),
         (lambda lab: lab.write("params.yaml", (lab.path / "params.yaml").read_text() + "\n"), "params.yaml differ"),
-        (lambda lab: lab.git("reset", "--quiet", "--hard", "HEAD^^"), "production comes from"),
+        (lambda lab: lab.git("reset", "--quiet", "--hard", "HEAD^^"), "production runs commit"),
     ],
 )
 def test_what_is_no_challenger(lab: Registering, change: Callable[[Registering], object], match: str) -> None:
     lab.release("model A")
     lab.merge("Change")
     lab.train("model B")
-    lab.judge()
+    lab.gate()
     change(lab)
     mirror = lab.sync()
     assert match in mirror.no_challenger
@@ -291,10 +292,10 @@ def test_two_models_in_one_mlflow(lab: Registering, tmp_path: Path) -> None:
     lab.release("model A")
     lab.sync()
     before = lab.seen()
-    lab.write("params.yaml", yaml.safe_dump(SETTINGS | {"package": {"model_name": "other"}}))
+    lab.write("params.yaml", yaml.safe_dump(complete(SETTINGS | {"package": {"model_name": "other"}})))
     shutil.copy(lab.path / ARCHIVE, lab.path / "package/other.mar")
     lab.merge("Another name")
-    lab.judge()
+    lab.gate()
     assert lab.sync().champion == 1
     assert lab.seen() == before
     assert lab.seen("other")[1] == {"champion": 1}
@@ -326,12 +327,12 @@ def test_trace_names_versions_and_aliases(lab: Registering) -> None:
         found = trace.trace("d" * 32)["releases"]
         trace.add_registry(found)
     assert [(one["mlflow"]["version"], one["mlflow"]["aliases"]) for one in found] == [(1, []), (2, ["champion"])]
-    assert [one["state"] for one in found] == ["runs", "rolled back"], (
+    assert [one["state"] for one in found] == ["deployed", "rolled back"], (
         "Git is asked first, and the registry lags behind"
     )
 
 
-def test_an_mlflow_that_does_not_answer_is_an_error_without_its_password(
+def test_an_unreachable_mlflow_is_an_error_that_hides_its_password(
     lab: Registering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.release("model A")
@@ -377,7 +378,7 @@ def test_a_server_over_http(lab: Registering, server: str, monkeypatch: pytest.M
     lab.release("model A")
     lab.merge("Change")
     lab.train("model B", logged=False)
-    lab.judge()
+    lab.gate()
     lab.sync()
     assert lab.seen()[1] == {"champion": 1, "challenger": 2}
     lab.deploy()

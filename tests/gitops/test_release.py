@@ -23,7 +23,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_first_release_holds_the_record_and_the_manifests(job: Job) -> None:
     main = job.merge("Change")
     job.train("model A")
-    job.judge()
+    job.gate()
     commit = job.deploy()
     record = job.production().record
     sha256 = digest(job.path / "model/model.pt2")
@@ -84,7 +84,7 @@ def test_a_release_in_any_clone_writes_the_same_tree(job: Job, other: Job) -> No
 )
 def test_the_image_can_be_given(job: Job, image: str, rendered: str) -> None:
     job.train("model A")
-    job.judge()
+    job.gate()
     commit = job.deploy(image)
     assert f"image: {rendered}".encode() in b"".join(job.manifests(str(commit)).values())
 
@@ -92,7 +92,7 @@ def test_the_image_can_be_given(job: Job, image: str, rendered: str) -> None:
 @pytest.mark.parametrize("image", ["toy", "localhost:5000/toy", "toy:1@md5:0", ":1", "toy:"])
 def test_an_image_without_tag_or_digest_is_refused(job: Job, image: str) -> None:
     job.train("model A")
-    job.judge()
+    job.gate()
     with refused("IMAGE is"):
         job.deploy(image)
 
@@ -112,10 +112,10 @@ def test_an_older_commit_never_replaces_a_newer_release(
 ) -> None:
     job.release("model A")
     other.train("model 0")
-    other.judge()
+    other.gate()
     assert other.deploy() is None
     assert job.releases() == 1
-    assert "newer" in capsys.readouterr().out
+    assert "is newer than" in capsys.readouterr().out
 
 
 def test_a_rewritten_main_is_an_error(job: Job, other: Job) -> None:
@@ -125,13 +125,13 @@ def test_a_rewritten_main_is_an_error(job: Job, other: Job) -> None:
     other.git("commit", "--quiet", "--message", "Another history")
     other.git("push", "--quiet", "--force", "origin", "HEAD:main")
     other.train("model B")
-    other.judge()
+    other.gate()
     with refused("was main rewritten"):
         other.deploy()
 
 
 @pytest.mark.parametrize(("lost_by_newer", "releases"), [(True, 3), (False, 2)])
-def test_a_lost_race_ends_well(
+def test_a_job_that_loses_a_race_succeeds(
     job: Job, other: Job, monkeypatch: pytest.MonkeyPatch, lost_by_newer: bool, releases: int
 ) -> None:
     job.release("model A")
@@ -141,8 +141,8 @@ def test_a_lost_race_ends_well(
     job.merge("Change to model C")
     job.train("model C")
     other.train("model B")
-    job.judge()
-    other.judge()
+    job.gate()
+    other.gate()
     loser, winner = (job, other) if lost_by_newer else (other, job)
     push = git.push
 
@@ -152,31 +152,31 @@ def test_a_lost_race_ends_well(
         push(commit, branch)
 
     monkeypatch.setattr(git, "push", outrun)
-    monkeypatch.setattr(gate, "judge", lambda settings: loser.judge())
+    monkeypatch.setattr(gate, "evaluate", lambda settings: loser.gate())
     loser.deploy()
     assert job.production().record.model.sha256 == digest(job.path / "model/model.pt2")
     assert job.releases() == releases
 
 
-def test_jobs_at_the_same_time_all_end_well(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_jobs_all_succeed(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = []
     for number in range(3):
         jobs.append(Job(origin, tmp_path / f"job-{number}"))
         jobs[-1].merge(f"Change {number}")
         jobs[-1].train(f"model {number}")
-        jobs[-1].judge()
-    monkeypatch.setattr(gate, "judge", lambda settings: Job.judge(next(it for it in jobs if it.path == Path.cwd())))
+        jobs[-1].gate()
+    monkeypatch.setattr(gate, "evaluate", lambda settings: Job.gate(next(it for it in jobs if it.path == Path.cwd())))
     assert together([each.deploy for each in jobs]) == [0, 0, 0]
     assert jobs[0].production().record.model.sha256 == digest(jobs[2].path / "model/model.pt2")
 
 
-def test_a_push_that_is_refused_for_good_is_told(job: Job, origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_that_is_always_refused_is_an_error(job: Job, origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = origin / "hooks/pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho protected branch >&2\nexit 1\n")
     hook.chmod(0o755)
     job.train("model A")
-    job.judge()
+    job.gate()
     monkeypatch.setattr(release.time, "sleep", lambda seconds: None)
     with refused("protected branch"):
         job.deploy()
@@ -190,9 +190,9 @@ def test_a_push_that_is_refused_for_good_is_told(job: Job, origin: Path, monkeyp
         (lambda job: (job.path / "model/model.pt2").unlink(), "model.pt2 is missing"),
         (lambda job: (job.path / "package/toy.mar").unlink(), "toy.mar is missing"),
         (lambda job: (job.path / "reports/gate.json").unlink(), "make gate"),
-        (lambda job: job.judge(accepted=False, reason="Refused: worse."), "Refused: worse."),
-        (lambda job: job.judge(model_sha256="0" * 64), "another model"),
-        (lambda job: job.judge(release="0" * 40), "another release"),
+        (lambda job: job.gate(accepted=False, reason="Refused: worse."), "Refused: worse."),
+        (lambda job: job.gate(model_sha256="0" * 64), "another model"),
+        (lambda job: job.gate(release="0" * 40), "another release"),
         (lambda job: job.git("commit", "--allow-empty", "--quiet", "--message", "Not pushed"), "not on main"),
         (lambda job: job.git("push", "--quiet", "origin", ":main"), "no branch main"),
         (lambda job: job.git("remote", "remove", "origin"), "no remote"),
@@ -201,7 +201,7 @@ def test_a_push_that_is_refused_for_good_is_told(job: Job, origin: Path, monkeyp
 )
 def test_a_release_is_refused(job: Job, change: Callable[[Job], object], match: str) -> None:
     job.train("model A")
-    job.judge()
+    job.gate()
     change(job)
     with refused(match):
         job.deploy()
@@ -209,7 +209,7 @@ def test_a_release_is_refused(job: Job, change: Callable[[Job], object], match: 
 
 def test_a_stale_pipeline_is_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     job.train("model A")
-    job.judge()
+    job.gate()
     monkeypatch.setattr(dvc, "stale", lambda: ["train"])
     with refused("train: out of date"):
         job.deploy()
@@ -217,21 +217,21 @@ def test_a_stale_pipeline_is_refused(job: Job, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_lock_file_may_differ_because_nobody_commits_it_in_ci(job: Job) -> None:
     job.train("model A")
-    job.judge()
+    job.gate()
     job.write("dvc.lock", "schema: '2.0'")
     assert job.deploy() is not None
 
 
 def test_a_runner_without_a_name_can_release(job: Job) -> None:
     job.train("model A")
-    job.judge()
+    job.gate()
     job.git("config", "--unset", "user.name")
     job.git("config", "--unset", "user.email")
     job.git("config", "user.useConfigOnly", "true")
     assert job.deploy() is not None
 
 
-def test_production_tells_no_release_from_not_known(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_release_is_distinguished_from_unknown(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(job.path):
         assert release.production() is None
         job.git("remote", "set-url", "origin", "/nowhere")

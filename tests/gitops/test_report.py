@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from breast_cancer.settings import Settings
 from conftest import SETTINGS
-from gitops.core import artifacts, params, sections
-from gitops.releases import release
+from gitops.core import artifacts
+from gitops.releases.record import Deployed, Release
 from gitops.rendering import markdown
-from gitops.reporting import report, report_facts, report_html, report_sections
-from gitops.reporting.report_facts import Facts
+from gitops.reporting import context, page, report, sections
+from gitops.reporting.context import Context
 
 #: Text as an attacker would put it into a column's name.
 HOSTILE = "x|y`\n<!-- hidden --><img src=x> @everyone #1 [click](https://evil.example) **bold** \\"
@@ -22,11 +23,11 @@ def score(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1}
 
 
-def facts(**changes: Any) -> Facts:
-    """Facts of a candidate that is better than production and was accepted."""
-    settings = params.Params.model_validate(SETTINGS)
-    names = sections.METRICS["binary"]
-    record = release.Release.model_validate(
+def candidate(**changes: Any) -> Context:
+    """The context of a candidate that is better than production and was accepted."""
+    settings = Settings.model_validate(SETTINGS)
+    names = Settings.metrics["binary"]
+    record = Release.model_validate(
         {
             "commit": "c" * 40,
             "model": {"name": "m", "version": "v", "sha256": "s", "md5": "d"},
@@ -45,8 +46,8 @@ def facts(**changes: Any) -> Facts:
         }
     )
     given: dict[str, Any] = {
-        "production": release.Production("e" * 40, record),
-        "schema": {"rows": {"raw": 12}, "features": [{"name": HOSTILE, "kind": "category"}]},
+        "production": Deployed("e" * 40, record),
+        "schema": {"rows": {"raw": 12}, "features": [{"name": HOSTILE, "dtype": "category"}]},
         "metrics": {
             "task": "binary",
             "rows": 100,
@@ -67,22 +68,22 @@ def facts(**changes: Any) -> Facts:
                 "brier": {"value": -0.25, "low": -0.5, "high": 0.1},
             },
         },
-        "verdicts": {"data": {"passed": True, "conditions": [], "not_run": []}},
+        "validations": {"data": {"passed": True, "conditions": [], "not_run": []}},
         "curve": [{"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 1 / epoch + 0.1} for epoch in range(1, 200)],
         "deployment": "-image: old\n+image: new",
         "commit": "a" * 40,
         **changes,
     }
-    return Facts(settings, given.pop("stale", []), **given)
+    return Context(settings, given.pop("stale", []), **given)
 
 
 @pytest.fixture(autouse=True)
 def data_md5(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.artifacts.tracked_md5", lambda path: "1" * 32)
+    monkeypatch.setattr("gitops.core.artifacts.tracked_md5", lambda path: "1" * 32)
 
 
-def test_it_says_what_matters_verdict_first() -> None:
-    text = report.compose(facts())
+def test_the_result_comes_first() -> None:
+    text = report.compose(candidate())
     assert text.startswith("## ✅ Accepted")
     for expected in (
         "| roc_auc ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (+0.2 to +0.3) 🟢 |",
@@ -102,39 +103,37 @@ def test_it_says_what_matters_verdict_first() -> None:
 
 def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> None:
     refused = {"accepted": False, "reason": "Refused: worse.", "mode": "paired", "model_sha256": "s", "rules": []}
-    assert report.compose(facts(gate=refused)).startswith("## ❌ Refused")
+    assert report.compose(candidate(gate=refused)).startswith("## ❌ Refused")
     condition = {"check": "Label Drift", "condition": "< 0.15", "status": "failed", "details": "0.4 @everyone"}
     failed = {"data": {"passed": False, "conditions": [condition], "not_run": []}}
-    text = report.compose(facts(gate=None, metrics=None, curve=[], verdicts=failed))
+    text = report.compose(candidate(gate=None, metrics=None, curve=[], validations=failed))
     assert text.startswith("## ❌ Stopped: validation of the data failed")
     assert "| Label Drift | &lt; 0.15 | 0.4" in text
-    stopped = report.compose(facts(gate=None, metrics=None, curve=[], verdicts={}, stale=["train"]))
-    assert stopped.startswith("## ❌ Not complete: stage `train`")
-    assert report.compose(facts(gate=None)).startswith("## ❌ Not judged")
+    stopped = report.compose(candidate(gate=None, metrics=None, curve=[], validations={}, stale=["train"]))
+    assert stopped.startswith("## ❌ Incomplete: stage `train`")
+    assert report.compose(candidate(gate=None)).startswith("## ❌ No gate result")
 
 
 def test_text_from_data_stays_text() -> None:
-    text = report.compose(facts())
+    text = report.compose(candidate())
     assert "<img" not in text
     assert "<!--" not in text
     assert "@everyone" not in text
     assert not re.search(r"(?<!\\)\[click", re.sub("`.*?`", "", text))  # in code it is no link
-    html = report_html.page(
-        "".join(section(facts()) for section in report_sections.ORDER), facts(curve=[], metrics=None)
-    )
+    html = page.page("".join(section(candidate()) for section in sections.ORDER), candidate(curve=[], metrics=None))
     assert "<img src=x>" not in html
 
 
 def test_it_fits_a_comment_whatever_the_input() -> None:
     long = "w" * 5000
-    names = sections.METRICS["binary"]
+    names = Settings.metrics["binary"]
     many = {f"{long}{number}": {"rows": 1, "metrics": dict.fromkeys(names, 0.5)} for number in range(500)}
     conditions = [
         {"check": long, "condition": long, "status": "failed", "details": long + str(number)} for number in range(500)
     ]
-    case = facts(
-        schema={"rows": {}, "features": [{"name": f"{long}{number}", "kind": "number"} for number in range(5000)]},
-        verdicts={name: {"passed": False, "conditions": conditions, "not_run": []} for name in ("data", "model")},
+    case = candidate(
+        schema={"rows": {}, "features": [{"name": f"{long}{number}", "dtype": "number"} for number in range(5000)]},
+        validations={name: {"passed": False, "conditions": conditions, "not_run": []} for name in ("data", "model")},
         deployment="+" + long * 100,
     )
     case.metrics["slices"] = {f"{long}{number}": many for number in range(20)}  # type: ignore[index]
@@ -146,9 +145,9 @@ def test_it_fits_a_comment_whatever_the_input() -> None:
     assert text.count("```") % 2 == 0
 
 
-def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_self_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where no stage has left data to plot
-    html = report_html.page(report.compose(facts()), facts())
+    html = page.page(report.compose(candidate()), candidate())
     assert html.count("<img alt=") == 3  # learning curve, against production, confusion
     assert "mermaid" not in html
     addresses = re.findall(r"<[^>]*(?:src|href)=.(\w*:?)", html)
@@ -162,8 +161,8 @@ def test_a_fence_cannot_be_closed_from_inside() -> None:
 def test_a_missing_result_is_not_taken_from_an_older_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of every stage lie there; those of stale stages must not be read."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("project.release.production", lambda: None)
-    monkeypatch.setattr("project.git.run", lambda *arguments: "a" * 40)
+    monkeypatch.setattr("gitops.releases.release.production", lambda: None)
+    monkeypatch.setattr("gitops.integrations.git.run", lambda *arguments: "a" * 40)
     for path in (
         "data/prepared/schema.json",
         "evaluation/metrics.json",
@@ -172,21 +171,19 @@ def test_a_missing_result_is_not_taken_from_an_older_run(tmp_path: Path, monkeyp
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text('{"passed": true, "model_sha256": "old"}', encoding="utf-8")
-    found = report_facts.gather(
-        params.Params.model_validate(SETTINGS), ["train", "evaluate", "validate_model", "package"]
-    )
+    found = context.gather(Settings.model_validate(SETTINGS), ["train", "evaluate", "validate_model", "package"])
     assert found.schema
-    assert (found.metrics, found.gate, found.curve, found.verdicts) == (None, None, [], {})
+    assert (found.metrics, found.gate, found.curve, found.validations) == (None, None, [], {})
 
 
-@pytest.mark.parametrize(("passed", "told"), [(True, {}), (False, {"data": {"passed": False}})])
-def test_of_a_stale_validation_only_its_failure_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, told: dict[str, Any]
+@pytest.mark.parametrize(("passed", "reported"), [(True, {}), (False, {"data": {"passed": False}})])
+def test_of_a_stale_validation_only_a_failure_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, reported: dict[str, Any]
 ) -> None:
-    """A stage that has failed is stale; a verdict that passed and is stale was about other data."""
+    """A stage that has failed is stale; a result that passed and is stale was about other data."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("project.release.production", lambda: None)
-    monkeypatch.setattr("project.git.run", lambda *arguments: "a" * 40)
+    monkeypatch.setattr("gitops.releases.release.production", lambda: None)
+    monkeypatch.setattr("gitops.integrations.git.run", lambda *arguments: "a" * 40)
     artifacts.write_json(artifacts.DATA_VERDICT, {"passed": passed})
     later = ["validate_data", "train", "evaluate", "validate_model", "package"]
-    assert report_facts.gather(params.Params.model_validate(SETTINGS), later).verdicts == told
+    assert context.gather(Settings.model_validate(SETTINGS), later).validations == reported

@@ -219,7 +219,7 @@ STEPS = [
     (dvc, "add"),
     (artifacts, "write_json"),
     (pipeline, "main"),
-    (gate, "judge"),
+    (gate, "evaluate"),
     (report, "main"),
     (dvc, "push"),
     (pull_request, "push"),

@@ -18,7 +18,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch)
 
 
-def test_rollback_restores_the_previous_tree_to_the_byte_and_goes_on(job: Job) -> None:
+def test_rollback_restores_the_previous_tree_exactly_and_repeatedly(job: Job) -> None:
     first, second, third = (job.release(f"model {name}") for name in "ABC")
     back = job.rollback()
     assert job.tree(str(back)) == job.tree(second)
@@ -38,7 +38,7 @@ def revert_by_hand(job: Job) -> None:
 
 
 @pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])
-def test_what_argo_cd_reads_is_the_earlier_releases_to_the_byte(
+def test_argo_cd_gets_the_earlier_releases_manifests_exactly(
     job: Job, take_back: Callable[[Job], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every object: names, contents and modes of all files in the folder that the Application names."""
@@ -66,7 +66,7 @@ def test_what_argo_cd_reads_is_the_earlier_releases_to_the_byte(
         assert subprocess.run(command, capture_output=True, check=True).stdout == text, name
 
 
-def test_rollback_says_what_it_took_back(job: Job) -> None:
+def test_rollback_prints_what_it_rolled_back(job: Job) -> None:
     job.release("model A")
     job.release("model B")
     unwanted = job.production().record
@@ -82,7 +82,7 @@ def test_rollback_without_a_release(job: Job) -> None:
         job.rollback()
 
 
-def test_a_release_after_a_rollback_goes_back_to_what_was_rolled_back_to(job: Job) -> None:
+def test_a_rollback_after_a_rollback_and_a_release(job: Job) -> None:
     first = job.release("model A")
     job.release("model B")
     job.rollback()
@@ -90,7 +90,7 @@ def test_a_release_after_a_rollback_goes_back_to_what_was_rolled_back_to(job: Jo
     assert job.tree(str(job.rollback())) == job.tree(first)
 
 
-def test_two_rollbacks_at_the_same_time_go_back_once(job: Job, other: Job) -> None:
+def test_two_concurrent_rollbacks_go_back_once(job: Job, other: Job) -> None:
     for name in "AB":
         job.release(f"model {name}")
     second = job.production().commit
@@ -99,7 +99,7 @@ def test_two_rollbacks_at_the_same_time_go_back_once(job: Job, other: Job) -> No
     assert job.tree(job.production().commit) == job.tree(second)
 
 
-def test_rollback_does_not_take_back_a_release_that_came_meanwhile(
+def test_rollback_does_not_roll_back_a_concurrent_release(
     job: Job, other: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "AB":
@@ -124,13 +124,13 @@ def test_what_was_rolled_back_is_not_released_again_by_the_next_merge(
     job.release("model B")
     take_back(job)
     job.merge("Only documents")
-    job.judge()
+    job.gate()
     with refused("REDEPLOY=1"):
         job.deploy()
     job.train("model A")
     assert job.deploy() is None, "main was reverted: production runs that model already"
     job.train("model B")
-    job.judge()
+    job.gate()
     assert job.deploy(redeploy=True) is not None
     job.release("model A")  # main changed its mind twice, and nothing was rolled back since
     job.release("model B")
@@ -140,10 +140,10 @@ def test_an_archive_that_was_rolled_back_is_refused_with_the_same_model(job: Job
     job.release("model A")
     job.merge("Another handler")
     job.train("model A", handler="broken")
-    job.judge()
+    job.gate()
     job.deploy("toy:2")
     job.rollback()
-    job.judge()
+    job.gate()
     with refused("archive of toy .* REDEPLOY=1"):
         job.deploy("toy:2")
 

@@ -58,12 +58,12 @@ def test_an_import_of_another_repository_is_kept_there(result: Path, tmp_path_fa
     assert table.read_text() == "two" and artifacts.tracked_md5(table) == digest(table, "md5")
 
 
-def test_an_object_that_nobody_has_is_told(result: Path) -> None:
+def test_a_missing_object_is_an_error(result: Path) -> None:
     with pytest.raises(ProjectError, match="neither in DVC's cache nor in its remote"):
         dvc.fetch("0" * 32)
 
 
-def test_without_a_remote_it_is_told(result: Path) -> None:
+def test_a_missing_remote_is_an_error(result: Path) -> None:
     Path(".dvc/config").write_text("")
     with pytest.raises(ProjectError, match="no remote"):
         dvc.fetch("0" * 32)
@@ -81,7 +81,7 @@ def test_a_stage_is_stale_when_its_input_or_its_result_changed(result: Path) -> 
 
 
 @pytest.mark.parametrize("wanted_is_in", ["cache", "remote"])
-def test_an_older_version_of_a_table_follows_its_pointer(result: Path, wanted_is_in: str) -> None:
+def test_an_older_version_of_a_table_is_replaced_by_its_pointers(result: Path, wanted_is_in: str) -> None:
     """As after a merge that moved the pointer, and before DVC takes the older one for a new version."""
     table = Path("table")
     assert not dvc.follow(table)
@@ -100,7 +100,7 @@ def test_an_older_version_of_a_table_follows_its_pointer(result: Path, wanted_is
     assert table.read_text() == "new"
 
 
-def test_a_table_that_a_person_has_put_there_stays(result: Path) -> None:
+def test_a_table_that_a_person_replaced_stays(result: Path) -> None:
     table = Path("table")
     table.write_text("old")
     dvc.add(table)

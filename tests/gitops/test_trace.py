@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PACKAGE, ROOT
+from defaults import ROOT, complete
 from gitops.core.artifacts import digest
 from gitops.registry import lineage, trace
 from releases import SETTINGS, Job, isolate, refused
@@ -42,49 +42,49 @@ def release(job: Job, model: str, run: str, image: str | None = None) -> Any:
     job.write("model/run.json", json.dumps({"run_id": run}))
     job.merge(f"Change to {model}")
     job.train(model)
-    job.judge()
+    job.gate()
     assert job.deploy(image) is not None
     return job.production().record
 
 
 def test_what_runs_and_where_it_came_from(job: Job) -> None:
     first = job.release("model A")
-    job.write("params.yaml", yaml.safe_dump(SETTINGS | {"train": {"epochs": 7}}))
+    job.write("params.yaml", yaml.safe_dump(complete(SETTINGS | {"train": {"epochs": 7}})))
     record = release(job, "model B", "run-2")
     tip = job.production().commit
     found = asked(job)
     assert (found["what"], found["note"]) == (None, "")
     (one,) = found["releases"]
-    assert (one["state"], one["model"]["sha256"], one["image"]) == ("runs", record.model.sha256, record.image)
+    assert (one["state"], one["model"]["sha256"], one["image"]) == ("deployed", record.model.sha256, record.image)
     assert one["main"]["commit"] == record.commit == job.git("rev-parse", "HEAD")
     assert (one["main"]["subject"], one["main"]["author"]) == ("Change to model B", "Tester")
     assert one["data"] == {"path": "data/raw.csv", "md5": "d" * 32}
     assert one["rows"] == {"raw": 9}
-    assert one["changed_params"] == {"train.epochs": [200, 7]}
+    assert one["changed_params"] == {"train.epochs": (200, 7)}
     assert one["metrics"] == {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
     assert one["gate"] == {"accepted": True, "mode": "absolute", "reason": "Accepted.", "release": record.previous}
     assert one["mlflow"] == {"run_id": "run-2", "address": "sqlite:///mlflow.db"}
     assert one["package"]["md5"] == record.package.md5
-    assert one["before"]["release"] == first
-    (ran,) = one["ran"]
-    assert (ran["begun_by"]["commit"], ran["begun_by"]["author"], ran["ended"]) == (tip, "Tester", None)
+    assert one["previous"]["release"] == first
+    (period,) = one["deployed"]
+    assert (period["started_by"]["commit"], period["started_by"]["author"], period["ended"]) == (tip, "Tester", None)
     text = lineage.table(one)
-    assert text.startswith(f"toy {record.model.version}: runs\n")
-    assert "train.epochs 200 -> 7" in text and "0.9000  [0.8000, 1.0000]" in text
+    assert text.startswith(f"toy {record.model.version}: deployed\n")
+    assert "train.epochs 200 -> 7" in text and "0.9000 [0.8000, 1.0000]" in text
 
 
 @pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])
-def test_times_end_by_a_release_or_a_rollback(job: Job, take_back: Any) -> None:
+def test_a_deployment_period_ends_by_a_release_or_a_rollback(job: Job, take_back: Any) -> None:
     commits = [job.release(f"model {name}") for name in "ABC"]
     take_back(job)
     back = job.production().commit
     (one,) = asked(job)["releases"]
     assert one["model"]["version"] == versions(asked(job, commits[1]))[0][0]
-    (first,), (second_a, second_b), (third,) = (asked(job, commit)["releases"][0]["ran"] for commit in commits)
+    (first,), (second_a, second_b), (third,) = (asked(job, commit)["releases"][0]["deployed"] for commit in commits)
     assert (first["ended"]["ended_by"]["commit"], first["ended"]["rolled_back"]) == (commits[1], False)
     assert (second_a["ended"]["ended_by"]["commit"], second_a["ended"]["rolled_back"]) == (commits[2], False)
     assert (third["ended"]["ended_by"]["commit"], third["ended"]["rolled_back"]) == (back, True)
-    assert (second_b["begun_by"]["commit"], second_b["ended"]) == (back, None)
+    assert (second_b["started_by"]["commit"], second_b["ended"]) == (back, None)
     text = lineage.table(asked(job, commits[2])["releases"][0])
     assert f"rolled back by Tester, commit {back[:12]}" in text
 
@@ -111,36 +111,36 @@ def test_each_name_of_a_release_leads_to_it(job: Job) -> None:
         record.predictions.md5,
         "HEAD",
     ):
-        assert versions(asked(job, what)) == [(record.model.version, "runs")], what
+        assert versions(asked(job, what)) == [(record.model.version, "deployed")], what
 
 
-def test_a_table_leads_to_all_that_was_made_of_it(job: Job) -> None:
+def test_a_table_leads_to_all_releases_trained_on_it(job: Job) -> None:
     first, second = release(job, "model A", "run-1").model.version, release(job, "model B", "run-2").model.version
     job.rollback()
     found = asked(job, "dddd")
-    assert versions(found) == [(first, "runs"), (second, "rolled back")]
+    assert versions(found) == [(first, "deployed"), (second, "rolled back")]
     assert found["note"] == f"{'d' * 32}: md5 of a table"
 
 
-def test_a_beginning_that_fits_several_is_refused(job: Job) -> None:
+def test_an_ambiguous_beginning_is_refused(job: Job) -> None:
     release(job, "model A", "run-1")
     release(job, "model B", "run-2")
-    with refused("fits several: MLflow run run-1, MLflow run run-2"):
+    with refused("is ambiguous: MLflow run run-1, MLflow run run-2"):
         asked(job, "run-")
     release(job, "model C", "run-1-again")
     assert len(asked(job, "run-1")["releases"]) == 1, "the whole of one is not the beginning of another"
 
 
 @pytest.mark.parametrize("what", ["abc", "", "--output=x", "\x1b[31mred"])
-def test_what_can_be_nothing_is_refused(job: Job, what: str) -> None:
+def test_an_impossible_name_is_refused(job: Job, what: str) -> None:
     job.release("model A")
     with refused("WHAT is"):
         asked(job, what)
 
 
-def test_what_is_unknown_tells_where_it_was_looked_for(job: Job) -> None:
+def test_an_error_says_where_an_unknown_name_was_looked_for(job: Job) -> None:
     job.release("model A")
-    with refused("'0123456789abcdef', which is neither a commit of this clone nor in the records of the 1 releases"):
+    with refused("'0123456789abcdef', which is neither a commit of this clone nor in the 1 release records"):
         asked(job, "0123456789abcdef")
 
 
@@ -161,10 +161,18 @@ def test_commits_of_main_that_no_record_names(job: Job) -> None:
     waiting = job.merge("Waiting")
     for commit, releases, why in (
         (before, [(first.model.version, "superseded")], f"{first.commit[:12]} came after it on main"),
-        (documents, [(second.model.version, "runs")], f"it changes nothing that runs since {first.commit[:12]}"),
-        (skipped, [(second.model.version, "runs")], "it changes nothing that runs"),
-        (overtaken, [(second.model.version, "runs")], f"{second.commit[:12]} came after it on main and was released"),
-        (waiting, [], "its deployment has not ended, was refused or failed"),
+        (
+            documents,
+            [(second.model.version, "deployed")],
+            f"it changes nothing that is deployed since {first.commit[:12]}",
+        ),
+        (skipped, [(second.model.version, "deployed")], "it changes nothing that is deployed"),
+        (
+            overtaken,
+            [(second.model.version, "deployed")],
+            f"{second.commit[:12]} came after it on main and was released",
+        ),
+        (waiting, [], "its deployment is still running, was refused or failed"),
     ):
         found = asked(job, commit[:10])
         assert versions(found) == releases, why
@@ -174,7 +182,7 @@ def test_commits_of_main_that_no_record_names(job: Job) -> None:
     assert (found["releases"], "is not on main of origin" in found["note"]) == ([], True)
 
 
-def test_a_commit_of_production_that_changes_manifests_alone(job: Job) -> None:
+def test_a_commit_of_production_that_changes_only_manifests(job: Job) -> None:
     job.release("model A")
     version = job.production().record.model.version
     job.git("switch", "--quiet", "--detach", "origin/env/production")
@@ -185,8 +193,8 @@ def test_a_commit_of_production_that_changes_manifests_alone(job: Job) -> None:
     by_hand = job.git("rev-parse", "HEAD")
     job.git("switch", "--quiet", "main")
     found = asked(job, by_hand)
-    assert versions(found) == [(version, "runs")]
-    assert "changes manifests alone" in found["note"]
+    assert versions(found) == [(version, "deployed")]
+    assert "changes only manifests" in found["note"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,7 @@ def test_the_pull_request(
 ) -> None:
     job.merge(subject)
     job.train("model A")
-    job.judge()
+    job.gate()
     job.deploy()
     run = lineage.git.run
     monkeypatch.setattr(
@@ -235,7 +243,7 @@ def test_reports_are_those_of_the_lock_that_made_the_model(job: Job) -> None:
 
 
 def test_main_was_rewritten(job: Job) -> None:
-    """What runs is told without the commit that no clone has any more."""
+    """What is deployed is printed without details of the commit that no clone has any more."""
     job.release("model A")
     lost = job.production().record.commit
     job.git("push", "--quiet", "--force", "origin", f"{lost}^:main")
@@ -251,7 +259,7 @@ def test_main_was_rewritten(job: Job) -> None:
     assert "not in this clone" in lineage.table(one)
 
 
-def test_a_record_of_the_past_that_cannot_be_read(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_earlier_record(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     job.release("model A")
     job.git("switch", "--quiet", "--detach", "origin/env/production")
     for text in ("no JSON", None):
@@ -261,8 +269,8 @@ def test_a_record_of_the_past_that_cannot_be_read(job: Job, capsys: pytest.Captu
     job.git("revert", "--no-edit", "HEAD", "HEAD^")
     job.git("push", "--quiet", "origin", "HEAD:env/production")
     job.git("switch", "--quiet", "main")
-    assert [one["state"] for one in asked(job)["releases"]] == ["runs"]
-    assert capsys.readouterr().err.count("no release record that can be read") == 3
+    assert [one["state"] for one in asked(job)["releases"]] == ["deployed"]
+    assert capsys.readouterr().err.count("no readable release record") == 3
 
 
 def test_a_clone_without_history_is_refused(job: Job, origin: Path, tmp_path: Path) -> None:
@@ -275,7 +283,7 @@ def test_a_clone_without_history_is_refused(job: Job, origin: Path, tmp_path: Pa
 def test_the_command(job: Job, tmp_path: Path) -> None:
     """In a process, in a second, without MLflow; what is looked for comes in through the environment."""
     version = release(job, "model A", "run-1").model.version
-    command = [sys.executable, "-X", "importtime", "-m", f"{PACKAGE}.trace"]
+    command = [sys.executable, "-X", "importtime", "-m", "gitops.registry.trace"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "WHAT": version}
     done = subprocess.run(
         [*command, "--json"], cwd=job.path, env=environment, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""Exchange with GitHub Actions: the event behind a run, its summary and outputs. Does nothing on a laptop.
+"""A command's input from GitHub Actions and output to it; outside Actions there is neither.
 
 Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables and .../workflow-commands
 """
@@ -21,7 +21,7 @@ def pull_request() -> int | None:
 def head() -> str | None:
     """Return the newest commit of the pull request that started this run, or None.
 
-    The checkout is GitHub's trial merge of that commit, which does not exist any more after the real merge.
+    The commit that is checked out is GitHub's test merge, which does not exist after the real merge.
     """
     sha = _pull_request().get("head", {}).get("sha")
     return str(sha) if sha else None
@@ -33,9 +33,9 @@ def summarise(markdown: str) -> None:
 
 
 def output(values: dict[str, str]) -> None:
-    """Set `values` as outputs of this step, for later steps."""
-    end = uuid.uuid4().hex  # a value cannot hold the line that ends it
-    _append("GITHUB_OUTPUT", "".join(f"{name}<<{end}\n{value}\n{end}\n" for name, value in values.items()))
+    """Pass `values` to later steps as outputs of this one."""
+    delimiter = uuid.uuid4().hex  # a value cannot contain its own delimiter
+    _append("GITHUB_OUTPUT", "".join(f"{name}<<{delimiter}\n{value}\n{delimiter}\n" for name, value in values.items()))
 
 
 def _pull_request() -> dict[str, Any]:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gitops.core.console import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -140,7 +142,7 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         sys.exit(main())
     except ProjectError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(1)
 
 

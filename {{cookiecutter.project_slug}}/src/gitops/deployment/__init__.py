@@ -1,1 +1,1 @@
-"""Releases to an environment, promotions and rollbacks."""
+"""Releases to an environment, promotions and rollbacks: commits on the branches `env/*`."""

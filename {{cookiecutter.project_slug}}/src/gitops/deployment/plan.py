@@ -1,7 +1,8 @@
 """Say whether a deployment would release anything (`make plan`), before an image is built for it.
 
-Images are not the same bytes twice, so `make deploy` sees in every new digest something to release. Here the question
-is whether what goes into the image has changed since the release that the environment has, and what goes around it.
+Building an image twice gives two digests, so to `make deploy` every new image is something to release. This command
+looks at the inputs instead: whether anything that goes into the image or the manifests has changed since the
+environment's present release.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import argparse
 
 from gitops.core import actions, params
 from gitops.core.artifacts import run
+from gitops.core.console import printable
 from gitops.core.params import Params
 from gitops.deployment import deploy
 from gitops.integrations import git, kustomize
-from gitops.releases import release
-from gitops.releases.release import Candidate
+from gitops.releases import release, workspace
+from gitops.releases.record import Candidate
 
-#: What the image is built from, beside the archive.
-IMAGE_INPUTS = ("serving", "requirements/serve.txt")
+#: Inputs of the image, besides the archive.
+IMAGE_INPUTS = ("serving", "src/gitops/serving/server", "requirements/serve.txt")
 
 
 def main() -> None:
-    """Print the plan, and hand it to the workflow's later steps."""
+    """Print the plan, and pass it to the workflow's later steps."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     deploy.add_redeploy_option(parser)
     arguments = parser.parse_args()
@@ -43,28 +45,29 @@ def main() -> None:
 
 
 def plan(settings: Params, *, redeploy: bool = False) -> Candidate | None:
-    """Return what `make deploy` would release, or None, having said why. Raises ProjectError as deploy.deploy does."""
+    """Return what `make deploy` would release, or print why nothing and return None. Raises ProjectError as it does."""
     deploy.check_source()
     environment = kustomize.first()
     present = release.present(environment)
     released = present.record.commit if present else ""
-    # A commit that main has lost cannot be compared: deploy.why_not tells of it.
+    # A commit that main has lost cannot be compared: deploy.nothing_to_release reports it.
     same_image = git.exists(released) and not git.differ(released, "HEAD", *IMAGE_INPUTS)
-    candidate = deploy.up_to_date(settings, present.record.image if present and same_image else None)
+    candidate = workspace.candidate(settings, present.record.image if present and same_image else None)
     if present:
         model = candidate.model
         manifests = git.write_tree(kustomize.render(candidate.image, model.name, model.sha256, environment))
-        if needless := deploy.why_not(candidate, manifests if same_image else "", present, environment):
-            print(needless)
+        tree = manifests if same_image else ""
+        if reason := deploy.nothing_to_release(candidate, tree, present, environment):
+            print(printable(reason))
             return None
         if not redeploy:
             deploy.refuse_rolled_back(candidate, present, environment)
-    deploy.judged(settings, candidate, present if environment == kustomize.PRODUCTION else release.production())
+    deploy.accepted(settings, candidate, present if environment == kustomize.PRODUCTION else release.production())
     return candidate.model_copy(update={"image": kustomize.default_image(candidate.model.version)})
 
 
 def build_arguments(candidate: Candidate) -> dict[str, str]:
-    """Return the arguments of serving/Containerfile, which become labels: where what is in the image came from."""
+    """Return the build arguments of serving/Containerfile, which labels the image with its provenance."""
     return {
         "REVISION": candidate.commit,
         "MODEL_NAME": candidate.model.name,

@@ -1,1 +1,1 @@
-"""Whether a candidate may replace the release."""
+"""The decision whether a candidate may replace the release."""

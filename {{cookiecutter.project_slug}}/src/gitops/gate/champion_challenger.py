@@ -1,12 +1,12 @@
-"""The candidate beside the release in production, as like with like as the release still allows.
+"""Comparison of the candidate (challenger) with the release in production (champion).
 
-Three ways, the best first; where one cannot be gone, the reason is kept and the next is tried:
+Three methods, the best first. Where one is impossible, its reason is kept and the next is tried:
 
-1. `paired`, the same test rows: the predictions that the release made on them are fetched.
-2. `paired`, other test rows: the release's model is fetched and run on today's. Rows that `make retrain` appended leave
-   all others in their splits. After another change of the table it may have been trained on some of today's test rows,
-   which flatters it, never the candidate.
-3. `recorded`: only the two models' own metrics, each on its own test rows.
+1. `paired`, same test rows: the release's own predictions on them are fetched.
+2. `paired`, other test rows: the release's model is fetched and run on the candidate's. Rows that `make retrain`
+   appended leave all others in their splits. After another change of the table the release may have been trained on
+   some of these test rows, which favours it and never the candidate.
+3. `recorded`: the recorded metrics of both models, each on its own test rows.
 
 Without a release for the same task there is nothing to compare with: `absolute`.
 """
@@ -32,20 +32,20 @@ from gitops.core import artifacts
 from gitops.core.artifacts import PREDICTIONS, TEST, ProjectError
 from gitops.core.params import Params
 from gitops.integrations import dvc
-from gitops.releases.release import Production, Release, Score
+from gitops.releases.record import Deployed, Release, Score
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[Any]
 
-#: Settings of `data` that say what is predicted: with another value, metrics are not of the same thing.
+#: Settings of `data` that define the prediction target: where one differs, metrics are not comparable.
 SUBJECT = ("task", "target", "positive")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the candidate is, in the metric's unit: above 0 is better, whichever direction that is."""
+    """How much better the candidate is, in the metric's unit: above 0 is better, whatever the metric's direction."""
 
     value: float
     low: float  # 95 % interval
@@ -57,15 +57,15 @@ class Comparison:
     """The result: production's metrics and the differences, both empty where the mode is `absolute`."""
 
     mode: Literal["paired", "recorded", "absolute"]
-    basis: str  # what was compared, or why nothing was; for people
+    basis: str  # what was compared, or why nothing was
     production: dict[str, float] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)
 
 
 def compare(
-    settings: Params, schema: dict[str, Any], evaluated: dict[str, Any], present: Production | None
+    settings: Params, schema: dict[str, Any], evaluated: dict[str, Any], present: Deployed | None
 ) -> Comparison:
-    """Compare `evaluated` (metrics.json) with the present release. That one's files may be missing: see above."""
+    """Compare `evaluated` (metrics.json) with the present release, whose files may be missing."""
     if present is None:
         return Comparison("absolute", "there is no release to compare with")
     record = present.record
@@ -74,9 +74,9 @@ def compare(
     if changed:
         return Comparison("absolute", f"the release is for another task ({', '.join(changed)} changed)")
     reasons = []
-    for way in (_same_rows, _old_model):
+    for method in (_same_rows, _old_model):
         try:
-            return way(settings, schema, evaluated, record)
+            return method(settings, schema, evaluated, record)
         except ProjectError as error:
             reasons.append(str(error))
     return recorded(settings.data.task, evaluated["metrics"], record.metrics, "; ".join(reasons))
@@ -88,8 +88,9 @@ def paired(
     """Return each metric's difference between two models on the same rows, with its 95 % interval.
 
     A paired percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): each resample draws rows once and scores
-    both models on them, so that rows which are hard for both cancel out. `actual` [rows], the outputs [rows, classes]
-    or [rows], as in the project's metrics.py. Resamples that do not define a metric are left out of its interval.
+    both models on them, so that rows which are hard for both cancel out. `actual` is [rows], the outputs are [rows,
+    classes] or [rows], as in the project's metrics.py. Resamples in which a metric is undefined are left out of its
+    interval.
     """
     rng, score = np.random.default_rng(seed), owner.metrics().score
 
@@ -99,8 +100,8 @@ def paired(
 
     count = len(actual)
     values = difference(np.arange(count))
-    turns = tqdm(range(resamples), "gate", unit="resample", disable=None)
-    draws = [difference(rng.integers(0, count, count)) for _ in turns]
+    progress = tqdm(range(resamples), "gate", unit="resample", disable=None)
+    draws = [difference(rng.integers(0, count, count)) for _ in progress]
     differences = {}
     for name, value in values.items():
         defined = [draw[name] for draw in draws if not math.isnan(draw[name])] or [value]
@@ -110,9 +111,9 @@ def paired(
 
 
 def recorded(task: str, candidate: dict[str, Any], production: dict[str, Score], why: str) -> Comparison:
-    """Compare two models by the metrics in their records, on test rows of their own.
+    """Compare two models by their recorded metrics, each on its own test rows.
 
-    The interval is that for a difference of independent estimates with intervals of their own (Zou and Donner, 2008).
+    The interval is that of a difference between two independent estimates, from their intervals (Zou and Donner, 2008).
     """
     differences = {}
     for name in candidate.keys() & production.keys():
@@ -139,7 +140,7 @@ def _same_rows(settings: Params, schema: dict[str, Any], evaluated: dict[str, An
 
 
 def _old_model(settings: Params, schema: dict[str, Any], evaluated: dict[str, Any], record: Release) -> Comparison:
-    """Compare with what the release's model answers on the candidate's test split."""
+    """Compare with the outputs of the release's model on the candidate's test split."""
     content = dvc.fetch(record.package.md5).read_bytes()
     basis = "on today's test rows, on which the release's model was run"
     return _on_rows(settings, schema, basis, lambda test: _run(content, record, test, schema))
@@ -149,7 +150,6 @@ def _on_rows(
     settings: Params, schema: dict[str, Any], basis: str, production: Callable[[pd.DataFrame], Array]
 ) -> Comparison:
     """Compare on the candidate's test split; `production` returns the release's outputs for its rows."""
-
     task = settings.data.task
     test = artifacts.read_parquet(TEST)
     actual = owner.features().encode_target(test[schema["target"]["name"]], schema).numpy()
@@ -162,7 +162,6 @@ def _on_rows(
 
 def _predicted(path: Path, test: pd.DataFrame, schema: dict[str, Any]) -> Array:
     """Return the outputs for the rows of `test` in a predictions.parquet. Raises ProjectError if it lacks some."""
-
     classes = schema["target"]["classes"]
     try:
         table = artifacts.read_parquet(path)
@@ -183,12 +182,12 @@ def _run(archive: bytes, record: Release, test: pd.DataFrame, schema: dict[str, 
         raise ProjectError(f"{record.package.path} of the release does not hold the model that its record names")
     dtypes = {feature["name"]: feature["dtype"] for feature in schema["features"]}
     if lost := [feature["name"] for feature in old["features"] if dtypes.get(feature["name"]) != feature["dtype"]]:
-        raise ProjectError(f"the release's model needs columns as they were then: {', '.join(lost)}")
+        raise ProjectError(f"the release's model needs columns that were removed or changed: {', '.join(lost)}")
     classes, old_classes = schema["target"]["classes"], old["target"]["classes"]
     if sorted(classes) != sorted(old_classes):
-        raise ProjectError(f"the release's model knows other classes: {', '.join(old_classes)}")
+        raise ProjectError(f"the release's model has other classes: {', '.join(old_classes)}")
     try:
         outputs = owner.evaluate().predict(torch.export.load(io.BytesIO(model)).module(), test, old)
-    except Exception as error:  # an older torch's program can fail in any way; the gate then falls back and says so
+    except Exception as error:  # a program of an older torch can fail in any way; the gate then falls back
         raise ProjectError(f"the release's model does not run: {error}") from error
     return outputs[:, [old_classes.index(name) for name in classes]] if classes else outputs

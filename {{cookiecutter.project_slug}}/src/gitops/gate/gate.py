@@ -1,15 +1,15 @@
 """Decide whether the candidate may replace the release in production (`make gate`).
 
-The candidate is refused if one of these does not hold:
+It is refused unless all of these hold:
 
-- each metric in `gate.thresholds` is on the right side of its limit;
-- `gate.primary_metric` is not worse than production's by more than `gate.tolerance`: the difference on the test rows,
-  taken so that more is better, is not below -tolerance. That is the point estimate; its 95 % interval from
-  champion_challenger.py is reported beside it, and a difference whose interval holds 0 is said to be within noise;
-- no metric in `gate.guardrail_metrics` is worse than production's by more than its own limit, measured likewise;
-- both validations ran, on this data and model, and passed; and every stage is up to date.
+- Thresholds: each metric in `gate.thresholds` is within its limit.
+- Primary metric: `gate.primary_metric` is not worse than production's by more than `gate.tolerance`. The point estimate
+  of the difference decides. Its 95 % interval (champion_challenger.py) is reported with it, and a difference whose
+  interval contains 0 is called "within noise".
+- Guardrail metrics: none in `gate.guardrail_metrics` is worse than production's by more than its own limit.
+- Validation: both validations ran on this data and model and passed, and no stage is out of date.
 
-Without a release for the same task the second and third have nothing to compare with, and the first decides alone.
+Without a release for the same task there is nothing to compare with: thresholds and validation alone decide.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from gitops import owner
 from gitops.core import artifacts, params
 from gitops.core.artifacts import GATE, METRICS, MODEL, SCHEMA, TEST, ProjectError, digest, read_json, run, write_json
+from gitops.core.console import printable
 from gitops.core.params import Params
 from gitops.gate.champion_challenger import Comparison, Difference, compare
 from gitops.integrations import dvc
@@ -33,35 +34,35 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Rule:
-    """One condition. `value` is None where it could not be had, which fails the rule."""
+    """One condition. `value` is None where it is unknown, which fails the rule."""
 
     rule: str
     value: float | None
     limit: float
     passed: bool
-    failure: str  # what is wrong, if it fails, for the reason
+    failure: str  # what the reason says if the rule fails
 
 
 def main() -> int:
     """Write reports/gate.json, print the reason, and return 0 if the candidate is accepted, else 1."""
-    verdict = judge(params.load())
-    print(f"{verdict['reason']}\nAll rules: {GATE}")
-    return 0 if verdict["accepted"] else 1
+    result = evaluate(params.load())
+    print(printable(f"{result['reason']}\nAll rules: {GATE}"))
+    return 0 if result["accepted"] else 1
 
 
-def judge(settings: Params) -> dict[str, Any]:
+def evaluate(settings: Params) -> dict[str, Any]:
     """Compare the workspace's model with the release on origin, write reports/gate.json and return its contents.
 
     Raises ProjectError, and leaves no gate.json, where there is no evaluated model or origin cannot be reached.
     """
     GATE.unlink(missing_ok=True)
-    evaluated = evaluation()
+    evaluated = candidate_metrics()
     present = release.production()
     comparison = compare(settings, read_json(SCHEMA, "make pipeline"), evaluated, present)
     rules = [*thresholds(settings, evaluated), *against_production(settings, comparison), *validations(), freshness()]
     name = settings.gate.primary_metric
     difference = comparison.differences.get(name)
-    verdict = {
+    result = {
         "accepted": all(rule.passed for rule in rules),
         "reason": reason(name, evaluated["metrics"][name]["value"], comparison, rules),
         "mode": comparison.mode,
@@ -75,12 +76,12 @@ def judge(settings: Params) -> dict[str, Any]:
         "model_sha256": evaluated["model_sha256"],
         "release": present.commit if present else None,
     }
-    write_json(GATE, verdict)
-    return verdict
+    write_json(GATE, result)
+    return result
 
 
-def evaluation() -> dict[str, Any]:
-    """Return metrics.json. Raises ProjectError where it is missing, or about another model or test split."""
+def candidate_metrics() -> dict[str, Any]:
+    """Return metrics.json. Raises ProjectError where it is missing, or is of another model or test split."""
     evaluated: dict[str, Any] = read_json(METRICS, "make pipeline")
     for path, key, algorithm in ((MODEL, "model_sha256", "sha256"), (TEST, "test_md5", "md5")):
         if not path.exists():
@@ -91,7 +92,7 @@ def evaluation() -> dict[str, Any]:
 
 
 def thresholds(settings: Params, evaluated: dict[str, Any]) -> list[Rule]:
-    """Return the rules that hold with and without a release."""
+    """Return a rule for each metric with an absolute limit."""
     rules = []
     for name, limit in settings.gate.thresholds.items():
         higher = owner.sign(settings.data.task, name) > 0
@@ -103,12 +104,12 @@ def thresholds(settings: Params, evaluated: dict[str, Any]) -> list[Rule]:
 
 
 def against_production(settings: Params, comparison: Comparison) -> list[Rule]:
-    """Return the rules on the primary metric and the guardrail metrics; none where there is nothing to compare with."""
+    """Return the rules on the primary and the guardrail metrics; none where there is nothing to compare with."""
     if comparison.mode == "absolute":
         return []
-    wanted = settings.gate
+    gate = settings.gate
     rules = []
-    for name, limit in ((wanted.primary_metric, wanted.tolerance), *wanted.guardrail_metrics.items()):
+    for name, limit in ((gate.primary_metric, gate.tolerance), *gate.guardrail_metrics.items()):
         difference = comparison.differences.get(name)
         value = difference.value if difference else None
         passed = value is not None and value >= -limit - ROUNDING
@@ -119,42 +120,42 @@ def against_production(settings: Params, comparison: Comparison) -> list[Rule]:
 
 
 def validations() -> list[Rule]:
-    """Return a rule for each validation: its verdict is there, and says that it passed."""
+    """Return a rule for each validation: its result exists and says that it passed."""
     rules = []
     for name, path in VALIDATIONS.items():
         try:
-            verdict = read_json(path, "make pipeline")
-            failed = [item["check"] for item in verdict["conditions"] if item["status"] == "failed"]
-            failed += [f"{item['check']} (not run)" for item in verdict["not_run"] if not item["allowed"]]
-            passed = verdict["passed"] is True and not failed
-            value, failure = len(failed), f"{name} failed: {', '.join(failed) or 'its verdict says so'}"
+            result = read_json(path, "make pipeline")
+            failed = [item["check"] for item in result["conditions"] if item["status"] == "failed"]
+            failed += [f"{item['check']} (not run)" for item in result["not_run"] if not item["allowed"]]
+            passed = result["passed"] is True and not failed
+            value, failure = len(failed), f"{name} failed: {', '.join(failed) or 'its result says so'}"
         except (ProjectError, KeyError, TypeError) as error:
-            value, passed, failure = None, False, f"{name} has no verdict: {error}"
+            value, passed, failure = None, False, f"{name} has no result: {error}"
         rules.append(Rule(f"{name} without a failed check", value, 0, passed, failure))
     return rules
 
 
 def freshness() -> Rule:
-    """Return the rule that ties verdicts and metrics to this code, data and model: DVC finds no stale stage."""
+    """Return the rule that the results come from this code, data and model: no stage is stale."""
     stale = dvc.stale()
     failure = f"{', '.join(stale)} out of date, run `make pipeline`"
     return Rule("no stage out of date", len(stale), 0, not stale, failure)
 
 
 def reason(name: str, candidate: float, comparison: Comparison, rules: list[Rule]) -> str:
-    """Return the verdict in one sentence."""
+    """Return the decision and why, in one sentence."""
     if failures := [rule.failure for rule in rules if not rule.passed]:
         return f"Refused: {'; '.join(failures)}."
     if comparison.mode == "absolute":
         return f"Accepted on absolute thresholds alone: {name} is {_show(candidate)}; {comparison.basis}."
-    production = _show(comparison.production[name])
     difference = _describe(comparison.differences[name])
-    return f"Accepted: {name} is {_show(candidate)}, {difference}, beside production's {production} {comparison.basis}."
+    production = f"production's {_show(comparison.production[name])} {comparison.basis}"
+    return f"Accepted: {name} is {_show(candidate)}, {difference}, compared with {production}."
 
 
 def _describe(difference: Difference | None) -> str:
     if difference is None:
-        return "not in the release's record"
+        return "not in the release record"
     side = "better" if difference.value > 0 else "worse"
     size = f"{_show(abs(difference.value))} {side}" if difference.value else "equal"
     noise = ", within noise" if difference.low <= 0 <= difference.high else ""
@@ -162,7 +163,7 @@ def _describe(difference: Difference | None) -> str:
 
 
 def _show(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.4g}"
+    return "unknown" if value is None else f"{value:.4g}"
 
 
 if __name__ == "__main__":

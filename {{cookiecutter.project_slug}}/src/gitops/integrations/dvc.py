@@ -1,4 +1,4 @@
-"""What a release needs of DVC: whether results are up to date, and files that can be had again by their md5."""
+"""The DVC operations of pipeline and releases: what is stale, and files pushed and retrieved by their md5."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from gitops.core.artifacts import ProjectError
 
 
 def stale() -> list[str]:
-    """Return the stages and data files that differ from what dvc.lock and the .dvc files say, or are missing.
+    """Return the stages and data files that differ from dvc.lock and the .dvc files, or are missing.
 
-    An empty list means: every result here comes from the code, data and parameters that lie here.
+    An empty list means that every result in the workspace comes from its code, data and parameters.
     """
-    with _repository("cannot tell what is stale") as repository:
+    with _repository("cannot determine what is stale") as repository:
         return list(repository.status())
 
 
 def push() -> None:
-    """Copy the workspace's data, model and reports to the DVC remote, with the run cache. Raises ProjectError."""
+    """Push the workspace's data, model, reports and the run cache to the DVC remote. Raises ProjectError."""
     with _repository("cannot push to its remote") as repository:
         repository.push(run_cache=True)
 
 
 def pull(path: Path) -> None:
-    """Bring the file `path`, which has a pointer of its own, into the workspace. Raises ProjectError."""
+    """Pull the file `path`, which has its own .dvc file, into the workspace. Raises ProjectError."""
     with _repository(f"cannot get {path}") as repository:
         repository.pull([f"{path}.dvc"])
 
 
 def follow(path: Path) -> bool:
-    """Bring the file `path` to the version that its pointer names, and tell whether that was needed.
+    """Replace the file `path` with the version in its .dvc file; return whether that was necessary.
 
-    After a merge that moved the pointer the file still is an older version, which `dvc repro` would take for a person's
-    new one and write into the pointer. It is replaced only where DVC's cache has it: what a person has put there stays.
-    Raises ProjectError where the version that is wanted cannot be had.
+    After a merge that changed the .dvc file, the file is still an older version, which `dvc repro` would take for an
+    intended change and write into the .dvc file. It is replaced only where DVC's cache has it: a file that a person put
+    there stays. Raises ProjectError where the wanted version cannot be retrieved.
     """
     pointer = f"{path}.dvc"
     if not Path(pointer).exists() or not path.exists():
         return False
-    with _repository(f"cannot bring {path} to the version that {pointer} names") as repository:
+    with _repository(f"cannot replace {path} with the version in {pointer}") as repository:
         (stage,) = repository.stage.collect(pointer)
         (output,) = stage.outs
         here, wanted = output.get_hash().value, output.hash_info.value
@@ -53,23 +53,23 @@ def follow(path: Path) -> bool:
 
 
 def add(path: Path) -> None:
-    """Make the file's present contents its new version: in DVC's cache, and in its pointer. Raises ProjectError."""
+    """Make the file's contents its new version, in DVC's cache and its .dvc file. Raises ProjectError."""
     with _repository(f"cannot add {path}") as repository:
         repository.add([str(path)])
 
 
 def update(path: Path) -> None:
-    """Get an imported file's newest version from where it comes from. Raises ProjectError."""
+    """Update an imported file to its source's newest version. Raises ProjectError."""
     with _repository(f"cannot update {path}") as repository:
         repository.update([f"{path}.dvc"])
 
 
 def tracked_object(md5: str) -> Path | None:
-    """Return where the object `md5` lies in this repository, if the DVC remote is one of its folders; else None.
+    """Return the path of the object `md5` where the DVC remote is a folder of this repository, else None.
 
-    None too for what `dvc import` brings from another repository, which keeps it.
+    None as well for a file of `dvc import`, whose source repository stores it.
     """
-    with _repository("cannot tell where its remote is") as repository:
+    with _repository("cannot find its remote") as repository:
         remote = repository.cloud.get_remote_odb()
         path, root = Path(remote.oid_to_path(md5)), Path(repository.root_dir)
         here = remote.fs.protocol == "local" and path.is_relative_to(root) and path.exists()
@@ -77,7 +77,7 @@ def tracked_object(md5: str) -> Path | None:
 
 
 def fetch(md5: str) -> Path:
-    """Return the path of the object `md5`, from DVC's cache or else from its remote. Raises ProjectError without it."""
+    """Return the path of the object `md5` in DVC's cache, fetched from the remote if needed. Raises ProjectError."""
     from dvc_data.hashfile.hash_info import HashInfo
 
     with _repository(f"cannot fetch the object {md5}") as repository:
@@ -91,7 +91,7 @@ def fetch(md5: str) -> Path:
 
 @contextmanager
 def _repository(failure: str) -> Iterator[Any]:
-    """Yield this repository as DVC's API sees it; what goes wrong in the block becomes a ProjectError."""
+    """Yield this repository in DVC's API; DVC's errors in the block become ProjectErrors that begin with `failure`."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

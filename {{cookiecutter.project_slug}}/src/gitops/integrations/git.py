@@ -1,4 +1,4 @@
-"""What a release needs of git, as calls of its command. Nothing here touches the working tree or the index."""
+"""The git operations that releases need, through the command `git`. None changes the working tree or the index."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gitops.core.artifacts import ProjectError
 
 REMOTE = "origin"
 
-#: Author of a commit where git does not know who runs it, as on a fresh CI runner.
+#: Author of a commit where git has no user configured, as on a fresh CI runner.
 FALLBACK = ("-c", "user.name=release", "-c", "user.email=release@localhost")
 
 
 class GitError(ProjectError):
-    """git ended with an error; the message holds what it said."""
+    """git failed; the message holds its error output."""
 
 
 class Refused(GitError):
-    """origin has refused a push."""
+    """origin refused a push."""
 
 
 def run(*arguments: str, stdin: bytes | None = None, **variables: str) -> str:
-    """Run `git ARGUMENTS`, with environment variables, and return its output without the last line break.
+    """Run `git ARGUMENTS` with additional environment variables; return its output without the last line break.
 
     Raises GitError.
     """
@@ -51,7 +51,7 @@ def differ(older: str, newer: str, *paths: str) -> bool:
 
 
 def changes() -> list[str]:
-    """Return the files that differ from HEAD: changed, staged, deleted, or neither tracked nor ignored."""
+    """Return the files that differ from HEAD: changed, staged, deleted, or untracked and not ignored."""
     entries = run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all").split("\0")
     return [entry[3:] for entry in entries if entry]
 
@@ -64,7 +64,7 @@ def has_remote() -> bool:
 def fetch(branch: str) -> str | None:
     """Fetch `branch` of origin and return its newest commit, or None where origin has no such branch.
 
-    Raises ProjectError where origin cannot be reached: what it holds is then unknown.
+    Raises ProjectError where origin cannot be reached.
     """
     try:
         if not run("ls-remote", REMOTE, f"refs/heads/{branch}"):
@@ -76,27 +76,27 @@ def fetch(branch: str) -> str | None:
 
 
 def push(commit: str, branch: str) -> None:
-    """Move `branch` of origin on to `commit`, never by force.
+    """Fast-forward `branch` of origin to `commit`, never by force.
 
-    Raises Refused where origin refuses, as it does when another push came first.
+    Raises Refused where origin refuses, as when another push came first.
     """
     _push(REMOTE, f"{commit}:refs/heads/{branch}")
 
 
 def replace(commit: str, branch: str, seen: str | None) -> None:
-    """Make `commit` the contents of `branch` of origin, which holds `seen` or, where that is None, does not exist.
+    """Force `branch` of origin from `seen` (None: it does not exist) to `commit`.
 
-    Only for a branch that is a job's own, and whose history nobody needs. Raises Refused where origin refuses, as it
-    does when the branch holds something else.
+    Only for a branch that one job alone writes and whose history nobody needs. Raises Refused where origin refuses, as
+    when the branch holds something else than `seen`.
     """
     target = f"refs/heads/{branch}"
     _push(f"--force-with-lease={target}:{seen or ''}", REMOTE, f"{commit}:{target}")
 
 
 def export(commit: str, folder: Path) -> None:
-    """Write the files of a commit into `folder`, as a check-out would."""
-    with tempfile.TemporaryDirectory(prefix="index-") as place:
-        index = str(Path(place) / "index")
+    """Write the files of a commit into `folder`, as a checkout would."""
+    with tempfile.TemporaryDirectory(prefix="index-") as temporary:
+        index = str(Path(temporary) / "index")
         run("read-tree", commit, GIT_INDEX_FILE=index)
         run("checkout-index", "--all", f"--prefix={folder.resolve()}/", GIT_INDEX_FILE=index)
 
@@ -107,7 +107,7 @@ def tree(commit: str) -> str:
 
 
 def write_tree(entries: Mapping[str, bytes | str]) -> str:
-    """Store a folder and return its tree. `entries`: name to a file's bytes, or to the tree of a folder in it."""
+    """Store a folder and return its tree. `entries` maps names to a file's bytes or a folder's tree."""
     lines = [f"040000 tree {content}\t{name}\0" for name, content in entries.items() if isinstance(content, str)]
     files = {name: content for name, content in entries.items() if isinstance(content, bytes)}
     for name, blob in zip(files, _write_blobs(files.values()), strict=True):
@@ -116,16 +116,16 @@ def write_tree(entries: Mapping[str, bytes | str]) -> str:
 
 
 def write_commit(tree: str, parent: str | None, message: str) -> str:
-    """Store a commit of `tree` on top of `parent` and return it; no branch names it yet."""
+    """Store a commit of `tree` on top of `parent` and return it, without moving a branch."""
     identity = () if _start("var", "GIT_COMMITTER_IDENT").returncode == 0 else FALLBACK
     parents = ("-p", parent) if parent else ()
     return run(*identity, "commit-tree", tree, *parents, "-F", "-", stdin=message.encode())
 
 
 def _write_blobs(contents: Collection[bytes]) -> list[str]:
-    """Store files by one call of git, which takes several from a folder only."""
-    with tempfile.TemporaryDirectory(prefix="blobs-") as place:
-        paths = [Path(place, str(number)) for number in range(len(contents))]
+    """Store files with one call of git, which reads several only from a folder."""
+    with tempfile.TemporaryDirectory(prefix="blobs-") as folder:
+        paths = [Path(folder, str(number)) for number in range(len(contents))]
         for path, content in zip(paths, contents, strict=True):
             path.write_bytes(content)
         listed = "".join(f"{path}\n" for path in paths).encode()

@@ -1,7 +1,7 @@
-"""Calls of GitHub's REST API (https://docs.github.com/en/rest), with the standard library alone.
+"""A client of GitHub's REST API (https://docs.github.com/en/rest), with only the standard library.
 
-The job that uses this holds a token that can write, so it installs nothing. The token goes to the API's host only, and
-into no message.
+The job that uses it holds a token with write permissions, so it installs nothing. The token is sent to the API's host
+only, and appears in no message.
 """
 
 from __future__ import annotations
@@ -17,43 +17,44 @@ import urllib.request
 from typing import Any
 
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import one_line
 from gitops.integrations import git
 
 TRIES = 4
-PAUSE = 1.0  # seconds before the second try; twice as long before each further one
-LONGEST = 60  # seconds that GitHub may ask to wait
-TIMEOUT = 20
-PAGE = 100  # entries of a list in one answer, the most that there can be
+PAUSE = 1.0  # seconds before the first retry; doubled before each further one
+MAX_WAIT = 60  # seconds; a longer wait that GitHub asks for is an error
+TIMEOUT = 20  # seconds
+PAGE = 100  # entries of a list in one response, GitHub's maximum
 
 HINTS = {
-    401: "GITHUB_TOKEN is not valid, or not any more",
+    401: "GITHUB_TOKEN is not valid, or has expired",
     403: "GITHUB_TOKEN needs the permissions `pull-requests: write` and `actions: read`",
-    404: "there is no such thing, or GITHUB_TOKEN may not see it",
+    404: "it does not exist, or GITHUB_TOKEN may not see it",
 }
 
-#: What GitHub says to a job that may not open pull requests, and the setting of that name.
+#: Part of GitHub's answer to a job that may not open pull requests, and the name of the setting that allows it.
 FORBIDDEN = "not permitted to create"
 SETTING = "Allow GitHub Actions to create and approve pull requests"
 
 
 class GitHubError(ProjectError):
-    """GitHub refused a call or could not be reached; the message holds what it said."""
+    """GitHub refused a request or could not be reached; the message holds its answer."""
 
     def __init__(self, message: str, wait: float | None = None) -> None:
-        """`wait`: seconds after which to try again, 0 where GitHub names none; None where that is of no use."""
+        """`wait`: seconds before a retry, 0 where GitHub names none; None where a retry is of no use."""
         super().__init__(message)
         self.wait = wait
 
 
 class Unanswered(GitHubError):
-    """A call that creates something had no proper answer: it may have taken effect all the same."""
+    """A request that creates something had no proper response: it may have taken effect all the same."""
 
 
 class GitHub:
-    """One repository behind the API."""
+    """A client for one repository."""
 
     def __init__(self, server: str, api: str, repository: str, token: str) -> None:
-        """Raise ProjectError where a setting cannot be right."""
+        """Raise ProjectError where a setting is invalid."""
         for name, address in (("GITHUB_SERVER_URL", server), ("GITHUB_API_URL", api)):
             if not address.startswith("https://"):
                 raise ProjectError(f"{name} is {address!r}: an address that begins with https:// is needed")
@@ -61,17 +62,17 @@ class GitHub:
             raise ProjectError(f"GITHUB_REPOSITORY is {repository!r}: OWNER/NAME is needed")
         if not re.fullmatch(r"[!-~]+", token):
             raise ProjectError(
-                "GITHUB_TOKEN is not set, or holds what no token does: a token that may write pull requests is needed"
+                "GITHUB_TOKEN is not set, or is no token: a token that may write pull requests is needed"
             )
         self.server, self.api, self.repository, self.token = server.rstrip("/"), api.rstrip("/"), repository, token
         self._opener = urllib.request.build_opener(_SameHost())
 
     def get(self, path: str, **query: str | int) -> Any:
-        """Return the answer to GET; `path` is below the repository, or with a leading slash below the API."""
+        """Return the response to GET; `path` is relative to the repository, with a leading slash to the API."""
         return self._call("GET", path + ("?" + urllib.parse.urlencode(query) if query else ""))
 
     def every(self, path: str, key: str | None = None, **query: str | int) -> list[Any]:
-        """Return a list's entries from all of its pages; `key` names the list in an answer that is an object."""
+        """Return a list's entries from all its pages; `key` names the list in a response that is an object."""
         found: list[Any] = []
         while True:
             answer = self.get(path, **query, per_page=PAGE, page=len(found) // PAGE + 1)
@@ -81,11 +82,11 @@ class GitHub:
                 return found
 
     def patch(self, path: str, body: dict[str, Any]) -> Any:
-        """Change something, which may be done twice. Raises GitHubError."""
+        """Change something, possibly twice. Raises GitHubError."""
         return self._call("PATCH", path, body)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Create something, once. Raises GitHubError, and Unanswered where it may be there all the same."""
+        """Create something, once. Raises GitHubError, or Unanswered where it may have been created all the same."""
         return self._call("POST", path, body)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -103,45 +104,45 @@ class GitHub:
             try:
                 return self._once(request)
             except GitHubError as error:
-                if error.wait is None or error.wait > LONGEST or attempt == TRIES - 1:
+                if error.wait is None or error.wait > MAX_WAIT or attempt == TRIES - 1:
                     raise
                 wait = max(error.wait, PAUSE * 2**attempt)
             time.sleep(wait)
-        raise AssertionError  # the last try has returned or raised
+        raise AssertionError  # the last attempt returned or raised
 
     def _once(self, request: urllib.request.Request) -> Any:
-        told = f"{request.get_method()} {request.full_url.partition('?')[0]}"
+        call = f"{request.get_method()} {request.full_url.partition('?')[0]}"
         creates = request.get_method() == "POST"
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as refusal:
-            message = f"{told}: GitHub answers {refusal.code}, {self._said(refusal)}"
-            if refusal.code == 429 or (refusal.code == 403 and _limited(refusal)):
-                raise GitHubError(message, _asked(refusal)) from None
+            message = f"{call}: GitHub answers {refusal.code}, {self._message(refusal)}"
+            if refusal.code == 429 or (refusal.code == 403 and _rate_limited(refusal)):
+                raise GitHubError(message, _wait(refusal)) from None
             if refusal.code >= 500:
-                raise Unanswered(message) if creates else GitHubError(message, _asked(refusal)) from None
+                raise Unanswered(message) if creates else GitHubError(message, _wait(refusal)) from None
             hint = HINTS.get(refusal.code)
             raise GitHubError(message + (f" ({hint})" if hint else "")) from None
         except (OSError, http.client.HTTPException, ValueError) as failure:
-            # Of a ValueError the text is not told, which may quote what was sent.
+            # A ValueError's text is not shown, as it may quote what was sent.
             reason = "not JSON" if isinstance(failure, ValueError) else getattr(failure, "reason", failure)
-            message = f"{told} had no answer: {reason}"
+            message = f"{call} had no answer: {reason}"
             raise Unanswered(message) if creates else GitHubError(message, 0) from None
 
-    def _said(self, refusal: urllib.error.HTTPError) -> str:
-        """Return what GitHub says of a refusal, on one line."""
+    def _message(self, refusal: urllib.error.HTTPError) -> str:
+        """Return the message of GitHub's refusal, on one line."""
         with refusal:
             try:
                 answer = json.loads(refusal.read(100_000))
-                said = [answer["message"], *(entry.get("message", "") for entry in answer.get("errors", []))]
+                parts = [answer["message"], *(entry.get("message", "") for entry in answer.get("errors", []))]
             except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError):
-                said = [refusal.reason]
-        return " ".join(" ".join(map(str, said)).split())[:500].replace(self.token, "***")
+                parts = [refusal.reason]
+        return one_line(" ".join(map(str, parts)).replace(self.token, "***"))
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follows a renamed repository, but takes the token to no other host."""
+    """Follows redirects, as of a renamed repository, but sends the token to no other host."""
 
     def redirect_request(self, req: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(answer[-1])
@@ -149,21 +150,21 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, *answer) if same and req.get_method() == "GET" else None
 
 
-def _limited(refusal: urllib.error.HTTPError) -> bool:
-    """Tell a rate limit from a permission that is missing; both are 403."""
+def _rate_limited(refusal: urllib.error.HTTPError) -> bool:
+    """Tell a rate limit from a missing permission; both are 403."""
     return "Retry-After" in refusal.headers or refusal.headers.get("X-RateLimit-Remaining") == "0"
 
 
-def _asked(refusal: urllib.error.HTTPError) -> float:
-    """Return the seconds that GitHub asks to wait; 0 where it names none."""
+def _wait(refusal: urllib.error.HTTPError) -> float:
+    """Return the seconds that GitHub asks the client to wait; 0 where it names none."""
     after, reset = refusal.headers.get("Retry-After", ""), refusal.headers.get("X-RateLimit-Reset", "")
     if after.isdecimal():
         return float(after)
-    return max(0.0, int(reset) - time.time()) if reset.isdecimal() and _limited(refusal) else 0.0
+    return max(0.0, int(reset) - time.time()) if reset.isdecimal() and _rate_limited(refusal) else 0.0
 
 
 def connect() -> GitHub:
-    """Return the repository that GitHub Actions' variables name, or else origin's. Raises ProjectError."""
+    """Return a client for the repository in GitHub Actions' variables, or else for origin. Raises ProjectError."""
     server = os.environ.get("GITHUB_SERVER_URL") or "https://github.com"
     api = os.environ.get("GITHUB_API_URL") or "https://api.github.com"
     repository = os.environ.get("GITHUB_REPOSITORY") or _origin(server)
@@ -171,7 +172,7 @@ def connect() -> GitHub:
 
 
 def _origin(server: str) -> str:
-    """Return OWNER/NAME from origin's address, which may hold a password and is therefore not told."""
+    """Return OWNER/NAME from origin's address, which may hold a password and is therefore not shown."""
     host = re.escape(urllib.parse.urlsplit(server).netloc)
     before = rf"(?:https://(?:[^/@]+@)?{host}/|ssh://git@{host}/|git@{host}:)"
     address = git.run("remote", "get-url", git.REMOTE) if git.has_remote() else ""

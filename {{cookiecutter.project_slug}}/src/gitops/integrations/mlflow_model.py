@@ -1,6 +1,6 @@
-"""The model as MLflow loads it ("models from code"): raw columns in, predictions out, through the exported graph.
+"""The model as MLflow loads it ("models from code"): predictions of the exported program from raw columns.
 
-MLflow runs this file on its own, with the project's features.py and what that imports on the path (tracking.log_model).
+MLflow runs this file by itself. The modules that it imports are logged with the model (tracking.log_model).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from mlflow.pyfunc import PythonModel
 class ExportedModel(PythonModel):  # type: ignore[misc]
     """A torch.export program and its schema."""
 
-    # MLflow would take a signature from type hints of `predict`, and warns without; the schema is the contract here.
+    # Without this, MLflow derives a signature from type hints or warns that there are none; the schema is the contract.
     _skip_type_hint_validation = True
 
     def load_context(self, context: Any) -> None:
-        """Load both from the logged artifacts."""
+        """Load the program and the schema from the logged artifacts."""
         import torch
 
         self.program = torch.export.load(context.artifacts["model"]).module()
@@ -29,8 +29,8 @@ class ExportedModel(PythonModel):  # type: ignore[misc]
         self.schema = json.loads(Path(context.artifacts["schema"]).read_text(encoding="utf-8"))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Return the prediction of each row of a frame with the types of the prepared splits."""
-        # MLflow puts the code on the path when it loads the model, not when it logs this file.
+        """Return a prediction for each row of a frame of raw columns, with the types of the prepared splits."""
+        # The packages are on the path when MLflow loads the model, not when it logs this file.
         import torch
 
         from gitops.tabular import arrow

@@ -1,7 +1,7 @@
-"""The metadata store, MLflow: one run a training, to which evaluation adds its metrics.
+"""Experiment tracking with MLflow: one run a training, to which evaluation adds its metrics.
 
-Where it lies: `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db` in the repository. This module and versions.py, which has
-the registered model, alone know MLflow.
+MLflow's address is `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db` in the repository. Only this module and
+registry/versions.py, which has the registered model, use MLflow's API.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from gitops.core.params import Params
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 MODEL_CODE = Path(__file__).with_name("mlflow_model.py")
-
-#: Makes typed columns of the frames that MLflow's models take.
-FRAMES = code.SOURCE / "gitops/tabular/arrow.py"
 
 
 class Run:
@@ -50,19 +47,19 @@ class Run:
             self._mlflow.log_artifact(str(path))
 
     def log_model(self) -> None:
-        """Log model.pt2 with its schema, such that `mlflow.pyfunc.load_model` predicts from a frame of raw columns."""
+        """Log model.pt2 so that `mlflow.pyfunc.load_model` loads it and predicts from a frame of raw columns."""
         log_model(self._mlflow, artifacts.MODEL, artifacts.SCHEMA)
 
     def address(self) -> dict[str, str]:
-        """Return what finds the run again."""
+        """Return the run's id, experiment and MLflow's address."""
         return {"run_id": self.run_id, "experiment": self.experiment, "tracking_uri": self._mlflow.get_tracking_uri()}
 
 
 @contextmanager
 def start(settings: Params, resume_from: Path) -> Iterator[Run]:
-    """Open a new run with the parameters and the code's and the data's versions, or the one that `resume_from` names.
+    """Open a run with the parameters and the versions of code and data, or reopen the one named in `resume_from`.
 
-    The file is written when a run is opened, so that an interrupted training goes on in the same run.
+    That file is written when a run is opened, so that an interrupted training continues in the same run.
     """
     mlflow, experiment = connect(settings)
     run_id = resume_from.read_text().strip() if resume_from.exists() else None
@@ -76,8 +73,10 @@ def start(settings: Params, resume_from: Path) -> Iterator[Run]:
 
 @contextmanager
 def resume(settings: Params) -> Iterator[Run]:
-    """Open the run that trained the present model. Where the store lacks it (the model came from DVC's run cache,
-    trained on another machine), a new run is opened and tagged with the other's id.
+    """Open the run that trained the present model.
+
+    Where this MLflow lacks it (the model was trained on another machine and came from DVC's run cache), open a new run
+    and tag it with the other's id.
     """
     mlflow, experiment = connect(settings)
     trained = artifacts.read_json(artifacts.RUN, "make pipeline")["run_id"]
@@ -88,7 +87,7 @@ def resume(settings: Params) -> Iterator[Run]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one, keys joined by dots."""
+    """Return nested dictionaries as one, with keys joined by dots."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -96,18 +95,12 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def log_model(mlflow: Any, model: Path, schema: Path, archived: Path | None = None) -> str:
-    """Log a model and its schema, with the code that encodes rows, as one model of the open run; return its id.
+    """Log a model in the open run, with its schema and the code that encodes rows; return the logged model's id.
 
-    `archived` is the folder of an unpacked model archive, whose own code then takes the place of the workspace's.
+    `archived` is the folder of an unpacked model archive, whose own modules then replace the workspace's.
     """
-    features = code.SOURCE / params.package() / "features.py"
     with tempfile.TemporaryDirectory(prefix="model-code-") as folder:
-        for path in {*code.imported(features), *code.imported(FRAMES)}:
-            copy = folder / path.relative_to(code.SOURCE)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-        if archived is not None:
-            shutil.copytree(archived, folder, ignore=_not_code, dirs_exist_ok=True)
+        _copy_code(Path(folder), archived)
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(MODEL_CODE),
@@ -119,37 +112,39 @@ def log_model(mlflow: Any, model: Path, schema: Path, archived: Path | None = No
     return str(logged.model_id)
 
 
-def _not_code(folder: str, names: list[str]) -> list[str]:
-    """Name what is neither a package nor in one."""
-    inside = any(name == "__init__.py" for name in names)
-    return [
-        name
-        for name in names
-        if not Path(folder, name, "__init__.py").exists() and not (inside and name.endswith(".py"))
-    ]
+def _copy_code(folder: Path, archived: Path | None) -> None:
+    """Copy the packages' modules that mlflow_model.py imports into `folder`."""
+    modules = (code.SOURCE / params.package() / "features.py", code.SOURCE / "gitops/tabular/arrow.py")
+    sources = [(code.SOURCE, path) for module in modules for path in code.imported(module)]
+    if archived is not None:  # only modules in packages: the archive also holds TorchServe's handler
+        sources += [(archived, path) for path in archived.rglob("*/*.py")]
+    for root, path in sources:
+        copy = folder / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def address() -> str:
-    """Return where MLflow is, without the name and password that an address may hold."""
+    """Return MLflow's address, without the user name and password that it may hold."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def connect(settings: Params) -> tuple[Any, str]:
-    """Return MLflow and the name of the project's experiment, which is there from now on."""
+    """Return MLflow and the name of the project's experiment, which is created if missing."""
     mlflow = load()
     mlflow.set_experiment(settings.package.model_name)
     return mlflow, settings.package.model_name
 
 
 def load() -> Any:
-    """Return MLflow, set to its address. It takes three seconds; nothing is asked of it."""
+    """Return the module mlflow, set to its address, without a request to it. The import takes three seconds."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import mlflow
 
-    # Environments made by uv hold no pip, which MLflow warns about at every model.
+    # uv's environments have no pip, which MLflow warns about for every model.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     return mlflow

@@ -1,1 +1,1 @@
-"""MLflow's model registry, and lineage."""
+"""MLflow's registered model, and the lineage of releases."""

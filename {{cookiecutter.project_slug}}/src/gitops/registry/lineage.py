@@ -1,4 +1,4 @@
-"""Where a release came from and what became of it: as one dictionary, and as a table for people."""
+"""The lineage of a release, where it came from and when it was deployed, as a dictionary and as text."""
 
 from __future__ import annotations
 
@@ -7,50 +7,45 @@ from typing import Any
 
 import yaml
 
+from gitops.core.console import one_line
 from gitops.integrations import git, tracking
-from gitops.releases.history import Entry, Released, Stint, printable
-from gitops.releases.release import BRANCH, MAIN, Release
+from gitops.releases.history import Entry, Period, Released
+from gitops.releases.record import Release, changed_params
+from gitops.releases.release import BRANCH, MAIN
 
-#: Digits of a hash that people are shown.
+#: Digits of a hash that are shown.
 SHORT = 12
 
 
-def describe(released: Released, before: Release | None) -> dict[str, Any]:
-    """Return all that is known of a release without asking MLflow. `before` is the record that it replaced."""
+def describe(released: Released, previous: Release | None) -> dict[str, Any]:
+    """Return everything about a release that Git knows. `previous` is the record that it replaced."""
     record = released.record
     return {
         "state": released.state,
         "model": record.model.model_dump(),
         "image": record.image,
-        "ran": [_stint(stint) for stint in released.stints],
+        "deployed": [_period(period) for period in released.periods],
         "main": _main(record.commit),
         "data": record.data.model_dump(),
         "rows": record.rows,
-        "changed_params": changed(before, record) if before else None,
+        "changed_params": changed_params(previous.params, record.params) if previous else None,
         "metrics": {name: score.model_dump() for name, score in record.metrics.items()},
         "gate": record.gate.model_dump(),
         "mlflow": {"run_id": record.mlflow_run_id, "address": tracking.address()},
         "package": record.package.model_dump(),
         "predictions": record.predictions.model_dump(),
         "reports": _reports(record),
-        "before": {"release": record.previous, "model_version": before.model.version} if before else None,
+        "previous": {"release": record.previous, "model_version": previous.model.version} if previous else None,
     }
-
-
-def changed(before: Release, record: Release) -> dict[str, list[Any]]:
-    """Return the parameters that differ between two records: name to old and new value, None where it is not there."""
-    old, new = tracking.flatten(before.params), tracking.flatten(record.params)
-    names = [*new, *(name for name in old if name not in new)]
-    return {name: [old.get(name), new.get(name)] for name in names if old.get(name) != new.get(name)}
 
 
 def table(found: dict[str, Any]) -> str:
     """Return a described release as lines of text."""
     model, main, gate, run = found["model"], found["main"], found["gate"], found["mlflow"]
     lines = [("model", model["sha256"]), ("image", found["image"])]
-    lines += [("ran", _ran(stint)) for stint in found["ran"]]
-    made = f": {main['subject']} ({main['author']}, {_time(main['time'])})" if main["time"] else ", not in this clone"
-    lines.append(("commit of main", f"{main['commit'][:SHORT]}{made}"))
+    lines += [("deployed", _describe_period(period)) for period in found["deployed"]]
+    origin = f": {main['subject']} ({main['author']}, {_time(main['time'])})" if main["time"] else ", not in this clone"
+    lines.append(("commit of main", f"{main['commit'][:SHORT]}{origin}"))
     if request := main["pull_request"]:
         lines.append(("pull request", f"#{request['number']} {request['address'] or ''}".strip()))
     rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items())
@@ -59,36 +54,39 @@ def table(found: dict[str, Any]) -> str:
     parameters = found["changed_params"]
     if parameters is not None:
         shown = "; ".join(f"{name} {old!r} -> {new!r}" for name, (old, new) in parameters.items())
-        lines.append(("parameters", shown or "as in the release before"))
+        lines.append(("parameters", shown or "same as in the previous release"))
     for name, score in found["metrics"].items():
-        lines.append((name, f"{score['value']:.4f}  [{score['low']:.4f}, {score['high']:.4f}]"))
+        lines.append((name, f"{score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}]"))
     lines.append(("gate", f"{gate['reason']} ({gate['mode']})"))
     lines.append(("MLflow run", f"{run['run_id'] or 'none'} at {run['address']}"))
     if "aliases" in run:
         version = f"version {run['version']}" if run["version"] else "no version, see `make register`"
         lines.append(("registry", ", ".join([version, *run["aliases"]])))
-    kept = (found["package"], found["predictions"], *found["reports"])
-    lines += [("DVC object", f"{part['path']}, md5 {part['md5']}") for part in kept]
-    earlier = found["before"]
+    files = (found["package"], found["predictions"], *found["reports"])
+    lines += [("DVC object", f"{file['path']}, md5 {file['md5']}") for file in files]
+    previous = found["previous"]
     lines.append(
-        ("before", f"{earlier['model_version']}, commit {earlier['release'][:SHORT]}" if earlier else "nothing")
+        ("previous", f"{previous['model_version']}, commit {previous['release'][:SHORT]}" if previous else "none")
     )
     title = f"{model['name']} {model['version']}: {found['state']}"
-    return "\n".join([title, *(f"  {label:16}{printable(text)}" for label, text in lines)])
+    return "\n".join([title, *(f"  {label:16}{one_line(text)}" for label, text in lines)])
 
 
-def _stint(stint: Stint) -> dict[str, Any]:
-    ended = {"until": stint.end.time, "ended_by": _commit(stint.end), "rolled_back": stint.back} if stint.end else None
-    return {"since": stint.start.time, "begun_by": _commit(stint.start), "ended": ended}
+def _period(period: Period) -> dict[str, Any]:
+    started = {"since": period.start.time, "started_by": _commit(period.start)}
+    if period.end is None:
+        return started | {"ended": None}
+    ended = {"until": period.end.time, "ended_by": _commit(period.end), "rolled_back": period.rolled_back}
+    return started | {"ended": ended}
 
 
 def _commit(entry: Entry) -> dict[str, str]:
     return {"commit": entry.commit, "author": entry.author, "subject": entry.subject}
 
 
-def _ran(stint: dict[str, Any]) -> str:
-    begun, ended = stint["begun_by"], stint["ended"]
-    text = f"since {_time(stint['since'])} by {begun['author']}, commit {begun['commit'][:SHORT]} of {BRANCH}"
+def _describe_period(period: dict[str, Any]) -> str:
+    start, ended = period["started_by"], period["ended"]
+    text = f"since {_time(period['since'])} by {start['author']}, commit {start['commit'][:SHORT]} of {BRANCH}"
     if ended is None:
         return text
     by = ended["ended_by"]
@@ -101,20 +99,20 @@ def _time(iso: str) -> str:
 
 
 def _main(commit: str) -> dict[str, Any]:
-    """Return what a commit of main says; without time where this clone lacks it, as after main was rewritten."""
-    told: dict[str, Any] = {"commit": commit, "subject": None, "author": None, "time": None, "pull_request": None}
+    """Describe a commit of main; its time is None where this clone lacks it, as after main was rewritten."""
+    found: dict[str, Any] = {"commit": commit, "subject": None, "author": None, "time": None, "pull_request": None}
     if not git.exists(commit):
         git.fetch(MAIN)
     if git.exists(commit):
         subject, author, time = git.run("show", "-s", "--format=%s%x00%an%x00%cI", commit).split("\0")
-        told |= {"subject": printable(subject), "author": printable(author), "time": time}
+        found |= {"subject": one_line(subject), "author": one_line(author), "time": time}
         if number := re.match(r"Merge pull request #(\d+)\b", subject) or re.search(r"\(#(\d+)\)$", subject):
-            told["pull_request"] = {"number": int(number[1]), "address": _pull_request(number[1])}
-    return told
+            found["pull_request"] = {"number": int(number[1]), "address": _pull_request(number[1])}
+    return found
 
 
 def _reports(record: Release) -> list[dict[str, str]]:
-    """Return the reports that dvc.lock has beside the model; none where its commit has no lock that made this model."""
+    """Return the HTML reports in the commit's dvc.lock; none where that lock is of another model."""
     try:
         lock = yaml.safe_load(git.run("show", f"{record.commit}:dvc.lock"))
     except git.GitError:
@@ -126,7 +124,7 @@ def _reports(record: Release) -> list[dict[str, str]]:
 
 
 def _pull_request(number: str) -> str | None:
-    """Return the address of a pull request, from origin's; what origin's says before the host is never shown."""
+    """Return the address of a pull request, derived from origin's without the login that may be part of that."""
     form = r"(?:(?:https|ssh|git)://)?(?:[^@/]*@)?([\w.-]+\.\w+)(?::\d+)?[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?"
     found = re.fullmatch(form, git.run("remote", "get-url", git.REMOTE))
     return f"https://{found[1]}/{found[2]}/pull/{number}" if found else None

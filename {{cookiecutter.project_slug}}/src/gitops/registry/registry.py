@@ -1,37 +1,34 @@
-"""Make MLflow's registered model say what Git says (`make register`): a version for each release, and two aliases.
+"""Mirror the release log in MLflow's registered model (`make register`): a version for each release, and two aliases.
 
-`champion` names the release that env/production holds, whatever brought it there: a release, a rollback, a revert, a
-promotion. `challenger` names the workspace's model, where it is of a commit, the gate has accepted it and production
-never held it; released, it is a challenger no more. Git is the truth and the registry its mirror: nothing here can stop
-or undo a release, and a rerun completes what an earlier one has left half-done.
+`champion` names the release that env/production holds, whether a release, a rollback, a revert or a promotion brought
+it there. `challenger` names the workspace's model if it comes from a commit, the gate accepted it and production never
+held it; once released, it is a challenger no more. Git is the source of truth and the registry its mirror: no failure
+here stops or undoes a release, and a rerun completes what an earlier run left half-done.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tqdm import tqdm
 
-from gitops.core import artifacts, params
-from gitops.core.artifacts import GATE, MODEL, ProjectError, read_json, run
+from gitops.core import params
+from gitops.core.artifacts import GATE, ProjectError, read_json, run
+from gitops.core.console import printable
 from gitops.core.params import Params
-from gitops.deployment import deploy
-from gitops.integrations import dvc, git, kustomize, tracking
-from gitops.registry.versions import Versions, reached
-from gitops.releases import history, release
-from gitops.releases.release import BRANCH, Candidate, Verdict
+from gitops.integrations import git, kustomize, tracking
+from gitops.registry.versions import Versions, mlflow_errors, unpacked
+from gitops.releases import history, release, workspace
+from gitops.releases.history import Released
+from gitops.releases.record import Candidate, GateResult
+from gitops.releases.release import BRANCH
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
-#: Tags of a version that is a release: the commit of env/production which first held it, and what has become of it.
+#: Tags of a version that is a release: the commit of env/production that first held it, and history's State of it.
 RELEASE = "release"
 STATE = "state"
 SHA256 = "model_sha256"
@@ -42,14 +39,14 @@ Known = dict[int, dict[str, str]]
 
 @dataclass
 class Mirror:
-    """What the registry holds: versions by their number."""
+    """The registry after `sync`: versions by their number."""
 
     releases: dict[str, int] = field(default_factory=dict)  # commit of env/production -> version
-    missing: dict[str, str] = field(default_factory=dict)  # likewise -> why it has none
-    made: int = 0
+    missing: dict[str, str] = field(default_factory=dict)  # commit of env/production -> why it has no version
+    created: int = 0
     champion: int | None = None
     challenger: int | None = None
-    no_challenger: str = ""  # why the workspace holds none
+    no_challenger: str = ""  # why the workspace's model is none
 
 
 def main() -> None:
@@ -59,100 +56,101 @@ def main() -> None:
     settings = params.load()
     mirror = sync(settings, parser.parse_args().image)
     name = settings.package.model_name
-    print(f"{name} in MLflow at {tracking.address()}: {len(mirror.releases)} releases, {mirror.made} versions new")
+    print(f"{name} in MLflow at {tracking.address()}: {len(mirror.releases)} releases, {mirror.created} new versions")
     for alias, version in ((CHAMPION, mirror.champion), (CHALLENGER, mirror.challenger)):
         print(f"{alias}: {f'version {version}' if version else 'none'}")
     if mirror.no_challenger:
-        print(f"The workspace holds no new challenger: {mirror.no_challenger}")
+        print(printable(f"The workspace's model is no new challenger: {mirror.no_challenger}"))
 
 
 def sync(settings: Params, image: str | None = None) -> Mirror:
     """Make the registered model `package.model_name` mirror the release log and the workspace's candidate.
 
-    Raises ProjectError where origin or MLflow cannot be reached, and, with the alias removed and all else done, where
-    the model that runs is neither in MLflow nor in DVC: an alias that names another model is worse than none.
+    Raises ProjectError where origin or MLflow cannot be reached. Where the deployed model is in neither MLflow nor DVC,
+    it removes the alias, completes the rest and then raises: an alias of another model is worse than none.
     """
-    history.whole()
+    history.require_full_clone()
     present = release.production()
     releases = history.releases(history.read(present.commit)) if present else []
-    candidate = newest(settings, image, releases)
+    candidate = new_challenger(settings, image, releases)
     mirror = Mirror(no_challenger=candidate if isinstance(candidate, str) else "")
     if not releases and mirror.no_challenger:
         print(f"Nothing was ever released to {BRANCH}.")
         return mirror
-    with reached():
+    deployed = history.deployed(releases)
+    with mlflow_errors():
         registry = Versions(settings)
         registry.claim(git.run("rev-list", "--max-parents=0", "--first-parent", "HEAD"))
         known = registry.all()
         for released in tqdm(releases, desc="register", unit="release", disable=None):
             _mirror_release(registry, known, released, mirror)
-        if present:
-            running = next(one for one in releases if one.state == "runs")
-            mirror.champion = mirror.releases.get(running.first.commit)
-        registry.point(CHAMPION, mirror.champion)
+        if deployed:
+            mirror.champion = mirror.releases.get(deployed.first.commit)
+        registry.set_alias(CHAMPION, mirror.champion)
         _mirror_candidate(registry, known, candidate, mirror)
-    if present and mirror.champion is None:
-        raise ProjectError(f"{CHAMPION} names no version: {mirror.missing[running.first.commit]}")
+    if deployed and mirror.champion is None:
+        raise ProjectError(f"{CHAMPION} names no version: {mirror.missing[deployed.first.commit]}")
     return mirror
 
 
-def newest(settings: Params, image: str | None, releases: list[history.Released]) -> tuple[Candidate, Verdict] | str:
-    """Return the workspace's model with the gate's word on it, or why that is no challenger."""
+def new_challenger(settings: Params, image: str | None, releases: list[Released]) -> tuple[Candidate, GateResult] | str:
+    """Return the workspace's model and the gate's result for it, or the reason why it is no challenger."""
     try:
-        verdict = read_json(GATE, "make gate")
-        candidate = deploy.up_to_date(settings, image)
+        result = read_json(GATE, "make gate")
+        candidate = workspace.candidate(settings, image)
     except ProjectError as error:
         return str(error)
-    running = next((one.record for one in releases if one.state == "runs"), None)
-    if changed := [path for path in git.changes() if path not in deploy.DERIVED]:
+    if changed := workspace.uncommitted():
         return f"{', '.join(changed[:5])} differ from the commit"
-    if verdict["model_sha256"] != candidate.model.sha256:
+    if result["model_sha256"] != candidate.model.sha256:
         return f"{GATE} is about another model: run `make gate` again"
-    if verdict["accepted"] is not True:
-        return str(verdict["reason"])
+    if result["accepted"] is not True:
+        return str(result["reason"])
     if any(one.record.model.sha256 == candidate.model.sha256 for one in releases):
         return f"{candidate.title} was released already"
-    if running and git.exists(running.commit) and git.is_ancestor(candidate.commit, running.commit):
-        return f"production comes from {running.commit[:12]}, which holds {candidate.commit[:12]}"
-    return candidate, Verdict.model_validate(verdict)
+    deployed = history.deployed(releases)
+    newest = deployed.record.commit if deployed else ""
+    if newest and git.exists(newest) and git.is_ancestor(candidate.commit, newest):
+        return f"production runs commit {newest[:12]}, which is not older than {candidate.commit[:12]}"
+    return candidate, GateResult.model_validate(result)
 
 
-def tags(candidate: Candidate, verdict: Verdict) -> dict[str, str]:
-    """Return what a version says about itself; its metrics and parameters are its run's."""
+def tags(candidate: Candidate, result: GateResult) -> dict[str, str]:
+    """Return a version's tags; its metrics and parameters are those of its run."""
     return {
         SHA256: candidate.model.sha256,
         "commit": candidate.commit,
         "data_md5": candidate.data.md5,
         "image": candidate.image,
-        "gate": f"{'accepted' if verdict.accepted else 'refused'} ({verdict.mode})",
-        "gate_reason": verdict.reason,
+        "gate": f"{'accepted' if result.accepted else 'refused'} ({result.mode})",
+        "gate_reason": result.reason,
         "trained_in_run": candidate.mlflow_run_id or "none",
     }
 
 
-def _mirror_release(registry: Versions, known: Known, released: history.Released, mirror: Mirror) -> None:
-    """Find the version of a release by its tags, or adopt the candidate's that it was, or make one."""
+def _mirror_release(registry: Versions, known: Known, released: Released, mirror: Mirror) -> None:
+    """Find the version of a release by its tags, or take over its candidate's version, or create one."""
     commit, record = released.first.commit, released.record
-    # `release` comes last: a version that was left half-tagged is still the candidate's, and found again as that.
+    # `release` comes last: a version that was left half-tagged is still the candidate's, and found again as such.
     wanted = tags(record, record.gate) | {STATE: released.state, RELEASE: commit}
-    ours = [number for number, its in known.items() if its.get(RELEASE) == commit] or _candidates(known, record)
+    matching = [number for number, its in known.items() if its.get(RELEASE) == commit] or _candidates(known, record)
     try:
-        mirror.releases[commit] = _put(registry, known, ours, record, wanted, mirror)
+        mirror.releases[commit] = _put(registry, known, matching, record, wanted, mirror)
     except ProjectError as error:
         mirror.missing[commit] = f"{record.title}, commit {commit[:12]} of {BRANCH}: {error}"
-        print(f"no version for {mirror.missing[commit]}", file=sys.stderr)
+        print(printable(f"no version for {mirror.missing[commit]}"), file=sys.stderr)
 
 
 def _mirror_candidate(
-    registry: Versions, known: Known, candidate: tuple[Candidate, Verdict] | str, mirror: Mirror
+    registry: Versions, known: Known, candidate: tuple[Candidate, GateResult] | str, mirror: Mirror
 ) -> None:
-    """Let `challenger` name the workspace's model, if it is one; else take it from a version that was released."""
+    """Point `challenger` at the workspace's model, if it is one; else remove it from a version that was released."""
     if not isinstance(candidate, str):
-        ours = _candidates(known, candidate[0])
-        version = _put(registry, known, ours, candidate[0], tags(*candidate), mirror)
-        registry.point(CHALLENGER, version)
+        matching = _candidates(known, candidate[0])
+        version = _put(registry, known, matching, candidate[0], tags(*candidate), mirror)
+        registry.set_alias(CHALLENGER, version)
     elif RELEASE in known.get(registry.aliases().get(CHALLENGER, 0), {}):
-        registry.point(CHALLENGER, None)
+        registry.set_alias(CHALLENGER, None)
     mirror.challenger = registry.aliases().get(CHALLENGER)
 
 
@@ -162,43 +160,22 @@ def _candidates(known: Known, candidate: Candidate) -> list[int]:
 
 
 def _put(
-    registry: Versions, known: Known, ours: list[int], candidate: Candidate, wanted: dict[str, str], mirror: Mirror
+    registry: Versions, known: Known, matching: list[int], candidate: Candidate, wanted: dict[str, str], mirror: Mirror
 ) -> int:
-    """Bring the tags of the first of `ours` up to date, or make a version where there is none; return its number."""
-    if ours:
-        present = known[ours[0]]
-        registry.tag(ours[0], {key: value for key, value in wanted.items() if present.get(key) != value})
-        known[ours[0]] = present | wanted
-        return ours[0]
+    """Update the tags of the first of `matching`, or create a version where there is none; return its number."""
+    if matching:
+        present = known[matching[0]]
+        registry.tag(matching[0], {key: value for key, value in wanted.items() if present.get(key) != value})
+        known[matching[0]] = present | wanted
+        return matching[0]
     logged = registry.logged(candidate)
     if logged is None:
-        with _unpacked(candidate) as folder:
+        with unpacked(candidate) as folder:
             logged = registry.log(candidate, folder)
     version = registry.create(*logged, wanted)
     known[version] = wanted
-    mirror.made += 1
+    mirror.created += 1
     return version
-
-
-@contextmanager
-def _unpacked(candidate: Candidate) -> Iterator[Path]:
-    """Yield a folder with the contents of the model's archive: the workspace's, or DVC's by its md5.
-
-    Raises ProjectError where there is none, or where the model in it is not this one.
-    """
-    archive = Path(candidate.package.path)
-    if not archive.exists() or artifacts.digest(archive, "md5") != candidate.package.md5:
-        archive = dvc.fetch(candidate.package.md5)
-    with tempfile.TemporaryDirectory(prefix="registry-") as folder:
-        try:
-            with zipfile.ZipFile(archive) as packed:
-                packed.extractall(folder)
-            found = artifacts.digest(Path(folder, MODEL.name))
-        except (zipfile.BadZipFile, OSError) as error:
-            raise ProjectError(f"the archive {candidate.package.md5} cannot be read: {error}") from error
-        if found != candidate.model.sha256:
-            raise ProjectError(f"the archive {candidate.package.md5} holds another model, {found[:12]}")
-        yield Path(folder)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The release record on `env/*` and its history."""
+"""The release record, the branches that hold it, and their history."""

@@ -1,7 +1,8 @@
-"""The release log: what env/production has held, from its first commit to its newest, and how each release ended.
+"""The release log: every release that env/production has held, oldest first, and how its deployment ended.
 
-Every commit of the branch's first-parent history that changed release.json is an entry: a release, a rollback, a
-`git revert`, the merge of a promotion. Each release names the one before it: equal records are the same release.
+An entry is a commit of the branch's first-parent history that changed release.json: a release, a rollback, a
+`git revert`, the merge of a promotion. A record names the commit of the previous release, so equal records are the same
+release.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Literal
 from pydantic import ValidationError
 
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import one_line
 from gitops.integrations import git
-from gitops.releases.release import BRANCH, RECORD, Release
+from gitops.releases.record import RECORD, Release
+from gitops.releases.release import BRANCH
 
-State = Literal["runs", "superseded", "rolled back"]
+State = Literal["deployed", "superseded", "rolled back"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Entry:
     """A commit of the branch that changed the record."""
 
     commit: str
-    time: str  # when it was committed, ISO 8601
+    time: str  # of the commit, ISO 8601
     author: str
     subject: str
     blob: str  # git's hash of release.json
@@ -33,20 +36,20 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Stint:
-    """A time in which a release ran."""
+class Period:
+    """A period in which a release was deployed."""
 
     start: Entry
-    end: Entry | None  # what ended it; None while it runs
-    back: bool = False  # whether that brought an earlier release back
+    end: Entry | None  # the entry that ended it; None for the present release
+    rolled_back: bool = False  # whether that entry restored an earlier release
 
 
 @dataclass(frozen=True)
 class Released:
-    """A release and all the times that it ran, the first one first."""
+    """A release and the periods in which it was deployed, the first one first."""
 
     first: Entry
-    stints: list[Stint]
+    periods: list[Period]
 
     @property
     def record(self) -> Release:
@@ -55,26 +58,26 @@ class Released:
 
     @property
     def state(self) -> State:
-        """What has become of it."""
-        last = self.stints[-1]
+        """Whether it is deployed, or how its last period ended."""
+        last = self.periods[-1]
         if last.end is None:
-            return "runs"
-        return "rolled back" if last.back else "superseded"
+            return "deployed"
+        return "rolled back" if last.rolled_back else "superseded"
 
 
-def whole() -> None:
-    """Raise ProjectError in a clone that lacks history."""
+def require_full_clone() -> None:
+    """Raise ProjectError in a shallow clone, whose history is incomplete."""
     if git.run("rev-parse", "--is-shallow-repository") == "true":
-        raise ProjectError("this clone lacks history: `git fetch --unshallow`")
+        raise ProjectError("this is a shallow clone, and its whole history is needed: `git fetch --unshallow`")
 
 
 def read(tip: str) -> list[Entry]:
     """Return the log up to the commit `tip`, oldest first.
 
-    A commit whose record cannot be read is told on standard error and left out. Raises ProjectError in a clone that
-    lacks history.
+    A commit with an unreadable record is reported on standard error and left out. Raises ProjectError in a shallow
+    clone.
     """
-    whole()
+    require_full_clone()
     form = "--format=%x01%H%x00%cI%x00%an%x00%s%x00"
     raw = ("--raw", "--no-abbrev", "--no-renames", "--diff-merges=first-parent")
     log = git.run("log", "--first-parent", "--reverse", *raw, form, tip, "--", RECORD)
@@ -86,25 +89,25 @@ def read(tip: str) -> list[Entry]:
         try:
             record = Release.model_validate_json(contents.get(blob, ""))
         except ValidationError:
-            print(f"commit {commit[:12]} of {BRANCH} holds no release record that can be read", file=sys.stderr)
+            print(f"commit {commit[:12]} of {BRANCH} holds no readable release record", file=sys.stderr)
             continue
-        entries.append(Entry(commit, time, printable(author), printable(subject), blob, record))
+        entries.append(Entry(commit, time, one_line(author), one_line(subject), blob, record))
     return entries
 
 
 def releases(entries: list[Entry]) -> list[Released]:
-    """Return the releases of a log, in the order in which they first ran."""
+    """Return the releases of a log, in the order in which they were first deployed."""
     found: dict[str, Released] = {}
-    turns = [entry for before, entry in zip([None, *entries], entries, strict=False) if _changed(before, entry)]
-    for start, end in zip(turns, [*turns[1:], None], strict=True):
+    changes = [entry for before, entry in zip([None, *entries], entries, strict=False) if _changed(before, entry)]
+    for start, end in zip(changes, [*changes[1:], None], strict=True):
         released = found.setdefault(start.blob, Released(start, []))
-        released.stints.append(Stint(start, end, back=end is not None and end.blob in found))
+        released.periods.append(Period(start, end, rolled_back=end is not None and end.blob in found))
     return list(found.values())
 
 
-def printable(text: str) -> str:
-    """Return `text` without the signs that steer a terminal."""
-    return "".join(sign for sign in text if sign.isprintable())
+def deployed(releases: list[Released]) -> Released | None:
+    """Return the one that is deployed now; None where there are no releases."""
+    return next((one for one in releases if one.state == "deployed"), None)
 
 
 def _changed(before: Entry | None, entry: Entry) -> bool:
@@ -112,13 +115,13 @@ def _changed(before: Entry | None, entry: Entry) -> bool:
 
 
 def _contents(blobs: list[str]) -> dict[str, str]:
-    """Return the text of each blob; one that is not there, as where a commit removed the file, is left out."""
+    """Return the text of each blob; missing ones are left out, such as that of a commit which removed the file."""
     wanted = "\n".join(dict.fromkeys(blobs)).encode()
     answer, found = git.run("cat-file", "--batch", stdin=wanted).encode() + b"\n", {}
     while header := re.match(rb"([0-9a-f]+) (?:blob (\d+)|missing)\n", answer):
         start, size = header.end(), int(header[2] or 0)
         if header[2]:
             found[header[1].decode()] = answer[start : start + size].decode()
-            size += 1  # the line break behind it
+            size += 1  # the line break after it
         answer = answer[start + size :]
     return found

@@ -1,1 +1,1 @@
-"""Markdown, HTML and plots, whatever they show."""
+"""Markdown, HTML and plots."""

@@ -26,7 +26,7 @@ def precision_recall_curve(positive: Array, scores: Array) -> tuple[Array, Array
 
 
 def _counts(positive: Array, scores: Array) -> tuple[Array, Array]:
-    """Return how many true and false positives each threshold has; rows of equal score share one."""
+    """Return the true and false positives at each threshold; rows of equal score have one threshold."""
     order = np.argsort(-scores, kind="stable")
     last_of_tie = np.append(np.diff(scores[order]) != 0, True)
     return np.cumsum(positive[order])[last_of_tie], np.cumsum(1 - positive[order])[last_of_tie]

@@ -1,4 +1,4 @@
-"""One HTML file with text and drawn plots. Nothing is loaded from elsewhere, so it opens anywhere and years later."""
+"""One self-contained HTML file with text and plots: nothing is loaded from elsewhere, so it opens offline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BLUE, ORANGE, GREY = "#1f6feb", "#d9730d", "#8b949e"
 
 
 def document(title: str, markdown: str, plots: list[tuple[str, Any]]) -> str:
-    """Return an HTML page of `markdown`, then `plots`: title, and a function that draws on the axes it is given."""
+    """Return an HTML page of `markdown`, then `plots`: each a title and a function that draws on matplotlib axes."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
@@ -34,7 +34,7 @@ def document(title: str, markdown: str, plots: list[tuple[str, Any]]) -> str:
 
 
 def figure(title: str, draw: Any) -> str:
-    """Return an HTML figure of what `draw` draws on matplotlib's axes, as a PNG in the page itself."""
+    """Return an HTML figure with what `draw` draws on matplotlib axes, as an embedded PNG."""
     import matplotlib
 
     matplotlib.use("agg")

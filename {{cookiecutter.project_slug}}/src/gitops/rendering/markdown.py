@@ -1,38 +1,39 @@
-"""Markdown that GitHub shows: tables, folded details, Mermaid charts. Text from data can neither break nor abuse it.
+"""Markdown for GitHub: tables, folded details, Mermaid charts. Text from data can neither break nor abuse it.
 
-Column names, class names and error texts come from outside: `plain` takes from them what would be markup, HTML, a
-mention of a person or a link to an issue.
+Column names, class names and error messages come from outside: `plain` disables markup, HTML, mentions of people and
+references to issues in them. Only the standard library is imported.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-#: Rows a table shows; the rest is counted.
+#: Rows that a table shows; the rest is counted.
 ROWS = 40
 
-#: Characters a cell shows.
+#: Characters that a cell shows.
 CELL = 200
 
 #: Zero-width space, which keeps GitHub from seeing a mention in "@name" or a reference in "#1".
 APART = "\u200b"
 
-#: Categories of signs that cannot be seen: control, format (such as right-to-left), ends of lines and paragraphs.
+#: Unicode categories of invisible characters: control, format (such as right-to-left), line and paragraph separators.
 HIDDEN = ("Cc", "Cf", "Zl", "Zp")
 
-#: What text can do on GitHub beyond being shown; `defang` parts each.
+#: Syntax that does more on GitHub than show text; `defang` breaks each match with a zero-width space.
 ACTIVE = re.compile(
     r"""
     @                                               # mentions, e-mail addresses
-    | <(?!/?(?:details|summary)>)                   # HTML but what folds, and comments in it
-    | &(?!(?:amp|lt|gt);)                           # entities, which would bring the others back
+    | <(?!/?(?:details|summary)>)                   # HTML and comments, except folding
+    | &(?!(?:amp|lt|gt);)                           # entities, which could spell any of the rest
     | \](?=[(:])                                    # links, images, definitions of links
     | :(?=//) | (?i:www)(?=\.)                      # addresses
     | \#(?=\d) | (?i:gh)-(?=\d)                     # issues
     | ^[^\S\n]*/                                    # commands to bots
-    | (?:`{3,}+|~{3,}+)(?![ \t]*(?:\n|$)|(?:diff|text|mermaid\nxychart-beta)\n)  # code that is drawn, with links
+    | (?:`{3,}+|~{3,}+)(?![ \t]*(?:\n|$)|(?:diff|text|mermaid\nxychart-beta)\n)  # code that GitHub renders, with links
     """,
     re.MULTILINE | re.VERBOSE,
 )
@@ -49,11 +50,13 @@ def plain(text: object, limit: int = CELL) -> str:
 
 
 def defang(text: str) -> str:
-    """Return Markdown of a stranger that still shows what it says, tables, code and charts of ours, and does no more.
+    """Return untrusted Markdown such that it shows its text, tables, code and charts, and does nothing else.
 
-    Without parsing: what another parser would see differently is of no account.
+    It works on the text without parsing Markdown, so it does not depend on how GitHub's parser reads it.
     """
-    shown = "".join(sign for sign in text if sign in "\n\t" or unicodedata.category(sign) not in HIDDEN)
+    shown = "".join(
+        character for character in text if character in "\n\t" or unicodedata.category(character) not in HIDDEN
+    )
     return ACTIVE.sub(lambda match: match[0] + APART, shown)
 
 
@@ -65,15 +68,32 @@ def code(text: object, limit: int = CELL) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], limit: int = ROWS) -> str:
-    """Return a table of cells that are Markdown already; after `limit` rows it says how many are left out."""
+    """Return a table of cells, which must be Markdown; after `limit` rows it says how many more there are."""
     kept = list(rows)
     lines = [header, ["---"] * len(header), *kept[:limit]]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return text + (f"\n\n… and {len(kept) - limit} more." if len(kept) > limit else "")
 
 
+def interval(value: float, low: float, high: float) -> str:
+    """Return a metric with its 95 % interval."""
+    return f"**{value:.4g}** ({low:.4g} to {high:.4g})"
+
+
+def number(value: Any) -> str:
+    """Return a number with four significant digits, any other value as `plain`, and None as an empty text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.4g}"
+    return plain("" if value is None else value)
+
+
+def changes(changed: Mapping[str, tuple[Any, Any]]) -> list[list[str]]:
+    """Return a table's row for each changed setting: name, old value, new value; a dash for None."""
+    return [[code(name), *(code("–" if value is None else value) for value in pair)] for name, pair in changed.items()]
+
+
 def details(summary: str, body: str) -> str:
-    """Return `body` folded away behind `summary`."""
+    """Return `body` folded under `summary`."""
     return f"<details><summary>{plain(summary)}</summary>\n\n{body}\n\n</details>"
 
 
@@ -88,7 +108,7 @@ def line_chart(title: str, x_title: str, x: Sequence[float], lines: Sequence[Seq
     """Return a Mermaid chart of `lines` over `x`, thinned to `points` (https://mermaid.js.org/syntax/xyChart.html)."""
     step = max(1, -(-len(x) // points))
     shown = [*range(0, len(x) - 1, step), len(x) - 1]
-    values = [[line[place] for place in shown] for line in lines]
+    values = [[line[index] for index in shown] for line in lines]
     low, high = min(map(min, values)), max(map(max, values))
     body = [
         "xychart-beta",

@@ -1,4 +1,4 @@
-"""What DVC draws (`dvc plots show`): one CSV a plot, under evaluation/plots. Their templates are set in dvc.yaml."""
+"""Data of DVC's plots (`dvc plots show`): one CSV a plot in evaluation/plots. Their templates are set in dvc.yaml."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pandas as pd
 from gitops.core import artifacts
 from gitops.rendering.curves import Array, roc_curve
 
-#: Equal-count bins of the calibration plot, at most.
+#: Maximum number of equal-count bins of the calibration plot.
 BINS = 10
 
-#: Points of a curve, at most; more cannot be seen and make reports heavy.
+#: Maximum number of points of a curve; more are not visible and make reports large.
 POINTS = 500
 
 
 def write(actual: Array, outputs: Array, schema: dict[str, Any]) -> None:
-    """Write each plot of the task; plots of another task that lie there are removed."""
+    """Write each plot of the task and remove those of other tasks."""
     for stale in artifacts.PLOTS.glob("*.csv"):
         stale.unlink()
     for name, table in tables(actual, outputs, schema).items():
@@ -46,8 +46,8 @@ def tables(actual: Array, outputs: Array, schema: dict[str, Any]) -> dict[str, p
 
 
 def _calibration(actual: Array, outputs: Array) -> pd.DataFrame:
-    """Mean predicted probability against observed share in bins of equal count: of the positive class where there are
-    two classes, of the predicted class where there are more.
+    """Return mean predicted probability and observed fraction in bins of equal count: of the positive class where there
+    are two classes, of the predicted class where there are more.
     """
     if outputs.shape[1] == 2:
         predicted, observed = outputs[:, -1], actual

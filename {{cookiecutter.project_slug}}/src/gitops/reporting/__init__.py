@@ -1,1 +1,1 @@
-"""The pull request's report and its comment."""
+"""The report on a candidate, and its comment on the pull request."""

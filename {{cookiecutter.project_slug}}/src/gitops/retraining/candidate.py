@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gitops.core import actions, artifacts, params
+from gitops.core import actions, artifacts, console, params
 from gitops.core.artifacts import (
     APPENDED,
     DATA_VERDICT,
@@ -31,7 +31,7 @@ from gitops.gate import gate
 from gitops.integrations import dvc, git
 from gitops.integrations.github import GitHub
 from gitops.rendering.markdown import defang, plain
-from gitops.reporting import report, report_facts, report_retraining, report_sections
+from gitops.reporting import context, report, sections
 from gitops.retraining import ingest, pipeline, pull_request, trigger
 
 LOCK = Path("dvc.lock")
@@ -60,23 +60,23 @@ def retrain(settings: Params, reason: str, *, forced: bool) -> int:
     pull_request.record_newest(unmerged)
     if not forced and (why := trigger.blocked(settings, unmerged, pull_request.last())):
         return finish("waits", why)
-    context: dict[str, Any] = {
+    record: dict[str, Any] = {
         "reason": reason,
         "commit": main_commit,
         "run": _run_address(),
         "monitor": drift,
         "tuned": "",
     }
-    context["data"] = ingest.update_tables(settings)
+    record["data"] = ingest.update_tables(settings)
     if settings.retrain.tune_trials:
-        context["tuned"] = tune(settings)
+        record["tuned"] = tune(settings)
         settings = params.load()
     pointers = [Path(f"{path}.dvc") for path in settings.tables]
     paths = [path for path in (*pointers, APPENDED, PARAMS) if path.exists()]
     if not git.run("status", "--porcelain", "--", *map(str, paths)):
-        left_out = "".join(f"; {count} left out: {why}" for why, count in context["data"]["left_out"].items())
+        left_out = "".join(f"; {count} left out: {why}" for why, count in record["data"]["left_out"].items())
         return finish("nothing", f"no new data or settings since main: nothing to train{left_out}")
-    artifacts.write_json(RETRAIN, context)
+    artifacts.write_json(RETRAIN, record)
     accepted, summary = train_and_evaluate(settings)
     title = f"Retrain: {reason}"
     message = f"{title}\n\n{trigger.one_line(summary, 1000)}\n\nRetrain-reason: {reason}\n"
@@ -106,7 +106,7 @@ def train_and_evaluate(settings: Params) -> tuple[bool, str]:
     for path in (DATA_VERDICT, MODEL_VERDICT, GATE):
         path.unlink(missing_ok=True)
     status = pipeline.main()
-    result = gate.judge(settings) if status == 0 else None
+    result = gate.evaluate(settings) if status == 0 else None
     report.main()
     if result:
         return result["accepted"] is True, str(result["reason"])
@@ -135,23 +135,15 @@ def propose(client: GitHub | None, main_commit: str, paths: list[Path], title: s
 
 def body(settings: Params) -> str:
     """Return the text of the pull request: the head of the report. CI comments with the whole report."""
-    facts = report_facts.gather(settings, dvc.stale())
-    sections = (
-        report_sections.verdict,
-        report_retraining.retraining,
-        report_sections.metrics,
-        report_sections.changes,
-        report_sections.gate,
-    )
-    return "\n\n".join(filter(None, (section(facts) for section in sections)))
+    return sections.join(context.gather(settings, dvc.stale()), sections.SUMMARY)
 
 
 def finish(status: str, detail: str, branch: str = "") -> int:
     """Report the outcome on the console, on the run's page and to later steps of the workflow."""
     line = f"{OUTCOMES[status]}: {detail}"
-    print(line)
+    print(console.printable(line))
     if os.environ.get("GITHUB_ACTIONS") and status in ("refused", "nothing"):
-        print(f"::warning title=Retraining::{' '.join(plain(detail, 500).split())}")
+        print(f"::warning title=Retraining::{console.one_line(detail)}")
     actions.summarise(defang(line))
     actions.output({"status": status, "branch": branch})
     return 0

@@ -1,4 +1,4 @@
-"""The report as one HTML file: the same sections, with drawn plots in place of the Mermaid chart."""
+"""The report as one HTML file: the same sections, with plots instead of the Mermaid chart."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import pandas as pd
 
 from gitops.core import artifacts
 from gitops.rendering.html import BLUE, GREY, ORANGE, document
-from gitops.reporting.report_facts import Facts
+from gitops.reporting.context import Context
 
 MERMAID = re.compile(r"^(`{3,})mermaid\n.*?^\1$\n?", re.MULTILINE | re.DOTALL)
 
 
-def page(markdown: str, facts: Facts) -> str:
-    """Return the HTML page of the report `markdown`, its plots drawn from the fresh results."""
-    return document(f"{facts.settings.package.model_name}: report", MERMAID.sub("", markdown), _plots(facts))
+def page(markdown: str, context: Context) -> str:
+    """Return the HTML page of the report `markdown` and the plots of the context's results."""
+    return document(f"{context.settings.package.model_name}: report", MERMAID.sub("", markdown), _plots(context))
 
 
-def _plots(facts: Facts) -> list[tuple[str, Any]]:
-    """Return title and drawing function of each plot that the fresh results allow."""
+def _plots(context: Context) -> list[tuple[str, Any]]:
+    """Return title and drawing function of each plot for which there are results."""
     plots: list[tuple[str, Any]] = []
-    if facts.curve:
-        plots.append(("Learning curve", lambda axes: _learning_curve(axes, facts.curve)))
-    if not facts.metrics:
+    if context.curve:
+        plots.append(("Learning curve", lambda axes: _learning_curve(axes, context.curve)))
+    if not context.metrics:
         return plots
-    if facts.production:
-        plots.append(("Against production", lambda axes: _intervals(axes, facts)))
+    if context.production:
+        plots.append(("Against production", lambda axes: _intervals(axes, context)))
     drawings = {"roc": _roc, "calibration": _calibration, "residuals": _residuals}
     for name, draw in drawings.items():
         path = artifacts.PLOTS / f"{name}.csv"
@@ -35,8 +35,8 @@ def _plots(facts: Facts) -> list[tuple[str, Any]]:
             plots.append(
                 (name.upper() if name == "roc" else name.title(), lambda axes, d=draw, p=path: d(axes, pd.read_csv(p)))
             )
-    if "confusion" in facts.metrics:
-        plots.append(("Confusion", lambda axes: _confusion(axes, facts.metrics)))
+    if "confusion" in context.metrics:
+        plots.append(("Confusion", lambda axes: _confusion(axes, context.metrics)))
     return plots
 
 
@@ -50,21 +50,21 @@ def _learning_curve(axes: Any, curve: list[dict[str, float]]) -> None:
     axes.legend(frameon=False)
 
 
-def _intervals(axes: Any, facts: Facts) -> None:
-    """Candidate and production side by side, each metric on a scale of its own."""
-    if facts.metrics is None or facts.production is None:
+def _intervals(axes: Any, context: Context) -> None:
+    """Draw the intervals of candidate and production side by side, each metric on its own scale."""
+    if context.metrics is None or context.production is None:
         return
-    old = facts.production.record.metrics
-    names = [name for name in facts.metrics["metrics"] if name in old]
-    for place, name in enumerate(reversed(names)):
-        now, before = facts.metrics["metrics"][name], old[name].model_dump()
+    old = context.production.record.metrics
+    names = [name for name in context.metrics["metrics"] if name in old]
+    for height, name in enumerate(reversed(names)):
+        now, before = context.metrics["metrics"][name], old[name].model_dump()
         width = max(now["high"], before["high"]) - min(now["low"], before["low"]) or 1.0
         for score, offset, colour in ((now, 0.12, BLUE), (before, -0.12, GREY)):
             low, value, high = ((score[key] - before["value"]) / width for key in ("low", "value", "high"))
-            axes.plot([low, high], [place + offset] * 2, color=colour)
-            axes.plot(value, place + offset, "o", color=colour)
+            axes.plot([low, high], [height + offset] * 2, color=colour)
+            axes.plot(value, height + offset, "o", color=colour)
             axes.annotate(
-                f"{score['value']:.4g}", (high, place + offset), xytext=(4, -3), textcoords="offset points", size=8
+                f"{score['value']:.4g}", (high, height + offset), xytext=(4, -3), textcoords="offset points", size=8
             )
     axes.axvline(0, color=GREY, linewidth=0.5)
     axes.set_yticks(range(len(names)), list(reversed(names)))
@@ -82,12 +82,12 @@ def _roc(axes: Any, plot: pd.DataFrame) -> None:
 def _calibration(axes: Any, plot: pd.DataFrame) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":")
     axes.plot(plot["predicted"], plot["observed"], "o-", color=BLUE)
-    axes.set(xlabel="predicted probability", ylabel="observed share", aspect="equal")
+    axes.set(xlabel="predicted probability", ylabel="observed fraction", aspect="equal")
 
 
 def _residuals(axes: Any, plot: pd.DataFrame) -> None:
-    ends = [plot.min().min(), plot.max().max()]
-    axes.plot(ends, ends, color=GREY, linestyle=":")
+    limits = [plot.min().min(), plot.max().max()]
+    axes.plot(limits, limits, color=GREY, linestyle=":")
     axes.plot(plot["actual"], plot["predicted"], ".", color=BLUE, alpha=0.5)
     axes.set(xlabel="actual", ylabel="predicted")
 

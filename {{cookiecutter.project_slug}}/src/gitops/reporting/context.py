@@ -1,4 +1,4 @@
-"""What the report is about: results of the stages that are fresh, and the release in production."""
+"""The report's input: results of the stages that are up to date, and the release in production."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from gitops.core import actions, artifacts
 from gitops.core.params import Params
 from gitops.integrations import git, kustomize
 from gitops.releases import release
+from gitops.releases.record import Deployed
 from gitops.rendering import manifests
 
-#: Lines that the diff of manifests shows.
+#: Maximum number of lines of the manifests' diff.
 DIFF_LINES = 200
 
-#: Last lines of a failed stage that are shown.
+#: How many of a failed stage's last lines are shown.
 LOG_LINES = 30
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Where the pipeline stopped, a stage or a data file or DVC itself, and the last lines that were printed."""
+    """Where the pipeline stopped (a stage, a data file or DVC itself), and its last lines of output."""
 
     stage: str
     lines: list[str]
 
 
 @dataclass
-class Facts:
-    """What the report is about. None, or empty: not there, or not of this commit's pipeline."""
+class Context:
+    """What the report is about. None or empty: missing, or not a result of this commit's pipeline."""
 
     settings: Params
     stale: list[str]
-    production: release.Production | None
+    production: Deployed | None
     schema: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
-    verdicts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    validations: dict[str, dict[str, Any]] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     run: dict[str, str] | None = None
     deployment: str = ""
@@ -48,39 +49,39 @@ class Facts:
     failure: Failure | None = None
 
 
-def gather(settings: Params, stale: list[str]) -> Facts:
-    """Read what the fresh stages left. A failed validation is told although its stage counts as stale."""
-    facts = Facts(settings, stale, release.production(), commit=actions.head() or git.run("rev-parse", "HEAD"))
-    facts.failure = failure(stale)
-    facts.retraining = _read(artifacts.RETRAIN)
+def gather(settings: Params, stale: list[str]) -> Context:
+    """Read the results of the stages that are up to date, and of validations that failed, whose stages stay stale."""
+    context = Context(settings, stale, release.production(), commit=actions.head() or git.run("rev-parse", "HEAD"))
+    context.failure = failure(stale)
+    context.retraining = _read(artifacts.RETRAIN)
     fresh = {name for name in ("prepare", "train", "evaluate") if name not in stale}
     if "prepare" in fresh:
-        facts.schema = _read(artifacts.SCHEMA)
+        context.schema = _read(artifacts.SCHEMA)
         for name, path in (("data", artifacts.DATA_VERDICT), ("model", artifacts.MODEL_VERDICT)):
             blocked = name == "model" and "evaluate" not in fresh
-            # A stage that fails stays stale, and its verdict is news; one that passed and is stale was of other data.
-            if not blocked and (verdict := _read(path)) and not (verdict["passed"] and path.stem in stale):
-                facts.verdicts[name] = verdict
+            # A stage that failed stays stale: its result counts. One that passed and is stale was about other data.
+            if not blocked and (result := _read(path)) and not (result["passed"] and path.stem in stale):
+                context.validations[name] = result
     if "train" in fresh:
-        facts.run = _read(artifacts.RUN)
+        context.run = _read(artifacts.RUN)
         with artifacts.LEARNING_CURVE.open(encoding="utf-8") as file:
-            facts.curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        facts.deployment = _deployment(settings, facts.production)
+            context.curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        context.deployment = _deployment(settings, context.production)
     if "evaluate" in fresh:
-        facts.metrics = _read(artifacts.METRICS)
+        context.metrics = _read(artifacts.METRICS)
         gate = _read(artifacts.GATE)
-        compared = facts.production.commit if facts.production else None
+        compared = context.production.commit if context.production else None
         if (
             gate
-            and facts.metrics
-            and (gate["model_sha256"], gate["release"]) == (facts.metrics["model_sha256"], compared)
+            and context.metrics
+            and (gate["model_sha256"], gate["release"]) == (context.metrics["model_sha256"], compared)
         ):
-            facts.gate = gate
-    return facts
+            context.gate = gate
+    return context
 
 
 def failure(stale: list[str]) -> Failure | None:
-    """Return where the last `make pipeline` stopped, from its log; None where it did not, or that is mended since."""
+    """Return where the last `make pipeline` stopped, from its log; None where it did not, or is fixed since."""
     if not artifacts.PIPELINE_LOG.exists():
         return None
     text = artifacts.PIPELINE_LOG.read_bytes().decode(errors="replace")  # as text, "\r" would become a line break
@@ -90,7 +91,7 @@ def failure(stale: list[str]) -> Failure | None:
     if named and named[1] not in stale and not named[1].endswith(".dvc"):
         return None
     last = re.split(r"^Running stage .*\n", text, flags=re.MULTILINE)[-1]
-    # A progress bar writes its line again and again after a carriage return; colours are for terminals.
+    # A progress bar rewrites its line after a carriage return; colours are for terminals.
     lines = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rpartition("\r")[2]).rstrip() for line in last.split("\n")]
     return Failure(named[1] if named else "make pipeline", [line for line in lines if line][-LOG_LINES:])
 
@@ -99,7 +100,7 @@ def _read(path: Path) -> Any:
     return artifacts.read_json(path, "make pipeline") if path.exists() else None
 
 
-def _deployment(settings: Params, production: release.Production | None) -> str:
+def _deployment(settings: Params, production: Deployed | None) -> str:
     """Return what a deployment of this model would change in the manifests of the environment that a merge releases to,
     as the lines of a diff; for the first release, the names of its objects. Empty: nothing.
     """

@@ -1,0 +1,95 @@
+"""The release record, `release.json`: what runs in an environment, where it came from, and how to retrieve it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from gitops.integrations.tracking import flatten
+
+RECORD = "release.json"
+
+
+class Part(BaseModel):
+    """A part of the record. Unknown keys are ignored: a later version of the project may have written them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class File(Part):
+    """A file that DVC stores under its md5."""
+
+    path: str
+    md5: str
+
+
+class Model(Part):
+    """The model file: its name in TorchServe, the version that responses carry, its digests."""
+
+    name: str
+    version: str
+    sha256: str
+    md5: str
+
+
+class GateResult(Part):
+    """The gate's decision."""
+
+    accepted: bool
+    mode: str
+    reason: str
+    release: str | None = None  # commit of env/production that it compared with; None where nothing was released
+
+
+class Score(Part):
+    """A metric on the test split with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Candidate(Part):
+    """The model in the workspace: every key of release.json that does not depend on the previous release."""
+
+    commit: str  # of main
+    model: Model
+    package: File
+    predictions: File
+    test_md5: str
+    data: File
+    rows: dict[str, int] = {}  # in the table and in each split
+    columns: dict[str, str] = {}  # features: name to dtype
+    params: dict[str, Any]
+    metrics: dict[str, Score]
+    mlflow_run_id: str | None
+    image: str
+
+    @property
+    def title(self) -> str:
+        """The release's name in messages."""
+        return f"{self.model.name} {self.model.version}"
+
+
+class Release(Candidate):
+    """The contents of release.json."""
+
+    gate: GateResult
+    previous: str | None  # commit of the environment's branch that held the previous release
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The release that an environment's branch holds, and the branch's commit."""
+
+    commit: str
+    record: Release
+
+
+def changed_params(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the parameters that differ: dotted name to old and new value, None where one of the two lacks it."""
+    before, after = flatten(old), flatten(new)
+    names = [*after, *(name for name in before if name not in after)]
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}

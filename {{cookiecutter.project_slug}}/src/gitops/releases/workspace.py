@@ -1,0 +1,59 @@
+"""The workspace as a release candidate: what lies in it, and whether that comes from a commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gitops.core import artifacts
+from gitops.core.artifacts import ProjectError, digest, read_json
+from gitops.core.params import Params
+from gitops.integrations import dvc, git, kustomize
+from gitops.releases.record import Candidate, File, Model
+
+#: Files that may differ from the commit: `dvc repro` writes dvc.lock, and a job that may not commit to main leaves it
+#: changed. dvc.stale() checks its contents.
+DERIVED = {"dvc.lock"}
+
+
+def candidate(settings: Params, image: str | None = None) -> Candidate:
+    """Describe the workspace's model. Raises ProjectError naming a missing file, or stages that are out of date.
+
+    `image` is the reference of the image that holds it, kustomize.default_image by default.
+    """
+    archive = artifacts.PACKAGE / f"{settings.package.model_name}.mar"
+    for path in (artifacts.MODEL, archive, artifacts.PREDICTIONS):
+        if not path.exists():
+            raise ProjectError(f"{path} is missing: run `make pipeline` first")
+    schema, evaluated = (read_json(path, "make pipeline") for path in (artifacts.SCHEMA, artifacts.METRICS))
+    sha256 = digest(artifacts.MODEL)
+    model = Model(
+        name=settings.package.model_name, version=sha256[:12], sha256=sha256, md5=digest(artifacts.MODEL, "md5")
+    )
+    found = Candidate(
+        commit=git.run("rev-parse", "HEAD"),
+        model=model,
+        package=_file(archive),
+        predictions=_file(artifacts.PREDICTIONS),
+        test_md5=evaluated["test_md5"],
+        data=_file(Path(settings.data.path)),
+        rows=schema["rows"],
+        columns={feature["name"]: feature["dtype"] for feature in schema["features"]},
+        params=settings.model_dump(mode="json"),
+        metrics=evaluated["metrics"],
+        mlflow_run_id=read_json(artifacts.RUN, "make pipeline").get("run_id"),
+        image=image or kustomize.default_image(model.version),
+    )
+    if stale := dvc.stale():
+        raise ProjectError(
+            f"{', '.join(stale)}: out of date, so the model does not come from this commit; run `make pipeline`"
+        )
+    return found
+
+
+def uncommitted() -> list[str]:
+    """Return the files that differ from HEAD, except those that the pipeline itself changes."""
+    return [path for path in git.changes() if path not in DERIVED]
+
+
+def _file(path: Path) -> File:
+    return File(path=path.as_posix(), md5=artifacts.tracked_md5(path))

@@ -1,0 +1,108 @@
+"""The report's sections about the model's results: metrics, validations, learning curve, confusion and slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitops.rendering.markdown import interval, line_chart, number, plain, table
+from gitops.reporting.context import Context
+
+
+def metrics(context: Context) -> str:
+    """Candidate, production and the change of each metric."""
+    if not context.metrics:
+        return ""
+    old = context.production.record.metrics if context.production else {}
+    rows = []
+    for name, direction in context.settings.metrics[context.metrics["task"]].items():
+        now = context.metrics["metrics"][name]
+        arrow = "↑" if direction == "higher" else "↓"
+        row = [f"{name} {arrow}", interval(now["value"], now["low"], now["high"]), "–", "–"]
+        if name in old:
+            row[2] = interval(old[name].value, old[name].low, old[name].high)
+            row[3] = _change(now["value"] - old[name].value, direction, context.gate, name)
+        rows.append(row)
+    note = f"{context.metrics['rows']} test rows; 95 % bootstrap intervals; ↑ higher, ↓ lower is better; "
+    note += "⚪ within noise."
+    if context.production and context.production.record.test_md5 != context.metrics["test_md5"]:
+        note += " **The test rows are not those that production was measured on.**"
+    return "### Metrics\n\n" + table(["metric", "candidate", "production", "change"], rows) + f"\n\n{note}"
+
+
+def _change(change: float, direction: str, gate: dict[str, Any] | None, name: str) -> str:
+    """Return the change with the interval that the gate computed for it."""
+    if change == 0:
+        return "same"
+    better = (change > 0) == (direction == "higher")
+    found = (gate or {}).get("differences", {}).get(name)
+    if not found:
+        return f"{change:+.4g} {'🟢' if better else '🔴'}"
+    # In the gate's differences, above 0 is better.
+    low, high = (found["low"], found["high"]) if direction == "higher" else (-found["high"], -found["low"])
+    sign = "⚪" if found["low"] <= 0 <= found["high"] else "🟢" if better else "🔴"
+    return f"{change:+.4g} ({low:+.4g} to {high:+.4g}) {sign}"
+
+
+def validation(context: Context) -> str:
+    """Deepchecks: one line a suite, then each failed condition and each check that did not run."""
+    if not context.validations:
+        return ""
+    parts = ["### Deepchecks"]
+    for name, result in context.validations.items():
+        counts = dict.fromkeys(("passed", "warned", "failed"), 0)
+        for condition in result["conditions"]:
+            counts[condition["status"]] += 1
+        absent = [check for check in result["not_run"] if not check["allowed"]]
+        sign = "✅" if result["passed"] else "❌"
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        parts.append(f"{sign} {name}: {summary}" + (f", {len(absent)} not run" if absent else ""))
+        rows = [
+            [plain(condition["check"]), plain(condition["condition"]), plain(condition["details"], 400)]
+            for condition in result["conditions"]
+            if condition["status"] == "failed"
+        ]
+        rows += [[plain(check["check"]), "must run", plain(check["reason"], 400)] for check in absent]
+        if rows:
+            parts.append(table(["check", "condition", "found"], rows))
+    return "\n\n".join(parts)
+
+
+def learning_curve(context: Context) -> str:
+    """Training and validation loss by epoch."""
+    if not context.curve:
+        return ""
+    lines = [[row[name] for row in context.curve] for name in ("train_loss", "val_loss")]
+    best = min(context.curve, key=lambda row: row["val_loss"])
+    chart = line_chart("Loss: training, validation", "epoch", [row["epoch"] for row in context.curve], lines)
+    note = f"Best epoch {best['epoch']:.0f} of {len(context.curve)}, validation loss {best['val_loss']:.4g}."
+    return f"### Learning curve\n\n{chart}\n\n{note}"
+
+
+def confusion(context: Context) -> str:
+    """Rows are the actual classes, columns the predicted ones."""
+    if not context.metrics or "confusion" not in context.metrics:
+        return ""
+    classes, counts = context.metrics["confusion"]["classes"], context.metrics["confusion"]["counts"]
+    if len(classes) > 12:
+        return f"### Confusion\n\n{len(classes)} classes are too many for this table: see report.html."
+    rows = [
+        [plain(name), *(f"**{count}**" if index == column else str(count) for column, count in enumerate(line))]
+        for index, (name, line) in enumerate(zip(classes, counts, strict=True))
+    ]
+    return "### Confusion\n\n" + table(["actual \\ predicted", *map(plain, classes)], rows)
+
+
+def slices(context: Context) -> str:
+    """The primary metric in each slice, worst first."""
+    if not context.metrics or not context.metrics["slices"]:
+        return ""
+    name = context.settings.gate.primary_metric
+    worst_first = context.settings.metrics[context.metrics["task"]][name] == "higher"
+    parts = ["### Slices"]
+    for column, values in context.metrics["slices"].items():
+        known = [(value, cell) for value, cell in values.items() if cell["metrics"][name] is not None]
+        known.sort(key=lambda pair: pair[1]["metrics"][name], reverse=not worst_first)
+        known += [(value, cell) for value, cell in values.items() if cell["metrics"][name] is None]
+        rows = [[plain(value), str(cell["rows"]), number(cell["metrics"][name]) or "–"] for value, cell in known]
+        parts.append(table([plain(column), "rows", name], rows, limit=20))
+    return "\n\n".join(parts)

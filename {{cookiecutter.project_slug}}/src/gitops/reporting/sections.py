@@ -1,0 +1,185 @@
+"""The report's sections, one function each, and their order; model_sections.py has those about the model's results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from gitops.core import artifacts
+from gitops.releases.record import Release, changed_params
+from gitops.rendering import markdown
+from gitops.rendering.markdown import code, details, fenced, number, plain, table
+from gitops.reporting.context import Context
+from gitops.reporting.model_sections import confusion, learning_curve, metrics, slices, validation
+
+Section = Callable[[Context], str]
+
+
+def join(context: Context, sections: Iterable[Section]) -> str:
+    """Return the text of the sections that have something to show."""
+    return "\n\n".join(filter(None, (section(context) for section in sections)))
+
+
+def result(context: Context) -> str:
+    """The answer first: may this be merged?"""
+    if context.gate:
+        title = "✅ Accepted" if context.gate["accepted"] else "❌ Refused"
+        return f"## {title}: {plain(context.settings.package.model_name)}\n\n{plain(context.gate['reason'], 1000)}"
+    if failed := [name for name, outcome in context.validations.items() if not outcome["passed"]]:
+        note = "The failed conditions are listed below; no later stage was run."
+        return f"## ❌ Stopped: validation of the {failed[0]} failed\n\n{note}"
+    if context.failure:
+        return f"## ❌ Stopped: {code(context.failure.stage)} failed\n\nNo later stage was run."
+    if context.stale:
+        stage = code(context.stale[0])
+        return f"## ❌ Incomplete: stage {stage} has no result for this commit\n\nRun `make pipeline`."
+    return "## ❌ No gate result\n\nThe gate has not run for this model: run `make gate`."
+
+
+def failure(context: Context) -> str:
+    """The last lines of the stage that failed."""
+    if not context.failure:
+        return ""
+    return f"### Last lines of {code(context.failure.stage)}\n\n" + fenced("\n".join(context.failure.lines), "text")
+
+
+def retraining(context: Context) -> str:
+    """Why this candidate was retrained, and on which new data; nothing where a person made it."""
+    record = context.retraining
+    if not record:
+        return ""
+    data, run = record["data"], f" ([run]({record['run']}))" if record["run"] else ""
+    rows = f", {data['rows']} labelled requests appended" if data["kind"] == "requests" else ", imported again"
+    if data["rows"]:
+        rows += f", from {_time(data['from'])} to {_time(data['to'])}"
+    lines = [f"- reason: {plain(record['reason'])}{run}"]
+    changed = f"{code(data['before'][:12])} → {code(data['after'][:12])}{rows}"
+    lines.append(f"- data: {changed if data['before'] != data['after'] else 'unchanged'}")
+    lines += [f"- left out, {count} requests or labels: {plain(why)}" for why, count in data["left_out"].items()]
+    if record["tuned"]:
+        lines.append(f"- settings, searched anew: {plain(record['tuned'], 500)}")
+    parts = ["### Why this retraining", "\n".join(lines)]
+    if record["monitor"]:
+        parts += _monitor(record["monitor"])
+    return "\n\n".join(parts)
+
+
+def gate(context: Context) -> str:
+    """Every rule of the gate, with its value and limit."""
+    if not context.gate:
+        return ""
+    rows = [
+        ["✅" if rule["passed"] else "❌", plain(rule["rule"]), number(rule["value"]), number(rule["limit"])]
+        for rule in context.gate["rules"]
+    ]
+    return f"### Gate ({plain(context.gate['mode'])})\n\n" + table(["", "rule", "value", "limit"], rows)
+
+
+def changes(context: Context) -> str:
+    """Parameters and data that differ from production's."""
+    if not context.production:
+        return "### Changes\n\nNothing is in production yet: this would be the first release."
+    record = context.production.record
+    rows = markdown.changes(changed_params(record.params, context.settings.model_dump(mode="json")))
+    rows += _data_changes(context, record)
+    if not rows:
+        return "### Changes\n\nParameters and data are the same as in production."
+    return "### Changes\n\n" + table(["", "production", "candidate"], rows)
+
+
+def deployment(context: Context) -> str:
+    """What merging would change in the cluster."""
+    if not context.deployment:
+        return "" if not context.curve else "### Deployment\n\nMerging changes no manifest."
+    return "### Deployment\n\n" + details(
+        "What merging would change in the manifests", fenced(context.deployment, "diff")
+    )
+
+
+def lineage(context: Context) -> str:
+    """Commit, data, model, run and release that all this comes from, in one line."""
+    known = [
+        f"commit {code(context.commit[:12])}",
+        f"data {code(artifacts.tracked_md5(Path(context.settings.data.path))[:12])}",
+    ]
+    if context.metrics:
+        known.append(f"model {code(context.metrics['model_sha256'][:12])}")
+    if context.run:
+        known.append(f"MLflow run {code(context.run['run_id'])}")
+    if context.production:
+        known.append(f"compared with release {code(context.production.commit[:12])}")
+    return "---\n" + " · ".join(known)
+
+
+ORDER: tuple[Section, ...] = (
+    result,
+    retraining,
+    failure,
+    metrics,
+    gate,
+    changes,
+    validation,
+    learning_curve,
+    confusion,
+    slices,
+    deployment,
+    lineage,
+)
+
+#: The text of a retraining's pull request; CI's comment has the whole report.
+SUMMARY: tuple[Section, ...] = (result, retraining, metrics, changes, gate)
+
+#: Sections that are left out of a report that is too long, in this order.
+EXPENDABLE = (
+    "deployment",
+    "slices",
+    "confusion",
+    "validation",
+    "changes",
+    "gate",
+    "learning_curve",
+    "metrics",
+    "failure",
+)
+
+
+def _monitor(result: dict[str, Any]) -> list[str]:
+    """Return the monitor's failed checks; those that passed may be hundreds."""
+    failed = [check for check in result["checks"] if not check["passed"]]
+    shown = [
+        ["❌", plain(check["check"]), plain(check["column"] or ""), number(check["value"]), number(check["limit"])]
+        for check in failed
+    ]
+    window = f"{plain(result['rows'])} requests, {_time(result['from'])} to {_time(result['to'])}"
+    counts = f"{len(failed)} of {len(result['checks'])} checks failed"
+    return [
+        f"The monitor reported {plain(result['status'])} ({window}); {counts}:",
+        table(["", "check", "column", "value", "limit"], shown, limit=15),
+    ]
+
+
+def _time(text: Any) -> str:
+    """Return an ISO 8601 time to the minute."""
+    return plain(str(text)[:16].replace("T", " "))
+
+
+def _data_changes(context: Context, record: Release) -> list[list[str]]:
+    rows = []
+    md5 = artifacts.tracked_md5(Path(context.settings.data.path))
+    if md5 != record.data.md5:
+        rows.append([plain(context.settings.data.path), f"md5 {code(record.data.md5[:12])}", f"md5 {code(md5[:12])}"])
+    if context.schema:
+        now = context.schema["rows"]
+        rows += [
+            [f"rows: {plain(key.replace('_', ' '))}", str(record.rows.get(key, "–")), str(now[key])]
+            for key in now
+            if now[key] != record.rows.get(key)
+        ]
+        dtypes = {feature["name"]: feature["dtype"] for feature in context.schema["features"]}
+        rows += [
+            [f"column {code(name)}", plain(record.columns.get(name, "–")), plain(dtypes.get(name, "–"))]
+            for name in [*dtypes, *(name for name in record.columns if name not in dtypes)]
+            if dtypes.get(name) != record.columns.get(name)
+        ]
+    return rows
