@@ -1,9 +1,9 @@
-"""What the request log costs: answers of two servers at once, one that logs and one that does not.
+"""What the request log costs: latencies of two running servers, one with the log and one without.
 
     .venv/dev/bin/python benchmarks/request_log.py PROJECT [ROUNDS]
 
-PROJECT is a generated project after `make pipeline`. The two are asked in turn, round by round, so that what else the
-machine does slows both: one row a request, one client that keeps its connection, then sixteen.
+PROJECT is a generated project after `make pipeline`. Requests go to the two in turns, round by round, so that other
+load on the machine slows both: one row per request, one client that keeps its connection, then sixteen.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def start(project: Path, log: str, stack: ExitStack) -> str:
     server = stack.enter_context(
         subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True, process_group=0)
     )
-    stack.callback(server.communicate)  # it says that it stops
+    stack.callback(server.communicate)  # reads the rest of its output
     stack.callback(os.killpg, server.pid, 2)
     return next(found[1] for line in server.stdout or [] if (found := re.search(r"^curl \S+ (http://\S+)", line)))
 

@@ -1,9 +1,9 @@
-"""What the door before TorchServe costs: a request's time for one client, and requests a second for 32.
+"""What the reverse proxy before TorchServe costs: latency for one client, and requests per second for 32.
 
     .venv/dev/bin/python benchmarks/serving.py PROJECT        (a generated project after `make pipeline`)
 
-The server is started as `make serve` starts it, and asked through its door and past it, at TorchServe's own port, in
-turns. Clients keep their connections and send one row. They share the machine with the server.
+The server is started by `make serve`. Requests go through its proxy and directly to TorchServe's own port, in turns.
+Clients keep their connections and send one row. They share the machine with the server.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
         row = json.loads((project / "package/golden_request.json").read_text())["instances"][0]
         body = json.dumps({"instances": [row]}).encode()
         parts = urlsplit(url)
-        ports = {"with the door": parts.port or 0, "TorchServe alone": behind(parts.port or 0)}
+        ports = {"through the proxy": parts.port or 0, "TorchServe alone": upstream_port(parts.port or 0)}
         alone: dict[str, list[float]] = {name: [] for name in ports}
         many: dict[str, list[float]] = {name: [] for name in ports}
         for _ in range(ROUNDS):
@@ -46,13 +46,13 @@ def main() -> None:
                 many[name].append(throughput(port, parts.path, body))
         for name in ports:
             milliseconds, rate = statistics.median(alone[name]), statistics.median(many[name])
-            print(f"{name:18} p50 {milliseconds:.2f} ms at one client, {rate:.0f} requests/s at {CLIENTS}")
+            print(f"{name:18} p50 {milliseconds:.2f} ms for one client, {rate:.0f} requests/s for {CLIENTS}")
     finally:
         os.killpg(server.pid, signal.SIGINT)
         server.wait(60)
 
 
-def behind(door: int) -> int:
+def upstream_port(proxy_port: int) -> int:
     """Return the port of 127.0.0.1 at which TorchServe listens, from the settings that start.py wrote for it."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -61,13 +61,13 @@ def behind(door: int) -> int:
         except (OSError, ValueError, UnicodeDecodeError):
             continue
         found = re.findall(r"(?m)^inference_address=http://127.0.0.1:(\d+)$", settings)
-        if str(door) in found[:-1]:
+        if str(proxy_port) in found[:-1]:
             return int(found[-1])
-    raise SystemExit(f"no TorchServe found behind port {door}")
+    raise SystemExit(f"no TorchServe found behind port {proxy_port}")
 
 
 def taken(port: int, path: str, body: bytes, seconds: float) -> list[float]:
-    """Return the seconds of each request that one client sends in this time, the first fifty left out."""
+    """Return the latencies in seconds of one client's requests within `seconds`, without the first fifty."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     found, end = [], time.perf_counter() + seconds
     while (begin := time.perf_counter()) < end:
@@ -82,14 +82,14 @@ def taken(port: int, path: str, body: bytes, seconds: float) -> list[float]:
 
 
 def throughput(port: int, path: str, body: bytes) -> float:
-    """Return the requests a second of CLIENTS clients in PROCESSES processes."""
+    """Return the requests per second of CLIENTS clients in PROCESSES processes."""
     each = CLIENTS // PROCESSES
     with ProcessPoolExecutor(PROCESSES) as pool:
         return sum(pool.map(clients, [port] * PROCESSES, [path] * PROCESSES, [body] * PROCESSES, [each] * PROCESSES))
 
 
 def clients(port: int, path: str, body: bytes, number: int) -> float:
-    """Keep `number` connections, each with one request on its way, and return the answers a second."""
+    """Keep `number` connections, each with one request in flight, and return the answers per second."""
     connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(number)]
     for connection in connections:
         connection.request("POST", path, body, {"Content-Type": "application/json"})

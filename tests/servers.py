@@ -23,6 +23,9 @@ from typing import Any
 
 NAME = "breast_cancer"
 
+#: Where the probe lies in the image's working directory.
+PROBE = "gitops/serving/server/probe.py"
+
 #: Stands for the pod's address: what listens on 127.0.0.1 alone is not reached through it.
 OUTSIDE = "127.0.0.2"
 
@@ -37,7 +40,7 @@ class Container:
 
     def probe(self) -> int:
         """Run what Kubernetes runs, and return its exit status."""
-        command = [sys.executable, "probe.py", f"http://{OUTSIDE}:{self.ports[0]}", "model-store"]
+        command = [sys.executable, PROBE, f"http://{OUTSIDE}:{self.ports[0]}", "model-store"]
         return subprocess.run(command, cwd=self.folder, stdout=subprocess.DEVNULL).returncode
 
     def request(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> int:
@@ -79,11 +82,10 @@ def started(
     project: Path, folder: Path, *wrapper: str, archive: Path | None = None, **environment: str
 ) -> Iterator[Container]:
     """Lay the image's files out in `folder`, run the image's command, and leave no process."""
-    (folder / "model-store").mkdir(parents=True)
     containerfile = (project / "serving/Containerfile").read_text()
-    for path in re.findall(r"serving/\S+", next(re.finditer(r"(?m)^COPY serving/.*", containerfile))[0]):
-        shutil.copy(project / path, folder)
-    shutil.copy(archive or project / f"package/{NAME}.mar", folder / f"model-store/{NAME}.mar")
+    lay_out(project, containerfile, folder)
+    if archive:
+        shutil.copy(archive, folder / f"model-store/{NAME}.mar")
     ports = free_ports()
     settings = (folder / "config.properties").read_text()
     for number, port in zip((8080, 8081, 8082), ports, strict=False):
@@ -113,6 +115,20 @@ def started(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def lay_out(project: Path, containerfile: str, folder: Path) -> None:
+    """Copy into `folder`, for the image's working directory, what the last stage copies there from the project."""
+    stage = containerfile.rpartition("\nFROM ")[2]
+    for copied in re.findall(r"(?m)^COPY (?!--)(.+)", stage):
+        *patterns, target = copied.split()
+        for source in (path for pattern in patterns for path in project.glob(pattern)):
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")  # .dockerignore
+                shutil.copytree(source, folder / target, ignore=ignored, dirs_exist_ok=True)
+            else:
+                (folder / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, folder / target)
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from images import Buildah, debian, enter, wheel_folders
-from servers import NAME, free_ports, repacked
+from servers import NAME, PROBE, free_ports, repacked
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 
@@ -93,7 +93,7 @@ def test_image_answers_and_stops_with_a_read_only_root(
     (tmp_path / "settings").write_text(f"{settings}\ngrpc_inference_port={ports[3]}\ngrpc_management_port={ports[4]}\n")
     mounted = {"/home/model-server/config.properties": (tmp_path / "settings", "ro")}
     command = enter(root, config, mounts=mounted, tmpfs=("/tmp", "/logs"))  # noqa: S108
-    probe = [sys.executable, str(root / "home/model-server/probe.py"), f"http://127.0.0.1:{ports[0]}"]
+    probe = [sys.executable, str(root / "home/model-server" / PROBE), f"http://127.0.0.1:{ports[0]}"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.real, pytest.mark.skipif(sys.platform != "linux", reas
 
 def test_only_a_loaded_model_is_ready_and_a_killed_worker_comes_back(trained: Path, tmp_path: Path) -> None:
     """/ping answers while the model loads; the readiness probe does not, also not after the worker was killed."""
-    handler = (trained / "serving/handler.py").read_text()
+    handler = (trained / "src/gitops/serving/server/handler.py").read_text()
     slow = handler.replace("        self.model = ", "        import time\n        time.sleep(6)\n        self.model = ")
     assert slow != handler
     archive = repacked(trained, tmp_path / "slow.mar", handler=slow)

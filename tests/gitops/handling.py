@@ -1,10 +1,8 @@
-"""The handler of serving/ by itself, with a model that needs no training, and what stands for TorchServe around it."""
+"""The handler by itself, with a model that needs no training, and a stand-in for TorchServe around it."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +10,8 @@ from typing import Any
 
 import pytest
 import tiny_model
-from breast_cancer import features
-from conftest import ROOT
 from gitops.core.artifacts import write_json
+from gitops.serving.server.handler import Handler
 
 
 class Context:
@@ -46,38 +43,27 @@ class Context:
         assert value == "application/json"
 
 
-def unpacked(folder: Path, **files: Any) -> Path:
+def unpacked(folder: Path, schema: dict[str, Any] = tiny_model.SCHEMA, **files: Any) -> Path:
     """Write what an archive of the tiny model has, and more JSON files by their names; return `folder`."""
-    tiny_model.save(folder / "model.pt2")
-    contents = {"schema": tiny_model.SCHEMA, "request_log": {"sample": 1.0, "mask": []}} | files
-    for name, value in contents.items():
+    tiny_model.save(folder / "model.pt2", schema)
+    settings = {"package": "breast_cancer", "request_log": {"sample": 1.0, "redact": []}}
+    for name, value in {"schema": schema, "settings": settings, **files}.items():
         write_json(folder / f"{name}.json", value)
     return folder
 
 
-def load(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Any:
-    """Return serving/handler.py as a module, with such variables; in the archive it finds features.py beside it."""
-    monkeypatch.setitem(sys.modules, "features", features)
-    monkeypatch.syspath_prepend(str(ROOT / "serving"))
+def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: str) -> Handler:
+    """Return a handler, with these environment variables, after it has loaded what is in `folder`."""
     for name in ("FEATURE_SERVER", "MODEL_SHA256", "REQUEST_LOG"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in settings.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    spec = importlib.util.spec_from_file_location("handler", ROOT / "serving/handler.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def started(module: Any, folder: Path) -> Any:
-    """Return the module's handler after it has loaded what is in `folder`."""
-    handler = module.Handler()
+    handler = Handler()
     handler.initialize(Context(folder))
     return handler
 
 
-def answers(handler: Any, *bodies: bytes | None) -> list[tuple[int, dict[str, Any]]]:
+def answers(handler: Handler, *bodies: bytes | None) -> list[tuple[int, dict[str, Any]]]:
     """Send a batch, None for a form; return each request's status and answer."""
     context = Context(Path())
     replies = handler.handle([{} if body is None else {"body": bytearray(body)} for body in bodies], context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,10 @@ from typing import Any
 
 import handling
 import pytest
+import tiny_model
+from breast_cancer import features
+from gitops.serving.server import online_features
+from gitops.tabular.columns import Derived
 
 PLAN = "customer's plan"
 GOLD = {"age": 40.0, PLAN: "gold"}
@@ -83,19 +86,29 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def handler(server: FeatureServer, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def handler(
+    server: FeatureServer, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> handling.Handler:
     """The handler, asking `server`, with a request log in tmp_path/log."""
-    settings = {"REQUEST_LOG": str(tmp_path / "log"), "FEATURE_SERVER": f"http://127.0.0.1:{server.server_port}/"}
-    return handling.started(handling.load(monkeypatch, **settings), model_folder)
+    return started(server, model_folder, tmp_path, monkeypatch)
 
 
-def answers(handler: Any, *requests: list[Any] | bytes) -> list[tuple[int, dict[str, Any]]]:
+def started(
+    server: FeatureServer, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> handling.Handler:
+    variables = {"REQUEST_LOG": str(tmp_path / "log"), "FEATURE_SERVER": f"http://127.0.0.1:{server.server_port}/"}
+    return handling.started(monkeypatch, model_folder, **variables)
+
+
+def answers(handler: handling.Handler, *requests: list[Any] | bytes) -> list[tuple[int, dict[str, Any]]]:
     """Send a batch of requests, each a list of instances or a body; return each request's status and answer."""
     bodies = [each if isinstance(each, bytes) else json.dumps({"instances": each}).encode() for each in requests]
     return handling.answers(handler, *bodies)
 
 
-def test_an_id_is_as_good_as_its_features_and_a_batch_is_one_question(handler: Any, server: FeatureServer) -> None:
+def test_an_id_is_as_good_as_its_features_and_a_batch_is_one_question(
+    handler: handling.Handler, server: FeatureServer
+) -> None:
     other = {"age": None, PLAN: "silver"}
     found = answers(handler, [GOLD, other], [{"customer": "7"}, {"customer": 8}], [{"customer": " 7 "}])
     assert [status for status, _ in found] == [200, 200, 200]
@@ -105,14 +118,14 @@ def test_an_id_is_as_good_as_its_features_and_a_batch_is_one_question(handler: A
     assert server.asked == [{"feature_service": "tiny", "entities": {"customer": ["7", "8"]}}]
 
 
-def test_what_an_instance_gives_is_not_overwritten(handler: Any, server: FeatureServer) -> None:
+def test_what_an_instance_gives_is_not_overwritten(handler: handling.Handler, server: FeatureServer) -> None:
     older, other = GOLD | {"age": 90.0}, {"age": 1.0, PLAN: None}
     found = answers(handler, [older, other], [{"customer": "7", "age": 90.0}, {"customer": "nobody"} | other])
     assert found[0][1]["predictions"] == found[1][1]["predictions"]
     assert server.asked == [{"feature_service": "tiny", "entities": {"customer": ["7"]}}]  # the other gives them all
 
 
-def test_who_gives_all_features_needs_no_server(handler: Any, server: FeatureServer) -> None:
+def test_who_gives_all_features_needs_no_server(handler: handling.Handler, server: FeatureServer) -> None:
     assert answers(handler, [GOLD])[0][0] == 200
     assert server.asked == []
 
@@ -125,17 +138,19 @@ def test_who_gives_all_features_needs_no_server(handler: Any, server: FeatureSer
         ({"customer": "empty"}, "instance 1: the feature store has no features of customer 'empty', or not all"),
         ({"customer": "new"}, "instance 1: the feature store has no features of customer 'new', or not all of them"),
         ({"customer": "old"}, "instance 1: the feature store has no features of customer 'old' of the last 30 days"),
-        ({"customer": "  "}, "instance 1: column 'customer' is no id"),
-        ({"customer": None}, "instance 1: column 'customer' is no id"),
-        ({"customer": True}, "instance 1: column 'customer' is no id"),
-        ({"customer": ["7"]}, "instance 1: column 'customer' is no id"),
-        ({"customer": "x" * 101}, "instance 1: column 'customer' is no id"),
+        ({"customer": "  "}, "instance 1: column 'customer' is not a valid id"),
+        ({"customer": None}, "instance 1: column 'customer' is not a valid id"),
+        ({"customer": True}, "instance 1: column 'customer' is not a valid id"),
+        ({"customer": ["7"]}, "instance 1: column 'customer' is not a valid id"),
+        ({"customer": "x" * 101}, "instance 1: column 'customer' is not a valid id"),
         ({"customer": "7", "colour": 1}, "instance 1: column 'colour' is not in the schema"),
         ({"age": 40.0}, f'instance 1: column "{PLAN}" is missing'),
         (7, "instance 1: 7 is not an object"),
     ],
 )
-def test_who_is_not_known_is_refused_by_name_and_harms_nobody(handler: Any, instance: Any, error: str) -> None:
+def test_who_is_not_known_is_refused_by_name_and_harms_nobody(
+    handler: handling.Handler, instance: Any, error: str
+) -> None:
     (status, answer), (good, _), (bad, _) = answers(handler, [GOLD, instance], [{"customer": "7"}], b"{nope")
     assert (status, good, bad) == (400, 200, 400)
     [problem] = answer["errors"]
@@ -143,7 +158,7 @@ def test_who_is_not_known_is_refused_by_name_and_harms_nobody(handler: Any, inst
     assert problem["error"].startswith(error)
 
 
-def test_all_that_are_not_known_are_named(handler: Any) -> None:
+def test_all_that_are_not_known_are_named(handler: handling.Handler) -> None:
     [(_, answer)] = answers(handler, [{"customer": f"no {number}"} for number in range(200)])
     assert [problem["instance"] for problem in answer["errors"]] == list(range(100))
 
@@ -152,7 +167,9 @@ def test_all_that_are_not_known_are_named(handler: Any) -> None:
     "fault",
     [(500, b"{}"), (404, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b'{"metadata": {"feature_names": []}}')],
 )
-def test_a_bad_answer_fails_who_needs_it_alone(handler: Any, server: FeatureServer, fault: tuple[int, bytes]) -> None:
+def test_a_bad_answer_fails_who_needs_it_alone(
+    handler: handling.Handler, server: FeatureServer, fault: tuple[int, bytes]
+) -> None:
     server.fault = fault
     (needing, answer), (other, _), (bad, _) = answers(handler, [GOLD, {"customer": "7"}], [GOLD], [{"customer": None}])
     assert (needing, other, bad) == (503, 200, 400)
@@ -164,11 +181,10 @@ def test_a_bad_answer_fails_who_needs_it_alone(handler: Any, server: FeatureServ
 
 
 def test_a_silent_server_is_waited_for_once_and_asked_again_later(
-    handler: Any, server: FeatureServer, monkeypatch: pytest.MonkeyPatch
+    handler: handling.Handler, server: FeatureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    online = sys.modules["online_features"]
-    monkeypatch.setattr(online, "PATIENCE", 0.2)
-    monkeypatch.setattr(online, "PAUSE", 0.5)
+    monkeypatch.setattr(online_features, "TIMEOUT", 0.2)
+    monkeypatch.setattr(online_features, "RETRY_INTERVAL", 0.5)
     server.silence = 1.0
     began = time.monotonic()
     assert [answers(handler, [{"customer": "7"}])[0][0] for _ in range(3)] == [503, 503, 503]
@@ -179,16 +195,29 @@ def test_a_silent_server_is_waited_for_once_and_asked_again_later(
     assert answers(handler, [{"customer": "7"}])[0][0] == 200
 
 
-def test_a_server_that_is_down(handler: Any, server: FeatureServer) -> None:
+def test_a_server_that_is_down(handler: handling.Handler, server: FeatureServer) -> None:
     server.shutdown()
     server.server_close()
     (needing, _), (other, _) = answers(handler, [{"customer": "7"}], [GOLD])
     assert (needing, other) == (503, 200)
 
 
-def test_the_log_has_the_features_that_were_used(handler: Any, tmp_path: Path) -> None:
+def test_the_log_has_the_features_that_were_used(handler: handling.Handler, tmp_path: Path) -> None:
     answers(handler, [{"customer": "7"}], [{"customer": "nobody"}])
     handler.log.close()
     lines = [json.loads(line) for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()]
     assert [line.get("inputs") for line in lines] == [GOLD, None]
     assert lines[1]["status"] == 400
+
+
+def test_derived_features_are_computed_from_what_the_server_has(
+    server: FeatureServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(features.DERIVED, "months", Derived(("age",), lambda age: age * 12))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    handling.unpacked(folder, tiny_model.DERIVED_SCHEMA, feature_view=VIEW)
+    handler = started(server, folder, tmp_path, monkeypatch)
+    (status, by_id), (_, given) = answers(handler, [{"customer": "7"}], [GOLD])
+    assert status == 200
+    assert by_id["predictions"] == given["predictions"]

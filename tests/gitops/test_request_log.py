@@ -1,4 +1,4 @@
-"""The request log by itself: its lines, what is masked and left out, rotation, and failures that no request notices."""
+"""The request log by itself: lines, redaction, sampling, rotation, and failures that no request notices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import atexit
 import json
 import resource
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,14 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "serving"))  # flat imports, as in the archive
-
-import request_log
-import request_log_files
-import serving_metrics
-from request_log import Entry, RequestLog
+from gitops.serving.server import metrics as server_metrics
+from gitops.serving.server import request_log, request_log_files
+from gitops.serving.server.request_log import Entry, RequestLog
 
 PHONE = "0049-30-901820"
 ROW = {"age": 40, "phone": PHONE}
@@ -37,14 +31,14 @@ def lost() -> Counter[str]:
 @pytest.fixture
 def start(lost: Counter[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Start a log; all that were started are closed at the end."""
-    monkeypatch.setattr(request_log, "PAUSE", 0.01)
+    monkeypatch.setattr(request_log, "POLL_INTERVAL", 0.01)
     started = []
 
-    def begin(address: object, sample: float = 1.0, mask: tuple[str, ...] = ()) -> RequestLog:
+    def begin(address: object, sample: float = 1.0, redact: tuple[str, ...] = ()) -> RequestLog:
         def drop(reason: str, requests: int) -> None:
             lost[reason] += requests
 
-        started.append(RequestLog(str(address), {"sample": sample, "mask": list(mask)}, "3f9a0c1d2e4b", drop))
+        started.append(RequestLog(str(address), {"sample": sample, "redact": list(redact)}, "3f9a0c1d2e4b", drop))
         return started[-1]
 
     yield begin
@@ -90,9 +84,9 @@ def test_refused_request_leaves_its_errors(start: Start, tmp_path: Path) -> None
     assert (line["status"], line["errors"]) == (400, [problem])
 
 
-def test_masked_columns_are_in_no_line(start: Start, tmp_path: Path) -> None:
+def test_redacted_columns_are_in_no_line(start: Start, tmp_path: Path) -> None:
     """Not as a value, nor in an error that quotes it, nor in one that quotes a row that is no object."""
-    log = start(tmp_path, mask=("phone",))
+    log = start(tmp_path, redact=("phone",))
     log.add(good("a"))
     problems = [
         {"instance": 0, "column": "phone", "error": f"instance 0: column 'phone' is {PHONE}: text is expected"},
@@ -102,8 +96,8 @@ def test_masked_columns_are_in_no_line(start: Start, tmp_path: Path) -> None:
     log.add(Entry("b", status=400, problems=problems))
     log.close()
     answered, refused = read(tmp_path)
-    assert answered["inputs"] == {"age": 40, "phone": "masked"}
-    assert [error["error"] for error in refused["errors"]] == ["masked", "masked", problems[2]["error"]]
+    assert answered["inputs"] == {"age": 40, "phone": "redacted"}
+    assert [error["error"] for error in refused["errors"]] == ["redacted", "redacted", problems[2]["error"]]
     assert PHONE not in "".join(path.read_text() for path in tmp_path.iterdir())
 
 
@@ -141,8 +135,8 @@ def test_golden_request_and_no_address_leave_nothing(start: Start, tmp_path: Pat
         ({"X-Request-Id": "a\n"}, "made-here"),
         ({"X-Request-Id": 'a", "b": "'}, "made-here"),
         ({}, "made-here"),
-        ({"X-Request-Id": request_log.END}, request_log.END),
-        ({"X-Request-Id": "/end "}, "made-here"),
+        ({"X-Request-Id": request_log.FLUSH}, request_log.FLUSH),
+        ({"X-Request-Id": "/flush "}, "made-here"),
     ],
 )
 def test_id_is_the_clients_where_it_is_sane(headers: dict[str, Any], expected: str) -> None:
@@ -159,7 +153,7 @@ def test_id_is_the_clients_where_it_is_sane(headers: dict[str, Any], expected: s
 def test_files_are_rotated_and_bounded(
     start: Start, lost: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_log, "SLICE", 1)  # an entry at a time
+    monkeypatch.setattr(request_log, "CHUNK_BYTES", 1)  # an entry at a time
     monkeypatch.setattr(request_log_files, "FILE_BYTES", 1000)
     monkeypatch.setattr(request_log_files, "FOLDER_BYTES", 5000)
     (tmp_path / "mine.jsonl").write_text("x" * 10_000)
@@ -203,13 +197,13 @@ def test_more_than_waits_is_dropped_and_counted(start: Start, lost: Counter[str]
         log.add(Entry(f"{number}", [ROW], [1.0], size=each))
     assert time.perf_counter() - began < 0.5
     assert lost["full"] == 1000 - len(log.entries)
-    assert len(log.entries) * each <= request_log.WAITING + each
+    assert len(log.entries) * each <= request_log.QUEUE_BYTES + each
 
 
 def test_folder_that_cannot_be_written_is_told_once_and_counted(
     start: Start, lost: Counter[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_log_files, "RECOVERY", 0.0)
+    monkeypatch.setattr(request_log_files, "RETRY_INTERVAL", 0.0)
     (tmp_path / "file").write_text("")
     log = start(tmp_path / "file/folder")
     for number in range(20):
@@ -225,8 +219,8 @@ def test_full_disk_tears_no_line_but_the_last(
     start: Start, lost: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit on a process's files stands for the disk's end: a write is cut short, then refused."""
-    monkeypatch.setattr(request_log, "SLICE", 1)
-    monkeypatch.setattr(request_log_files, "RECOVERY", 0.0)
+    monkeypatch.setattr(request_log, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(request_log_files, "RETRY_INTERVAL", 0.0)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -253,7 +247,7 @@ def test_no_write_soon_after_one_that_failed(tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     with pytest.raises(request_log_files.LostError, match="failed less than 5 s ago"):
         folder.write(b"{}\n", 1)
-    folder.again = 0.0
+    folder.retry_at = 0.0
     folder.write(b"{}\n", 1)
     assert read(tmp_path / "file/folder") == [{}]
 
@@ -342,7 +336,9 @@ def test_end_says_what_it_could_not_write(
     for name in ("a", "b"):
         log.add(good(name))
     log.close()
-    assert caplog.messages[-1] == "The request log lacks the last 2 requests: memory://log did not take them"
+    assert (
+        caplog.messages[-1] == "The last 2 requests are missing from the request log: memory://log did not accept them"
+    )
 
 
 def test_unknown_kind_of_address_is_counted(start: Start, lost: Counter[str], caplog: pytest.LogCaptureFixture) -> None:
@@ -373,9 +369,9 @@ class Cache:
 
 def test_metrics_begin_at_zero_and_add_up() -> None:
     cache = Cache()
-    metrics = serving_metrics.Metrics(cache, ["no", "a|b,c:#d"])
+    metrics = server_metrics.Metrics(cache, ["no", "a|b,c:#d"])
     assert set(cache.values.values()) == {0}
-    assert {key[0] for key in cache.values} == set(serving_metrics.METRICS)
+    assert {key[0] for key in cache.values} == set(server_metrics.METRICS)
     before = set(cache.values)
 
     metrics.answered(0.0015, 3)
@@ -399,17 +395,17 @@ def test_metrics_begin_at_zero_and_add_up() -> None:
 
 def test_labels_of_many_classes_are_bounded() -> None:
     cache = Cache()
-    metrics = serving_metrics.Metrics(cache, [f"class {number}" for number in range(500)])
+    metrics = server_metrics.Metrics(cache, [f"class {number}" for number in range(500)])
     metrics.predicted([{"label": f"class {number}"} for number in range(500)])
     metrics.flush()
     series = [key for key in cache.values if key[0] == "model_predictions_total"]
-    assert len(series) == serving_metrics.MAX_LABELS + 1
+    assert len(series) == server_metrics.MAX_LABELS + 1
     assert cache.values["model_predictions_total", "other"] == 400
 
 
 def test_numbers_are_counted_without_a_label() -> None:
     cache = Cache()
-    metrics = serving_metrics.Metrics(cache, [])
+    metrics = server_metrics.Metrics(cache, [])
     metrics.predicted([1.5, 2.5])
     metrics.flush()
     assert cache.values["model_predictions_total", "number"] == 2

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -20,20 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import handling
+import packing
 import pytest
 import tiny_model
 import torch
-from conftest import PACKAGE, ROOT
+from breast_cancer import features
+from conftest import ROOT
 from gitops.core import params
 from gitops.core.artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, SCHEMA, ProjectError, digest, write_json
 from gitops.serving import package, serve, torchserve
+from gitops.serving.server import handler as module
+from gitops.serving.server import metrics, probe
+from gitops.serving.server.handler import Handler
+from gitops.tabular.columns import Derived
 from handling import Context, answers
 
 PLAN = "customer's plan"
 GOOD = {"age": 40, PLAN: "gold"}
 NAME = "tiny"
-
-probe = runpy.run_path(str(ROOT / "serving/probe.py"))
 
 
 def body(*instances: Any) -> bytes:
@@ -75,16 +78,11 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def handler_module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    return handling.load(monkeypatch)
+def handler(monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> Handler:
+    return handling.started(monkeypatch, model_folder)
 
 
-@pytest.fixture
-def handler(handler_module: Any, model_folder: Path) -> Any:
-    return handling.started(handler_module, model_folder)
-
-
-def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Any) -> None:
+def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Handler) -> None:
     calls: list[int] = []
     model = handler.model
 
@@ -105,7 +103,7 @@ def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handle
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_request_says_what_was_expected(handler: Any, case: str) -> None:
+def test_bad_request_says_what_was_expected(handler: Handler, case: str) -> None:
     sent, expected = BAD[case]
     [(status, answer)] = answers(handler, sent)
     assert status == 400
@@ -114,36 +112,36 @@ def test_bad_request_says_what_was_expected(handler: Any, case: str) -> None:
     assert set(answer["errors"][0]) == {"instance", "column", "error"}
 
 
-def test_every_bad_instance_is_listed_up_to_a_limit(handler: Any, handler_module: Any) -> None:
+def test_every_bad_instance_is_listed_up_to_a_limit(handler: Handler) -> None:
     [(_, few)] = answers(handler, body({}, GOOD, GOOD | {"age": "x"}))
     assert [(error["instance"], error["column"]) for error in few["errors"]] == [(0, "age"), (2, "age")]
     [(_, many)] = answers(handler, body(*[{}] * 500))
-    assert len(many["errors"]) == handler_module.MAX_ERRORS
+    assert len(many["errors"]) == module.MAX_ERRORS
 
 
-def test_form_is_refused(handler: Any) -> None:
+def test_form_is_refused(handler: Handler) -> None:
     [(status, answer)] = answers(handler, None)
     assert status == 400
     assert "Content-Type: application/json" in answer["error"]
 
 
-def test_failing_model_harms_no_other_request(handler: Any) -> None:
+def test_failing_model_affects_no_other_request(handler: Handler) -> None:
     unlucky = body(GOOD | {"age": tiny_model.UNLUCKY})
     assert [status for status, _ in answers(handler, body(GOOD), unlucky, body(GOOD))] == [200, 500, 200]
 
 
-def test_many_rows_go_through_the_model_in_chunks(handler: Any, handler_module: Any) -> None:
-    handler_module.CHUNK = 4
+def test_many_rows_go_through_the_model_in_chunks(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 4)
     rows = [GOOD | {"age": age} for age in range(11)]
     [(_, answer)] = answers(handler, body(*rows))
     yes = [prediction["probabilities"]["yes"] for prediction in answer["predictions"]]
     assert yes == pytest.approx([torch.sigmoid(torch.tensor(age / 100 + 1)).item() for age in range(11)])
 
 
-def test_answer_that_torchserve_would_drop_is_refused(handler: Any, handler_module: Any) -> None:
+def test_answer_that_torchserve_would_drop_is_refused(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = (ROOT / "serving/config.properties").read_text()
-    assert f"max_response_size={handler_module.MAX_ANSWER}\n" in settings
-    handler_module.MAX_ANSWER = 200
+    assert f"max_response_size={module.MAX_ANSWER}\n" in settings
+    monkeypatch.setattr(module, "MAX_ANSWER", 200)
     small, large = answers(handler, body(GOOD), body(*[GOOD] * 10))
     assert small[0] == 200
     assert large[0] == 400
@@ -151,7 +149,7 @@ def test_answer_that_torchserve_would_drop_is_refused(handler: Any, handler_modu
 
 
 def test_another_model_than_the_released_one_is_refused(
-    handler: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    handler: Handler, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_SHA256", digest(model_folder / "model.pt2"))
     handler.initialize(Context(model_folder))
@@ -176,7 +174,21 @@ def test_another_model_than_the_released_one_is_refused(
     ],
 )
 def test_probe_forgives_rounding_alone(actual: Any, golden: Any, differs: bool) -> None:
-    assert probe["differs"](actual, golden) is differs
+    assert probe.differs(actual, golden) is differs
+
+
+def test_derived_feature_is_computed_and_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: Handler
+) -> None:
+    monkeypatch.setitem(features.DERIVED, "months", Derived(("age",), lambda age: age * 12))
+    derived = handling.started(monkeypatch, handling.unpacked(tmp_path, tiny_model.DERIVED_SCHEMA))
+
+    (status, answer), (refused, why) = answers(derived, body(GOOD), body(GOOD, GOOD | {"months": 480}))
+    [(_, plain)] = answers(handler, body(GOOD | {"age": 480}))
+    assert (status, answer["predictions"]) == (200, plain["predictions"])
+    assert refused == 400
+    error = "instance 1: column 'months' is computed from others: remove it"
+    assert why["errors"] == [{"instance": 1, "column": "months", "error": error}]
 
 
 # From here on with TorchServe.
@@ -190,7 +202,7 @@ def workspace(model_folder: Path) -> Iterator[Path]:
         for linked in (".venv", "serving"):
             (folder / linked).symlink_to(ROOT / linked)
         settings = re.sub(r"model_name: \S+", f"model_name: {NAME}", (ROOT / "params.yaml").read_text())
-        (folder / "params.yaml").write_text(settings)
+        (folder / "params.yaml").write_text(settings.replace("redact: []", f'redact: ["{PLAN}"]'))
         patch.chdir(folder)
         for path, source in ((MODEL, "model.pt2"), (SCHEMA, "schema.json")):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +210,7 @@ def workspace(model_folder: Path) -> Iterator[Path]:
         request = {"instances": [GOOD, {"age": None, PLAN: None}]}
         write_json(GOLDEN_REQUEST, request)
         write_json(GOLDEN_RESPONSE, package.respond(request, tiny_model.SCHEMA))
-        package.pack(NAME, params.RequestLog(mask=[PLAN]))
+        package.pack(params.load())
         yield folder
 
 
@@ -219,15 +231,14 @@ def server(running: torchserve.Server) -> str:
 
 
 def post(server: str, sent: bytes) -> tuple[int, bytes]:
-    status, answer = probe["post"](f"{server}/predictions/{NAME}", sent)
-    return int(status), bytes(answer)
+    return probe.post(f"{server}/predictions/{NAME}", sent)
 
 
-def test_server_gives_the_golden_answer(server: str, archive: Path) -> None:
-    assert probe["probe"](server, archive) is None
-    command = [sys.executable, str(ROOT / "serving/probe.py"), server, str(archive)]
+def test_server_passes_its_smoke_test(server: str, archive: Path) -> None:
+    """As Kubernetes runs it: Python has nothing but the file."""
+    command = [sys.executable, "-I", "-S", probe.__file__, server, str(archive)]
     script = subprocess.run(command, capture_output=True, text=True)
-    assert (script.returncode, script.stdout) == (0, "the golden answer\n")
+    assert (script.returncode, script.stdout) == (0, "the smoke test passed\n"), script.stderr
 
 
 def test_server_answers_good_requests_among_bad_ones(server: str) -> None:
@@ -280,12 +291,12 @@ def waited(look: Callable[[], Any]) -> Any:
 def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
     """Return the lines of a request in the log of `make serve`."""
     lines = [json.loads(line) for path in workspace.glob("requests/*.jsonl") for line in path.open()]
-    assert not [line for line in lines if line["request_id"] == probe["REQUEST_ID"]]
+    assert not [line for line in lines if line["request_id"] == probe.REQUEST_ID]
     return [line for line in lines if line["request_id"] == name]
 
 
 def test_server_logs_what_it_answers(server: str, archive: Path, workspace: Path) -> None:
-    assert probe["probe"](server, archive) is None
+    assert probe.probe(server, archive) is None
     hidden = "platinum-4711"
     assert ask(server, body(GOOD, {"age": None, PLAN: hidden}), **{"x-REQUEST-id": "order-7"}) == (200, "order-7")
     status, made = ask(server, body(GOOD | {"age": "old"}, [hidden]), **{"X-Request-Id": "not an id"})
@@ -293,9 +304,9 @@ def test_server_logs_what_it_answers(server: str, archive: Path, workspace: Path
 
     one, other = waited(lambda: logged(workspace, "order-7"))
     [refused] = waited(lambda: logged(workspace, made))
-    assert one["inputs"] == {"age": 40, PLAN: "masked"}
+    assert one["inputs"] == {"age": 40, PLAN: "redacted"}
     assert one["prediction"]["label"] == "yes"
-    assert (other["instance"], other["inputs"]) == (1, {"age": None, PLAN: "masked"})
+    assert (other["instance"], other["inputs"]) == (1, {"age": None, PLAN: "redacted"})
     assert one["model_version"] == other["model_version"] == refused["model_version"] == digest(MODEL)[:12]
     assert refused["status"] == 400
     assert [error["column"] for error in refused["errors"]] == ["age", None]
@@ -315,13 +326,12 @@ def samples(running: torchserve.Server) -> dict[str, float]:
 
 
 def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path) -> None:
-    own = runpy.run_path(str(ROOT / "serving/serving_metrics.py"))
-    time.sleep(own["INTERVAL"] + 1)  # what others have asked for is counted by then
+    time.sleep(metrics.INTERVAL + 1)  # what others have asked for is counted by then
     before = samples(running)
     for _ in range(3):
         assert ask(running.url, body(GOOD, GOOD))[0] == 200
     assert ask(running.url, body({}))[0] == 400
-    assert probe["probe"](running.url, archive) is None
+    assert probe.probe(running.url, archive) is None
 
     def counted() -> dict[str, float]:
         now = samples(running)
@@ -334,7 +344,7 @@ def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path
     assert found["model_refused_total"] == 1
     assert found["model_request_seconds_bucket +Inf"] == found["model_request_seconds_count"] == 5
     assert 0 < found["model_request_seconds_sum"] < 5
-    assert {name.partition(" ")[0] for name in before} == set(own["METRICS"])
+    assert {name.partition(" ")[0] for name in before} == set(metrics.METRICS)
     assert before["model_request_log_dropped_total full"] == before["model_request_log_dropped_total failed"] == 0
 
 
@@ -351,7 +361,7 @@ def test_server_answers_though_it_cannot_log(archive: Path, monkeypatch: pytest.
 def test_server_refuses_what_is_too_large_and_lives_on(server: str, archive: Path) -> None:
     assert post(server, b"x" * 10 * 2**20)[0] == 413
     assert post(server, body(*[GOOD] * 1000))[0] == 200
-    assert probe["probe"](server, archive) is None
+    assert probe.probe(server, archive) is None
 
 
 def test_another_model_does_not_start(archive: Path) -> None:
@@ -359,12 +369,26 @@ def test_another_model_does_not_start(archive: Path) -> None:
         pass
 
 
+def test_server_imports_from_the_archive_alone(workspace: Path, tmp_path: Path) -> None:
+    """The archive's features.py has a derived feature, which the one in src/ lacks."""
+    archive = packing.with_derived(tmp_path)
+    with torchserve.running(archive, digest(tmp_path / MODEL), archive.stem, 0) as running:
+        url = f"{running.url}/predictions/{archive.stem}"
+        status, answer = probe.post(url, body(GOOD))
+        refused, why = probe.post(url, body(GOOD | {"months": 480}))
+    assert status == 200
+    expected = torch.sigmoid(torch.tensor(480 / 100 + 1)).item()
+    assert json.loads(answer)["predictions"][0]["probabilities"]["yes"] == pytest.approx(expected)
+    assert refused == 400
+    assert b"column 'months' is computed from others: remove it" in why
+
+
 def test_ctrl_c_leaves_nothing_but_the_whole_log(workspace: Path, tmp_path: Path) -> None:
     """An address gets its lines every ten seconds, and the last ones at the end."""
     with tempfile.TemporaryDirectory() as place:
         # As a shell starts it in the background: deaf to Ctrl-C, unless it says otherwise itself.
         deaf = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
-        command = [*deaf, sys.executable, "-m", f"{PACKAGE}.serve", "--port", "0"]
+        command = [*deaf, sys.executable, "-m", "gitops.serving.serve", "--port", "0"]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": place}
         environment["REQUEST_LOG"] = f"file://{tmp_path}"
         with subprocess.Popen(command, cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True) as process:

@@ -15,23 +15,29 @@ SCHEMA: dict[str, Any] = {
     "missing_markers": ["", "NA"],
 }
 
+#: The same with a derived feature, the last number: the model then takes it in place of the age.
+DERIVED_SCHEMA = SCHEMA | {
+    "features": [*SCHEMA["features"], {"name": "months", "dtype": "number", "derived": ["age"]}],
+}
+
 #: The age for which the model answers NaN.
 UNLUCKY = 666.0
 
 
 class Tiny(torch.nn.Module):
-    """Probability of "yes": it grows with age, and with a plan that is known."""
+    """Probability of "yes": it grows with the last number, and with a plan that is known."""
 
     def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        age = torch.nan_to_num(numbers[:, 0]).float()
+        age, last = (torch.nan_to_num(numbers[:, index]).float() for index in (0, -1))
         fails = (age - UNLUCKY) / (age - UNLUCKY)
-        yes = torch.sigmoid((age / 100 + (categories[:, 0] != 0).float()) * fails)
+        yes = torch.sigmoid((last / 100 + (categories[:, 0] != 0).float()) * fails)
         return torch.stack([1 - yes, yes], dim=1)
 
 
-def save(path: Path) -> Path:
+def save(path: Path, schema: dict[str, Any] = SCHEMA) -> Path:
     """Write the exported model to `path`, and return it."""
-    example = (torch.zeros(2, 1, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.int64))
+    numbers = sum(feature["dtype"] != "category" for feature in schema["features"])
+    example = (torch.zeros(2, numbers, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.int64))
     rows = {0: torch.export.Dim.DYNAMIC}
     torch.export.save(torch.export.export(Tiny(), example, dynamic_shapes=(rows, rows)), path)
     return path

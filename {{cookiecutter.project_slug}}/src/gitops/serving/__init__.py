@@ -1,1 +1,1 @@
-"""The model archive, and the server that answers with it."""
+"""The model archive, and the server that runs it."""

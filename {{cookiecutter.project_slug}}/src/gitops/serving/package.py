@@ -1,8 +1,8 @@
 """Stage `package`: pack the model, its schema and the code that answers requests into TorchServe's archive.
 
-The code is the handler and the project's features.py, with all that they import of src/. The archive also holds a
-golden request and its answer, computed here, in the environment that trained the model. A server is ready when it gives
-the same answer (server/probe.py): model, schema and code then fit together there too.
+The code is the handler, the project's features.py, and all modules of src/ that the two import. The archive also holds
+a golden request and its answer, computed here, in the environment that trained the model: a server that gives the same
+answer passes its smoke test (server/probe.py), which shows that model, schema and code fit together there too.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ HANDLER = code.SOURCE / "gitops/serving/server/handler.py"
 CONFIG = Path("serving/model-config.yaml")
 MANIFEST = "MAR-INF/MANIFEST.json"
 
-#: What the handler reads: the project's package, and the section request_log of params.yaml.
+#: What the handler reads: the name of the project's package, and the section request_log of params.yaml.
 SETTINGS = "settings.json"
 
-#: Rows of the test split in the golden request; one more has no value at all.
+#: Rows of the test split in the golden request; one more row has no value at all.
 GOLDEN_ROWS = 3
 
 #: The zip format's first day: an archive's bytes depend on its contents alone.
@@ -76,7 +77,7 @@ def instances(frame: Any, schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Return what a server must answer to `request`, computed in this process."""
+    """Return the right answer to `request`, computed in this process. Raises RowError for an invalid instance."""
     import torch
 
     features = owner.features()
@@ -87,69 +88,90 @@ def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def pack(settings: Params) -> Path:
-    """Write package/<model_name>.mar, wholly or not at all, and return its path; equal contents give equal bytes.
+    """Write package/<model_name>.mar, whole or not at all, and return its path; equal contents give equal bytes.
 
-    Raises ProjectError where the archiver is not installed or fails, or the code imports what servers do not have.
+    Raises ProjectError if the archiver is not installed or fails, or if the code imports a package that servers lack.
     """
     if not ARCHIVER.exists():
         raise ProjectError(f"{ARCHIVER} is missing: run `make setup` first")
-    features = code.SOURCE / params.package() / "features.py"
-    sources = sorted({*code.imported(HANDLER), *code.imported(features)} - {HANDLER})
+    own = code.SOURCE / params.package()
+    modules = [HANDLER, own / "features.py", *own.glob("__init__.py")]
+    sources = sorted({path for module in modules for path in code.imported(module)})
     _check_imports(sources)
     name = settings.package.model_name
     archive = PACKAGE / f"{name}.mar"
     command = [str(ARCHIVER), "--model-name", name, "--version", version(), "--serialized-file", str(MODEL)]
     command += ["--handler", str(HANDLER), "--config-file", str(CONFIG)]
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
-        told = Path(folder, SETTINGS)
-        artifacts.write_json(told, {"package": params.package(), "request_log": settings.request_log.model_dump()})
-        extras = [SCHEMA, GOLDEN_REQUEST, GOLDEN_RESPONSE, told, *([FEATURE_VIEW] if settings.feature_store else [])]
+        written = Path(folder, SETTINGS)
+        artifacts.write_json(written, {"package": params.package(), "request_log": settings.request_log.model_dump()})
+        extras = [SCHEMA, GOLDEN_REQUEST, GOLDEN_RESPONSE, written, *([FEATURE_VIEW] if settings.feature_store else [])]
         command += ["--extra-files", ",".join(map(str, extras))]
-        # The archiver begins by deleting <TMPDIR>/<model name>, whatever that is: it gets a TMPDIR of its own.
+        # The archiver begins by deleting <TMPDIR>/<model name>, whatever that is.
         environment = os.environ | {"TMPDIR": folder}
         done = subprocess.run([*command, "--export-path", folder], env=environment, capture_output=True, text=True)
         if done.returncode:
             raise ProjectError(f"torch-model-archiver could not make {archive}:\n{done.stderr.strip()}")
         with artifacts.replacing(archive) as temporary:
-            _settle(Path(folder, archive.name), temporary, sources)
+            _complete(Path(folder, archive.name), temporary, [path for path in sources if path != HANDLER])
     return archive
 
 
-def _settle(made: Path, settled: Path, sources: Sequence[Path]) -> None:
-    """Copy an archive and add modules of src/, without what differs from run to run: times, order, zlib's version."""
-    with zipfile.ZipFile(made) as source:
-        contents = {name: source.read(name) for name in source.namelist()}
+def _complete(made: Path, target: Path, sources: Sequence[Path]) -> None:
+    """Copy an archive and add `sources`, without what differs from run to run: times, order, zlib's version.
+
+    The archiver puts all files into one folder; the modules of src/ keep their packages' folders.
+    """
+    with zipfile.ZipFile(made) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
     contents[MANIFEST] = json.dumps(json.loads(contents[MANIFEST]) | {"createdOn": ""}, indent=2).encode()
-    # The archiver would put all of them into one folder; TorchServe has the archive's own on Python's path.
     contents |= {path.relative_to(code.SOURCE).as_posix(): path.read_bytes() for path in sources}
-    with zipfile.ZipFile(settled, "w") as target:
+    with zipfile.ZipFile(target, "w") as archive:
         for name in sorted(contents):
-            target.writestr(zipfile.ZipInfo(name, EPOCH), contents[name])
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), contents[name])
 
 
 def _check_imports(sources: Sequence[Path]) -> None:
-    """Raise ProjectError for a module of the archive that imports a package which the server's environment lacks."""
-    ours = {path.name for path in code.SOURCE.iterdir()}
+    """Raise ProjectError for a module of the archive that imports a package which the server's environment lacks.
+
+    An import inside a function counts too: it would fail at the first request. One that falls back on something else
+    (`except ImportError`), or that only type checkers see, does not.
+    """
+    available = {path.name for path in code.SOURCE.iterdir()} | sys.stdlib_module_names
     for path in sources:
-        for name in sorted(_packages(path) - ours - sys.stdlib_module_names):
-            if not any(ENVIRONMENT.glob(f"lib/python*/site-packages/{name}*")):
-                where = path.relative_to(code.SOURCE.parent)
-                raise ProjectError(f"{where} imports {name!r}, which servers lack: add it to requirements/serve.in")
+        for name in sorted({*_packages(ast.parse(path.read_text(encoding="utf-8")))} - available):
+            if not any(any(ENVIRONMENT.glob(f"lib/python*/site-packages/{name}{end}")) for end in ("", ".*")):
+                raise ProjectError(
+                    f"{path.relative_to(code.SOURCE.parent)} imports {name!r}, which servers lack: add it to "
+                    "requirements/serve.in, or move what needs it to a module that features.py does not import"
+                )
 
 
-def _packages(path: Path) -> set[str]:
-    """Return the names of the packages that a module imports when it is imported itself."""
-    names: set[str] = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add((node.module or "").partition(".")[0])
-    return names
+def _packages(node: ast.AST) -> Iterator[str]:
+    """Yield the names of the packages that a module, or a part of it, needs."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name.partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+        yield str(node.module).partition(".")[0]
+    for child in ast.iter_child_nodes(node):
+        if child not in _not_needed(node):
+            yield from _packages(child)
+
+
+def _not_needed(node: ast.AST) -> list[ast.stmt]:
+    """Return the statements of a block without which a module works: for type checkers, or with a fallback."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        return node.body
+    if isinstance(node, ast.Try) and any(
+        handler.type is None or re.search(r"\b(ImportError|ModuleNotFoundError)\b", ast.unparse(handler.type))
+        for handler in node.handlers
+    ):
+        return node.body
+    return []
 
 
 def _check_redacted(redacted: list[str], schema: dict[str, Any]) -> None:
-    """Raise ProjectError for a column that no request has: the one that was meant would be logged."""
+    """Raise ProjectError for a column that no request has: the intended one would be logged."""
     names = [feature["name"] for feature in columns.given(schema)]
     for column in redacted:
         if column not in names:
@@ -164,7 +186,7 @@ def _unknown(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell of a frame as JSON has it."""
+    """Return a cell of a frame as a JSON value."""
     import pandas as pd
 
     if pd.isna(value):

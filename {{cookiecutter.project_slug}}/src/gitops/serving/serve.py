@@ -1,4 +1,4 @@
-"""`make serve`: the model behind TorchServe on this machine, ready for requests, until Ctrl-C."""
+"""`make serve`: run the model with TorchServe on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def main() -> None:
     """Serve the archive of the last `make pipeline`, or the released one."""
     options = _options()
     archive, sha256, name = _released(options.environment) if options.environment else _built()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes what it starts with `&` ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes what it starts with `&` ignore SIGINT
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(0))  # an exception, on whose way out the server is stopped
+        signal.signal(number, lambda *_: sys.exit(0))  # an exception, so that the server is stopped
     try:
         with torchserve.running(archive, sha256, name, options.port) as server:
             url = f"{server.url}/predictions/{name}"
@@ -35,11 +35,11 @@ def main() -> None:
             if options.once:
                 print(_post(url, request))
                 return
-            print(f"\n{name} {sha256[:12]} answers; its log is {server.log}. An example:\n")
+            print(f"\n{name} {sha256[:12]} is ready; its log is {server.log}. Try it:\n")
             print(_curl(url, {"instances": request["instances"][:1]}))
             print("\nCtrl-C stops it.", flush=True)
             server.wait()
-            raise ProjectError("\n".join(["TorchServe has ended. The end of its log:", *torchserve.tail(server.log)]))
+            raise ProjectError("\n".join(["TorchServe has stopped. The end of its log:", *torchserve.tail(server.log)]))
     except KeyboardInterrupt:
         print("\nstopped")
 
@@ -53,9 +53,9 @@ def serving(mar: Path, sha256: str, model_name: str, port: int = 0) -> Iterator[
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="serve", description="Serve the model with TorchServe on this machine.")
-    parser.add_argument("--port", type=int, default=8080, help="0, or one in use: a free one (default: 8080)")
-    kustomize.add_environment_option(parser, None, "serve what is released there, not the workspace")
-    parser.add_argument("--once", action="store_true", help="print the answer to the golden request and stop")
+    parser.add_argument("--port", type=int, default=8080, help="default: 8080; for 0 or a port in use, a free one")
+    kustomize.add_environment_option(parser, None, "serve the release of this environment, not the workspace")
+    parser.add_argument("--once", action="store_true", help="print the answer to the golden request, then stop")
     return parser.parse_args()
 
 
@@ -70,7 +70,7 @@ def _built() -> tuple[Path, str, str]:
 
 
 def _released(environment: str) -> tuple[Path, str, str]:
-    """Return the same of the environment's present release; the archive comes from DVC's cache or remote."""
+    """Return the same for the environment's current release; the archive comes from DVC's cache or remote."""
     from gitops.integrations import dvc
 
     present = release.present(environment)

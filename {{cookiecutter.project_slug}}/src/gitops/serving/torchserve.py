@@ -1,7 +1,7 @@
 """TorchServe on this machine, with the image's settings, Java from the serve environment, and free ports.
 
-Nothing is left behind: what the server writes lies in a temporary directory, and its processes (Java, Python worker)
-are one process group, which is killed as a whole.
+Nothing is left behind: the server writes to a temporary directory, and its processes (Java, Python worker) are one
+process group, which is killed as a whole.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ ENVIRONMENT = Path(".venv/serve/bin")
 SETTINGS = Path("serving/config.properties")
 LOGGING = SETTINGS.with_name("log4j2.xml")
 
-#: Seconds until the golden answer must have come. A slow and busy machine takes fifteen.
-PATIENCE = 60.0
+#: Seconds until the server must have passed its smoke test. A slow machine that is busy with other work took fifty.
+STARTUP_TIMEOUT = 120.0
 
-#: Seconds for the server to end once it was told to: longer than start.py takes for it.
-FAREWELL = 20.0
+#: Seconds for a server to end after SIGTERM: longer than start.py takes to drain, flush and stop Java.
+SHUTDOWN_TIMEOUT = 20.0
 
-#: Lines of the log that are shown when the server does not start.
+#: Lines of the log that are shown if the server does not start.
 LOG_LINES = 30
 
 
@@ -48,24 +48,24 @@ class Server:
     log: Path
 
     def wait(self) -> None:
-        """Return when the server has ended by itself. Where this is interrupted, let it answer what is on its way and
-        write its log of requests to the end.
+        """Return when the server has ended by itself. If this call is interrupted, stop the server gracefully: it
+        answers requests in flight and flushes its request log.
         """
         try:
             self.process.wait()
         except BaseException:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(FAREWELL)
+                self.process.wait(SHUTDOWN_TIMEOUT)
             raise
 
 
 @contextmanager
 def running(mar: Path, sha256: str, model_name: str, port: int) -> Iterator[Server]:
-    """Start TorchServe with the archive `mar` and yield it once it gives the golden answer; leave no process.
+    """Start TorchServe with the archive `mar` and yield it once it has passed its smoke test; leave no process.
 
-    The server refuses a model whose sha256 is another. A `port` that is 0 or in use becomes a free one. Raises
-    ProjectError, with the end of the log, where the golden answer does not come within PATIENCE.
+    The server refuses a model with another sha256. A `port` that is 0 or in use is replaced by a free one. Raises
+    ProjectError, with the end of the log, if the smoke test has not passed within STARTUP_TIMEOUT.
     """
     with tempfile.TemporaryDirectory(prefix="serve-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -112,25 +112,23 @@ def _settings(ports: list[int]) -> str:
 
 
 def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
-    """Start TorchServe in a process group of its own; all that it writes goes into `folder`."""
-    if not (ENVIRONMENT / "python").exists():
+    """Start TorchServe as the leader of a process group; it writes to `folder` alone."""
+    python = ENVIRONMENT.absolute() / "python"
+    if not python.exists():
         raise ProjectError(f"{ENVIRONMENT / 'python'} is missing: run `make setup` first")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "PYTHON"))}
     log = os.environ.get("REQUEST_LOG", "requests")
-    log = str(Path(log).absolute()) if log and "://" not in log else log  # the server works in another folder
-    ours = {
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "PYTHON"))} | {
         "MODEL_SHA256": sha256,
         "TEMP": str(folder),
         "TMPDIR": str(folder),
-        "REQUEST_LOG": log,
-        "PYTHONPATH": str(SOURCE),
+        "REQUEST_LOG": str(Path(log).absolute()) if log and "://" not in log else log,  # the server runs in `folder`
+        "PYTHONPATH": str(SOURCE),  # for start.py; the model's worker does not get it
     }
-    command = [str(ENVIRONMENT.absolute() / "python"), "-m", "gitops.serving.server.start", SETTINGS.name, "store"]
     with (folder / "output.log").open("wb") as output:
         return subprocess.Popen(
-            command,
+            [str(python), "-m", "gitops.serving.server.start", SETTINGS.name, "store"],
             cwd=folder,
-            env=inherited | ours,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -139,14 +137,14 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Kill Java and worker at once, where they still run: Java replaces a lost worker."""
+    """Kill Java and the worker at once, if they still run: Java would replace a worker that is killed alone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _wait(server: Server, archive: Path) -> None:
-    """Return once the golden answer comes. Raises ProjectError on any other answer, and where none will come."""
+    """Return once the smoke test passes. Raises ProjectError if it fails, or if the server does not start."""
     print("starting TorchServe ", end="", flush=True)
     begin = time.monotonic()
     problem = None
@@ -159,8 +157,8 @@ def _wait(server: Server, archive: Path) -> None:
         except (OSError, HTTPException) as error:
             if server.process.poll() is not None or _gave_up(server):
                 problem = "the server did not start"
-            elif time.monotonic() - begin > PATIENCE:
-                problem = f"no answer after {PATIENCE:.0f} s ({error})"
+            elif time.monotonic() - begin > STARTUP_TIMEOUT:
+                problem = f"no answer after {STARTUP_TIMEOUT:.0f} s ({error})"
         print(".", end="", flush=True)
         time.sleep(0.5)
     print()
@@ -168,7 +166,7 @@ def _wait(server: Server, archive: Path) -> None:
 
 
 def _gave_up(server: Server) -> bool:
-    """Tell whether TorchServe says that it has no worker left; predictions then wait for an answer that never comes."""
+    """Tell whether TorchServe reports that it has no worker left: requests would then wait for ever."""
     try:
         with urllib.request.urlopen(f"{server.url}/ping", timeout=2):
             return False
@@ -179,7 +177,7 @@ def _gave_up(server: Server) -> bool:
 
 
 def tail(log: Path) -> list[str]:
-    """Return the last lines of the worker, or, if it has not said anything, of TorchServe."""
+    """Return the last lines of the worker, or those of TorchServe if the worker has written none."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     worker = [line.partition(" MODEL_LOG - ")[2] for line in lines if " MODEL_LOG - " in line]
     return (worker or lines)[-LOG_LINES:]

@@ -1,1 +1,1 @@
-"""What runs in the server: in TorchServe's worker, from the model archive, and around TorchServe, in the image."""
+"""The server: the handler runs in TorchServe's worker, out of the model archive; start.py and the proxy around it."""

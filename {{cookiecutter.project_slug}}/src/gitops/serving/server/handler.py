@@ -1,7 +1,8 @@
-"""TorchServe's handler: checks each request against the schema, runs the good rows of a batch at once, answers each.
+"""TorchServe's handler: checks each request of a batch, runs the model once on all valid rows, answers each.
 
-It is packed into the model archive with the project's features.py, schema.json and the rest, therefore it imports
-nothing but the standard library, torch and what goes along. docs/system-design.md describes request, answer and log.
+It is packed into the model archive with the project's features.py, schema.json and all modules of src/ that the two
+import, and so it may import only these, the standard library and torch. docs/system-design.md describes request,
+answer and log.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from gitops.serving.server.metrics import Metrics
 from gitops.serving.server.request_log import Entry, RequestLog
 from gitops.tabular.columns import RowError, check_row, from_rows
 
-#: More instances in one request than this are refused: whole tables are what `make batch` is for.
+#: Instances in one request, at most: `make batch` is for whole tables.
 MAX_INSTANCES = 1000
 
 #: Errors listed in one answer.
 MAX_ERRORS = 100
 
-#: Longer answers are refused, because TorchServe drops the worker over them (max_response_size in config.properties).
+#: Bytes of an answer, at most: TorchServe restarts a worker that sends more (max_response_size in config.properties).
 MAX_ANSWER = 16 * 2**20
 
-#: Rows of one call of the model: bounds the memory of a full batch, at no cost in speed.
+#: Rows in one call of the model: bounds the memory of a full batch, at no cost in speed.
 CHUNK = 1024
 
 Row = dict[str, Any]
@@ -43,8 +44,8 @@ log = logging.getLogger(__name__)
 
 
 def read(body: bytes | None) -> tuple[list[Any], list[Problem]]:
-    """Return the instances in a request's body, or what is wrong with it: one of the two lists is empty."""
-    if body is None:  # TorchServe has taken the body for a form and split it into fields
+    """Return the instances in a request's body, or the problems with it: one of the two lists is empty."""
+    if body is None:  # TorchServe has parsed the body as a form
         return [], _problem("the body is a form: send JSON, with the header Content-Type: application/json")
     try:
         request = json.loads(body.decode("utf-8"))
@@ -61,7 +62,7 @@ def read(body: bytes | None) -> tuple[list[Any], list[Problem]]:
 
 
 def check(instances: list[Any], problems: list[Problem], schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
-    """Return the rows that the instances are, or what is wrong with them or was before."""
+    """Return the instances as checked rows, or the `problems` found before and those of the instances."""
     rows, problems = [], problems[:]
     for index, instance in enumerate(instances):
         try:
@@ -74,10 +75,10 @@ def check(instances: list[Any], problems: list[Problem], schema: dict[str, Any])
 
 
 class Handler:
-    """The one class of this module: TorchServe makes an instance in each worker and calls the two methods below."""
+    """TorchServe creates an instance of this module's only class in each worker; it calls `initialize` and `handle`."""
 
     def initialize(self, context: Any) -> None:
-        """Load the archive's model and schema. Raises RuntimeError where the model is not the one that was released."""
+        """Load the archive's model, schema and settings. Raises RuntimeError if the model is not the released one."""
         folder = Path(context.system_properties["model_dir"])
         path = folder / context.manifest["model"]["serializedFile"]
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -91,18 +92,18 @@ class Handler:
         self.features = importlib.import_module(f"{settings['package']}.features")
         self.online = None
         if address := os.environ.get("FEATURE_SERVER"):
-            from gitops.serving.server import online_features  # only where there is a feature store
+            from gitops.serving.server import online_features  # only projects with a feature store need it
 
             view = json.loads((folder / "feature_view.json").read_text(encoding="utf-8"))
             self.online = online_features.OnlineFeatures(address, view, self.schema)
         self.log = RequestLog(
             os.environ.get("REQUEST_LOG", ""), settings["request_log"], self.version, self.metrics.dropped
         )
-        torch.set_num_threads(1)  # a worker is one core: torch would start a thread for each core of the whole machine
+        torch.set_num_threads(1)  # a worker has one core; torch would start a thread for each core of the machine
         self.model = torch.export.load(path).module()
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answer a batch, one JSON text a request in their order; a bad request never harms the others in its batch."""
+        """Return the JSON answer to each request of a batch, in order; a bad request never affects the others."""
         began = time.perf_counter()
         bodies = [request.get("body") for request in data]
         instances = [read(body) for body in bodies]
@@ -118,13 +119,13 @@ class Handler:
             context.set_response_content_type(index, "application/json")
             answers.append(answer)
             identity = request_log.request_id(context, index)
-            self._note(Entry(identity, rows, found or [], status, problems, len(bodies[index] or b"")))
+            self._record(Entry(identity, rows, found or [], status, problems, len(bodies[index] or b"")))
         self.metrics.answered(time.perf_counter() - began, len(requests))
         return answers
 
-    def _note(self, entry: Entry) -> None:
-        """Count and log a request and its answer."""
-        if entry.request_id == request_log.END:
+    def _record(self, entry: Entry) -> None:
+        """Count and log a request and its answer, or flush the log."""
+        if entry.request_id == request_log.FLUSH:
             self.log.close()
             return
         self.log.add(entry)
@@ -134,9 +135,9 @@ class Handler:
             self.metrics.predicted(entry.predictions)
 
     def predict(self, requests: list[list[Row]]) -> list[list[Any] | None]:
-        """Return the predictions of each request's rows, or None for a request on which the model fails.
+        """Return the predictions for each request's rows, or None for a request on which the model fails.
 
-        All rows go through the model together; only when that fails, each request goes alone, to find out which it is.
+        All rows go through the model together; only if that fails, the requests go one by one, to find the culprit.
         """
         try:
             predictions = iter(self._run([row for rows in requests for row in rows]))
@@ -155,7 +156,7 @@ class Handler:
             chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
             outputs = torch.cat([self.model(*chunk) for chunk in chunks])
         if not outputs.isfinite().all():
-            raise ArithmeticError("the model's answer is not a finite number")
+            raise ArithmeticError("the model's output is not finite")
         answers: list[Any] = self.features.answer(outputs, self.schema)
         return answers
 
@@ -172,12 +173,12 @@ class Handler:
 def _refusal(problems: list[Problem]) -> tuple[HTTPStatus, bytes, list[Problem]]:
     first = problems[0]
     status = first.pop("status", HTTPStatus.BAD_REQUEST)
-    summary = first["error"] if first["instance"] is None else "nothing was predicted: instances do not fit the schema"
+    summary = first["error"] if first["instance"] is None else "no prediction: some instances do not fit the schema"
     return status, _json({"error": summary, "errors": problems}), problems
 
 
 def _problem(error: str) -> list[Problem]:
-    """Return what is wrong with a request as a whole."""
+    """Return a problem with a request as a whole."""
     return [{"instance": None, "column": None, "error": error}]
 
 

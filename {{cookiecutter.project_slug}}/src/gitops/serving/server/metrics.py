@@ -1,8 +1,9 @@
-"""The handler's metrics beside TorchServe's own: a histogram of its time, what it predicted, refused and did not log.
+"""The handler's metrics, in addition to TorchServe's: a latency histogram, and counts of predictions, refusals and
+requests that were not logged.
 
 TorchServe's histograms have fixed buckets, the first of 5 ms, in which a model such as this one answers every request.
-So this is one out of counters: `_bucket` with the label `le`, `_sum` and `_count` are all that PromQL reads of one. A
-thread hands them over every few seconds, because each is a line that Java has to parse.
+So the histogram is built from counters: `_bucket` with the label `le`, `_sum` and `_count` are all that PromQL needs. A
+thread reports them every few seconds, because each is a line that Java has to parse.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Any
 #: Upper bounds of the buckets, in seconds: from a single row to a worker that is about to be restarted.
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
-#: Seconds between two lines to TorchServe; Prometheus asks it every thirty.
+#: Seconds between two reports to TorchServe; Prometheus scrapes it every thirty.
 INTERVAL = 5.0
 
-#: Labels of one metric: Prometheus keeps a series of each. Those of rarer classes are counted as "other".
+#: Labels of one metric: Prometheus keeps a series for each. Further classes are counted as "other".
 MAX_LABELS = 100
 
 Key = tuple[str, str]
@@ -37,10 +38,10 @@ METRICS = {
 
 
 class Metrics:
-    """Counts, and hands the counts to TorchServe: `cache` is its context's `metrics`."""
+    """Counts, and reports the counts to TorchServe: `cache` is its context's `metrics`."""
 
     def __init__(self, cache: Any, classes: list[str]) -> None:
-        """Begin with zeros, so that a rate is known from the first request on; regression has no `classes`."""
+        """Report zeros first, so that rates include the first request; regression has no `classes`."""
         self.counters = {
             name: cache.add_metric_to_cache(name, unit, [label] if label else [])
             for name, (unit, label) in METRICS.items()
@@ -59,14 +60,14 @@ class Metrics:
         threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
     def answered(self, seconds: float, requests: int) -> None:
-        """Count a batch of requests that took so long."""
+        """Count a batch of so many requests that was answered in so many seconds."""
         with self.lock:
             self.buckets[bisect_left(BUCKETS, seconds)] += requests
             self.counts["model_request_seconds_sum", ""] += seconds * requests
             self.counts["model_request_seconds_count", ""] += requests
 
     def predicted(self, predictions: list[Any]) -> None:
-        """Count the predictions of a request by their label; a number has none."""
+        """Count the predictions of a request by their label; a number counts as "number"."""
         labels = [each["label"] if isinstance(each, dict) else None for each in predictions]
         found = Counter("number" if label is None else self.labels.get(label, "other") for label in labels)
         with self.lock:
@@ -79,12 +80,12 @@ class Metrics:
             self.counts["model_refused_total", ""] += 1
 
     def dropped(self, reason: str, requests: int) -> None:
-        """Count requests that are not in the log: it was "full", or writing has "failed"."""
+        """Count requests that are missing from the log: its queue was "full", or writing it "failed"."""
         with self.lock:
             self.counts["model_request_log_dropped_total", reason] += requests
 
     def flush(self, *, zeros: bool = False) -> None:
-        """Hand over what was counted since the last time."""
+        """Report what was counted since the last report."""
         with self.lock:
             counts, buckets = self.counts, self.buckets
             self.counts, self.buckets = defaultdict(float), [0] * len(buckets)
@@ -102,5 +103,5 @@ class Metrics:
 
 
 def _label(name: str) -> str:
-    """Return a class's name without what separates the parts of a line to TorchServe."""
+    """Return a class's name without the characters that separate the fields of a line to TorchServe."""
     return re.sub(r"[^\w .+-]", "_", name)[:60] or "_"

@@ -1,7 +1,7 @@
-"""Features by an entity's id: what a request leaves out is asked of the feature server, in one call for a whole batch.
+"""Online features: the features that requests leave out are looked up by an entity's id, in one call for each batch.
 
-The handler imports it where FEATURE_SERVER names that server (src/*/feature_server.py). feature_view.json, which is
-packed beside it, says what the entity is called and which features the server has.
+The handler imports this module if FEATURE_SERVER names a feature server (gitops/feature_store/feature_server.py).
+feature_view.json in the model archive names the entity and the features that the server has.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
 
-#: Seconds that the feature server may be silent, and for which it is then not asked again: other requests wait for it.
-PATIENCE, PAUSE = 2.0, 1.0
+#: Seconds after which a look-up without an answer fails, and seconds before the next one: the whole batch waits for it.
+TIMEOUT, RETRY_INTERVAL = 2.0, 1.0
 
 #: Problems listed in one answer.
 MAX_PROBLEMS = 100
@@ -24,11 +24,11 @@ MAX_PROBLEMS = 100
 #: Longer ids are refused.
 MAX_ID = 100
 
-#: The time of a value that is not in the store. Feast also gives it a state, but with Redis calls all values present. A
-#: column that was never written has the row's time there, and is null, which no value in the store is.
+#: The timestamp of a value that is not in the store. Feast also has a status for this, but with Redis every value is
+#: "present". A column that was never written has the row's timestamp there, and is null, which no stored value is.
 NEVER = "1970-01-01T00:00:00Z"
 
-#: What the store has in place of some values (src/*/feature_store.py).
+#: How the store encodes some values (gitops/feature_store/feature_store.py).
 TEXTS: dict[str, dict[str, Any]] = {
     "number": {"Infinity": None},
     "boolean": {"true": True, "false": False, " ": None},
@@ -38,63 +38,63 @@ TEXTS: dict[str, dict[str, Any]] = {
 
 Instances = list[Any]
 Problem = dict[str, Any]
-Cells = dict[str, tuple[Any, str]]  # each feature's value, and since when it holds
+Cells = dict[str, tuple[Any, str]]  # each feature's value and timestamp
 
 log = logging.getLogger(__name__)
 
 
 class OnlineFeatures:
-    """Completes instances that hold the entity's id in place of features."""
+    """Completes instances that give the entity's id instead of features."""
 
     def __init__(self, address: str, view: dict[str, Any], schema: dict[str, Any]) -> None:
-        """Ask the server at `address`, http://HOST:PORT, for those of the model's features that it has."""
+        """Look up those of the model's features that the server at `address`, http://HOST:PORT, has."""
         self.url = f"{address.rstrip('/')}/get-online-features"
         self.entity, self.service, self.days = view["entity"], view["service"], view["ttl_days"]
         self.dtypes = view["features"]
         self.features = [feature["name"] for feature in schema["features"] if feature["name"] in view["features"]]
-        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy lies between the two
-        self.again = 0.0  # when the server may be asked
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores HTTP_PROXY
+        self.retry_at = 0.0  # when the server may be asked again
 
     def complete(self, requests: list[tuple[Instances, list[Problem]]]) -> list[tuple[Instances, list[Problem]]]:
-        """Return the requests with the features of the ids in their instances, or with what is wrong with them.
+        """Return the requests with the missing features filled in, or with the problems found.
 
-        A feature that an instance gives itself is kept, and an instance without an id is left as it is. Where the
-        server does not answer, only requests that need it are refused, with `status` 503 in the problem.
+        A feature that an instance gives itself is kept, and an instance without an id stays as it is. If the server
+        does not answer, only requests that need it are refused, with `status` 503 in the problem.
         """
         ids = {self._id(row) for rows, _ in requests for row in rows if self._lacks(row)}
-        known = self._known(sorted(entity for entity in ids if entity))
+        known = self._look_up(sorted(entity for entity in ids if entity))
         return [(rows, problems) if problems else self._fill(rows, known) for rows, problems in requests]
 
     def _lacks(self, row: Any) -> bool:
-        """Tell whether an instance names its entity and lacks a feature."""
+        """Tell whether an instance gives an id and lacks a feature."""
         return isinstance(row, dict) and self.entity in row and not all(name in row for name in self.features)
 
     def _id(self, row: dict[str, Any]) -> str:
-        """Return the id in an instance as the store has it, or an empty text where it can be none."""
+        """Return the id in an instance as the store has it, or an empty text if it is not valid."""
         given = row[self.entity]
         if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 10**18:
             return str(given)
         text = given.strip() if isinstance(given, str) else ""
         return text if len(text) <= MAX_ID else ""
 
-    def _known(self, ids: list[str]) -> dict[str, Cells] | None:
-        """Return the features of the ids, or None where the server does not answer."""
+    def _look_up(self, ids: list[str]) -> dict[str, Cells] | None:
+        """Return the features of the ids, or None if the server does not answer."""
         if not ids:
             return {}
-        if time.monotonic() < self.again:
+        if time.monotonic() < self.retry_at:
             return None
         try:
             return self._ask(ids)
         except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
             log.warning("%s gave no features: %s", self.url, error)
-            self.again = time.monotonic() + PAUSE
+            self.retry_at = time.monotonic() + RETRY_INTERVAL
             return None
 
     def _ask(self, ids: list[str]) -> dict[str, Cells]:
         question = {"feature_service": self.service, "entities": {self.entity: ids}}
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url, json.dumps(question).encode(), headers)
-        with self.opener.open(request, timeout=PATIENCE) as response:
+        with self.opener.open(request, timeout=TIMEOUT) as response:
             answer = json.load(response)
         columns = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
         known: dict[str, Cells] = {entity: {} for entity in ids}
@@ -105,7 +105,7 @@ class OnlineFeatures:
         return known
 
     def _cell(self, name: str, value: Any, since: str) -> tuple[Any, str]:
-        """Return a value as a request would give it, and since when. Raises KeyError for what is no boolean's text."""
+        """Return a value as a request would give it, and its timestamp. Raises KeyError for an invalid boolean."""
         if value is None:
             return None, NEVER
         dtype = self.dtypes[name]
@@ -130,16 +130,16 @@ class OnlineFeatures:
 
     def _wrong(self, entity: str, cells: Cells) -> str:
         if not entity:
-            return f"column {self.entity!r} is no id: a text of 1 to {MAX_ID} characters is expected"
+            return f"column {self.entity!r} is not a valid id: a text of 1 to {MAX_ID} characters is expected"
         nothing = f"the feature store has no features of {self.entity} {entity!r}"
         times = {since for _, since in cells.values()}
         if NEVER in times or all(value is None for value, _ in cells.values()):
             return nothing if times == {NEVER} else f"{nothing}, or not all of them"
         if self.days is not None:
-            # Feast keeps to the time to live in training only.
+            # Feast applies the time to live in training only.
             oldest = datetime.now(UTC) - timedelta(days=self.days)
             if any(datetime.fromisoformat(since) < oldest for since in times):
-                return f"{nothing} of the last {self.days:g} days, and the model knows no older ones"
+                return f"{nothing} of the last {self.days:g} days, and older ones are not used"
         return ""
 
 

@@ -1,9 +1,10 @@
-"""Ask a server the golden request of a model archive and compare its answer: exit status 0 if it is right, else 1.
+"""Smoke test of a server: post the golden request of a model archive, and compare the answer with the golden one.
 
-    python probe.py http://127.0.0.1:8080 ARCHIVE        (MODEL.mar, or the folder where it is the only one)
+    python probe.py http://127.0.0.1:8080 ARCHIVE        (MODEL.mar, or the folder that holds no other archive)
 
-Kubernetes runs it as startup and readiness probe, because TorchServe's /ping says nothing about the model, and
-`make serve` to learn when the server is ready. Only the standard library, and little of it: it runs every few seconds.
+The exit status is 0 if the answer is right, else 1. Kubernetes runs it as startup and readiness probe, because
+TorchServe's /ping says nothing about the model; `make serve` runs it to learn when the server is ready. It imports only
+the standard library, and little of it, because it runs every few seconds.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-#: Seconds for the whole exchange.
+#: Seconds without a byte from the server.
 TIMEOUT = 5.0
 
 #: Numbers may differ by this much, relative to the larger of 1 and the golden number: processors round differently.
 TOLERANCE = 1e-4
 
-#: By which the server's log of requests knows a probe.
+#: The id by which the request log recognises a smoke test.
 REQUEST_ID = "golden-request"
 
 
@@ -38,7 +39,7 @@ def differs(actual: Any, golden: Any) -> bool:
 
 
 def post(url: str, body: bytes) -> tuple[int, bytes]:
-    """Post JSON and return status and body. Raises OSError or HTTPException where no answer came in time."""
+    """Post JSON and return status and body. Raises OSError or HTTPException if no answer comes in time."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
     try:
@@ -50,9 +51,9 @@ def post(url: str, body: bytes) -> tuple[int, bytes]:
 
 
 def probe(server: str, archive: Path) -> str | None:
-    """Return None if `server` gives the golden answer of `archive`, a file or its folder, else what it answers.
+    """Return None if `server` passes the smoke test of `archive`, a file or its folder, else what it answers instead.
 
-    Raises OSError or HTTPException where it does not answer, as while it starts.
+    Raises OSError or HTTPException if it does not answer, as while it starts.
     """
     if archive.is_dir():
         archives = list(archive.glob("*.mar"))
@@ -65,7 +66,8 @@ def probe(server: str, archive: Path) -> str | None:
     status, body = post(url, request)
     if status == 200 and not differs(_parse(body), json.loads(golden)):
         return None
-    return f"{url} answers {status}, not the golden answer: {body[:500].decode(errors='replace').strip()}"
+    text = body[:500].decode(errors="replace").strip()
+    return f"the smoke test failed: {url} gave another answer than the golden one, with status {status}: {text}"
 
 
 def _parse(body: bytes) -> Any:
@@ -80,5 +82,5 @@ if __name__ == "__main__":
         problem = probe(sys.argv[1], Path(sys.argv[2]))
     except (OSError, http.client.HTTPException) as error:
         problem = f"{sys.argv[1]} does not answer: {error}"
-    print(problem or "the golden answer")
+    print(problem or "the smoke test passed")
     sys.exit(problem is not None)

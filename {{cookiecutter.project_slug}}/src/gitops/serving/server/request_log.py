@@ -1,8 +1,8 @@
-"""The request log: what was asked and answered, as JSON lines in files that are rotated (docs/system-design.md).
+"""The request log: requests and their answers as JSON lines in rotated files (docs/system-design.md).
 
-It is packed into the model archive beside the handler, and the request only leaves a reference here: a thread turns it
-into text and writes it to the folder, or the fsspec address, that REQUEST_LOG names. What the thread cannot keep up
-with, or cannot write, is dropped and counted. Only an address with :// asks for fsspec, which torch brings along.
+The handler only appends an entry to a queue; a thread turns entries into text and writes it to the folder, or the
+fsspec address, that REQUEST_LOG names. Entries that the thread cannot keep up with, or cannot write, are dropped and
+counted. fsspec, which comes with torch, is imported only for an address with ://.
 """
 
 from __future__ import annotations
@@ -22,40 +22,46 @@ from typing import Any
 
 from gitops.serving.server import request_log_files
 
-#: The id of the probes' request, which is not logged (probe.py).
+#: The id of the smoke test's request, which is not logged (probe.py).
 GOLDEN = "golden-request"
 
-#: The id by which start.py, before it ends the server, asks for what waits to be written. No client can send it:
-#: the door lets no such id in.
-END = "/end"
+#: The id of the request by which start.py asks the handler to flush the log, before it stops the server. No client can
+#: send it: the proxy replaces ids that have a slash.
+FLUSH = "/flush"
 
-#: Bytes of request bodies that may wait for the thread: three seconds of a full worker's small requests. As Python
-#: objects they take some six times that, which a pod's memory has room for.
-WAITING = 16 * 2**20
+#: What stands in the log for the value of a redacted column (monitoring/request_log.py looks for it).
+REDACTED = "redacted"
 
-#: Seconds between two looks at what waits. Requests do not wake the thread: it would take the processor from them.
-PAUSE = 0.2
+#: Bytes of request bodies in the queue, at most: three seconds of a worker under full load with small requests. As
+#: Python objects they take about six times as much, which a pod's memory has room for.
+QUEUE_BYTES = 16 * 2**20
 
-#: Seconds that the end of the process waits for what is left to be written.
-FAREWELL = 4.0
+#: Seconds between two looks at the queue. Requests do not wake the thread: it would take the processor from them.
+POLL_INTERVAL = 0.2
+
+#: Seconds for writing the rest of the queue when the process ends.
+SHUTDOWN_TIMEOUT = 4.0
 
 #: Seconds between two lines about failures in the server's own log.
-SILENCE = 60.0
+ERROR_INTERVAL = 60.0
 
-#: Bytes of lines that are written at once, at most.
-SLICE = 2**20
+#: Bytes of lines in one write, at most.
+CHUNK_BYTES = 2**20
 
-#: What an entry weighs beside its body: the objects, the answer.
-WEIGHT = 1024
+#: Bytes that an entry takes in addition to its body: the objects, the answer.
+ENTRY_OVERHEAD = 1024
 
-SANE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A request and its answer: `rows` with their `predictions`, or a `status` other than 200 with its `problems`."""
+    """A request and its answer: `rows` with their `predictions`, or a `status` other than 200 with its `problems`.
+
+    `size` is the length of the body in bytes, `time` the Unix time of the answer.
+    """
 
     request_id: str
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -67,37 +73,41 @@ class Entry:
 
 
 def request_id(context: Any, index: int) -> str:
-    """Return the id of a batch's request: the client's X-Request-Id, if it is sane, else TorchServe's own."""
+    """Return the id of a batch's request: the client's X-Request-Id if it is valid, else TorchServe's own."""
     for name, value in context.get_all_request_header(index).items():
-        if name.lower() == "x-request-id" and isinstance(value, str) and (value == END or SANE.fullmatch(value)):
+        if (
+            name.lower() == "x-request-id"
+            and isinstance(value, str)
+            and (value == FLUSH or REQUEST_ID.fullmatch(value))
+        ):
             return value
     return str(context.get_request_id(index))
 
 
-def sampled(request_id: str, share: float) -> bool:
-    """Tell whether a request of this id is among the `share` that is logged: the same for each server and each try."""
+def sampled(request_id: str, fraction: float) -> bool:
+    """Tell whether a request with this id is in the logged `fraction`: every server decides the same, every time."""
     digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+    return int.from_bytes(digest, "big") < fraction * 2**64
 
 
-def lines(entry: Entry, version: str, mask: list[str]) -> Iterator[bytes]:
-    """Yield an entry's lines: one an instance, or one for a request that got no prediction."""
+def lines(entry: Entry, version: str, redact: list[str]) -> Iterator[bytes]:
+    """Yield an entry's lines: one for each instance, or a single one if the request got no prediction."""
     moment = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    about = {"time": moment, "request_id": entry.request_id}
+    common = {"time": moment, "request_id": entry.request_id}
     if entry.status != 200:
-        errors = [_hidden(problem, mask) for problem in entry.problems]
-        yield _line(about | {"model_version": version, "status": entry.status, "errors": errors})
+        errors = [_redacted(problem, redact) for problem in entry.problems]
+        yield _line(common | {"model_version": version, "status": entry.status, "errors": errors})
         return
-    hidden = dict.fromkeys(mask, "masked")
+    hidden = dict.fromkeys(redact, REDACTED)
     for index, (row, prediction) in enumerate(zip(entry.rows, entry.predictions, strict=True)):
-        known = {"instance": index, "model_version": version, "inputs": row | hidden, "prediction": prediction}
-        yield _line(about | known)
+        instance = {"instance": index, "model_version": version, "inputs": row | hidden, "prediction": prediction}
+        yield _line(common | instance)
 
 
-def _hidden(problem: dict[str, Any], mask: list[str]) -> dict[str, Any]:
-    """Return an error whose text does not show a masked value: it quotes the value, or a row that is no object."""
+def _redacted(problem: dict[str, Any], redact: list[str]) -> dict[str, Any]:
+    """Return a problem whose text shows no redacted value: it may quote the value, or a row that is not an object."""
     about_row = problem["instance"] is not None and problem["column"] is None
-    return problem | {"error": "masked"} if problem["column"] in mask or (mask and about_row) else problem
+    return problem | {"error": REDACTED} if problem["column"] in redact or (redact and about_row) else problem
 
 
 def _line(value: dict[str, Any]) -> bytes:
@@ -105,61 +115,65 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 class RequestLog:
-    """The log of one worker. `add` is for the one thread that answers requests; it never waits and never raises."""
+    """The log of one worker. `add` is called by the one thread that answers requests; it never waits or raises."""
 
-    def __init__(self, address: str, settings: dict[str, Any], version: str, lost: Callable[[str, int], None]) -> None:
-        """Log to `address`, or nowhere if it is empty; `lost` is told of dropped requests: why, and how many.
+    def __init__(
+        self, address: str, settings: dict[str, Any], version: str, dropped: Callable[[str, int], None]
+    ) -> None:
+        """Log to `address`, or nowhere if it is empty; call `dropped` with a reason and a number of dropped requests.
 
         `settings` are those of request_log in params.yaml: `sample` and `redact`.
         """
-        self.address, self.version, self.lost = address, version, lost
-        self.sample, self.mask = settings["sample"], settings["redact"]
+        self.address, self.version, self.dropped = address, version, dropped
+        self.sample, self.redact = settings["sample"], settings["redact"]
         self.entries: deque[Entry] = deque()
-        self.put = self.done = 0  # bytes, each counted by one thread only: that needs no lock
+        self.queued = self.taken = 0  # bytes, each counted by one thread only: no lock is needed
         self.sink: request_log_files.Folder | request_log_files.Objects | None = None
-        self.speak = 0.0  # when a failure may be told of again
+        self.next_report = 0.0  # when a failure may be reported again
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         if address:
             self.thread.start()
-            atexit.register(self.close)  # where Java is lost; when it is asked to end, it kills its workers
+            atexit.register(self.close)  # a worker that has lost Java ends by itself
 
     def add(self, entry: Entry) -> None:
-        """Leave an entry to the thread, unless it is a probe's, not in the sample, or one too many."""
+        """Queue an entry, unless it is a smoke test, not in the sample, or the queue is full."""
         if not self.address or entry.request_id == GOLDEN or not sampled(entry.request_id, self.sample):
             return
-        if self.put - self.done > WAITING:
-            self.lost("full", 1)
+        if self.queued - self.taken > QUEUE_BYTES:
+            self.dropped("full", 1)
             return
-        self.put += entry.size + WEIGHT
+        self.queued += entry.size + ENTRY_OVERHEAD
         self.entries.append(entry)
 
     def close(self) -> None:
-        """Write what waits, if that takes no longer than FAREWELL; say of how many requests it is lost."""
+        """Write the queue within SHUTDOWN_TIMEOUT, and report how many requests are lost if that fails."""
         self.stopped.set()
         if not self.address:
             return
-        self.thread.join(FAREWELL)
+        self.thread.join(SHUTDOWN_TIMEOUT)
         if left := len(self.entries) + (self.sink.entries if self.sink else 0):
-            log.error("The request log lacks the last %d requests: %s did not take them", left, self.address)
+            log.error(
+                "The last %d requests are missing from the request log: %s did not accept them", left, self.address
+            )
 
     def _run(self) -> None:
         ended = False
         while not ended:
-            ended = self.stopped.wait(PAUSE)
+            ended = self.stopped.wait(POLL_INTERVAL)
             self._write(b"", 0, last=ended)
             while self.entries:
-                self._write(*self._slice(), last=ended)
+                self._write(*self._chunk(), last=ended)
 
-    def _slice(self) -> tuple[bytes, int]:
-        """Return the lines of what waits, up to SLICE, and of how many entries they are."""
+    def _chunk(self) -> tuple[bytes, int]:
+        """Return up to CHUNK_BYTES of queued lines, and the number of their entries."""
         text, entries = bytearray(), 0
-        while self.entries and len(text) < SLICE:
+        while self.entries and len(text) < CHUNK_BYTES:
             entry = self.entries.popleft()
-            for line in lines(entry, self.version, self.mask):
+            for line in lines(entry, self.version, self.redact):
                 text += line
-                time.sleep(0)  # a request that waits for the interpreter goes first, not five milliseconds later
-            self.done += entry.size + WEIGHT
+                time.sleep(0)  # lets a request that waits for the interpreter run now, not five milliseconds later
+            self.taken += entry.size + ENTRY_OVERHEAD
             entries += 1
         return bytes(text), entries
 
@@ -175,7 +189,7 @@ class RequestLog:
 
     def _failed(self, entries: int, reason: str) -> None:
         if entries:
-            self.lost("failed", entries)
-        if time.monotonic() >= self.speak:
-            self.speak = time.monotonic() + SILENCE
+            self.dropped("failed", entries)
+        if time.monotonic() >= self.next_report:
+            self.next_report = time.monotonic() + ERROR_INTERVAL
             log.error("The request log cannot be written to %s: %s", self.address, reason)

