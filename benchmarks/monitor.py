@@ -1,9 +1,9 @@
-"""How often the monitor raises a false alarm, and how much drift it finds in windows of several sizes.
+"""How often the monitor raises a false alarm, and which fraction of drifts it finds, for windows of several sizes.
 
     .venv/dev/bin/python benchmarks/monitor.py [FOLDER]
 
-A project is generated in FOLDER (a temporary one by default). Five references are drawn for each size; against each are
-held 200 windows without drift, and 20 with each of the drifts of the project's tests/monitor_simulation.py.
+A project is generated in FOLDER (a temporary one by default). Five references are drawn for each size; each is compared
+with 200 windows without drift, and 20 with each of the drifts of tests/gitops/monitor_simulation.py.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).resolve().parents[1]
+SIMULATION = ROOT / "tests/gitops/monitor_simulation.py"
 
 WINDOWS, DRIFTED, REFERENCES = 200, 20, 5
 
-#: Simulations at a time.
+#: Simulations that run at the same time.
 WORKERS = 2
 
 
@@ -35,7 +36,7 @@ class Size(NamedTuple):
     window: int
 
 
-#: The smallest window that is judged unless `monitor.min_rows` says otherwise, a usual one, and a large one.
+#: The smallest window that is evaluated by default (`monitor.min_rows`), a usual one, and a large one.
 SIZES = [
     Size("binary", 350, 150, 100),
     Size("binary", 350, 150, 500),
@@ -46,13 +47,14 @@ SIZES = [
 
 
 def main() -> None:
-    """Print a table of false alarms, a line a size as they come, and one of the drifts that were named."""
+    """Print a table of false alarms, one line per size as it finishes, then a table of the drifts that were found."""
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(WORKERS) as pool:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary).resolve()
         project = Path(cookiecutter(str(ROOT), no_input=True, default_config=True, output_dir=str(folder)))
         subprocess.run(["make", "setup"], cwd=project, check=True, stdout=subprocess.DEVNULL)
         print(
-            f"| task | train | test | window | alarms of {WINDOWS}, by reference | share |\n|{'---|' * 6}", flush=True
+            f"| task | train | test | window | alarms of {WINDOWS}, by reference | fraction |\n|{'---|' * 6}",
+            flush=True,
         )
         results = []
         for size, references in zip(SIZES, pool.map(lambda size: simulated(project, size), SIZES), strict=True):
@@ -62,33 +64,33 @@ def main() -> None:
 
 
 def simulated(project: Path, size: Size) -> list[Any]:
-    """Return what the simulation says of each reference."""
+    """Return the simulation's result for each reference."""
     numbers = {"windows": WINDOWS, "drifted": DRIFTED, "references": REFERENCES}
     numbers |= {"rows": size.window, "train-rows": size.train, "test-rows": size.test}
     options = [f"--task={size.task}", *(f"--{name}={value}" for name, value in numbers.items())]
-    command = [project / ".venv/validate/bin/python", "tests/monitor_simulation.py", *options]
+    command = [project / ".venv/validate/bin/python", SIMULATION, *options]
     done = subprocess.run(command, cwd=project, check=True, stdout=subprocess.PIPE, text=True)
     references: list[Any] = json.loads(done.stdout)
     return references
 
 
 def false_alarms(size: Size, references: list[Any]) -> str:
-    """Return a line of a table: the windows without drift that raised an alarm."""
+    """Return a line of a table: how many windows without drift raised an alarm."""
     alarms = [reference["alarms"] for reference in references]
-    share = sum(alarms) / (WINDOWS * len(alarms))
-    return f"| {' | '.join(map(str, size))} | {', '.join(map(str, alarms))} | {share:.1%} |"
+    fraction = sum(alarms) / (WINDOWS * len(alarms))
+    return f"| {' | '.join(map(str, size))} | {', '.join(map(str, alarms))} | {fraction:.1%} |"
 
 
 def power(results: list[list[Any]]) -> str:
-    """Return a table of the drifts, with the share of windows that named the right check and column, by size."""
+    """Return a table of the drifts: the fraction of windows in which the right check and column failed, by size."""
     titles = [f"{size.task}, {size.test} test rows, window of {size.window}" for size in SIZES]
-    lines = [f"| named of {DRIFTED * REFERENCES} windows | {' | '.join(titles)} |", f"|{'---|' * (len(SIZES) + 1)}"]
+    lines = [f"| found in {DRIFTED * REFERENCES} windows | {' | '.join(titles)} |", f"|{'---|' * (len(SIZES) + 1)}"]
     first = results[0][0]
     for drift, (check, column) in (first["injected"] | first["small"]).items():
         cells = []
         for references in results:
-            named = sum(reference["found"][drift].get(f"{check}: {column}", 0) for reference in references)
-            cells.append(f"{named / (DRIFTED * REFERENCES):.0%}")
+            found = sum(reference["found"][drift].get(f"{check}: {column}", 0) for reference in references)
+            cells.append(f"{found / (DRIFTED * REFERENCES):.0%}")
         lines.append(f"| {drift} ({check}) | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -89,12 +89,16 @@ def test_task(task: str, tmp_path: Path) -> None:
 
 
 def raises_no_alarm(project: Path, task: str) -> None:
-    """Hold 200 windows without drift against one reference of the task, at the smallest size that is judged and at a
-    usual one, at which each injected drift is named, too.
+    """Compare 200 windows without drift with one reference, at the smallest size that is evaluated and at a usual one.
+
+    At the usual size each injected drift must be found, too.
     """
     for rows, drifted in ((100, 0), (500, 1)):
         sizes = [f"--task={task}", "--windows=200", f"--rows={rows}", f"--drifted={drifted}"]
-        simulation: list[str | Path] = [project / ".venv/validate/bin/python", "tests/monitor_simulation.py"]
+        simulation: list[str | Path] = [
+            project / ".venv/validate/bin/python",
+            ROOT / "tests/gitops/monitor_simulation.py",
+        ]
         done = subprocess.run([*simulation, *sizes], cwd=project, stdout=subprocess.PIPE, text=True, check=True)
         (result,) = json.loads(done.stdout)
         assert result["windows"] == 200

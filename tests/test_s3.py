@@ -281,7 +281,7 @@ for number in range(400):
 
 
 def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> None:
-    """Each with a log that only it reads; what the monitor has judged it remembers in the bucket."""
+    """Each with a log that only it reads; how far the monitor has read is stored in the bucket."""
     text = lines(project, "watched")
     labels = "request_id,label\n" + "".join(f"watched-{number},benign\n" for number in range(200))
     s3.put(**{"log/watched/a.jsonl": text[: len(text) // 2], "log/watched/pod/b.jsonl": text, "labels/a.csv": labels})
@@ -291,14 +291,14 @@ def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> No
     assert status in (0, 3), said
     verdict = json.loads((project / "reports/monitor.json").read_text())
     assert verdict["rows"] > 400 and verdict["performance"]["rows"] >= 200
-    judged = json.loads(s3.objects()["log/watched/monitor-state.json"])["judged"]
-    assert judged.keys() == {"a.jsonl", "pod/b.jsonl"}
-    assert judged["pod/b.jsonl"] == len(text)
+    offsets = json.loads(s3.objects()["log/watched/monitor-state.json"])["offsets"]
+    assert offsets.keys() == {"a.jsonl", "pod/b.jsonl"}
+    assert offsets["pod/b.jsonl"] == len(text)
 
     status, said = run(project, s3.environment("monitor"), "monitor", **places)
     assert (status, json.loads((project / "reports/monitor.json").read_text())["rows"]) == (0, 0), said
     status, said = run(project, s3.environment("retrain"), "monitor", **places)
-    assert status == 0, said  # nothing was judged, so nothing is to be remembered
+    assert status == 0, said  # no rows were evaluated, so no offsets are stored
 
     program = (
         f"from {NAME} import labelled; found = labelled.read(None, ()); print(len(found.rows), dict(found.left_out))"

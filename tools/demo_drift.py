@@ -32,8 +32,8 @@ def drift_to_release() -> dict[str, Any]:
     seen = [(row | {name: round(row[name] * FACTOR, 6) for name in CHANGED}, label) for row, label in patients]
     demo.step(f"{len(seen)} requests, each with its label later", run=lambda: use("changed", seen))
     demo.step("watch production", "make monitor")
-    verdict = judged("drift", old)
-    columns = {check["column"] for check in verdict["checks"] if not check["passed"] and check["column"]}
+    result = monitored("drift", old)
+    columns = {check["column"] for check in result["checks"] if not check["passed"] and check["column"]}
     if columns != set(CHANGED):
         raise SystemExit(f"the monitor names {sorted(columns)}, and {sorted(CHANGED)} have changed")
     demo.step("retrain on what was learned since", "make retrain REASON=drift")
@@ -53,7 +53,7 @@ def drift_to_release() -> dict[str, Any]:
     both = random.Random(7).sample([*patients, *seen], k=400)
     demo.step(f"{len(both)} requests, from both", run=lambda: use("both", both))
     demo.step("watch production", "make monitor")
-    judged("quiet", new)
+    monitored("ok", new)
     return released
 
 
@@ -83,14 +83,12 @@ def use(name: str, rows: list[tuple[Row, str]]) -> None:
         csv.writer(file).writerows([("request_id", "label"), *((f"{name}-{n}", row[1]) for n, row in enumerate(rows))])
 
 
-def judged(status: str, version: str) -> Row:
-    """Return the monitor's verdict. Raises SystemExit unless it is `status`, on this model."""
-    verdict: Row = json.loads((demo.PROJECT / "reports/monitor.json").read_text(encoding="utf-8"))
-    if (verdict["status"], verdict["model_version"]) != (status, version):
-        raise SystemExit(
-            f"the monitor says {verdict['status']} of {verdict['model_version']}, not {status} of {version}"
-        )
-    return verdict
+def monitored(status: str, version: str) -> Row:
+    """Return the monitor's result. Raises SystemExit unless it has this `status`, for this model."""
+    result: Row = json.loads((demo.PROJECT / "reports/monitor.json").read_text(encoding="utf-8"))
+    if (result["status"], result["model_version"]) != (status, version):
+        raise SystemExit(f"the monitor says {result['status']} of {result['model_version']}, not {status} of {version}")
+    return result
 
 
 def proposed() -> str:

@@ -167,7 +167,7 @@ def test_performance_that_fell_comes_first(world: World) -> None:
     assert world.run()[0] == 3
     page = artifacts.MONITOR_HTML.read_text()
     assert "0.95 on the test rows; it may be worse by 0.05" in page
-    assert page.index("performance:</strong> Are the labels right") < page.index("data:image/png")
+    assert page.index("performance:</strong> Are the labels correct") < page.index("data:image/png")
 
 
 def test_each_alarm_is_in_the_manual() -> None:

@@ -16,22 +16,9 @@ from gitops.monitoring.request_log import REDACTED, Entry
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gitops.tabular.columns import Columns
+    from gitops.tabular.columns import Column, Columns
 
 Schema = dict[str, Any]
-
-
-def check_derived(schema: Schema) -> None:
-    """Raise ProjectError for a derived feature of the release that the project's features.py does not compute."""
-    known = owner.features().DERIVED
-    for feature in schema["features"]:
-        name, inputs = feature["name"], feature.get("derived")
-        if inputs and (name not in known or [*known[name].inputs] != inputs):
-            now = f"computes from {', '.join(known[name].inputs)}" if name in known else "lacks"
-            raise ProjectError(
-                f"the release has the derived feature {name!r}, computed from {', '.join(inputs)}, which DERIVED in "
-                f"features.py {now}: keep it as it was until a release without it is in production"
-            )
 
 
 def redacted_features(rows: list[Entry], redact: list[str], schema: Schema) -> set[str]:
@@ -87,34 +74,68 @@ def current_features(rows: list[Entry], schema: Schema, redacted: set[str]) -> p
 
     Redacted features are missing. Raises ProjectError where a derived feature cannot be computed.
     """
-    from gitops.tabular.columns import column, derive, from_rows
+    from gitops.tabular.columns import column, from_rows
 
     columns = from_rows([entry["inputs"] for entry in rows], schema)
-    for feature in schema["features"]:
-        name = feature["name"]
-        if name in columns:
-            continue
-        if name in redacted or not rows:
-            columns[name] = column([None] * len(rows), feature["dtype"])
-            continue
-        try:
-            columns = derive(columns, owner.features().DERIVED, [name])
-        except Exception as error:  # the function is the project's own
-            raise ProjectError(f"DERIVED[{name!r}] failed: {type(error).__name__}: {error}") from error
-        if len(columns[name]) != len(rows) or isinstance(columns[name], list) != (feature["dtype"] == "category"):
-            raise ProjectError(f"DERIVED[{name!r}] does not return one {feature['dtype']} a row, as in the release")
+    for feature in _derived(schema):
+        if feature["name"] in redacted or not rows:
+            columns[feature["name"]] = column([None] * len(rows), feature["dtype"])
+        else:
+            columns[feature["name"]] = _compute(feature, columns, len(rows))
     return _frame(columns, schema)
 
 
 def reference_features(test: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """Return the features of a release's test split, which holds derived features as columns.
 
-    Raises KeyError or ProjectError where the split does not fit the schema.
+    Raises KeyError or ProjectError where the split does not fit the schema, and ProjectError where this workspace does
+    not compute a derived feature as the release did: current data would differ from the reference without any drift.
     """
+    import torch
+
     from gitops.tabular import arrow
 
     stored = {"features": [{"name": feature["name"], "dtype": feature["dtype"]} for feature in schema["features"]]}
-    return _frame(arrow.from_frame(test, stored), schema)
+    columns = arrow.from_frame(test, stored)
+    for feature in _derived(schema):
+        column, computed = columns[feature["name"]], _compute(feature, columns, len(test))
+        if isinstance(column, torch.Tensor) and isinstance(computed, torch.Tensor):
+            same = torch.allclose(column, computed, equal_nan=True)
+        else:
+            same = column == computed
+        if not same:
+            raise _unlike(feature, "gives other values")
+    return _frame(columns, schema)
+
+
+def _derived(schema: Schema) -> list[dict[str, Any]]:
+    return [feature for feature in schema["features"] if feature.get("derived")]
+
+
+def _compute(feature: dict[str, Any], columns: Columns, rows: int) -> Column:
+    """Return a derived feature of the release, computed by the project's features.py. Raises ProjectError."""
+    from gitops.tabular.columns import derive
+
+    name, known = feature["name"], owner.features().DERIVED
+    if name not in known:
+        raise _unlike(feature, "lacks it")
+    if [*known[name].inputs] != feature["derived"]:
+        raise _unlike(feature, f"computes it from {', '.join(known[name].inputs)}")
+    try:
+        column = derive(columns, known, [name])[name]
+    except Exception as error:  # the function is the project's own
+        raise ProjectError(f"DERIVED[{name!r}] failed: {type(error).__name__}: {error}") from error
+    if len(column) != rows or isinstance(column, list) != (feature["dtype"] == "category"):
+        raise _unlike(feature, f"does not return one {feature['dtype']} a row")
+    return column
+
+
+def _unlike(feature: dict[str, Any], problem: str) -> ProjectError:
+    inputs = ", ".join(feature["derived"])
+    return ProjectError(
+        f"the release has the derived feature {feature['name']!r}, computed from {inputs}; DERIVED in features.py "
+        f"{problem}: keep it as it was until a release without it, or with the new one, is in production"
+    )
 
 
 def _frame(columns: Columns, schema: Schema) -> pd.DataFrame:
