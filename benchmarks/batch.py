@@ -1,10 +1,10 @@
-"""`make batch` on a table of ten million rows: seconds, seconds of processor cores, and the most memory that it took.
+"""`make batch` on a table of ten million rows: seconds, processor seconds, and peak memory.
 
     demo/breast-cancer/.venv/pipeline/bin/python benchmarks/batch.py demo/breast-cancer [ROWS [ADDRESS]]
 
-Runs it on parquet and on CSV. The table has a column `id` and the project's own features; one row in a thousand has a
-value that does not fit. Ten million rows of 30 numbers need 10 GB of disk, in TMPDIR. From and to ADDRESS, a folder at
-any address of fsspec, where both tables stay; else from disk to disk.
+Runs it on parquet and on CSV. The table has a column `id` and the project's features; one row in a thousand has a value
+that does not fit. Ten million rows of 30 numbers need 10 GB of disk, in TMPDIR. ADDRESS is a folder at any address of
+fsspec, where the tables are then read, written and kept; without it, they go from disk to disk.
 """
 
 from __future__ import annotations
@@ -25,37 +25,36 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-#: Rows that are generated at once, and in how many of them there is one that does not fit.
-PART, BAD = 100_000, 1000
+#: Rows that are generated at once, and in how many of them one does not fit.
+CHUNK, BAD = 100_000, 1000
 
 
 def main() -> None:
     """Generate the table, once as parquet and once as CSV, and predict it."""
     rows = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000_000
     os.chdir(sys.argv[1])
-    package = next(Path("src").glob("*/__init__.py")).parent.name
     schema = json.loads(Path("data/prepared/schema.json").read_text())
     for suffix in (".parquet", ".csv"):
         with tempfile.TemporaryDirectory(prefix="batch-") as folder:
-            table, place = Path(folder, f"table{suffix}"), sys.argv[3] if len(sys.argv) > 3 else folder
+            table, where = Path(folder, f"table{suffix}"), sys.argv[3] if len(sys.argv) > 3 else folder
             write(table, rows, schema)
-            if place != folder:
-                files, path = fsspec.core.url_to_fs(place)
+            if where != folder:
+                files, path = fsspec.core.url_to_fs(where)
                 files.put_file(str(table), f"{path}/{table.name}")
-            seconds, cores, memory = run(package, f"{place}/{table.name}", f"{place}/predictions{suffix}")
+            seconds, cores, memory = run(f"{where}/{table.name}", f"{where}/predictions{suffix}")
             size = table.stat().st_size / 1e9
         print(
             f"{suffix}: {rows} rows x {len(schema['features'])} features, {size:.1f} GB, in {seconds:.0f} s: "
-            f"{rows / seconds:.0f} rows/s, {rows / cores:.0f} a core, {memory / 1e9:.2f} GB of memory at most",
+            f"{rows / seconds:.0f} rows/s, {rows / cores:.0f} a core, {memory / 1e9:.2f} GB of memory",
             flush=True,
         )
 
 
-def run(package: str, table: str, output: str) -> tuple[float, float, int]:
-    """Return seconds, those of all cores together, and the most bytes of memory of `make batch`, its start included."""
+def run(table: str, output: str) -> tuple[float, float, int]:
+    """Return seconds, processor seconds of all cores, and peak memory in bytes of `make batch`, its start included."""
     environment = os.environ | {"INPUT": table, "OUTPUT": output}
     begin = time.perf_counter()
-    process = os.posix_spawn(sys.executable, [sys.executable, "-m", f"{package}.batch"], environment)
+    process = os.posix_spawn(sys.executable, [sys.executable, "-m", "gitops.inference.batch"], environment)
     _, status, usage = os.wait4(process, 0)
     seconds = time.perf_counter() - begin
     files, path = fsspec.core.url_to_fs(output)
@@ -66,23 +65,24 @@ def run(package: str, table: str, output: str) -> tuple[float, float, int]:
 
 def write(path: Path, rows: int, schema: dict[str, Any]) -> None:
     """Write a table of `rows` rows."""
-    kind = pacsv.CSVWriter if path.suffix == ".csv" else pq.ParquetWriter
-    table = parts(rows, schema)
+    writer_of = pacsv.CSVWriter if path.suffix == ".csv" else pq.ParquetWriter
+    table = chunks(rows, schema)
     first = next(table)
-    with kind(path, first.schema) as writer:
-        for part in chain([first], table):
-            writer.write_table(part)
+    with writer_of(path, first.schema) as writer:
+        for chunk in chain([first], table):
+            writer.write_table(chunk)
 
 
-def parts(rows: int, schema: dict[str, Any]) -> Iterator[pa.Table]:
-    """Yield the table, PART rows at a time. The value that does not fit is an infinite number."""
+def chunks(rows: int, schema: dict[str, Any]) -> Iterator[pa.Table]:
+    """Yield the table, CHUNK rows at a time. The value that does not fit is an infinite number."""
     dice = np.random.default_rng(7)
-    for first in range(0, rows, PART):
-        count = min(PART, rows - first)
+    for first in range(0, rows, CHUNK):
+        count = min(CHUNK, rows - first)
         columns: dict[str, Any] = {"id": pa.array([f"row-{first + row}" for row in range(count)])}
-        for feature in schema["features"]:
+        features = [feature for feature in schema["features"] if not feature.get("derived")]
+        for feature in features:
             columns[feature["name"]] = column(feature, count, dice)
-        numbers = [feature["name"] for feature in schema["features"] if feature["kind"] == "number"]
+        numbers = [feature["name"] for feature in features if feature["dtype"] == "number"]
         for name in numbers[:1]:
             values = columns[name].to_numpy(zero_copy_only=False).copy()
             values[::BAD] = np.inf
@@ -91,18 +91,18 @@ def parts(rows: int, schema: dict[str, Any]) -> Iterator[pa.Table]:
 
 
 def column(feature: dict[str, Any], count: int, dice: np.random.Generator) -> pa.Array:
-    """Return values as the training rows have them, by what the schema says of a feature."""
+    """Return values that are distributed as in the training rows, by the statistics of the schema."""
     missing = dice.random(count) < feature["missing"]
-    if feature["kind"] == "number":
+    if feature["dtype"] == "number":
         values = dice.normal(feature["mean"], feature["std"], count).round(5)
-    elif feature["kind"] == "boolean":
+    elif feature["dtype"] == "boolean":
         values = dice.random(count) < feature["mean"]
-    elif feature["kind"] == "datetime":
+    elif feature["dtype"] == "datetime":
         begin, end = (np.datetime64(feature[key][:19], "s").astype("int64") for key in ("min", "max"))
         values = dice.integers(begin, end + 1, count).astype("datetime64[s]")
     else:
-        shares = np.array(list(feature["categories"].values()))
-        values = dice.choice(np.array(list(feature["categories"]), dtype=object), count, p=shares / shares.sum())
+        fractions = np.array(list(feature["categories"].values()))
+        values = dice.choice(np.array(list(feature["categories"]), dtype=object), count, p=fractions / fractions.sum())
     return pa.array(values, mask=missing)
 
 

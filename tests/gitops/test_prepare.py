@@ -1,4 +1,4 @@
-"""From a raw table to splits and schema: kinds, missing values, splits, and every bad table that must be refused."""
+"""From a raw table to splits and schema: dtypes, missing values, splits, and every bad table that must be refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from breast_cancer import prepare
+from defaults import complete
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
@@ -27,9 +28,13 @@ def prepared(tmp_path: Path) -> Prepare:
             table.to_parquet(path) if suffix == ".parquet" else table.to_csv(path, index=False)
         else:
             path.write_bytes(table if isinstance(table, bytes) else table.encode())
-        return prepare.prepare(Data(**{"path": str(path), "target": "y", "task": "binary", **settings}))
+        return prepare.prepare(settings_of(path, **settings))
 
     return run
+
+
+def settings_of(path: Path, **settings: Any) -> Data:
+    return Data(**complete({"data": {"path": str(path), "target": "y", "task": "binary", **settings}})["data"])
 
 
 def table(rows: int = 200, **columns: Any) -> pd.DataFrame:
@@ -38,15 +43,15 @@ def table(rows: int = 200, **columns: Any) -> pd.DataFrame:
     return frame.assign(**columns)
 
 
-def kinds(schema: dict[str, Any]) -> dict[str, str]:
-    return {feature["name"]: feature["kind"] for feature in schema["features"]}
+def dtypes(schema: dict[str, Any]) -> dict[str, str]:
+    return {feature["name"]: feature["dtype"] for feature in schema["features"]}
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-def test_appended_rows_leave_the_others_in_their_splits(
+def test_appended_rows_leave_older_rows_in_their_splits(
     prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
-    """Thirty appends of 1 to 30 rows: the parts are about as large in the end, and no older row has moved."""
+    """Thirty appends of 1 to 30 rows: the splits keep about their sizes, and no older row moves."""
     monkeypatch.setattr(artifacts, "APPENDED", tmp_path / "appended.json")
     frame = table(700)
     if task == "regression":
@@ -65,8 +70,8 @@ def test_appended_rows_leave_the_others_in_their_splits(
     older, newer = splits_of(parts[10]), splits_of(parts[-1])
     assert (newer[older.index] == older).all()
     assert splits_of(200).equals(older[older.index.isin(range(200))].loc[splits_of(200).index])
-    shares = newer[newer.index >= 200].value_counts(normalize=True)
-    assert np.allclose([shares["train"], shares["val"], shares["test"]], [0.65, 0.15, 0.2], atol=0.06)
+    fractions = newer[newer.index >= 200].value_counts(normalize=True)
+    assert np.allclose([fractions["train"], fractions["val"], fractions["test"]], [0.65, 0.15, 0.2], atol=0.06)
 
 
 def test_the_parts_of_another_table_count_for_nothing(
@@ -80,7 +85,7 @@ def test_the_parts_of_another_table_count_for_nothing(
     assert all(splits[name].equals(alone[name]) for name in alone)
 
 
-def test_kinds_of_csv_columns(prepared: Prepare) -> None:
+def test_dtypes_of_csv_columns(prepared: Prepare) -> None:
     rows = 60
     frame = table(
         rows,
@@ -93,7 +98,7 @@ def test_kinds_of_csv_columns(prepared: Prepare) -> None:
         code=[101, 102, 103] * 20,
     )
     splits, schema = prepared(frame, categorical=["code"])
-    assert kinds(schema) == {
+    assert dtypes(schema) == {
         "x": "number",
         "whole": "number",
         "text": "category",
@@ -109,10 +114,10 @@ def test_kinds_of_csv_columns(prepared: Prepare) -> None:
     assert str(train["day"].dtype) == "datetime64[ns, UTC]"
 
 
-def test_a_parquet_table_says_its_kinds_itself(prepared: Prepare) -> None:
+def test_a_parquet_table_has_types(prepared: Prepare) -> None:
     frame = table(60, text=["1", "2", None] * 20, flag=[True, False] * 30, day=pd.date_range("2026-01-01", periods=60))
     _, schema = prepared(frame, ".parquet")
-    assert kinds(schema) == {"x": "number", "text": "category", "flag": "boolean", "day": "datetime"}
+    assert dtypes(schema) == {"x": "number", "text": "category", "flag": "boolean", "day": "datetime"}
 
 
 def test_quoted_and_padded_texts_are_the_same_category(prepared: Prepare) -> None:
@@ -137,10 +142,10 @@ def test_splits_are_stratified_disjoint_and_the_same_every_time(prepared: Prepar
     again, _ = prepared(frame)
     assert sum(map(len, splits.values())) == 1000
     assert len(pd.concat(splits.values())["row"].unique()) == 1000
-    share = (frame["y"] == "yes").mean()
+    fraction = (frame["y"] == "yes").mean()
     for name, size in (("train", 650), ("val", 150), ("test", 200)):
         assert len(splits[name]) == pytest.approx(size, abs=3)
-        assert (splits[name]["y"] == "yes").mean() == pytest.approx(share, abs=0.01)
+        assert (splits[name]["y"] == "yes").mean() == pytest.approx(fraction, abs=0.01)
         pd.testing.assert_frame_equal(splits[name], again[name])
 
 
@@ -148,7 +153,7 @@ def test_rows_that_share_an_id_stay_together(prepared: Prepare) -> None:
     splits, schema = prepared(table(300, patient=np.repeat(range(75), 4)), id="patient")
     ids = [set(split["patient"]) for split in splits.values()]
     assert sum(map(len, ids)) == 75
-    assert "patient" not in kinds(schema)
+    assert "patient" not in dtypes(schema)
 
 
 def test_a_timestamp_makes_the_splits_chronological(prepared: Prepare) -> None:
@@ -157,7 +162,7 @@ def test_a_timestamp_makes_the_splits_chronological(prepared: Prepare) -> None:
     splits, schema = prepared(frame, timestamp="day")
     assert splits["train"]["day"].max() < splits["val"]["day"].min()
     assert splits["val"]["day"].max() < splits["test"]["day"].min()
-    assert "day" not in kinds(schema)
+    assert "day" not in dtypes(schema)
 
 
 def test_an_id_goes_where_its_latest_row_belongs(prepared: Prepare) -> None:
@@ -222,4 +227,4 @@ def test_a_broken_or_missing_file_is_refused(prepared: Prepare, tmp_path: Path) 
     with pytest.raises(ProjectError, match="not a readable parquet"):
         prepared(b"PAR1 this is no parquet file PAR1", ".parquet")
     with pytest.raises(ProjectError, match="there is no such file"):
-        prepare.prepare(Data(path=str(tmp_path / "none.csv"), target="y", task="binary"))
+        prepare.prepare(settings_of(tmp_path / "none.csv"))

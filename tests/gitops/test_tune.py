@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import optuna
 import pytest
+import torch
 import yaml
-from breast_cancer import train
+from breast_cancer import evaluate, features, metrics, train
+from breast_cancer.settings import Settings
 from conftest import ROOT
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
-from gitops.tuning import tune, tune_params, tune_report, tune_study
+from gitops.integrations import tracking
+from gitops.tuning import report, tune
+from gitops.tuning import study as studies
 from optuna.trial import TrialState
 from tuning import PARAMS, make_room
 
@@ -41,12 +45,17 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def study() -> optuna.Study:
-    return tune_study.open_study(params.load())
+    return studies.open_study(params.load(), tune.connect())
 
 
-def scored(monkeypatch: pytest.MonkeyPatch, loss: Callable[[params.Params], float]) -> None:
-    """Put `loss` in training's place."""
-    monkeypatch.setattr(tune.Trainer, "loss", lambda _, settings, watcher: loss(settings))
+def optimise(metric: str) -> None:
+    """Set tune.metric in params.yaml."""
+    artifacts.PARAMS.write_text(PARAMS.replace("tune:\n", f"tune:\n  metric: {metric}\n"))
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float]) -> None:
+    """Replace training and scoring by `score`."""
+    monkeypatch.setattr(studies.Trainer, "score", lambda _, settings, trial=None: score(settings))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +64,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, loss: Callable[[params.Params], floa
         ({"model.widht": {"low": 1, "high": 2}}, "tune.space names 'model.widht', which is not a setting"),
         ({"width": {"low": 1, "high": 2}}, "tune.space names 'width', which is not a setting"),
         ({"gate.tolerance": {"low": 0.1, "high": 0.2}}, "tune.space names 'gate.tolerance'"),
-        ({"train.seed": {"low": 1, "high": 99}}, "tune.space names 'train.seed', which makes no model better"),
+        ({"train.seed": {"low": 1, "high": 99}}, "tune.space names 'train.seed', which is not tunable"),
         ({"model.dropout": {"low": 0.0, "high": 1.0}}, "tune.space.model.dropout holds 1.0: input should be less"),
         ({"model.width": {"low": 0, "high": 8}}, "tune.space.model.width holds 0: input should be greater"),
         ({"model.width": {"low": 8, "high": 16.5}}, "tune.space.model.width holds 16.5: input should be a valid int"),
@@ -80,19 +89,28 @@ def test_a_space_that_cannot_be_searched_is_named(space: dict[str, Any], named: 
     assert named in str(error.value)
 
 
+def test_a_metric_that_the_task_does_not_have_is_named() -> None:
+    optimise("acuracy")
+    with pytest.raises(ProjectError, match=r"tune\.metric names 'acuracy', which task 'binary' does not have"):
+        params.load()
+
+
 def test_the_projects_own_space_holds_its_own_values(monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(ROOT / "params.yaml", artifacts.PARAMS)
     settings = params.load()
     assert settings.tune.space
     (waiting,) = study().trials
-    assert waiting.system_attrs["fixed_params"] == tune_study.present(settings)
+    assert waiting.system_attrs["fixed_params"] == studies.present(settings)
 
 
-def test_the_first_trial_is_what_the_stage_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("metric", [None, "brier", "roc_auc"])
+def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     class Run:
         def log(self, entry: dict[str, float]) -> None: ...
 
         def log_model(self) -> None: ...
+
+        def log_files(self, *paths: Path) -> None: ...
 
         def address(self) -> dict[str, str]:
             return {}
@@ -101,13 +119,19 @@ def test_the_first_trial_is_what_the_stage_trains(monkeypatch: pytest.MonkeyPatc
     def start(*_: object) -> Iterator[Run]:
         yield Run()
 
+    if metric:
+        optimise(metric)
     assert run(monkeypatch, "--trials", "1", "--worker") == 0
-    monkeypatch.setattr("project.tracking.start", start)
+    monkeypatch.setattr(tracking, "start", start)
     train.main()
-    curve = [float(line.split(",")[2]) for line in artifacts.LEARNING_CURVE.read_text().splitlines()[1:]]
+    expected = min(float(line.split(",")[2]) for line in artifacts.LEARNING_CURVE.read_text().splitlines()[1:])
+    if metric:
+        schema, val = artifacts.read_json(artifacts.SCHEMA, "make pipeline"), artifacts.read_parquet(artifacts.VAL)
+        outputs = evaluate.predict(torch.export.load(artifacts.MODEL).module(), val, schema)
+        expected = metrics.score("binary", features.encode_target(val["top"], schema).numpy(), outputs)[metric]
     (trial,) = study().trials
     assert trial.user_attrs["values"] == {"model.width": 8, "model.dropout": 0.1, "train.learning_rate": 0.002}
-    assert trial.value == pytest.approx(min(curve), rel=1e-6)
+    assert trial.value == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_study_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,62 +141,114 @@ def test_a_study_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> No
     assert run(monkeypatch, "--worker", "--trials", "3") == 0
     trials = study().trials
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert sum(tune_study.values_of(trial) == tune_study.present(params.load()) for trial in trials) == 1
+    assert sum(studies.values_of(trial) == studies.present(params.load()) for trial in trials) == 1
 
 
 def test_trials_of_another_study_are_not_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another split, another space and other settings that are not searched are another study; searched ones not."""
+    """Another split, space, metric or setting that is not searched makes another study; a searched setting does not."""
     settings = params.load()
-    name = tune_study.study_name(settings)
-    assert tune_study.study_name(tune_study.with_values(settings, {"model.width": 16, "train.device": "cpu"})) == name
-    assert tune_study.study_name(tune_study.with_values(settings, {"train.epochs": 5})) != name
+    name = studies.study_name(settings)
+    names = {name}
+    assert studies.study_name(studies.with_values(settings, {"model.width": 16, "train.device": "cpu"})) == name
+    assert studies.study_name(studies.with_values(settings, {"train.epochs": 5})) != name
     values = settings.model_dump()
     values["tune"]["space"]["model.width"]["high"] = 64
-    assert tune_study.study_name(params.Params.model_validate(values)) != name
+    assert studies.study_name(Settings.model_validate(values)) != name
+    values = settings.model_dump()
+    for metric in ("brier", "roc_auc"):
+        values["tune"]["metric"] = metric
+        names.add(studies.study_name(Settings.model_validate(values)))
+    assert len(names) == 3
     shutil.copy(artifacts.VAL, artifacts.TRAIN)
-    assert tune_study.study_name(settings) != name
+    assert studies.study_name(settings) != name
 
 
-def test_a_training_that_falls_behind_is_pruned() -> None:
+@pytest.mark.parametrize("metric", [None, "roc_auc", "brier"])
+def test_a_training_that_falls_behind_is_pruned(metric: str | None) -> None:
+    if metric:
+        optimise(metric)
     settings, made = params.load(), study()
-    objective = tune_study.Objective(settings, tune_study.Trainer(settings))
     for rate in (0.011, 0.012, 0.013, 0.014, 0.00001):
-        made.enqueue_trial({**tune_study.present(settings), "train.learning_rate": rate})
-    made.optimize(objective, n_trials=6)
+        made.enqueue_trial({**studies.present(settings), "train.learning_rate": rate})
+    made.optimize(studies.Trainer(settings).objective, n_trials=6)
     *_, last = made.trials
     assert last.state == TrialState.PRUNED
     assert last.last_step < settings.train.epochs
-    assert f"pruned in epoch {last.last_step}" in tune_report.line(last)
+    assert f"pruned in epoch {last.last_step}" in tune._line(last)
 
 
 def test_a_training_that_diverges_counts_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     settings, made = params.load(), study()
-    fit = train.fit
+    fit = train.fit_model
 
-    def explode(model: Any, rows: Any, val: Any, settings: Any, *others: Any) -> Any:
-        return fit(model, rows, val, settings.model_copy(update={"learning_rate": 1e30}), *others)
+    def explode(settings: Settings, *others: Any) -> Any:
+        return fit(studies.with_values(settings, {"train.learning_rate": 1e30}), *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train, "fit", explode)
-    trainer = tune_study.Trainer(settings)
-    assert tune.search(made, tune_study.Objective(settings, trainer), 2)
+    monkeypatch.setattr(train, "fit_model", explode)
+    trainer = studies.Trainer(settings)
+    assert tune.search(made, trainer, 2)
     assert {trial.state for trial in made.trials} == {TrialState.PRUNED}
-    assert "the loss became" in made.trials[0].user_attrs["diverged"]
-    with pytest.raises(ProjectError, match="no trial was trained to its end"):
+    assert "the loss became" in made.trials[0].user_attrs["no_score"]
+    assert "no score (the loss became" in tune._line(made.trials[0])
+    with pytest.raises(ProjectError, match=r"no trial has a score \(the loss became"):
         tune.compare(made, settings, trainer)
 
 
+@pytest.mark.parametrize(("better", "width"), [("higher", 32), ("lower", 4)])
+def test_a_projects_own_metric_is_tunable_by_its_name(better: Any, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is the width, which the validation loss, the same for all, says nothing of."""
+
+    def fit(settings: Settings, splits: Any, checkpoint: Path, callback: Any) -> tuple[Any, list[dict[str, float]]]:
+        entry = {"epoch": 1.0, "train_loss": 0.5, "val_loss": 0.5}
+        callback.log(entry)
+        return settings.model.width + settings.train.seed % 3 / 100, [entry]
+
+    monkeypatch.setattr(train, "fit_model", fit)
+    monkeypatch.setattr(train, "predict_validation", lambda model, _: (np.array([0, 1]), np.full((2, 2), model)))
+    own = metrics.Metric(lambda actual, outputs: float(outputs.mean()), better)
+    monkeypatch.setitem(metrics.METRICS["binary"], "mean_output", own)
+    monkeypatch.setitem(Settings.metrics["binary"], "mean_output", better)
+    optimise("mean_output")
+
+    study().enqueue_trial({"model.width": width, "model.dropout": 0.1, "train.learning_rate": 0.002})
+    assert run(monkeypatch, "--trials", "12") == 0
+    report = artifacts.read_json(artifacts.TUNE, "make tune")
+    assert (report["objective"], report["direction"][:3]) == ("mean_output", "max" if better == "higher" else "min")
+    assert report["verdict"].startswith("Better: mean_output ")
+    assert report["comparison"]["best"]["values"]["model.width"] == width
+    for trial in report["trials"]:
+        assert round(trial["score"]) == trial["values"]["model.width"]
+    assert params.load().model.width == width  # type: ignore[attr-defined]
+    page = artifacts.TUNE_HTML.read_text()
+    assert "mean_output" in page and "validation loss" not in page
+
+
+def test_a_metric_that_is_never_defined_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(metrics.METRICS["binary"], "brier", metrics.Metric(lambda actual, outputs: math.nan, "lower"))
+    optimise("brier")
+    with pytest.raises(ProjectError, match=r"no trial has a score \(the validation rows do not define brier: raise"):
+        run(monkeypatch, "--trials", "2")
+
+
 def test_the_best_set_is_written_with_every_comment_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    scored(monkeypatch, lambda settings: abs(math.log(settings.model.width / 24)) + settings.train.seed % 3 / 1000)
+    def loss(settings: Settings) -> float:
+        distance = abs(math.log(settings.model.width / 24)) + abs(settings.train.learning_rate - 0.01)
+        return distance + settings.train.seed % 3 / 1000
+
+    scored(monkeypatch, loss)
+    # The search draws without a seed, so the best set is given to it.
+    found = {"model.width": 24, "model.dropout": 0.25, "train.learning_rate": 0.01}
+    study().enqueue_trial(found)
     assert run(monkeypatch, "--trials", "12") == 0
     report = artifacts.read_json(artifacts.TUNE, "make tune")
     best = report["comparison"]["best"]
     assert report["comparison"]["better"] and report["finished"] == 12 and report["importances"]
-    assert len(best["losses"]) == 3 and best["mean"] < report["comparison"]["present"]["mean"]
-    expected = PARAMS
-    for key, before in (("width", "8 "), ("dropout", "0.1"), ("learning_rate", "0.002")):
-        after = next(str(value) for name, value in best["values"].items() if name.endswith(key))
-        expected = expected.replace(f"{key}: {before}", f"{key}: {after.ljust(len(before))}")
-    assert artifacts.PARAMS.read_text() == expected != PARAMS
+    assert (report["objective"], report["direction"]) == ("validation loss", "minimize")
+    assert best["values"] == found
+    assert len(best["scores"]) == 3 and best["mean"] < report["comparison"]["present"]["mean"]
+    expected = PARAMS.replace("width: 8                    # units", "width: 24                   # units")
+    expected = expected.replace("dropout: 0.1", "dropout: 0.25").replace("learning_rate: 0.002", "learning_rate: 0.01")
+    assert artifacts.PARAMS.read_text() == expected
     assert artifacts.TUNE_HTML.read_text().count("<img ") == 2 + 3
 
     # What is written is the present set of the same study then, and not trained again in it.
@@ -181,8 +257,8 @@ def test_the_best_set_is_written_with_every_comment_kept(monkeypatch: pytest.Mon
     assert artifacts.PARAMS.read_text() == expected
 
 
-def test_a_set_that_only_had_luck_with_its_seed_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loss(settings: params.Params) -> float:
+def test_a_set_that_is_better_by_luck_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss(settings: Settings) -> float:
         lucky = settings.train.seed == params.load().train.seed and settings.model.width != 8
         return 0.1 if lucky else 0.5 + settings.train.seed % 3 / 100 + (settings.model.width == 8) / 1000
 
@@ -190,26 +266,26 @@ def test_a_set_that_only_had_luck_with_its_seed_is_not_written(monkeypatch: pyte
     assert run(monkeypatch, "--trials", "5") == 0
     report = artifacts.read_json(artifacts.TUNE, "make tune")
     assert report["comparison"]["best"]["mean"] < report["comparison"]["present"]["mean"]
-    assert "No better beyond the spread" in report["verdict"]
+    assert "No improvement beyond the variance between seeds" in report["verdict"]
     assert artifacts.PARAMS.read_text() == PARAMS
 
 
-def test_a_set_that_diverges_from_another_seed_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loss(settings: params.Params) -> float:
+def test_a_set_without_a_score_from_another_seed_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss(settings: Settings) -> float:
         if settings.model.width != 8 and settings.train.seed > 2 * tune.APART:
-            raise train.Diverged("the loss became nan")
+            raise studies.NoScore("the loss became nan")
         return 0.5 if settings.model.width == 8 else 0.1
 
     scored(monkeypatch, loss)
     assert run(monkeypatch, "--trials", "5") == 0
     assert artifacts.PARAMS.read_text() == PARAMS
-    assert "diverged" in artifacts.TUNE_HTML.read_text()
+    assert "no score" in artifacts.TUNE_HTML.read_text()
 
 
 def test_ctrl_c_keeps_what_is_done_and_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def loss(settings: params.Params) -> float:
+    def loss(settings: Settings) -> float:
         calls.append(settings.model.width)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -229,8 +305,8 @@ def test_only_the_values_change_in_the_projects_own_file() -> None:
     text = (ROOT / "params.yaml").read_text()
     artifacts.PARAMS.write_text(text)
     settings = params.load()
-    changed = tune_study.with_values(settings, {"model.width": 128, "train.learning_rate": 1e-5})
-    tune_params.write(changed)
+    changed = studies.with_values(settings, {"model.width": 128, "train.learning_rate": 1e-5})
+    report.write_params(changed)
     assert params.load() == changed
     pairs = zip(text.splitlines(), artifacts.PARAMS.read_text().splitlines(), strict=True)
     differ = [(old, new) for old, new in pairs if old != new]
@@ -238,15 +314,15 @@ def test_only_the_values_change_in_the_projects_own_file() -> None:
     for old, new in differ:
         assert old.partition("#")[2] == new.partition("#")[2]
         assert "#" not in old or new.index("#") == old.index("#")
-    tune_params.write(settings)
+    report.write_params(settings)
     assert params.load() == settings
 
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("  width: 8  ", "  #idth: 8  ", "tune.space names model.width, which the file does not set"),
-        ("model:\n  width: 8  ", "model:\n  width: &eight 8\n  depth: *eight ", "by a reference"),
+        ("width: 8  ", "<<: {width: 8}  ", "tune.space names model.width, which the file does not set"),
+        ("8                    # units\n  depth: 1", "&eight 8\n  depth: *eight", "by a reference"),
     ],
 )
 def test_a_file_that_cannot_be_edited_stays_as_it_was(old: str, new: str, named: str) -> None:
@@ -255,13 +331,13 @@ def test_a_file_that_cannot_be_edited_stays_as_it_was(old: str, new: str, named:
     artifacts.PARAMS.write_text(text)
     settings = params.load()
     with pytest.raises(ProjectError, match=named):
-        tune_params.write(tune_study.with_values(settings, {"model.width": 16, "model.depth": 1}))
+        report.write_params(studies.with_values(settings, {"model.width": 16, "model.depth": 1}))
     assert artifacts.PARAMS.read_text() == text
 
 
 def test_a_present_value_outside_the_space_is_named() -> None:
     artifacts.PARAMS.write_text(PARAMS.replace("width: 8 ", "width: 999 "))
-    with pytest.raises(ProjectError, match=r"tune\.space\.model\.width does not hold the present value 999"):
+    with pytest.raises(ProjectError, match=r"tune\.space\.model\.width does not contain the present value 999"):
         study()
 
 
@@ -269,7 +345,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     artifacts.VAL.unlink()
     with pytest.raises(ProjectError, match=r"val\.parquet is missing: run `make pipeline` first"):
         run(monkeypatch)
-    values = copy.deepcopy(yaml.safe_load(PARAMS))
+    values = yaml.safe_load(PARAMS)
     values["tune"]["space"] = {}
     artifacts.PARAMS.write_text(yaml.safe_dump(values))
     with pytest.raises(ProjectError, match=r"tune\.space is empty"):
@@ -279,7 +355,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("address", "named"),
     [
-        ("a secret", "TUNE_STORAGE is no address such as postgresql://"),
+        ("a secret", "TUNE_STORAGE is not an address such as postgresql://"),
         ("postgresql://user:a%20secret@127.0.0.1:1/tune", r"user:\*\*\*@127\.0\.0\.1:1/tune cannot be used"),
         ("nothing://user:a%20secret@host/tune", "cannot be used: Can't load plugin"),
     ],
@@ -288,7 +364,7 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(
     address: str, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNE_STORAGE", address)
-    monkeypatch.setattr("project.tune_storage.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(tune.time, "sleep", lambda seconds: None)
     with pytest.raises(ProjectError, match=named) as error:
         study()
     assert "secret" not in str(error.value)

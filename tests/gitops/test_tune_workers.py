@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 import psycopg2
 import pytest
-from conftest import PACKAGE
 from gitops.core import artifacts, params
-from gitops.tuning import tune, tune_study
+from gitops.tuning import study as studies
+from gitops.tuning import tune
 from optuna.trial import TrialState
 from tuning import PARAMS, make_room
 
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 PASSWORD = "p@ss/word:%41 {with} 'all' sorts"  # noqa: S105 - of a database that lives as long as its test
 
-#: A worker that says when it is ready, begins when all are, and takes its time, so that each gets its share.
-WORKER = f"""
+#: A worker that prints when it is ready, starts when all are, and is slow, so that each does some of the trials.
+WORKER = """
 import pathlib, sys, time
-from {PACKAGE} import artifacts, train, tune, tune_storage
+from breast_cancer import train
+from gitops.core import artifacts
+from gitops.tuning import tune
 
-tune_storage.HEARTBEAT, tune_storage.GRACE = 1, 2
+tune.HEARTBEAT, tune.GRACE = 1, 2
 pause, score = float(sys.argv.pop()), train.validation_loss
 train.validation_loss = lambda *rows: (time.sleep(pause), score(*rows))[1]
 print("ready", flush=True)
@@ -124,24 +126,24 @@ def test_two_workers_share_a_study_in_postgres(postgres: str, monkeypatch: pytes
     assert [process.returncode for process in workers] == [0, 0], said
 
     settings = params.load()
-    trials = tune_study.open_study(settings).trials
-    shares = [{int(number) for number in re.findall(r"^trial (\d+): ", text, re.MULTILINE)} for text in said]
-    assert all(shares), "one worker did all"
-    assert shares[0].isdisjoint(shares[1])
-    assert shares[0] | shares[1] == {trial.number for trial in trials} == set(range(len(trials)))
+    trials = studies.open_study(settings, tune.connect()).trials
+    done = [{int(number) for number in re.findall(r"^trial (\d+): ", text, re.MULTILINE)} for text in said]
+    assert all(done), "one worker did all trials"
+    assert done[0].isdisjoint(done[1])
+    assert done[0] | done[1] == {trial.number for trial in trials} == set(range(len(trials)))
     assert 12 <= len(trials) <= 13  # the last two may have been begun together
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
-    values = [tune_study.values_of(trial) for trial in trials]
-    assert values[0] == tune_study.present(settings)
+    values = [studies.values_of(trial) for trial in trials]
+    assert values[0] == studies.present(settings)
     assert all(values.count(one) == 1 for one in values), "a trial was done twice"
 
-    # Whoever wants the result trains no trial any more, but compares.
+    # A run without --worker has no trial left to train, and compares.
     monkeypatch.setattr("sys.argv", ["tune", "--trials", "12"])
     assert tune.main() == 0
     assert artifacts.read_json(artifacts.TUNE, "make tune")["finished"] == len(trials)
 
 
-def test_a_killed_workers_trial_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trial_of_a_killed_worker_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     def heartbeats() -> int:
         try:
             with sqlite3.connect("tune.db") as database:
@@ -154,16 +156,16 @@ def test_a_killed_workers_trial_is_done_again(monkeypatch: pytest.MonkeyPatch) -
     wait_until(lambda: heartbeats() > 0, killed)
     killed.kill()
     killed.communicate()
-    time.sleep(4)  # twice the time after which a worker without a sign of life is dead
+    time.sleep(4)  # twice the grace period
 
     after = worker(5, 0)
     said, _ = after.communicate(timeout=300)
     assert after.returncode == 0, said
     settings = params.load()
-    first, *others = tune_study.open_study(settings).trials
+    first, *others = studies.open_study(settings, tune.connect()).trials
     assert first.state == TrialState.FAIL
     assert len(others) == 5
     assert {trial.state for trial in others} <= {TrialState.COMPLETE, TrialState.PRUNED}
     (again,) = [trial for trial in others if trial.system_attrs.get("retry_history") == [first.number]]
-    assert tune_study.values_of(again) == tune_study.values_of(first) == tune_study.present(settings)
+    assert studies.values_of(again) == studies.values_of(first) == studies.present(settings)
     assert artifacts.PARAMS.read_text() == PARAMS

@@ -37,7 +37,7 @@ class Chunk:
 
 
 class Source:
-    """The table INPUT: a file, or the files of a folder or pattern, which have equal columns, in order of their names."""
+    """The table INPUT: one file, or the files of a folder or pattern in order of their names, with equal columns."""
 
     def __init__(self, address: str) -> None:
         """Read the files' headers. Raises ProjectError where there is no such table, or it cannot be read."""

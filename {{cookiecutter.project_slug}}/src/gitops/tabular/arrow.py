@@ -63,9 +63,9 @@ def check(batch: pa.RecordBatch, schema: Schema) -> Checked:
     markers = frozenset(schema["missing_markers"])
     features = typed.given(schema)
     misfit = np.full(batch.num_rows, -1)  # index of the first feature that does not fit
-    columns: Columns = {}
+    arrays: dict[str, Array] = {}
     for index, feature in enumerate(features):
-        columns[feature["name"]], fits = _column(batch.column(feature["name"]), feature["dtype"], markers)
+        arrays[feature["name"]], fits = _read(batch.column(feature["name"]), feature["dtype"], markers)
         misfit[(misfit < 0) & ~fits] = index
     at_fault, reasons = [], []
     for row in np.flatnonzero(misfit >= 0):
@@ -74,9 +74,8 @@ def check(batch: pa.RecordBatch, schema: Schema) -> Checked:
         at_fault.append(feature["name"])
         reasons.append(typed.refusal(feature["name"], value, feature["dtype"]))
     fits = misfit < 0
-    if not fits.all():
-        columns = {name: _kept(column, fits) for name, column in columns.items()}
-    return Checked(columns, fits, at_fault, reasons)
+    kept = slice(None) if fits.all() else np.flatnonzero(fits)
+    return Checked({name: _column(array[kept]) for name, array in arrays.items()}, fits, at_fault, reasons)
 
 
 def from_frame(frame: pd.DataFrame, schema: Schema) -> Columns:
@@ -132,8 +131,13 @@ def _holds(found: pa.DataType, dtype: str) -> bool:
     return bool(types.is_integer(found) or types.is_float64(found) or types.is_boolean(found))
 
 
-def _column(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Column, Array]:
-    """Return the typed column, and whether each row's value fits."""
+def _column(array: Array) -> Column:
+    column: Column = array.tolist() if array.dtype == object else torch.tensor(array)
+    return column
+
+
+def _read(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Array, Array]:
+    """Return a typed column as float64 or objects, and whether each value fits; one that does not is arbitrary."""
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     if pa.types.is_null(values.type):
@@ -149,7 +153,7 @@ def _column(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Colu
         numbers = _seconds(values)
     else:
         numbers = _floats(values)
-    return torch.tensor(numbers, dtype=torch.float64), ~np.isinf(numbers)
+    return numbers, ~np.isinf(numbers)
 
 
 def _parsed(values: pa.Array, markers: frozenset[str]) -> Array | None:
@@ -167,7 +171,7 @@ def _parsed(values: pa.Array, markers: frozenset[str]) -> Array | None:
     return None
 
 
-def _by_value(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Column, Array]:
+def _by_value(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Array, Array]:
     """Apply the rules of columns.py in Python, once for each distinct value."""
     distinct = values.dictionary_encode()
     known: list[Any] = [None]  # index 0 stands for null
@@ -177,16 +181,8 @@ def _by_value(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Co
         fits.append(cell is None or typed.fits(cell, dtype))
         known.append(cell if fits[-1] else None)
     index = pc.add(distinct.indices.cast(pa.int64()), 1).fill_null(0).to_numpy()
-    if dtype == "category":
-        return [known[at] for at in index.tolist()], np.array(fits)[index]
-    numbers = np.array([typed.number(value) for value in known])
-    return torch.tensor(numbers[index], dtype=torch.float64), np.array(fits)[index]
-
-
-def _kept(column: Column, keep: Array) -> Column:
-    if isinstance(column, torch.Tensor):
-        return column[torch.from_numpy(keep)]
-    return [text for text, kept in zip(column, keep.tolist(), strict=True) if kept]
+    array = np.array(known, dtype=object) if dtype == "category" else np.array([typed.number(value) for value in known])
+    return array[index], np.array(fits)[index]
 
 
 def _seconds(values: pa.Array) -> Array:

@@ -1,9 +1,11 @@
 """`make tune TRIALS=N`: search for better settings of `model` and `train`, on the training and validation split alone.
 
-The study holds N trials in the end: what an earlier run, killed or not, or another worker has done counts. Then the
-best sets and the present one are trained again, from other seeds than the search's, on which the lowest loss of many is
-partly luck. Only what is better beyond the spread between seeds is written to params.yaml. The test split is for the
-gate: nothing here reads it.
+The study has N trials in the end, those of earlier runs and other workers included. The best score of many is partly
+luck, so the best sets and the present one are then trained again from other seeds, and only an improvement beyond the
+variance between seeds is written to params.yaml. The test split is for the gate: nothing here reads it.
+
+Trials are kept in the database TUNE_STORAGE, or `sqlite:///tune.db` in the repository. Workers on any number of
+machines share them through PostgreSQL; a worker that dies loses no trial.
 """
 
 from __future__ import annotations
@@ -12,111 +14,175 @@ import argparse
 import contextlib
 import math
 import os
+import random
 import statistics
+import time
+import warnings
 from typing import Any
 
 import optuna
+import sqlalchemy
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from gitops import owner
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
-from gitops.tuning import tune_params, tune_report
-from gitops.tuning.tune_study import Objective, Trainer, finished, open_study, present, values_of, with_values
+from gitops.tuning import report
+from gitops.tuning.study import (
+    NoScore,
+    Trainer,
+    complete,
+    finished,
+    open_study,
+    present,
+    sign,
+    values_of,
+    with_values,
+)
+
+DEFAULT_STORAGE = "sqlite:///tune.db"
+
+#: Seconds between a worker's heartbeats, and after which another worker repeats a trial without one.
+HEARTBEAT, GRACE = 10, 60
+
+#: How often a trial is repeated whose worker died: one that needs too much memory kills each.
+RETRIES = 2
 
 #: Best sets of the search that are compared with the present one.
 FINALISTS = 3
 
-#: Trainings of each set that decide between them, and how far apart their seeds lie: an epoch adds its number to one.
+#: Trainings of each set in the comparison, and the distance of their seeds: an epoch adds its number to the seed.
 SEEDS, APART = 3, 1_000_003
 
 
-class NoCallback:
-    """For a training of the comparison, which is not part of the study."""
-
-    def log(self, entry: dict[str, float]) -> None:
-        """Nothing."""
-
-
 def main() -> int:
-    """Search, compare, write params.yaml and the reports; exit status 130 after Ctrl-C, which keeps what is done."""
+    """Search, compare, write params.yaml and the reports; return 130 after Ctrl-C, which keeps all trials."""
     options = _options()
     settings = params.load()
     trials = options.trials or settings.tune.trials
     if not settings.tune.space:
         raise ProjectError(f"{artifacts.PARAMS}: tune.space is empty: name settings of model and train")
-    tune_params.places(artifacts.PARAMS.read_text(encoding="utf-8"), list(settings.tune.space))
+    report.value_spans(artifacts.PARAMS.read_text(encoding="utf-8"), list(settings.tune.space))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     trainer = Trainer(settings)
-    study = open_study(settings)
-    whole = search(study, Objective(settings, trainer), trials)
+    study = open_study(settings, connect())
+    whole = search(study, trainer, trials)
     if options.worker:
         return 0 if whole else 130
     comparison: dict[str, Any] | None = None
     with contextlib.suppress(KeyboardInterrupt):
         comparison = compare(study, settings, trainer) if whole else None
     if comparison and comparison["better"]:
-        tune_params.write(with_values(settings, comparison["best"]["values"]))
-    print(tune_report.write(study, settings, comparison))
+        report.write_params(with_values(settings, comparison["best"]["values"]))
+    print(report.write(study, settings, comparison))
     return 0 if comparison else 130
 
 
-def search(study: optuna.Study, objective: Objective, trials: int) -> bool:
-    """Run trials until the study has `trials` finished ones, whoever ran them; False where Ctrl-C came first.
+def connect() -> RDBStorage:
+    """Return the storage of TUNE_STORAGE, with its tables. Raises ProjectError, which does not contain a password."""
+    address = os.environ.get("TUNE_STORAGE") or DEFAULT_STORAGE
+    try:
+        url = sqlalchemy.make_url(address)
+    except sqlalchemy.exc.ArgumentError:
+        raise ProjectError("TUNE_STORAGE is not an address such as postgresql://USER:PASSWORD@HOST/DATABASE") from None
+    if url.drivername == "postgresql":  # SQLAlchemy would use psycopg 3, which is not in the lock
+        url = url.set(drivername="postgresql+psycopg2")
+    last: Exception
+    for attempt in range(4):
+        time.sleep(attempt * random.uniform(0.5, 1.5))
+        try:
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                return RDBStorage(
+                    url.render_as_string(hide_password=False),
+                    engine_kwargs={"pool_pre_ping": True},  # a training may outlive its connection
+                    heartbeat_interval=HEARTBEAT,
+                    grace_period=GRACE,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+                )
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            last = error  # for example when another worker creates the tables at the same moment
+    reason = str(getattr(last, "orig", None) or last).strip()
+    raise ProjectError(f"TUNE_STORAGE {url.render_as_string(hide_password=True)} cannot be used: {reason}") from None
 
-    The trial that Ctrl-C breaks off does not count. One that another worker has begun is not waited for.
+
+def search(study: optuna.Study, trainer: Trainer, trials: int) -> bool:
+    """Run trials until the study has `trials` finished ones, also by other workers; return False after Ctrl-C.
+
+    The trial that Ctrl-C interrupts does not count. Running trials of other workers are not waited for.
     """
     with tqdm(desc="tune", unit="trial", total=trials, initial=len(finished(study)), disable=None) as bar:
         try:
             while len(finished(study)) < trials:
-                study.optimize(objective, n_trials=1, callbacks=[lambda _, trial: bar.write(tune_report.line(trial))])
+                study.optimize(trainer.objective, n_trials=1, callbacks=[lambda _, trial: bar.write(_line(trial))])
                 bar.n = min(trials, len(finished(study)))
-                bar.set_postfix_str(tune_report.best(study))
+                bar.set_postfix_str(_best(study))
         except KeyboardInterrupt:
             return False
     return True
 
 
+def _line(trial: FrozenTrial) -> str:
+    """Return one line about a trial that has just ended."""
+    values = " ".join(f"{key}={value}" for key, value in (values_of(trial) or {}).items())
+    if trial.state == TrialState.COMPLETE:
+        ending = f"{trial.value:.4f}"
+    elif "no_score" in trial.user_attrs:
+        ending = f"no score ({trial.user_attrs['no_score']})"
+    else:
+        ending = f"pruned in epoch {trial.last_step}"
+    return f"trial {trial.number}: {ending}, {values}"
+
+
+def _best(study: optuna.Study) -> str:
+    """Return the best score so far, for the progress bar."""
+    ranked = complete(study)
+    return f"best {ranked[0].value:.4f}" if ranked else ""
+
+
 def compare(study: optuna.Study, settings: Params, trainer: Trainer) -> dict[str, Any]:
     """Train the present set and the FINALISTS, each from SEEDS other seeds.
 
-    Returns `seeds`; `present`, `finalists` and the `best` of these, each set with `trial`, `values`, `losses` (None: it
-    diverged), `mean` and `deviation`; `better`: whether the best mean is below the present one by more than either
-    deviation. Raises ProjectError where no trial ended well.
+    Returns `seeds`; `present`, `finalists` and the `best` of these, each set with `trial`, `values`, `scores` (None
+    for a training without a score), `mean` and `deviation`; `better`: whether the best mean is better than the present
+    one by more than either deviation. Raises ProjectError where no trial has a score.
     """
-    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    if not complete:
-        raise ProjectError("no trial was trained to its end: narrow tune.space, its learning rates first")
-    now = present(settings)
-    sets: list[dict[str, Any]] = [{"trial": None, "values": now}]
-    for trial in sorted(complete, key=lambda trial: trial.value or 0.0):
+    ranked = complete(study)
+    if not ranked:
+        reasons = [trial.user_attrs["no_score"] for trial in finished(study) if "no_score" in trial.user_attrs]
+        raise ProjectError(f"no trial has a score ({reasons[0]}): narrow tune.space, its learning rates first")
+    sets: list[dict[str, Any]] = [{"trial": None, "values": present(settings)}]
+    for trial in ranked:
         if len(sets) <= FINALISTS and values_of(trial) not in [one["values"] for one in sets]:
             sets.append({"trial": trial.number, "values": values_of(trial)})
     seeds = [settings.train.seed + APART * number for number in range(1, SEEDS + 1)]
     todo = [(one, seed) for one in sets for seed in seeds]
     for one, seed in tqdm(todo, desc="compare", unit="training", disable=None):
-        losses = one.setdefault("losses", [])
-        losses.append(_loss(trainer, with_values(settings, {**one["values"], "train.seed": seed})))
+        scores = one.setdefault("scores", [])
+        scores.append(_score(trainer, with_values(settings, {**one["values"], "train.seed": seed})))
     for one in sets:
-        whole = None not in one["losses"]
-        one["mean"] = statistics.fmean(one["losses"]) if whole else None
-        one["deviation"] = statistics.stdev(one["losses"]) if whole else None
-    best = min(sets[1:] or sets, key=lambda one: math.inf if one["mean"] is None else one["mean"])
-    return {"seeds": seeds, "present": sets[0], "finalists": sets[1:], "best": best, "better": _better(sets[0], best)}
+        whole = None not in one["scores"]
+        one["mean"] = statistics.fmean(one["scores"]) if whole else None
+        one["deviation"] = statistics.stdev(one["scores"]) if whole else None
+    better = sign(settings)
+    best = max(sets[1:] or sets, key=lambda one: -math.inf if one["mean"] is None else better * one["mean"])
+    improved = _improved(sets[0], best, better)
+    return {"seeds": seeds, "present": sets[0], "finalists": sets[1:], "best": best, "better": improved}
 
 
-def _loss(trainer: Trainer, settings: Params) -> float | None:
+def _score(trainer: Trainer, settings: Params) -> float | None:
     try:
-        return trainer.loss(settings, NoCallback())
-    except owner.train().Diverged:
+        return trainer.score(settings)
+    except NoScore:
         return None
 
 
-def _better(now: dict[str, Any], best: dict[str, Any]) -> bool:
-    if now["mean"] is None or best["mean"] is None:  # what diverges from some seed is worse than what does not
+def _improved(now: dict[str, Any], best: dict[str, Any], sign: int) -> bool:
+    if now["mean"] is None or best["mean"] is None:  # a set without a score from some seed is worse than any other
         return best["mean"] is not None
-    return bool(now["mean"] - best["mean"] > max(now["deviation"], best["deviation"]))
+    return bool(sign * (best["mean"] - now["mean"]) > max(now["deviation"], best["deviation"]))
 
 
 def _options() -> argparse.Namespace:
@@ -125,12 +191,12 @@ def _options() -> argparse.Namespace:
         "--trials",
         type=int,
         default=os.environ.get("TRIALS") or None,
-        help="trials that the study shall hold, with those it has (default: the variable TRIALS, or tune.trials)",
+        help="trials of the study, those that it has included (default: the variable TRIALS, or tune.trials)",
     )
-    parser.add_argument("--worker", action="store_true", help="only add trials: another run compares and writes")
+    parser.add_argument("--worker", action="store_true", help="only add trials; another run compares and writes")
     options = parser.parse_args()
     if options.trials is not None and options.trials < 1:
-        parser.error(f"argument --trials: {options.trials} is none")
+        parser.error(f"argument --trials is {options.trials}: at least 1 is needed")
     return options
 
 
