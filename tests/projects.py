@@ -56,8 +56,8 @@ def tracked(project: Path) -> list[str]:
 
 
 def package_name(project: Path) -> str:
-    """Return the name of the project's package."""
-    return next((project / "src").iterdir()).name
+    """Return the name of the owner's package."""
+    return next(path.name for path in (project / "src").iterdir() if path.name != "gitops")
 
 
 def module_of(project: Path, path: str) -> ModuleType:

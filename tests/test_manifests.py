@@ -123,6 +123,19 @@ def test_all_is_rendered(rendered: dict[str, Objects]) -> None:
     assert all(len(objects) > 2 for objects in rendered.values())
 
 
+def test_a_release_marks_what_runs_the_model(rendered: dict[str, Objects]) -> None:
+    """The server and the batch; nothing that only asks the server or copies the archive."""
+    marked = {
+        name: [item for item in objects if "runs-model" in item["metadata"].get("annotations", {})]
+        for name, objects in rendered.items()
+    }
+    found = {
+        (item["kind"], item["metadata"]["name"].partition("-batch")[1]) for each in marked.values() for item in each
+    }
+    assert found == {("Deployment", ""), ("CronJob", "-batch")}
+    assert {len(each) for name, each in marked.items() if "production" in name} == {1, 2}
+
+
 def test_kubernetes_would_take_all_of_it(rendered: dict[str, Objects]) -> None:
     found = {name: [problem for item in objects for problem in problems(item)] for name, objects in rendered.items()}
     assert {name: what for name, what in found.items() if what} == {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import generate, module_of, package_name
+from projects import ROOT, generate, module_of
 from workflow_hub import Event, Hub
 from workflow_runner import Run, run
 
@@ -24,9 +24,6 @@ FORK = "stranger/breast-cancer"
 
 #: Results are had sooner with these, and mean less, which is of no matter here.
 QUICK = {"epochs: 200": "epochs: 40", "bootstrap: 1000": "bootstrap: 100"}
-
-#: Unit tests that are left: all of them run in test_real.py, and here the step that calls them.
-UNIT_TESTS = {"conftest.py", "test_params.py", "test_metrics.py"}
 
 VARIABLES = {"TRAINING_RUNNER": "big-machine", "AWS_ROLE_ARN": "arn:aws:iam::1:role/data", "AWS_REGION": "eu-west-1"}
 SECRETS = {"MLFLOW_TRACKING_PASSWORD": "secret-of-mlflow"}
@@ -103,9 +100,9 @@ class Repository:
         return {path for path in self.remote.rglob("*") if path.is_file()}
 
 
-def server_of(project: Path, folder: Path, hub: Hub) -> Any:
-    """Return the stand-in for GitHub's REST API of the project's own tests, which lets in the hub's tokens."""
-    module = module_of(project, "tests/github_server.py")
+def server_of(folder: Path, hub: Hub) -> Any:
+    """Return the stand-in for GitHub's REST API of gitops' tests, which accepts the hub's tokens."""
+    module = module_of(ROOT, "tests/gitops/github_server.py")
     server = module.GitHub(folder, repository=REPOSITORY)
     answer = server.answer
 
@@ -136,11 +133,9 @@ def repository(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", origin], check=True)
     hub = Hub(folder / "hub", origin, REPOSITORY)
     hub.vars, hub.secrets = VARIABLES, SECRETS
-    with server_of(project, folder, hub) as server:
+    with server_of(folder, hub) as server:
         hub.url, hub.api = server.url, server.api
         made = Repository(hub, server, project, remote)
-        unneeded = {path.name for path in (project / "tests").glob("*.py")} - UNIT_TESTS
-        made.git("rm", "--quiet", *(f"tests/{name}" for name in sorted(unneeded)))
         made.git("commit", "--quiet", "--all", "--message", "Be quick")
         made.git("remote", "add", "origin", str(origin))
         made.git("push", "--quiet", "--set-upstream", "origin", "main")
@@ -352,13 +347,12 @@ def test_fork(repository: Repository, tmp_path: Path) -> None:
     """A stranger's code gets nothing of value, and nothing of it runs where a token can write; the report is told."""
     fork, marks = tmp_path / "fork.git", tmp_path / "marks"
     repository.git("clone", "--quiet", "--bare", str(repository.hub.origin), str(fork))
-    package = f"src/{package_name(repository.clone)}"
     trap = f"$(shell (echo Makefile; env) >> {marks})\n"
     repository.change(
         "trap",
         ("Makefile", "PYTHON ?= python3\n", f"PYTHON ?= python3\n{trap}"),
         (
-            f"{package}/comment.py",
+            "src/gitops/reporting/comment.py",
             "import argparse\n",
             f"import argparse\nopen({str(marks)!r}, 'a').write('comment')\n",
         ),

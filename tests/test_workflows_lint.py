@@ -98,6 +98,7 @@ def actionlint(folder: Path) -> list[str]:
 
 
 def zizmor(folder: Path) -> list[str]:
+    """Run zizmor with all its rules: `make lint` of a project, where its owner adds workflows, has fewer."""
     options = ("--offline", "--persona=auditor", "--strict-collection", "--no-progress", "--color=never")
     return run(BIN / "zizmor", *options, folder / ".github")
 
@@ -239,3 +240,23 @@ def test_every_ignore_is_needed_and_has_its_reason(folders: list[Path]) -> None:
         for path in documents(folder):
             for reason in re.findall(r"zizmor: ignore\[[\w, -]+\](.*)", path.read_text(encoding="utf-8")):
                 assert len(reason.split()) > 3, f"{path}: an ignore without its reason"
+
+
+def test_the_cache_of_results_follows_what_stages_depend_on(projects: dict[str, Path]) -> None:
+    """Each tracked file that a stage reads is in the key, so that new results are kept."""
+    for name in ("defaults", "feature-store"):
+        workflow = (projects[name] / ".github/workflows/ci.yaml").read_text()
+        [patterns] = re.findall(r"key: dvc-\$\{\{ hashFiles\((.*)\) }}", workflow)
+        keyed = {
+            path
+            for pattern in re.findall("'(.*?)'", patterns)
+            for path in projects[name].glob(f"{pattern}/*" if pattern.endswith("**") else pattern)
+        }
+        pipeline = yaml.safe_load((projects[name] / "dvc.yaml").read_text())
+        read = {dep for stage in pipeline["stages"].values() for dep in stage["deps"]}
+        for variable in pipeline["vars"]:
+            [(key, value)] = variable.items()
+            read = {dep.replace(f"${{{key}}}", value) for dep in read}
+        files = {projects[name] / dep for dep in read}
+        assert {path for path in files if path.exists()} <= keyed
+        assert projects[name] / "src/gitops/tabular/columns.py" in files

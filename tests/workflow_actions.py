@@ -50,7 +50,7 @@ def check_out(job: JobRun, inputs: Inputs) -> None:
 
 
 def set_up_uv(job: JobRun, inputs: Inputs) -> None:
-    """Nothing but speed: tools/environments.py gets uv itself, and its cache is this machine's.
+    """Nothing but speed: the project's make gets uv itself, and its cache is this machine's.
 
     Where the cache is on, the environments of the job before are here already. Their stamps say whether they still fit.
     """

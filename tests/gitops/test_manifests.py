@@ -1,11 +1,11 @@
-"""The Kubernetes objects: what every overlay and component must hold to, and that its metrics are TorchServe's own."""
+"""The Kubernetes objects: rules for every overlay and component, what a release writes to them, and that the metrics
+in alerts and dashboards exist."""
 
 from __future__ import annotations
 
 import copy
 import os
 import re
-import runpy
 import shutil
 import signal
 import socket
@@ -14,20 +14,25 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT
 from gitops.integrations import kustomize
+from gitops.rendering import manifests
+from gitops.serving.server.metrics import METRICS
 
 IMAGE = f"registry.example/model@sha256:{'a' * 64}"
 SHA256 = "b" * 64
 
-#: What stands for the digest of the jobs' image, until somebody has built it.
+VERSION = "app.kubernetes.io/version"
+
+#: The jobs' image, without a digest until it has been built.
 UNSET = re.compile(r"^[a-z0-9./-]+-jobs(:unset|@sha256:[0-9a-f]{64})$")
 
-#: What Prometheus, kube-state-metrics and the monitor (test_monitor.py) say, beside TorchServe.
+#: Metrics of Prometheus itself, kube-state-metrics and the monitor (test_monitor.py).
 OTHERS = {
     "up",
     "kube_replicaset_created",
@@ -38,7 +43,7 @@ OTHERS = {
     "model_monitor_status",
 }
 
-#: What stands in a query and is no metric.
+#: Words in a query that are no metrics.
 WORDS = {
     "and",
     "by",
@@ -65,7 +70,7 @@ CASES = [*OVERLAYS, *(f"with-{component}" for component in COMPONENTS)]
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
-    """A release of each overlay, and of production with each component alone."""
+    """The objects of a release of each overlay, and of production with each component alone."""
     folder = tmp_path_factory.mktemp("manifests")
     shutil.copytree(ROOT / "k8s", folder / "k8s")
     shutil.copytree(ROOT / "serving", folder / "serving")
@@ -75,11 +80,14 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]
         (overlays / f"with-{component}").mkdir()
         alone = yaml.safe_dump(settings | {"components": [f"../../components/{component}"]})
         (overlays / f"with-{component}/kustomization.yaml").write_text(alone)
+    return {case: list(map(yaml.safe_load, render(SHA256, case, folder).values())) for case in CASES}
+
+
+def render(sha256: str, environment: str, project: Path = ROOT) -> dict[str, bytes]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
         patch.setattr(kustomize, "PROGRAM", ROOT / kustomize.PROGRAM)
-        renders = {case: kustomize.render(IMAGE, "toy", SHA256, case) for case in CASES}
-    return {case: [yaml.safe_load(text) for text in files.values()] for case, files in renders.items()}
+        files: dict[str, bytes] = kustomize.render(IMAGE, "toy", sha256, environment, project)
+    return files
 
 
 def found(value: Any, key: str) -> Iterator[Any]:
@@ -105,17 +113,32 @@ def pod_templates(objects: list[Object]) -> list[Object]:
     return [item for item in found(objects, "template") if "containers" in item.get("spec", {})]
 
 
+def model_runs(template: Object) -> bool:
+    """Return whether the pod loads the model, rather than copying or asking it."""
+    variables = [entry["name"] for each in template["spec"]["containers"] for entry in each.get("env", [])]
+    return template["spec"]["containers"][0]["name"] == "model-server" or "MODEL_SHA256" in variables
+
+
+def checks_its_model(template: Object) -> bool:
+    """Return whether the pod names the released model, and gives its sha256 to the container that loads it."""
+    [container] = template["spec"]["containers"]
+    reference = {"fieldRef": {"fieldPath": "metadata.annotations['model-sha256']"}}
+    given = {"name": "MODEL_SHA256", "valueFrom": reference} in container["env"]
+    metadata = template["metadata"]
+    marks = metadata.get("annotations", {}).get("model-sha256"), metadata["labels"].get(VERSION)
+    return given and marks == (SHA256, SHA256[:12])
+
+
 def pod_flaws(objects: list[Object]) -> dict[str, bool]:
-    """Return what no pod may be, and whether one is."""
+    """Return the flaws that no pod may have, and whether one has it."""
     templates = pod_templates(objects)
     pods = [each["spec"] for each in templates]
     containers = [each for pod in pods for each in [*pod["containers"], *pod.get("initContainers", [])]]
     contexts = [each.get("securityContext", {}) for each in containers]
     servers = [each for each in containers if each["name"] == "model-server"]
-    digest = {"name": "MODEL_SHA256", "value": SHA256}
     selectors = [item["spec"]["podSelector"]["matchLabels"] for item in of(objects, "NetworkPolicy")]
     return {
-        "no model's digest": not servers or any(digest not in each["env"] for each in servers),
+        "no model's digest": not servers or not all(checks_its_model(each) for each in templates if model_runs(each)),
         "another image": any(
             each["image"] != IMAGE and (each in servers or not UNSET.match(each["image"])) for each in containers
         ),
@@ -131,7 +154,7 @@ def pod_flaws(objects: list[Object]) -> dict[str, bool]:
 
 
 def network_flaws(objects: list[Object]) -> dict[str, bool]:
-    """Return what may not be reached, and whether it is."""
+    """Return the flaws that no network policy or Service may have, and whether one has it."""
     ports = [port for key in ("port", "containerPort", "targetPort") for port in found(objects, key)]
     policies = [item["spec"] for item in of(objects, "NetworkPolicy")]
     metrics = [rule["from"] for each in policies for rule in each.get("ingress", []) if {"port": 8082} in rule["ports"]]
@@ -152,7 +175,7 @@ def network_flaws(objects: list[Object]) -> dict[str, bool]:
 
 
 def flaws(objects: list[Object]) -> set[str]:
-    """Return what an environment's objects must not be, and are."""
+    """Return the flaws of an environment's objects."""
     targets = [item["spec"]["scaleTargetRef"] for item in of(objects, "HorizontalPodAutoscaler", "ScaledObject")]
     there = {(item["kind"], item["metadata"]["name"]) for item in objects}
     scaling = {
@@ -164,14 +187,8 @@ def flaws(objects: list[Object]) -> set[str]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_objects_hold_to_the_rules(case: str, rendered: dict[str, list[Object]]) -> None:
+def test_objects_have_no_flaw(case: str, rendered: dict[str, list[Object]]) -> None:
     assert flaws(rendered[case]) == set()
-
-
-def _pod(objects: list[Object], kind: str = "Deployment") -> Object:
-    [item] = of(objects, kind)
-    pod: Object = item["spec"]["template"]["spec"]
-    return pod
 
 
 BREAK: dict[str, Callable[[list[Object]], object]] = {
@@ -197,7 +214,7 @@ BREAK: dict[str, Callable[[list[Object]], object]] = {
 
 
 def first(objects: list[Object], kind: str) -> Object:
-    """Return what the first object of a kind asks for."""
+    """Return the spec of the first object of a kind."""
     spec: Object = of(objects, kind)[0]["spec"]
     return spec
 
@@ -212,11 +229,64 @@ def container(objects: list[Object], kind: str = "Deployment") -> Object:
     return only
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_only_workloads_that_run_the_model_name_it(case: str, rendered: dict[str, list[Object]]) -> None:
+    """A new model changes nothing else, and no selector, which could not be changed."""
+    named = {item["metadata"]["name"] for item in rendered[case] if SHA256[:12] in str(item)}
+    running = {
+        item["metadata"]["name"]
+        for item in of(rendered[case], "Deployment", "CronJob", "Job")
+        if any(map(model_runs, pod_templates([item])))
+    }
+    assert named == running
+    labelled = {item["metadata"]["name"] for item in rendered[case] if VERSION in item["metadata"].get("labels", {})}
+    assert labelled == running
+    keys = ("selector", "podSelector", "matchLabels", "labelSelector")
+    assert not [each for key in keys for each in found(rendered[case], key) if VERSION in str(each)]
+
+
+@pytest.mark.parametrize("environment", OVERLAYS)
+def test_a_new_model_changes_a_dozen_lines(environment: str) -> None:
+    """Of the objects in this project's own overlays, whose image has the model's version as its tag."""
+    old, new = (render(each * 64, environment) for each in "12")
+    old = {name: text.replace(IMAGE.encode(), f"{IMAGE.partition('@')[0]}:old".encode()) for name, text in old.items()}
+    lines = manifests.changes(old, new)
+    assert len(lines) <= 15
+    assert {line.split()[1].rpartition(".")[2].rstrip(":") for line in lines if line[0] == "+"} == {
+        "image",
+        "io/version",
+        "model-sha256",
+    }
+    assert manifests.changes(new, new) == []
+
+
+@pytest.mark.parametrize("start", ["1e0000000002", "123456789012", "000000000000"])
+def test_a_version_that_reads_like_a_number_is_a_text(start: str) -> None:
+    objects = list(map(yaml.safe_load, render(start.ljust(64, "0"), "production").values()))
+    [server] = of(objects, "Deployment")
+    assert [each["labels"][VERSION] for each in (server["metadata"], server["spec"]["template"]["metadata"])] == [
+        start,
+        start,
+    ]
+    assert server["spec"]["template"]["metadata"]["annotations"]["model-sha256"] == start.ljust(64, "0")
+
+
+def test_a_kind_that_argo_cd_may_not_apply_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ingress = b"apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: x}\n"
+    monkeypatch.chdir(ROOT)
+    rendered = render(SHA256, "production")
+    assert kustomize.not_permitted(rendered) == []
+    [warning] = kustomize.not_permitted(rendered | {"ingress.yaml": ingress, "other.yaml": ingress})
+    assert "k8s/argocd/project.yaml does not list the kind Ingress" in warning
+    monkeypatch.chdir(tmp_path)  # a project that has deleted k8s/argocd: the platform's AppProject is not known here
+    assert kustomize.not_permitted({"ingress.yaml": ingress}) == []
+
+
 def test_request_log_leaves_the_pod(rendered: dict[str, list[Object]]) -> None:
-    """To an address, with the way there open for the server alone; without the component it stays in the pod."""
+    """To an address that the server alone may reach; without the component it stays in the pod."""
     plain, kept = rendered["production"], rendered["with-request-log"]
     address = [
-        {each["name"]: each["value"] for each in container(them)["env"]}["REQUEST_LOG"] for them in (plain, kept)
+        {each["name"]: each.get("value") for each in container(them)["env"]}["REQUEST_LOG"] for them in (plain, kept)
     ]
     assert address[0].startswith("/logs/")
     assert address[1].startswith("s3://")
@@ -229,8 +299,8 @@ def found_ports(policy: Object) -> list[Object]:
     return [port for rule in policy["spec"].get("egress", []) for port in rule["ports"]]
 
 
-def test_who_goes_to_the_cloud_may_get_the_credentials_for_it(rendered: dict[str, list[Object]]) -> None:
-    """Of its ServiceAccount: on Google's and Amazon's nodes these are at an address of their own."""
+def test_pods_that_reach_the_cloud_reach_its_credentials(rendered: dict[str, list[Object]]) -> None:
+    """Those of their ServiceAccount, which Google's and Amazon's nodes serve at a fixed address."""
     out = [
         item["spec"]["egress"]
         for case in CASES
@@ -258,16 +328,14 @@ def test_a_batch_takes_the_released_model_out_of_the_servers_image(rendered: dic
     [model], [job] = template["spec"]["initContainers"], template["spec"]["containers"]
     assert model["image"] == IMAGE
     assert {"name": "model", "mountPath": "/model"} in model["volumeMounts"]
-    assert job["args"][0:2] == ["batch", "--archive"] and job["args"][2] in model["command"][-1]
-    assert template["metadata"]["annotations"]["model-sha256"] == SHA256
-    [digest] = [each for each in job["env"] if each["name"] == "MODEL_SHA256"]
-    assert digest["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.annotations['model-sha256']"
+    assert job["args"][0:2] == ["gitops.inference.batch", "--archive"] and job["args"][2] in model["command"][-1]
+    assert checks_its_model(template)
     assert jobs["tune"]["suspend"] is True
     assert all(spec["concurrencyPolicy"] == "Forbid" for spec in jobs.values())
 
 
 def test_canary_takes_the_pods_of_the_release(rendered: dict[str, list[Object]]) -> None:
-    """Its pods are the Deployment's, with the release's image and digest; the autoscaler and the analysis follow it."""
+    """The Deployment's pods, with the release's image and digest; autoscaler and analysis refer to the Rollout."""
     objects = rendered["with-canary"]
     [deployment], [rollout], [scaler] = (
         of(objects, kind) for kind in ("Deployment", "Rollout", "HorizontalPodAutoscaler")
@@ -298,7 +366,7 @@ def test_argo_cd_may_apply_what_is_rendered(rendered: dict[str, list[Object]]) -
 
 
 def _kustomize() -> list[str]:
-    """Return the command that renders a folder, as the project's commands find it."""
+    """Return the command that renders a folder, found as the project's commands find it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kustomize, "PROGRAM", ROOT / kustomize.PROGRAM)
         return list(kustomize._program())
@@ -306,7 +374,7 @@ def _kustomize() -> list[str]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all metrics of a real server, which needs no model for that, and the handler's (test_serving.py)."""
+    """Names of all metrics of a real server, which needs no model for that, and the handler's."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "store").mkdir()
     with ExitStack() as stack:
@@ -319,14 +387,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     addresses += [f"grpc_{name}_port={port}" for name, port in zip(("inference", "management"), ports[3:], strict=True)]
     settings = (ROOT / "serving/config.properties").read_text()
     (folder / "config.properties").write_text("\n".join([settings, *addresses, ""]))
-    command = [ROOT / ".venv/serve/bin/python", ROOT / "serving/start.py", "config.properties", "store"]
+    shutil.copy(ROOT / "serving/log4j2.xml", folder)
+    python = ROOT / ".venv/serve/bin/python"
+    command = [python, "-m", "gitops.serving.server.start", "config.properties", "store"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "PYTHON"))}
-    environment = inherited | {"TEMP": str(folder), "TMPDIR": str(folder)}
+    environment = inherited | {"PYTHONPATH": str(ROOT / "src"), "TEMP": str(folder), "TMPDIR": str(folder)}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, process_group=0)
     try:
-        own = set(runpy.run_path(str(ROOT / "serving/serving_metrics.py"))["METRICS"])
-        return own | _names(f"http://127.0.0.1:{ports[2]}/metrics", time.monotonic() + 60)
+        return {*METRICS} | _names(f"http://127.0.0.1:{ports[2]}/metrics", time.monotonic() + 60)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -343,22 +412,22 @@ def _names(address: str, deadline: float) -> set[str]:
             time.sleep(0.2)
 
 
-def asked(query: str) -> set[str]:
+def metrics_of(query: str) -> set[str]:
     """Return the metrics that a query names, in PromQL or in Grafana's label_values()."""
     bare = re.sub(r"\{[^}]*\}|\[\w+\]|\b(?:on|by) \([^)]*\)", "", query.replace("{{", "").replace("}}", ""))
     return set(re.findall(r"\b[A-Za-z_]\w*", bare)) - WORDS
 
 
-def test_queries_are_read_right() -> None:
+def test_metrics_of_a_query() -> None:
     query = (
         'sum by (job, pod) (rate(a_b{j="x-y",z=~".+-{{args.h}}-.+"}[5m])) / on (c) (time() - max(B5) or vector(0)) > 9'
     )
-    assert asked(query) == {"a_b", "B5"}
-    assert asked('label_values(A{job="x"}, namespace)') == {"A"}
+    assert metrics_of(query) == {"a_b", "B5"}
+    assert metrics_of('label_values(A{job="x"}, namespace)') == {"A"}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_metrics_that_are_asked_for_exist(case: str, rendered: dict[str, list[Object]], exported: set[str]) -> None:
+def test_queried_metrics_exist(case: str, rendered: dict[str, list[Object]], exported: set[str]) -> None:
     objects = rendered[case]
     boards = [
         yaml.safe_load(text)
@@ -372,7 +441,7 @@ def test_metrics_that_are_asked_for_exist(case: str, rendered: dict[str, list[Ob
         *found(boards, "expr"),
     ]
     queries += [each for each in found(boards, "query") if each.startswith("label_values")]
-    named = set().union(*map(asked, queries))
+    named = set().union(*map(metrics_of, queries))
     assert named <= exported | OTHERS
     if case == "with-monitoring":
         assert {"Requests5XX", "ts_inference_latency_microseconds", "model_request_seconds_bucket", "up"} <= named

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Run one job: start.sh MODULE [OPTION ...]. The image cannot be written, so the project is copied to the working folder,
-# and it is no clone: what a job needs of the repository, the release record, it fetches.
+# Run one job: start.sh MODULE [OPTION ...]. The image is read-only, so the project is copied to the working folder. It is
+# not a clone: a job fetches what it needs from the repository, such as the release record.
 set -eu
-rm -rf /job/project  # a container that died left it to the next one of its pod
+rm -rf /job/project  # left by an earlier container of this pod that was killed
 mkdir /job/project
 cd /project
 find . -mindepth 1 -maxdepth 1 ! -name .venv -exec cp -r -t /job/project {} +
@@ -22,8 +22,8 @@ if [ "$module" = gitops.tuning.tune ]; then
   .venv/pipeline/bin/dvc repro --quiet --pull prepare
 fi
 environment=pipeline
-case $module in gitops.feature_store.*) environment=features ;; esac  # of a project with a feature store
-if [ "$module" = gitops.feature_store.materialize ]; then  # main's present table, not that of the time when the image was built
+case $module in gitops.feature_store.*) environment=features ;; esac  # in a project with a feature store
+if [ "$module" = gitops.feature_store.materialize ]; then  # main's current table, not the one from when the image was built
   git fetch --quiet --depth 1 origin main
   git checkout --quiet FETCH_HEAD -- data params.yaml
   .venv/pipeline/bin/dvc pull --quiet data/*.dvc
