@@ -18,6 +18,7 @@ from gitops.core import artifacts
 from gitops.integrations import dvc
 from gitops.monitoring import monitor
 from gitops.releases import release
+from gitops.releases.record import Deployed, Release
 
 NOW = datetime.now(UTC)
 VERSION, OTHER = "a" * 12, "b" * 12
@@ -140,7 +141,7 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     with zipfile.ZipFile("toy.mar", "w") as archive:
         archive.writestr("schema.json", json.dumps(SCHEMA))
     files = {name: Path(name) for name in ("test.parquet", "predictions.parquet", "toy.mar")}
-    record = release.Release.model_validate(
+    record = Release.model_validate(
         {
             "commit": "c" * 40,
             "model": {"name": "toy", "version": VERSION, "sha256": VERSION, "md5": "m"},
@@ -156,7 +157,7 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
             "previous": None,
         }
     )
-    monkeypatch.setattr(release, "production", lambda: release.Production("e" * 40, record))
+    monkeypatch.setattr(release, "production", lambda: Deployed("e" * 40, record))
     monkeypatch.setattr(dvc, "fetch", files.__getitem__)
     monkeypatch.setattr(monitor, "run_drift_checks", found_nothing)
     return World()

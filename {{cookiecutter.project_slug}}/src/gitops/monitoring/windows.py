@@ -18,7 +18,7 @@ from gitops.integrations import dvc
 from gitops.monitoring import ground_truth, request_log, tables
 from gitops.monitoring.request_log import Entry, Log
 from gitops.releases import release
-from gitops.releases.release import Production, Release
+from gitops.releases.record import Deployed, Release
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def collect(settings: Params, now: datetime) -> Context:
     return context
 
 
-def _context(present: Production, schema: Schema, rows: list[Entry], log: Log) -> Context:
+def _context(present: Deployed, schema: Schema, rows: list[Entry], log: Log) -> Context:
     record = present.record
     metric = record.params["gate"]["primary_metric"]
     times = sorted(entry["time"].astimezone(UTC) for entry in [*rows, *log.refused])
