@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 import yaml
-from projects import environment, generate, make, module_of
+from projects import ROOT, environment, generate, make, module_of
 from test_workflow_runs import log_requests
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
@@ -249,7 +249,7 @@ class Held:
 @pytest.fixture
 def github(room: Room, tmp_path: Path) -> Iterator[Any]:
     """GitHub, in front of origin."""
-    with module_of(room.project, "tests/github_server.py").GitHub(tmp_path) as server:
+    with module_of(ROOT, "tests/gitops/github_server.py").GitHub(tmp_path) as server:
         room.variables |= server.environment | {"GITHUB_ACTIONS": "true"}
         yield server
 

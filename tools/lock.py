@@ -19,7 +19,7 @@ from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "{{cookiecutter.project_slug}}"
-LOCK = "tools/environments.py"
+LOCK = "src/gitops/project/environments.py"
 
 #: An address of each kind; the kinds are the extras of DVC.
 REMOTES = {
