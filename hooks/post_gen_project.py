@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
@@ -55,6 +56,15 @@ def place() -> None:
             Path(source).rename(target)
 
 
+def write_sums() -> None:
+    """Let src/gitops carry the digests of its files."""
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, "src")
+    from gitops.project import version
+
+    version.write()
+
+
 def commit() -> None:
     """Make a repository of the project's own, inside another one's work tree too; say what is left where Git cannot."""
     outer = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
@@ -72,4 +82,5 @@ def commit() -> None:
 
 
 place()
+write_sums()
 commit()

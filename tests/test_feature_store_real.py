@@ -40,14 +40,15 @@ print(len(keys), hashlib.sha256(repr([keys, rows]).encode()).hexdigest())
 """
 
 #: Prints what the online store has of some customers, as Feast gives it.
-READ = f"""
+READ = """
 import json, sys
-from {NAME} import feature_store, params
+from gitops.core import params
+from gitops.feature_store import feature_store
 settings = params.load()
 view = feature_store.describe(feature_store.read_features(settings), settings)
 with feature_store.opened(view) as store:
     service = store.get_feature_service(view["service"])
-    rows = [{{"customer": each}} for each in sys.argv[1:]]
+    rows = [{"customer": each} for each in sys.argv[1:]]
     print(json.dumps(store.get_online_features(features=service, entity_rows=rows).to_dict()))
 """
 
@@ -105,7 +106,7 @@ def run(project: Path, redis: Redis, *arguments: str, folder: Path | None = None
 
 def materialised(project: Path, redis: Redis, *options: str, folder: Path | None = None) -> str:
     """Materialise, and return what was said of how many entities."""
-    status, output = run(project, redis, "-m", f"{NAME}.materialize", *options, folder=folder)
+    status, output = run(project, redis, "-m", "gitops.feature_store.materialize", *options, folder=folder)
     assert status == 0, output
     return output.splitlines()[-1].partition(" entities")[0]
 
@@ -115,7 +116,9 @@ def features(made: Path, redis: Redis) -> Iterator[str]:
     """The address of the feature server on Redis."""
     port = free_port()
     environment = ["env", f"FEATURE_STORE_REDIS={redis.address}"]
-    with serving(port, *environment, *module(made, f"{NAME}.feature_server", "--port", str(port)), cwd=made):
+    with serving(
+        port, *environment, *module(made, "gitops.feature_store.feature_server", "--port", str(port)), cwd=made
+    ):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -165,9 +168,9 @@ def test_sqlite(made: Path, newest: dict[str, dict[str, float]]) -> None:
     assert "569 of 569" in make(made, "materialize")
     online, port = free_ports()[:2]
     url = f"http://127.0.0.1:{port}/predictions/{NAME}"
-    serve: list[str | Path] = [made / ".venv/pipeline/bin/python", "-m", f"{NAME}.serve", "--port", str(port)]
+    serve: list[str | Path] = [made / ".venv/pipeline/bin/python", "-m", "gitops.serving.serve", "--port", str(port)]
     with serving(port, "env", f"FEATURE_SERVER=http://127.0.0.1:{online}", *serve, cwd=made):
-        with serving(online, *module(made, f"{NAME}.feature_server", "--port", str(online)), cwd=made):
+        with serving(online, *module(made, "gitops.feature_store.feature_server", "--port", str(online)), cwd=made):
             status, by_id = post(url, {"instances": ids})
             assert status == 200
             assert by_id["predictions"] == post(url, {"instances": rows})[1]["predictions"]
@@ -185,7 +188,7 @@ def test_the_job_of_the_cluster_materialises(made: Path, redis: Redis, tmp_path:
     script = (made / "jobs/start.sh").read_text().replace("/secrets/", f"{redis.settings}/")
     script = re.sub(r"(?<![\w.])/(job|project)\b", rf"{tmp_path}/\1", script)
     environment = os.environ | {"REPOSITORY": str(made)}
-    command = ["sh", "-c", script, "start.sh", "materialize"]
+    command = ["sh", "-c", script, "start.sh", "gitops.feature_store.materialize"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
     assert "569 of 569 entities" in done.stdout
@@ -278,7 +281,9 @@ def test_a_wrong_address_says_so_and_shows_no_password(
     made: Path, redis: Redis, program: str, setting: str, message: str
 ) -> None:
     ports = {"port": redis.port, "closed": free_port()}
-    status, output = run(made, redis, "-m", f"{NAME}.{program}", FEATURE_STORE_REDIS=setting.format(**ports))
+    status, output = run(
+        made, redis, "-m", f"gitops.feature_store.{program}", FEATURE_STORE_REDIS=setting.format(**ports)
+    )
     assert status == 1
     assert f"FEATURE_STORE_REDIS, {message.format(**ports)}" in output
     assert "Hush" not in output
@@ -286,21 +291,13 @@ def test_a_wrong_address_says_so_and_shows_no_password(
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a table of CUSTOMERS and its settings; all times are long ago, later than ttl_days allows."""
     folder = tmp_path_factory.mktemp("large")
-    settings = {
-        "data": {
-            "path": "data/joined.parquet",
-            "target": "left",
-            "task": "binary",
-            "id": "customer",
-            "timestamp": "asked",
-        },
-        "feature_store": {"labels": "labels.csv", "features": "features.csv", "ttl_days": 1},
-        "gate": {"metric": "roc_auc", "thresholds": {"roc_auc": 0.5}},
-        "package": {"model_name": "large"},
-    }
+    settings = yaml.safe_load((made / "params.yaml").read_text())
+    settings["data"] |= {"target": "left", "positive": None, "id": "customer", "timestamp": "asked"}
+    settings["feature_store"] = {"labels": "labels.csv", "features": "features.csv", "ttl_days": 1}
+    settings["package"] = {"model_name": "large"}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))
     with (folder / "features.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -328,7 +325,7 @@ def test_interrupted_or_at_once_the_end_is_the_same(made: Path, redis: Redis, la
 
     def begun() -> subprocess.Popen[bytes]:
         own = {"PYTHONPATH": str(made / "src"), "FEATURE_STORE_REDIS": redis.address}
-        command = module(made, f"{NAME}.materialize")
+        command = module(made, "gitops.feature_store.materialize")
         return subprocess.Popen(command, cwd=large, env=os.environ | own, stdout=subprocess.DEVNULL)
 
     redis.lose()
@@ -352,7 +349,7 @@ def test_a_full_redis_is_an_error_and_forgets_nothing(made: Path, redis: Redis, 
     assert materialised(made, redis) == "569 of 569"
     before = state(made, redis)
     redis("CONFIG", "SET", "maxmemory", "4mb")
-    status, output = run(made, redis, "-m", f"{NAME}.materialize", folder=large)
+    status, output = run(made, redis, "-m", "gitops.feature_store.materialize", folder=large)
     assert status == 1
     assert "command not allowed when used memory > 'maxmemory'" in output
     assert "Traceback" not in output

@@ -20,15 +20,15 @@ pytestmark = [pytest.mark.real, pytest.mark.full]
 TASKS: dict[str, dict[str, Any]] = {
     "binary": {
         "data": {"task": "binary", "positive": "yes"},
-        "gate": {"metric": "roc_auc", "thresholds": {"roc_auc": 0.85}, "guards": {"brier": 0.02}},
+        "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.85}, "guardrail_metrics": {"brier": 0.02}},
     },
     "multiclass": {
         "data": {"task": "multiclass", "positive": None},
-        "gate": {"metric": "macro_f1", "thresholds": {"macro_f1": 0.6}, "guards": {"log_loss": 0.1}},
+        "gate": {"primary_metric": "macro_f1", "thresholds": {"macro_f1": 0.6}, "guardrail_metrics": {"log_loss": 0.1}},
     },
     "regression": {
         "data": {"task": "regression", "positive": None},
-        "gate": {"metric": "r2", "thresholds": {"r2": 0.7}, "guards": {"mae": 0.2}},
+        "gate": {"primary_metric": "r2", "thresholds": {"r2": 0.7}, "guardrail_metrics": {"mae": 0.2}},
     },
 }
 

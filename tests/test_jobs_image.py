@@ -53,7 +53,7 @@ import io, json, sys
 from datetime import UTC, datetime
 from pathlib import Path
 import fsspec
-from breast_cancer import artifacts
+from gitops.core import artifacts
 version, bucket, name, changed = sys.argv[1:]
 schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
 names = [feature["name"] for feature in schema["features"]]
@@ -80,7 +80,7 @@ PREDICTED = """
 import json, sys
 from pathlib import Path
 import fsspec, pandas
-from breast_cancer import artifacts
+from gitops.core import artifacts
 with fsspec.open(sys.argv[1], "rb") as file:
     found = pandas.read_parquet(file)
 out = artifacts.read_parquet(artifacts.PREDICTIONS).set_index("row")
@@ -289,7 +289,7 @@ def test_image_holds_what_jobs_need_and_nothing_else(buildah: Buildah, image: st
 
 
 def test_other_code_is_another_last_layer_alone(buildah: Buildah, base: str, image: str, world: World) -> None:
-    module = world.project / f"src/{MODEL}/batch.py"
+    module = world.project / "src/gitops/inference/batch.py"
     before = module.read_text()
     try:
         module.write_text(f"{before}\n# changed\n")

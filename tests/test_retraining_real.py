@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 import yaml
-from projects import environment, generate, make, module_of
+from projects import ROOT, environment, generate, make, module_of
 from test_workflow_runs import log_requests
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
@@ -249,7 +249,7 @@ class Held:
 @pytest.fixture
 def github(room: Room, tmp_path: Path) -> Iterator[Any]:
     """GitHub, in front of origin."""
-    with module_of(room.project, "tests/github_server.py").GitHub(tmp_path) as server:
+    with module_of(ROOT, "tests/gitops/github_server.py").GitHub(tmp_path) as server:
         room.variables |= server.environment | {"GITHUB_ACTIONS": "true"}
         yield server
 
@@ -398,9 +398,9 @@ def test_import(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
         table.unlink()
         room.dvc("import-url", "--quiet", address, "data/raw.csv")
         room.commit("Import the table")
-        assert "nothing to learn from that main does not hold" in room.retrain()
+        assert "no new data or settings since main" in room.retrain()
         source.tag = "2"
-        assert "nothing to learn from that main does not hold" in room.retrain()
+        assert "no new data or settings since main" in room.retrain()
         assert room.branches() == []
 
         lines = source.table.decode().splitlines()
@@ -422,5 +422,5 @@ def test_import(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
         assert table.read_bytes() == source.table
         assert room.count("mlflow.db", "select count(*) from runs") == 1
         assert list((room.project / "mlruns").rglob("model.pt2"))
-        assert "nothing to learn from that main does not hold" in room.retrain(FORCE="1")
+        assert "no new data or settings since main" in room.retrain(FORCE="1")
         room.check_tidy()

@@ -255,7 +255,7 @@ def test_wrong_key_is_told_without_the_secret(
 
 def run(project: Path, user: dict[str, str], module: str, *options: str, **more: str) -> tuple[int, str]:
     """Run a module of the project with these keys; return its exit status and what it says."""
-    command: list[str | Path] = [project / ".venv/pipeline/bin/python", "-m", f"{NAME}.{module}", *options]
+    command: list[str | Path] = [project / ".venv/pipeline/bin/python", "-m", f"gitops.{module}", *options]
     done = subprocess.run(command, cwd=project, env=os.environ | user | more, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -287,7 +287,7 @@ def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> No
     s3.put(**{"log/watched/a.jsonl": text[: len(text) // 2], "log/watched/pod/b.jsonl": text, "labels/a.csv": labels})
     s3.put(**{"log/watched/other.txt": "no log"})
     places = {"REQUEST_LOG": "s3://bucket/log/watched", "LABELS": "s3://bucket/labels"}
-    status, said = run(project, s3.environment("monitor"), "monitor", **places)
+    status, said = run(project, s3.environment("monitor"), "monitoring.monitor", **places)
     assert status in (0, 3), said
     verdict = json.loads((project / "reports/monitor.json").read_text())
     assert verdict["rows"] > 400 and verdict["performance"]["rows"] >= 200
@@ -295,13 +295,14 @@ def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> No
     assert offsets.keys() == {"a.jsonl", "pod/b.jsonl"}
     assert offsets["pod/b.jsonl"] == len(text)
 
-    status, said = run(project, s3.environment("monitor"), "monitor", **places)
+    status, said = run(project, s3.environment("monitor"), "monitoring.monitor", **places)
     assert (status, json.loads((project / "reports/monitor.json").read_text())["rows"]) == (0, 0), said
-    status, said = run(project, s3.environment("retrain"), "monitor", **places)
+    status, said = run(project, s3.environment("retrain"), "monitoring.monitor", **places)
     assert status == 0, said  # no rows were evaluated, so no offsets are stored
 
     program = (
-        f"from {NAME} import labelled; found = labelled.read(None, ()); print(len(found.rows), dict(found.left_out))"
+        "from gitops.monitoring import ground_truth; found = ground_truth.read(None, ())\n"
+        "print(len(found.rows), dict(found.left_out))"
     )
     command: list[str | Path] = [project / ".venv/pipeline/bin/python", "-c", program]
     environment = os.environ | s3.environment("retrain") | places
@@ -325,7 +326,7 @@ table.to_parquet("s3://bucket/tables/in.parquet")
         python, environment = project / ".venv/pipeline/bin/python", os.environ | s3.environment("owner")
         subprocess.run([python, "-c", program], cwd=project, env=environment, check=True)
     places = {"INPUT": f"s3://bucket/tables/in.{end}", "OUTPUT": f"s3://bucket/out/{end}/predicted.{end}"}
-    status, said = run(project, s3.environment("batch"), "batch", **places)
+    status, said = run(project, s3.environment("batch"), "inference.batch", **places)
     assert status == 0, said
     assert "568 rows predicted" in said and "1 rows were REJECTED" in said
     found = {key: text for key, text in s3.objects().items() if key.startswith(f"out/{end}/")}
@@ -337,8 +338,9 @@ table.to_parquet("s3://bucket/tables/in.parquet")
 
 #: Predicts until the first rows are written, and then waits to be killed: from outside nothing of it is to be seen.
 STUCK = """
-import sys, time
-from {package} import artifacts, batch
+import time
+from gitops.core import artifacts
+from gitops.inference import batch
 in_order = batch._in_order
 def stuck(work, items):
     for result in in_order(work, items):
@@ -355,8 +357,7 @@ def test_killed_batch_leaves_no_object(number: signal.Signals, s3: S3, project: 
     s3.put(**{"tables/in.csv": (project / "data/raw.csv").read_text(), "out/killed/yesterday.csv": "of yesterday"})
     places = {"INPUT": "s3://bucket/tables/in.csv", "OUTPUT": "s3://bucket/out/killed/yesterday.csv"}
     python, environment = project / ".venv/pipeline/bin/python", os.environ | s3.environment("batch") | places
-    program = STUCK.format(package=NAME)
-    with subprocess.Popen([python, "-c", program], cwd=project, env=environment, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([python, "-c", STUCK], cwd=project, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
         process.send_signal(number)
@@ -369,7 +370,7 @@ def test_batch_without_a_good_row_leaves_no_output(s3: S3, project: Path) -> Non
     header = (project / "data/raw.csv").read_text().splitlines()[0]
     s3.put(**{"tables/bad.csv": f"{header}\n{','.join(['soon'] * (header.count(',') + 1))}\n"})
     places = {"INPUT": "s3://bucket/tables/bad.csv", "OUTPUT": "s3://bucket/out/none/o.csv"}
-    status, said = run(project, s3.environment("batch"), "batch", **places)
+    status, said = run(project, s3.environment("batch"), "inference.batch", **places)
     assert (status, said) == (1, "error: none of 1 rows fits: s3://bucket/out/none/o.rejected.csv says why\n")
     assert [key for key in s3.objects() if key.startswith("out/none/")] == ["out/none/o.rejected.csv"]
 
@@ -389,7 +390,7 @@ def test_batch_says_which_address_cannot_be_used(
 ) -> None:
     s3.put(**{"tables/in.csv": (project / "data/raw.csv").read_text()})
     places = {"INPUT": "s3://bucket/tables/in.csv", "OUTPUT": "s3://bucket/out/o.csv"}
-    status, printed = run(project, s3.environment(user), "batch", **(places | changed))
+    status, printed = run(project, s3.environment(user), "inference.batch", **(places | changed))
     assert status == 1
     assert printed.startswith(f"error: {said}"), printed
     assert s3.environment(user)["AWS_SECRET_ACCESS_KEY"] not in printed

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
+from breast_cancer.metrics import METRICS
 from gitops.core import params
 from gitops.core.artifacts import GATE, RETRAIN, digest, write_json
 from gitops.gate import gate
 from gitops.integrations import dvc
 from gitops.reporting import report, sections
 from gitops.reporting.context import Context
-from gitops.retraining import pipeline, pull_request, retraining
+from gitops.retraining import candidate, pipeline, pull_request, trigger
 from releases import Job
 
 TABLE = "x,note,day,y\n" + "".join(
@@ -51,15 +52,15 @@ class Bench:
         monkeypatch.setattr(pipeline, "main", self._train)
         monkeypatch.setattr(gate, "evaluate", self._judge)
         monkeypatch.setattr(report, "main", lambda: None)
-        monkeypatch.setattr(retraining, "body", self._body)
+        monkeypatch.setattr(candidate, "body", self._body)
 
     def commit(self, table: bytes, name: str = "raw.csv", **settings: Any) -> None:
         """Put a table on main as its newest version, with settings of `data`."""
         path = self.seed.path / "params.yaml"
         values = yaml.safe_load(path.read_text())
         values["data"] |= {"path": f"data/{name}", **settings}
-        metric = next(iter(sections.METRICS[values["data"]["task"]]))
-        values["gate"] = {"metric": metric, "thresholds": {metric: 0.5}}
+        metric = next(iter(METRICS[values["data"]["task"]]))
+        values["gate"] = {"primary_metric": metric, "thresholds": {metric: 0.5}}
         path.write_text(yaml.safe_dump(values))
         (self.seed.path / "data" / name).write_bytes(table)
         with contextlib.chdir(self.seed.path):
@@ -91,7 +92,7 @@ class Bench:
         self.runs += 1
         self.job = Job(self.origin, self.folder / f"run-{self.runs}")
         with contextlib.chdir(self.job.path):
-            return retraining.retrain(params.load(), retraining.reason(why), forced=forced)
+            return candidate.retrain(params.load(), trigger.reason(why), forced=forced)
 
     def branches(self) -> dict[str, str]:
         """Return the tree of each proposal on origin."""

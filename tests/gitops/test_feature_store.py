@@ -16,34 +16,37 @@ import pandas as pd
 import pytest
 import yaml
 from breast_cancer import features
-from conftest import PACKAGE, ROOT
+from defaults import ROOT, complete
 from gitops.core import artifacts, params
 from gitops.core.artifacts import FEATURE_VIEW, JOINED, ProjectError
 from gitops.feature_store import feature_store
 from gitops.retraining import ingest
-from gitops.tabular import schema
+from gitops.serving.server.online_features import OnlineFeatures
+from gitops.tabular import arrow, columns, schema
 
 NOON = pd.Timestamp("2025-03-10T12:00:00Z")
 TTL = 30
 
-SETTINGS: dict[str, Any] = {
-    "data": {
-        "path": "data/joined.parquet",
-        "target": "left",
-        "task": "binary",
-        "id": "customer",
-        "timestamp": "asked",
-        "categorical": ["postcode"],
-    },
-    "feature_store": {"labels": "labels.csv", "features": "features.csv", "ttl_days": TTL},
-    "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.5}},
-    "package": {"model_name": "left-soon"},
-}
+SETTINGS: dict[str, Any] = complete(
+    {
+        "data": {
+            "path": "data/joined.parquet",
+            "target": "left",
+            "task": "binary",
+            "id": "customer",
+            "timestamp": "asked",
+            "categorical": ["postcode"],
+        },
+        "feature_store": {"labels": "labels.csv", "features": "features.csv", "ttl_days": TTL},
+        "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.5}},
+        "package": {"model_name": "left-soon"},
+    }
+)
 
 #: Runs the stage in each folder that it is given, in one process: importing Feast takes seconds.
-DRIVER = f"""
+DRIVER = """
 import os, sys
-from {PACKAGE} import join
+from gitops.feature_store import join
 for folder in sys.argv[1:]:
     os.chdir(folder)
     join.main()
@@ -183,12 +186,12 @@ def kinds() -> tuple[pd.DataFrame, pd.DataFrame]:
 def online(folders: dict[str, Path]) -> Iterator[str]:
     """The address of a feature server on what was materialised in the folder `kinds`."""
     folder = folders["kinds"]
-    assert "40 of 40 entities" in run("-m", f"{PACKAGE}.materialize", folder=folder)
+    assert "40 of 40 entities" in run("-m", "gitops.feature_store.materialize", folder=folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")} | {"FEATURE_STORE_REDIS": ""}
-    command = [ROOT / ".venv/features/bin/python", "-m", f"{PACKAGE}.feature_server", "--port", str(port)]
+    command = [ROOT / ".venv/features/bin/python", "-m", "gitops.feature_store.feature_server", "--port", str(port)]
     with (folder / "server.log").open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
     try:
@@ -218,14 +221,11 @@ def test_offline_and_online_agree_for_every_entity(
     folders: dict[str, Path], online: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a server is told by id makes the model's tensors that the joined row makes: predictions are the same."""
-    monkeypatch.syspath_prepend(str(ROOT / "serving"))
-    from online_features import OnlineFeatures
-
     frame = joined(folders["kinds"])
     settings = params.load(folders["kinds"] / "params.yaml")
-    contract = schema.derive(frame, {}, settings.data)
+    contract = schema.describe(frame, {}, settings.data, {})
     assert len(frame) == 40
-    assert [f["kind"] for f in contract["features"]] == [
+    assert [f["dtype"] for f in contract["features"]] == [
         *("number", "number", "boolean", "datetime", "category", "category")
     ]
     asker = OnlineFeatures(online, artifacts.read_json(folders["kinds"] / FEATURE_VIEW, ""), contract)
@@ -236,8 +236,9 @@ def test_offline_and_online_agree_for_every_entity(
     assert problems == []
     assert [problem["column"] for problem in refused] == ["customer"]
 
-    rows = [features.check_row(index, row, contract) for index, row in enumerate(answered)]
-    for one, other in zip(features.encode_rows(rows, contract), features.encode_frame(frame, contract), strict=True):
+    rows = [columns.check_row(index, row, contract) for index, row in enumerate(answered)]
+    by_id, by_table = columns.from_rows(rows, contract), arrow.from_frame(frame, contract)
+    for one, other in zip(features.encode(by_id, contract), features.encode(by_table, contract), strict=True):
         # To the microsecond: texts of times have no more digits.
         assert np.allclose(one.numpy(), other.numpy(), rtol=0, atol=1e-6, equal_nan=True)
     assert frame.isna().any().sum() >= 4  # gaps are compared too
@@ -249,9 +250,9 @@ def test_the_feature_server_only_reads(online: str) -> None:
 
 
 def test_the_last_days_are_enough_unless_the_store_is_new_or_lost(folders: dict[str, Path]) -> None:
-    program = f"""
+    program = """
 import os, sys
-from {PACKAGE} import feature_store, materialize
+from gitops.feature_store import feature_store, materialize
 sys.argv += ["--days", "0.001"]
 materialize.main()
 materialize.main()
@@ -303,10 +304,10 @@ def test_a_retraining_takes_new_versions_of_both_tables_and_no_requests(
         updated.append(path)
         Path(f"{path}.dvc").write_text("deps:\n- path: s3://b/f.csv\nouts:\n- md5: c\n  path: features.csv\n")
 
-    monkeypatch.setattr("project.store.update", update)
-    facts = ingest.take(params.load())
+    monkeypatch.setattr("gitops.integrations.dvc.update", update)
+    update = ingest.update_tables(params.load())
     assert updated == [Path("features.csv")]
-    assert facts == {"kind": "import", "rows": 0, "before": "b", "after": "c", "left_out": {}}
+    assert update == {"kind": "import", "rows": 0, "before": "b", "after": "c", "left_out": {}}
 
 
 @pytest.mark.parametrize("address", ["redis://:hush@redis:6379", "redis,password=hush", "hush"])
@@ -321,7 +322,7 @@ def test_what_is_no_address_of_redis_is_refused_and_not_shown(address: str, monk
     ("changes", "message"),
     [
         ({"data": SETTINGS["data"] | {"path": "data/raw.csv"}}, "with feature_store it is 'data/joined.parquet'"),
-        ({"data": {k: v for k, v in SETTINGS["data"].items() if k != "id"}}, r"feature_store needs data\.id"),
+        ({"data": SETTINGS["data"] | {"id": None}}, r"feature_store needs data\.id"),
         ({"feature_store": SETTINGS["feature_store"] | {"ttl_days": 0}}, r"feature_store\.ttl_days is 0"),
     ],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from defaults import ROOT
 
 NAME = "team/churn"
 OVERLAY = "k8s/overlays/production/kustomization.yaml"
@@ -29,7 +29,7 @@ class Laptop:
             path.parent.mkdir(parents=True)
         (self.project / "pyproject.toml").write_text('[project]\nname = "churn"\n')
         (self.project / OVERLAY).write_text("images:\n  - name: model-server\n    newName: ghcr.io/team/churn\n")
-        start = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import fake_gh; fake_gh.main()"
+        start = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import fake_gh; fake_gh.main()"
         (self.bin / "gh").write_text(f"#!{sys.executable} -IS\n{start}\n")
         (self.bin / "gh").chmod(0o755)
         (self.bin / "git").symlink_to(str(shutil.which("git")))
@@ -42,6 +42,7 @@ class Laptop:
             "GIT_CONFIG_GLOBAL": str(settings),
             "GIT_CONFIG_NOSYSTEM": "1",
             "PATH": f"{self.bin}:/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT / "src"),
         }
         if staging:
             for name in ("k8s/overlays/staging/kustomization.yaml", ".github/workflows/promote.yaml"):
@@ -78,7 +79,7 @@ class Laptop:
         return json.loads(self.file.read_text())["repositories"].get(NAME)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "tools/github.py"), *arguments]
+        command = [sys.executable, "-m", "gitops.project.github_setup", *arguments]
         return subprocess.run(
             command, cwd=self.project, env=self.environment, capture_output=True, text=True, check=False
         )

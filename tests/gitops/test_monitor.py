@@ -238,7 +238,7 @@ def test_skip(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.log([*world.lines(60), *world.refused(60, "income")])
     assert world.run()[1]["status"] == "ok"
     settings(skip=["feature drifts: income"])
-    with pytest.raises(ProjectError, match="'feature drifts: income', which is no check"):
+    with pytest.raises(ProjectError, match="'feature drifts: income', which is not a check"):
         params.load()
 
 

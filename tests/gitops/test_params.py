@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, SETTINGS
-from gitops.core import params
+from breast_cancer.settings import Settings
+from conftest import SETTINGS
+from defaults import ROOT
+from gitops.core import params, sections
 from gitops.core.artifacts import ProjectError
 
 
@@ -38,12 +40,12 @@ def test_the_projects_own_file_is_valid() -> None:
         ("data", {"val_size": 0.5, "test_size": 0.45}, "val_size 0.5 + test_size 0.45"),
         ("data", {"drop": "diagnosis"}, "data.drop is 'diagnosis'"),
         ("data", {"drop": ["diagnosis"]}, "name the same column twice"),
-        ("gate", {"metric": "rmse"}, "gate.metric names 'rmse'"),
+        ("gate", {"primary_metric": "rmse"}, "gate.primary_metric names 'rmse'"),
         ("gate", {"thresholds": {"roc_auc": "high"}}, "gate.thresholds.roc_auc is 'high'"),
         ("gate", {"tolerance": -0.1}, "gate.tolerance is -0.1"),
         ("package", {"model_name": "a model/1"}, "package.model_name is 'a model/1'"),
         ("request_log", {"sample": 1.5}, "request_log.sample is 1.5"),
-        ("request_log", {"mask": "age"}, "request_log.mask is 'age'"),
+        ("request_log", {"redact": "age"}, "request_log.redact is 'age'"),
         ("typo", {"x": 1}, "typo is not a setting"),
     ],
 )
@@ -54,7 +56,7 @@ def test_a_bad_value_is_named(tmp_path: Path, section: str, changes: dict[str, A
 
 
 def test_every_bad_value_is_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"(?s)train\.epochs.*train\.patience"):
+    with pytest.raises(ProjectError, match=r"(?s)train\.patience is 'b'.*train\.epochs is 'a'"):
         load_with(tmp_path, "train", epochs="a", patience="b")
 
 
@@ -67,6 +69,51 @@ def test_broken_yaml_and_a_missing_file_are_told(tmp_path: Path) -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = params.Params.model_validate(SETTINGS)
+    settings = Settings.model_validate(SETTINGS)
     with pytest.raises(ValueError, match="frozen"):
         settings.train.epochs = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("old", "new"), params.RENAMED.items())
+def test_an_old_name_is_an_error_that_says_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    """And says nothing else, although the new name is missing; the new name itself is a setting."""
+    section, _, key = old.partition(".")
+    values = copy.deepcopy(SETTINGS)
+    values[section][key] = values[section].pop(new.partition(".")[2], None)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ProjectError) as error:
+        params.load(path)
+    assert str(error.value) == f"{path}: {old} is now {new}: rename it"
+    assert new.partition(".")[2] in type(getattr(Settings.model_validate(SETTINGS), section)).model_fields
+
+
+def test_an_old_name_beside_the_new_one_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"gate\.metric is now gate\.primary_metric: rename it$"):
+        load_with(tmp_path, "gate", metric="roc_auc")
+
+
+def test_an_old_name_in_the_search_space_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"'model\.members', which is now model\.ensemble_size"):
+        load_with(tmp_path, "tune", space={"model.members": {"low": 1, "high": 2}})
+
+
+def test_what_was_renamed_in_another_section_is_unknown_here(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"train\.members is not a setting"):
+        load_with(tmp_path, "train", members=3)
+
+
+@pytest.mark.parametrize("section", ["data", "train", "package"])
+def test_a_stages_setting_has_no_default(tmp_path: Path, section: str) -> None:
+    """DVC would not notice that a default has changed."""
+    values = copy.deepcopy(SETTINGS)
+    for key in list(values[section]):
+        left = {name: value for name, value in values[section].items() if name != key}
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(values | {section: left}), encoding="utf-8")
+        with pytest.raises(ProjectError, match=rf"{section}\.{key} is missing"):
+            params.load(path)
+    with pytest.raises(TypeError, match=r"Later\.setting has a default: set the value in params\.yaml"):
+
+        class Later(sections.StageSection):
+            setting: int = 3

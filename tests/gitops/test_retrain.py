@@ -16,7 +16,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.gate import gate
 from gitops.integrations import dvc, github
 from gitops.reporting import report
-from gitops.retraining import pipeline, pull_request, retraining
+from gitops.retraining import pipeline, pull_request, trigger
 from gitops.tabular import append
 from releases import isolate
 from retraining_bench import TABLE, Bench
@@ -56,7 +56,7 @@ def test_labelled_requests_become_a_branch(bench: Bench, why: str, capsys: pytes
 def test_nothing_new_is_said_and_nothing_trained(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.monkeypatch.setattr(pipeline, "main", lambda: pytest.fail("trained"))
     assert bench.run("schedule") == 0
-    assert "the same inputs give the same model" in capsys.readouterr().out
+    assert "No retraining: no new data or settings since main: nothing to train" in capsys.readouterr().out
     assert bench.branches() == {}
 
 
@@ -69,9 +69,9 @@ def test_settings_are_searched_anew(bench: Bench, server: GitHub) -> None:
     start = subprocess.run
 
     def search(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-        if command[-3:] != ["project.tune", "--trials", "3"]:
+        if command[-3:] != ["gitops.tuning.tune", "--trials", "3"]:
             return start(command, **options)
-        artifacts.PARAMS.write_text(artifacts.PARAMS.read_text() + "model: {width: 8}\n")
+        artifacts.PARAMS.write_text(artifacts.PARAMS.read_text().replace("width: 96", "width: 8"))
         artifacts.write_json(artifacts.TUNE, {"verdict": "Better: by far."})
         return subprocess.CompletedProcess(command, 0)
 
@@ -156,7 +156,7 @@ def test_a_hostile_reason_is_only_text(bench: Bench, server: GitHub) -> None:
 @pytest.mark.parametrize("why", ["", "  \n", "\u202e"])
 def test_a_reason_is_needed(why: str) -> None:
     with pytest.raises(ProjectError, match="REASON is not set"):
-        retraining.reason(why)
+        trigger.reason(why)
 
 
 def test_a_pull_request_with_the_monitors_verdict(bench: Bench, server: GitHub) -> None:
@@ -223,7 +223,7 @@ STEPS = [
     (report, "main"),
     (dvc, "push"),
     (pull_request, "push"),
-    (pull_request, "show"),
+    (pull_request, "open_or_edit"),
     (pull_request, "record"),
 ]
 

@@ -63,9 +63,9 @@ def test_what_does_not_fit_is_left_out_and_counted(bench: Bench) -> None:
     left_out = json.loads((bench.job.path / artifacts.RETRAIN).read_text())["data"]["left_out"]
     assert left_out == {
         "a value is redacted": 1,
-        "column 'x' holds no number": 2,
-        "a label is no class of the table": 1,
-        "column 'day' holds no datetime": 1,
+        "column 'x' is not a number": 2,
+        "the label is not a class of the table": 1,
+        "column 'day' is not a datetime": 1,
         "not a line of a request log": 4,
     }
 

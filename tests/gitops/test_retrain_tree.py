@@ -26,17 +26,17 @@ def here(job: Job, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("TUNE_STORAGE", "MLFLOW_TRACKING_URI", "REQUEST_LOG", "LABELS", "MONITOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REASON", "drift")
-    monkeypatch.setattr(retrain, "share_cache", lambda place: None)
+    monkeypatch.setattr(retrain, "share_cache", lambda worktree: None)
     monkeypatch.chdir(job.path)
     return job.path
 
 
 def test_a_kill_while_the_tree_is_made_stops_no_later_one(here: Path, tmp_path: Path) -> None:
-    """Git locks such a tree, and then neither prunes it nor makes another in its place."""
+    """Git locks such a tree, and then neither prunes it nor makes another in its worktree."""
     begun = tmp_path / "begun"
     (here / ".git/info/attributes").write_text("params.yaml filter=slow\n")
     subprocess.run(["git", "config", "filter.slow.smudge", SLOW.format(begun)], check=True)
-    process = multiprocessing.get_context("fork").Process(target=lambda: (os.setpgrp(), retrain.tree()))
+    process = multiprocessing.get_context("fork").Process(target=lambda: (os.setpgrp(), retrain.create_worktree()))
     process.start()
     while not begun.exists():
         assert process.is_alive()
@@ -45,24 +45,24 @@ def test_a_kill_while_the_tree_is_made_stops_no_later_one(here: Path, tmp_path: 
     process.join()
     assert (here / ".git/worktrees/retrain/locked").exists()
     subprocess.run(["git", "config", "--unset", "filter.slow.smudge"], check=True)
-    place = retrain.tree()
-    assert (place / "params.yaml").read_text() == (here / "params.yaml").read_text()
-    retrain.remove()
-    assert not place.exists() and not (here / ".git/worktrees").exists()
+    worktree = retrain.create_worktree()
+    assert (worktree / "params.yaml").read_text() == (here / "params.yaml").read_text()
+    retrain.remove_worktree()
+    assert not worktree.exists() and not (here / ".git/worktrees").exists()
 
 
 def test_what_was_done_outlives_the_tree(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
     monkeypatch.setattr(tracking, "connect", lambda settings: begun.append((Path.cwd(), settings.package.model_name)))
-    place = retrain.tree()
-    (place / ".checkpoints/one").mkdir()
-    made = retrain.environment(here, place)
+    worktree = retrain.create_worktree()
+    (worktree / ".checkpoints/one").mkdir()
+    made = retrain.environment(here, worktree)
     assert made["TUNE_STORAGE"] == f"sqlite:///{here}/tune.db"
     assert made["MLFLOW_TRACKING_URI"] == f"sqlite:///{here}/mlflow.db" and begun == [(here, "toy")]
     for name in ("TUNE_STORAGE", "MLFLOW_TRACKING_URI"):
         monkeypatch.setenv(name, "postgresql://host/database")
-        assert retrain.environment(here, place)[name] == "postgresql://host/database"
-    retrain.remove()
+        assert retrain.environment(here, worktree)[name] == "postgresql://host/database"
+    retrain.remove_worktree()
     assert (here / ".checkpoints/one").is_dir()
 
 
@@ -76,23 +76,23 @@ def test_without_a_reason_or_an_origin_it_is_told(tmp_path: Path, monkeypatch: p
     bench.mkdir()
     monkeypatch.chdir(bench)
     subprocess.run(["git", "init", "--quiet"], check=True)
-    with pytest.raises(ProjectError, match="no remote to propose"):
-        retrain.tree()
+    with pytest.raises(ProjectError, match="no remote to push"):
+        retrain.create_worktree()
 
 
 def test_two_at_once_in_one_repository_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with retrain.only_one(), pytest.raises(ProjectError, match="another `make retrain`"), retrain.only_one():
+    with retrain.lock(), pytest.raises(ProjectError, match="another `make retrain`"), retrain.lock():
         pytest.fail("both")
-    with retrain.only_one() as lock:
-        child = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+    with retrain.lock() as descriptor:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=[descriptor])
     try:  # as where this process alone was killed
-        with pytest.raises(ProjectError, match="another `make retrain`"), retrain.only_one():
+        with pytest.raises(ProjectError, match="another `make retrain`"), retrain.lock():
             pytest.fail("both")
     finally:
         child.kill()
         child.wait()
-    with retrain.only_one():
+    with retrain.lock():
         pass
 
 
@@ -103,16 +103,16 @@ def test_an_origin_beside_the_repository_is_found(
     before: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch)
-    here, place = tmp_path / "project", tmp_path / "project/some/where"
+    here, worktree = tmp_path / "project", tmp_path / "project/some/where"
     for command in ("init --quiet --bare origin.git", "init --quiet project"):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
     subprocess.run(["git", "remote", "add", "origin", "../origin.git"], cwd=here, check=True)
-    place.mkdir(parents=True)
+    worktree.mkdir(parents=True)
     monkeypatch.chdir(here)
     found = retrain.absolute_origin(here, before)
     for name, value in (before | found).items():
         monkeypatch.setenv(name, value)
-    subprocess.run(["git", "ls-remote", "origin"], cwd=place, check=True)
+    subprocess.run(["git", "ls-remote", "origin"], cwd=worktree, check=True)
     assert int(found["GIT_CONFIG_COUNT"]) == len(before) // 3 + 1
     for elsewhere in ("https://github.example/a/b.git", "git@github.example:a/b.git", str(tmp_path / "origin.git")):
         subprocess.run(["git", "remote", "set-url", "origin", elsewhere], cwd=here, check=True)

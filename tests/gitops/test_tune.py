@@ -61,8 +61,8 @@ def scored(monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float]) -> No
 @pytest.mark.parametrize(
     ("space", "named"),
     [
-        ({"model.widht": {"low": 1, "high": 2}}, "tune.space names 'model.widht', which is no setting"),
-        ({"width": {"low": 1, "high": 2}}, "tune.space names 'width', which is no setting"),
+        ({"model.widht": {"low": 1, "high": 2}}, "tune.space names 'model.widht', which is not a setting"),
+        ({"width": {"low": 1, "high": 2}}, "tune.space names 'width', which is not a setting"),
         ({"gate.tolerance": {"low": 0.1, "high": 0.2}}, "tune.space names 'gate.tolerance'"),
         ({"train.seed": {"low": 1, "high": 99}}, "tune.space names 'train.seed', which is not tunable"),
         ({"model.dropout": {"low": 0.0, "high": 1.0}}, "tune.space.model.dropout holds 1.0: input should be less"),
@@ -72,7 +72,10 @@ def scored(monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float]) -> No
         ({"train.batch_size": {"choices": [32]}}, "tune.space.train.batch_size.choices"),
         ({"model.width": {"low": 16, "high": 8}}, "tune.space.model.width: low 16 is not below high 8"),
         ({"model.width": {"low": 16}}, "tune.space.model.width: low and high are needed"),
-        ({"model.width": {"low": 8, "high": 16, "choices": [8, 16]}}, "tune.space.model.width: choices go without"),
+        (
+            {"model.width": {"low": 8, "high": 16, "choices": [8, 16]}},
+            "tune.space.model.width: choices cannot be combined",
+        ),
         ({"train.weight_decay": {"low": 0.0, "high": 1.0, "log": True}}, "tune.space.train.weight_decay: low is 0.0"),
         ({"model.width": {"low": 8, "high": 16, "step": 2}}, "tune.space.model.width.step is not a setting"),
     ],

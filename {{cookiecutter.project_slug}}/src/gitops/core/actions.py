@@ -13,13 +13,13 @@ from typing import Any
 
 
 def pull_request() -> int | None:
-    """Return the number of the pull request that this run is for, or None."""
+    """Return the number of the pull request that started this run, or None."""
     number = _pull_request().get("number")
     return int(number) if number else None
 
 
 def head() -> str | None:
-    """Return the newest commit of the pull request that this run is for, or None.
+    """Return the newest commit of the pull request that started this run, or None.
 
     The commit that is checked out is GitHub's test merge, which does not exist after the real merge.
     """
@@ -28,7 +28,7 @@ def head() -> str | None:
 
 
 def summarise(markdown: str) -> None:
-    """Add `markdown` to the summary on the run's page."""
+    """Append `markdown` to the summary on the run's page."""
     _append("GITHUB_STEP_SUMMARY", f"{markdown}\n")
 
 

@@ -1,7 +1,7 @@
-"""The addresses that settings name, which are fsspec's: a path, or `s3://`, `gs://`, `abfs://` and others.
+"""Addresses in settings, as fsspec takes them: a path, or `s3://`, `gs://`, `abfs://` and others.
 
-For those the environment must have fsspec's library, as it has for the cloud of the DVC remote. Credentials come from
-where that library looks for them.
+For a cloud the environment needs fsspec's library, which it has for the cloud of the DVC remote. That library finds the
+credentials.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from pyarrow import fs as pafs
 
-#: Ends of the names of tables.
+#: Suffixes of tables.
 PARQUET = ".parquet"
 SUFFIXES = (".csv", ".csv.gz", PARQUET)
 
@@ -29,22 +29,22 @@ def locate(setting: str, address: str) -> tuple[AbstractFileSystem, str]:
         filesystem, path = fsspec.core.url_to_fs(address)
         return filesystem, str(path)
     except (ImportError, ValueError, OSError) as error:
-        raise ProjectError(f"{setting} is {address!r}: there is no way to it ({error})") from error
+        raise ProjectError(f"{setting} is {address!r}, which cannot be opened ({error})") from error
 
 
 @contextmanager
 def reached(setting: str, address: str) -> Iterator[None]:
-    """Whatever goes wrong at an address is a ProjectError that names the setting."""
+    """Turn every error in the block into a ProjectError that names the setting."""
     try:
         yield
     except ProjectError:
         raise
-    except Exception as error:  # each cloud's library has errors of its own, and so has each kind of file
+    except Exception as error:  # each cloud's library and each file format has its own errors
         raise ProjectError(f"{setting} is {address!r}, which cannot be used: {error}") from error
 
 
 def suffix(setting: str, address: str) -> str:
-    """Return which of SUFFIXES the address ends in. Raises ProjectError naming the setting where it is none."""
+    """Return the one of SUFFIXES in which the address ends. Raises ProjectError naming the setting if there is none."""
     for known in SUFFIXES:
         if address.endswith(known):
             return known
@@ -52,7 +52,7 @@ def suffix(setting: str, address: str) -> str:
 
 
 def arrow_filesystem(filesystem: AbstractFileSystem) -> pafs.FileSystem:
-    """Return the file system as pyarrow takes it: its own for local files, which needs no Python to read."""
+    """Return the file system in pyarrow's form: pyarrow's own for local files, which reads without Python."""
     from fsspec.implementations.local import LocalFileSystem
     from pyarrow import fs as pafs
 

@@ -1,7 +1,7 @@
-"""Where the files lie that stages hand to each other, and how a file is written so that a failure loses nothing.
+"""The paths of the files that stages exchange, and atomic writes, so that a failure loses nothing.
 
-Paths are relative to the repository's root, from which `make` and `dvc` run every command. Only the standard library
-is imported at first: each of the three environments uses this module.
+Paths are relative to the repository's root, where `make` and `dvc` run every command. At import this module needs only
+the standard library: every environment uses it.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class ProjectError(Exception):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place when the block ends well, and is deleted otherwise.
+    """Yield a temporary path that replaces `path` when the block succeeds, and is deleted otherwise.
 
-    Raises whatever the block raises (OSError when the disk is full); `path` then holds what it held before.
+    Raises whatever the block raises (OSError when the disk is full); `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -95,7 +95,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, wholly or not at all."""
+    """Write `text` to `path` as UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -106,7 +106,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame without its index, wholly or not at all."""
+    """Write a frame without its index, atomically."""
     with replacing(path) as temporary:
         frame.to_parquet(temporary, index=False)
 
@@ -126,7 +126,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     import pandas as pd
     from pyarrow.fs import LocalFileSystem
 
-    # Through a file object, as pandas does by itself, one process in twenty aborted at its end, after all its work was
+    # With a file object, which pandas uses by default, one process in twenty aborted while it exited, with all work
     # done: https://github.com/apache/arrow/issues/50482
     return pd.read_parquet(path, columns=columns, filesystem=LocalFileSystem())
 
@@ -138,7 +138,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit with what it returns; a ProjectError is printed and gives exit status 1."""
+    """Run a command's `main` and exit with its status; a ProjectError is printed and gives exit status 1."""
     try:
         sys.exit(main())
     except ProjectError as error:
@@ -147,10 +147,10 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def tracked_md5(path: Path) -> str:
-    """Return the md5 of a file that DVC tracks: from its .dvc file, where there is one, else from its bytes."""
+    """Return the md5 of a file that DVC tracks: from its .dvc file if there is one, else from its contents."""
     pointer = path.with_name(path.name + ".dvc")
     if pointer.exists():
-        # An import's pointer has two more before it: its own, and its source's.
+        # The pointer of an import has two more md5s before it: its own, and that of its source.
         for line in pointer.read_text(encoding="utf-8").partition("outs:\n")[2].splitlines():
             key, _, value = line.strip(" -").partition(": ")
             if key == "md5":

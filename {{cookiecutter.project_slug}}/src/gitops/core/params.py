@@ -1,7 +1,7 @@
 """The settings of `params.yaml` as one frozen, typed object: unknown keys and bad values are errors that name the key.
 
-The project's package declares the class, `Settings` in its settings.py: `Params`, below, with sections of its own.
-Imports only pydantic and PyYAML, because the pipeline and the validate environment both use it.
+The project's settings.py declares the class `Settings`: `Params`, below, extended by the project's own sections.
+Imports only pydantic and PyYAML, because the environments `pipeline` and `validate` both use it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from gitops.core.sections import (
 #: The repository's root.
 ROOT = Path(__file__).resolve().parents[3]
 
-#: Settings that tuning leaves alone: the best seed is luck, the device a matter of speed.
+#: Settings that cannot be tuned: the best seed is luck, and the device changes only the speed.
 UNTUNABLE = ("train.seed", "train.device")
 
-#: Earlier names of settings.
+#: Earlier names of settings: an error names the new one.
 RENAMED = {
     "gate.metric": "gate.primary_metric",
     "gate.guards": "gate.guardrail_metrics",
@@ -50,9 +50,9 @@ RENAMED = {
 
 
 class Params(Section):
-    """What this package reads of params.yaml."""
+    """The sections of params.yaml that this package reads."""
 
-    #: task -> metric -> which direction is better; the project's settings say which metrics there are.
+    #: task -> metric -> which direction is better; the project's Settings fills it in.
     metrics: ClassVar[Mapping[str, Mapping[str, Literal["higher", "lower"]]]] = {}
 
     data: Data
@@ -71,7 +71,7 @@ class Params(Section):
 
     @property
     def tables(self) -> list[Path]:
-        """The files that new data comes in: the table, or those that it is joined of."""
+        """The files in which new data arrives: the table, or the two that it is joined from."""
         store = self.feature_store
         return [Path(store.labels), Path(store.features)] if store else [Path(self.data.path)]
 
@@ -87,7 +87,7 @@ class Params(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ProjectError("\n".join(_explain(path, problem) for problem in error.errors())) from error
+            raise ProjectError("\n".join(_explain(path, error))) from error
 
     @model_validator(mode="after")
     def _join_fits_the_data(self) -> Self:
@@ -104,7 +104,8 @@ class Params(Section):
             name, _, setting = key.partition(".")
             section = {"model": self.model, "train": self.train}.get(name)
             if section is None or setting not in type(section).model_fields:
-                raise ValueError(f"tune.space names {key!r}, which is no setting of model or train")
+                why = f"is now {RENAMED[key]}" if key in RENAMED else "is not a setting of model or train"
+                raise ValueError(f"tune.space names {key!r}, which {why}")
             if key in UNTUNABLE:
                 raise ValueError(f"tune.space names {key!r}, which is not tunable: remove it")
             for value in values.choices or (values.low, values.high):
@@ -129,7 +130,7 @@ class Params(Section):
                         f"{key} names {name!r}, which task {self.data.task!r} does not have; it has {', '.join(known)}"
                     )
         if self.gate.primary_metric not in self.gate.thresholds:
-            raise ValueError(f"gate.thresholds lacks {self.gate.primary_metric!r}, the primary metric: give its limit")
+            raise ValueError(f"gate.thresholds lacks {self.gate.primary_metric!r}, the primary metric: add its limit")
         return self
 
 
@@ -149,16 +150,20 @@ def load(path: Path = PARAMS) -> Params:
     return declared.load(path)
 
 
-def _explain(path: Path, problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+def _explain(path: Path, error: ValidationError) -> list[str]:
+    """Return a line for each problem; a setting that is missing because its old name is there is one problem."""
+    problems = [(".".join(map(str, problem["loc"])), problem) for problem in error.errors()]
+    renamed = {RENAMED[key] for key, _ in problems if key in RENAMED}
+    missing = [key for key, problem in problems if problem["type"] == "missing" and key in renamed]
+    return [_line(path, key, problem) for key, problem in problems if key not in missing]
+
+
+def _line(path: Path, key: str, problem: Any) -> str:
     where = f"{path}: {key}" if key else f"{path}"
     if problem["type"] == "extra_forbidden":
-        new = RENAMED.get(key)
-        return (
-            f"{where} is now {new}: rename it"
-            if new
-            else f"{where} is not a setting: remove it or correct its spelling"
-        )
+        if key in RENAMED:
+            return f"{where} is now {RENAMED[key]}: rename it"
+        return f"{where} is not a setting: remove it or correct its spelling"
     if problem["type"] == "missing":
         return f"{where} is missing"
     message = problem["msg"].removeprefix("Value error, ")

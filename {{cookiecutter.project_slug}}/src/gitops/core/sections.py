@@ -1,7 +1,7 @@
-"""The sections of `params.yaml` that this package reads, and what it needs of the project's own.
+"""The sections of `params.yaml` that this package reads, and base classes of the project's own sections.
 
-The project's package declares its sections in its settings.py, on top of the bases here. Imports only pydantic, because
-the pipeline and the validate environment both use it.
+The project's settings.py extends the base classes. Imports only pydantic, because the environments `pipeline` and
+`validate` both use it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Section(BaseModel):
 
 
 class StageSection(Section):
-    """A section that a stage of dvc.yaml reads: no setting has a default, so each stands in params.yaml.
+    """A section that a stage of dvc.yaml reads: no setting has a default, so each must be in params.yaml.
 
-    DVC looks at params.yaml to tell what is stale; it would not see that a default has changed.
+    DVC compares params.yaml to find stale stages; it would not notice that a default has changed.
     """
 
     @classmethod
@@ -34,12 +34,12 @@ class StageSection(Section):
         for name, field in cls.model_fields.items():
             if not field.is_required():
                 raise TypeError(
-                    f"{cls.__name__}.{name} has a default: give its value in params.yaml, where DVC sees it"
+                    f"{cls.__name__}.{name} has a default: set the value in params.yaml instead, where DVC sees it"
                 )
 
 
 class Data(StageSection):
-    """Which table, what its columns are, and how it is split."""
+    """The table, its columns, and how it is split."""
 
     path: str
     query: str | None
@@ -61,7 +61,9 @@ class Data(StageSection):
         if self.query is None and not self.path.endswith((".csv", ".parquet")):
             raise ValueError(f"path is {self.path!r}: a file that ends in .csv or .parquet is needed, or a query")
         if self.val_size + self.test_size >= 0.9:
-            raise ValueError(f"val_size {self.val_size} + test_size {self.test_size} leave under a tenth to train on")
+            raise ValueError(
+                f"val_size {self.val_size} + test_size {self.test_size} leave less than a tenth for training"
+            )
         if self.positive is not None and self.task != "binary":
             raise ValueError(f"positive is {self.positive!r}, which only the binary task has; task is {self.task!r}")
         named = [name for name in (self.target, self.id, self.timestamp) if name is not None]
@@ -71,7 +73,7 @@ class Data(StageSection):
 
 
 class FeatureStore(StageSection):
-    """The two tables that join.py makes data.path of; both have the column data.id (feature_store/feature_store.py)."""
+    """The two tables from which join.py makes data.path; both have the column data.id (feature_store/)."""
 
     labels: str
     features: str
@@ -79,21 +81,21 @@ class FeatureStore(StageSection):
 
 
 class Training(StageSection):
-    """What tuning needs of the project's `train` section, whatever else that holds."""
+    """The settings of the project's `train` section that tuning needs."""
 
     seed: int
     patience: Count  # epochs without a better validation loss before training stops
 
 
 class Evaluation(StageSection):
-    """What the gate and the monitor need of the project's `evaluate` section: the bootstrap behind each interval."""
+    """The settings of the project's `evaluate` section that gate and monitor need: the bootstrap of the intervals."""
 
     bootstrap: Annotated[int, Field(ge=100, le=100_000)]
     seed: int
 
 
 class Validation(StageSection):
-    """What running checks needs of the project's validation sections. Checks are named as in their JSON report."""
+    """The settings that both validation stages need. Checks are named as in their JSON report."""
 
     skip: list[str]
     optional_checks: list[str]
@@ -109,20 +111,20 @@ class Gate(Section):
 
 
 class Package(StageSection):
-    """What the model archive is called (serving/package.py)."""
+    """The model's name, which is also that of its archive (serving/package.py)."""
 
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
 
 
 class RequestLog(StageSection):
-    """What servers log of requests (serving/server/request_log.py)."""
+    """Which requests servers log, and without which columns (serving/server/request_log.py)."""
 
     sample: Limit
     redact: list[str]
 
 
 class Range(Section):
-    """The values that tuning tries for a setting: from `low` to `high`, on a logarithmic scale if so, or `choices`."""
+    """The values that tuning tries for a setting: from `low` to `high`, optionally on a log scale, or `choices`."""
 
     low: int | float | None = None
     high: int | float | None = None
@@ -133,20 +135,20 @@ class Range(Section):
     def _one_kind(self) -> Self:
         if self.choices is not None:
             if self.low is not None or self.high is not None or self.log:
-                raise ValueError("choices go without low, high and log")
+                raise ValueError("choices cannot be combined with low, high or log")
         elif self.low is None or self.high is None:
             raise ValueError("low and high are needed, or choices")
         elif not self.low < self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}")
         elif self.log and self.low <= 0:
-            raise ValueError(f"low is {self.low}: a logarithmic scale begins above 0")
+            raise ValueError(f"low is {self.low}: a logarithmic scale must begin above 0")
         return self
 
 
 class Tune(Section):
     """What tuning searches (tuning/): settings of `model` and `train`, as `model.width`, each with its Range.
 
-    `metric`: what decides, on the validation split; None: the validation loss.
+    `metric`: what is optimised on the validation split; None: the validation loss.
     """
 
     trials: Count = 40
@@ -154,7 +156,7 @@ class Tune(Section):
     space: dict[str, Range] = {}
 
 
-#: What the monitor judges, and may be told to skip.
+#: The monitor's checks, any of which `monitor.skip` may name.
 MONITOR_CHECKS = (
     "feature drift",
     "prediction drift",
@@ -169,10 +171,10 @@ MONITOR_CHECKS = (
 
 
 class Monitor(Section):
-    """When requests in production are said to have drifted from the release's test rows (monitoring/).
+    """Limits beyond which requests in production have drifted from the release's test rows (monitoring/).
 
-    Fractions are of rows and count beyond that in the reference; refused requests are a fraction of the requests. Drift
-    is 0 for equal and 1 for wholly different distributions: Kolmogorov-Smirnov for numbers, Cramér's V for
+    Fractions are of rows, in excess of the reference's; refused requests are a fraction of the requests. Drift is
+    between 0, equal, and 1, completely different distributions: Kolmogorov-Smirnov for numbers, Cramér's V for
     categories. `skip` names checks, or one column's as "feature drift: COLUMN".
     """
 
@@ -192,12 +194,12 @@ class Monitor(Section):
     def _skip_is_known(self) -> Self:
         for name in self.skip:
             if name.partition(": ")[0] not in MONITOR_CHECKS:
-                raise ValueError(f"skip names {name!r}, which is no check; there are {', '.join(MONITOR_CHECKS)}")
+                raise ValueError(f"skip names {name!r}, which is not a check; known: {', '.join(MONITOR_CHECKS)}")
         return self
 
 
 class Retrain(Section):
-    """When and from what `make retrain` makes a candidate (retraining/)."""
+    """When `make retrain` trains a candidate, and on which labels (retraining/)."""
 
     cooldown_hours: Annotated[float, Field(ge=0)] = 24
     label_days: Count = 90

@@ -1,6 +1,6 @@
-"""`make feature-server`: answer what the features of an entity are, for servers that are asked by its id.
+"""`make feature-server`: return the features of an entity, for requests to the model that name only its id.
 
-It is Feast's feature server with nothing but what reads: its other routes write, and ask nobody who they are.
+It is Feast's feature server, restricted to the routes that read: the others write, without authentication.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUTES = {"/get-online-features", "/health"}
 
 
 def main() -> None:
-    """Serve the features of the last `make pipeline`, or those that a model's archive was trained on."""
+    """Serve the features of the last `make pipeline`, or with --archive those of a model archive."""
     options = _options()
     view = _packed(options.archive) if options.archive else artifacts.read_json(FEATURE_VIEW, "make pipeline")
     with feature_store.opened(view) as store:
@@ -32,8 +32,8 @@ def main() -> None:
         from feast.feature_server import get_app
         from redis import RedisError
 
-        if not materialize.whole(store, view):  # what Redis refuses ends it here
-            print("the online store lacks entities or features of them: `make materialize`", flush=True)
+        if not materialize.complete(store, view):  # an error of Redis ends the program here
+            print("the online store is incomplete: run `make materialize`", flush=True)
         app = get_app(store)
         app.add_exception_handler(RedisError, _unavailable)
         app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) in ROUTES]
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _unavailable(_: Request, error: Exception) -> Response:
-    """Answer 503 in place of Feast's 500, and with a line in the log in place of a traceback for each request."""
+    """Answer 503 instead of Feast's 500, and log one line instead of a traceback for each request."""
     from fastapi.responses import JSONResponse
 
     print(f"Redis: {error}", file=sys.stderr, flush=True)
@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="feature_server", description="Serve the features in the online store.")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=6566, help="(default: 6566)")
-    parser.add_argument("--archive", type=Path, help="a model's archive, whose features are served")
+    parser.add_argument("--archive", type=Path, help="model archive whose features are served")
     return parser.parse_args()
 
 

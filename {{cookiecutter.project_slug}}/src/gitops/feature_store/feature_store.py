@@ -1,10 +1,10 @@
-"""The feature store: Feast's entity, feature view and feature service, made from this project's tables and settings.
+"""The feature store: Feast's entity, feature view and feature service, built from the project's tables and settings.
 
-Feast's registry is made anew by each command, in a temporary folder, from the description that join.py leaves in
-data/feature_view.json and that goes along with the model: what is served cannot differ from what was trained on. Only
-the online store stays: SQLite, or the Redis that FEATURE_STORE_REDIS names. https://docs.feast.dev
+Each command builds Feast's registry in a temporary folder, from the description that join.py writes to
+data/feature_view.json and that is packed with the model, so that serving and training use the same features. Only the
+online store persists: SQLite, or the Redis in FEATURE_STORE_REDIS. https://docs.feast.dev
 
-Runs in the environment `features`. Feast is imported late: that takes seconds.
+Runs in the environment `features`. Feast is imported late, because that takes seconds.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from gitops.tabular import table
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-#: The column of the features' table that says since when its row holds.
+#: The column of the features' table with the time from which its row is valid.
 TIME = "event_timestamp"
 
-#: What Feast calls all of the project's features together.
+#: The name of the project's feature view.
 VIEW = "features"
 
-#: Missing values in the store, a number and a text that no table has: infinite numbers are refused, texts stripped.
-#: Null is left to what is not in the store: Redis cannot tell a column that was never written from a missing value.
+#: Missing values in the store: a number and a text that no table has, since infinite numbers are refused and texts
+#: stripped. Null means that a column was never written, which Redis could not tell from a missing value.
 MISSING_NUMBER, MISSING = float("inf"), " "
 
 ONLINE = Path(".feast/online.db")
 
-#: Seconds that Redis may be silent: to a server, which is asked in turn and may not wait, and to what writes.
-SERVING, WRITING = 1, 10
+#: Timeouts of Redis in seconds: of the feature server, whose callers wait in turn, and of commands that write.
+READ_TIMEOUT, WRITE_TIMEOUT = 1, 10
 
 
 def read_features(settings: Params) -> pd.DataFrame:
-    """Return the features' table, typed as in table.py, sorted by entity and time, so that equal tables are equal.
+    """Return the features' table, typed as in table.py and sorted by entity and time, whatever the order of its rows.
 
-    Raises ProjectError where a row has no entity or time, or two rows are of one entity and time: which of them holds
-    would be left to chance.
+    Raises ProjectError where a row lacks the entity or time, or two rows have the same entity and time: which of them
+    is valid would be undefined.
     """
     path = _section(settings).features
     frame = _read(path, "feature_store.features", settings, TIME)
@@ -56,15 +56,15 @@ def read_features(settings: Params) -> pd.DataFrame:
         row = frame[frame.duplicated([entity, TIME])].iloc[0]
         raise ProjectError(
             f"{path} has {repeated} rows that repeat another's {entity!r} and {TIME!r}, such as {row[entity]!r} at "
-            f"{row[TIME].isoformat()}: which of them holds is not known"
+            f"{row[TIME].isoformat()}: keep one row for each time"
         )
     if len(frame.columns) < 3:
-        raise ProjectError(f"{path} has no column beside {entity!r} and {TIME!r}: there is no feature")
+        raise ProjectError(f"{path} has no column besides {entity!r} and {TIME!r}: there is no feature")
     return frame.sort_values([entity, TIME], ignore_index=True)
 
 
 def read_labels(settings: Params) -> pd.DataFrame:
-    """Return the observations in their order. Raises ProjectError, also where one has no entity or time."""
+    """Return the observations in their order. Raises ProjectError, also where one lacks the entity or time."""
     path = _section(settings).labels
     frame = _read(path, "feature_store.labels", settings, str(settings.data.timestamp))
     if settings.data.target not in frame.columns:
@@ -89,12 +89,12 @@ def _read(path: str, setting: str, settings: Params, time: str) -> pd.DataFrame:
 
 def _section(settings: Params) -> Section:
     if settings.feature_store is None:
-        raise ProjectError("params.yaml has no section feature_store: name its labels and features there")
+        raise ProjectError("params.yaml has no section feature_store: add it, with labels, features and ttl_days")
     return settings.feature_store
 
 
 def describe(features: pd.DataFrame, settings: Params) -> dict[str, Any]:
-    """Return what servers must know of the features' table, ready for JSON (docs/system-design.md)."""
+    """Return the description of the features' table that servers need, ready for JSON (docs/system-design.md)."""
     columns = features.columns.drop([settings.data.id, TIME])
     return {
         "entity": settings.data.id,
@@ -106,12 +106,12 @@ def describe(features: pd.DataFrame, settings: Params) -> dict[str, Any]:
 
 @contextmanager
 def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterator[FeatureStore]:
-    """Yield a Feast store with the description's entity, feature view and service, over the given features, if any.
+    """Yield a Feast store with the description's entity, feature view and service; with `features` it can write.
 
-    With features it is for writing, and more patient with Redis. Raises ProjectError where FEATURE_STORE_REDIS is no
-    address of Redis, and for Redis' errors in the block: down, full, a wrong password, which is not shown.
+    Raises ProjectError where FEATURE_STORE_REDIS is not an address of Redis, and for errors of Redis in the block, such
+    as down, full or a wrong password, without showing the password.
     """
-    online = _online(SERVING if features is None else WRITING)
+    online = _online(READ_TIMEOUT if features is None else WRITE_TIMEOUT)
     os.environ["FEAST_USAGE"] = "False"
     from feast import FeatureStore, RepoConfig
     from redis import RedisError
@@ -124,7 +124,7 @@ def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterat
             registry=str(folder / "registry.db"),
             offline_store={"type": "dask"},
             online_store=online,
-            materialization={"online_write_batch_size": 10_000},  # all at once would have to fit into memory
+            materialization={"online_write_batch_size": 10_000},  # without it, all rows would have to fit into memory
             entity_key_serialization_version=3,
         )
         store = FeatureStore(config=config)
@@ -136,22 +136,24 @@ def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterat
             yield store
         except RedisError as error:
             host, reason = online["connection_string"].partition(",")[0], str(error).rpartition("caused error: ")[2]
-            raise ProjectError(f"FEATURE_STORE_REDIS, {host}: {reason}") from error  # before it are the command's bytes
+            raise ProjectError(f"FEATURE_STORE_REDIS, {host}: {reason}") from error  # before it: the command's bytes
 
 
-def _online(patience: int) -> dict[str, Any]:
+def _online(timeout: int) -> dict[str, Any]:
     address = os.environ.get("FEATURE_STORE_REDIS", "")
     if not address:
         ONLINE.parent.mkdir(exist_ok=True)
         return {"type": "sqlite", "path": str(ONLINE.absolute())}
     if "://" in address or ":" not in address.partition(",")[0]:
-        raise ProjectError("FEATURE_STORE_REDIS must be like HOST:6379,password=...,ssl=true")  # it holds a password
-    if patience == SERVING:
+        raise ProjectError(
+            "FEATURE_STORE_REDIS must be like HOST:6379,password=...,ssl=true"
+        )  # not shown: it holds a password
+    if timeout == READ_TIMEOUT:
         address += ",retry=null"
-    for option in ("socket_timeout", "socket_connect_timeout"):  # a silent Redis would be waited for for ever
+    for option in ("socket_timeout", "socket_connect_timeout"):  # by default there is no timeout
         if f",{option}=" not in address:
-            address += f",{option}={patience}"
-    # Feast would leave a row alone whose time is in Redis: neither a corrected value nor a new column would get there.
+            address += f",{option}={timeout}"
+    # By default Feast skips a row whose time is in Redis: corrected values and new columns would not be written.
     return {"type": "redis", "connection_string": address, "skip_dedup": True}
 
 
@@ -166,13 +168,13 @@ def _objects(view: dict[str, Any], source: Path) -> list[Any]:
         entities=[entity],
         schema=[Field(name=view["entity"], dtype=types.String), *features],
         source=FileSource(path=str(source), timestamp_field=TIME),
-        ttl=timedelta(days=view["ttl_days"] or 0),  # Feast's 0 is for ever
+        ttl=timedelta(days=view["ttl_days"] or 0),  # 0 means no limit in Feast
     )
     return [entity, feature_view, FeatureService(name=view["service"], features=[feature_view])]
 
 
 def _storable(features: pd.DataFrame, view: dict[str, Any]) -> pd.DataFrame:
-    """Return the features as the store has them: numbers, and texts of all else (Feast's times have whole seconds)."""
+    """Return the features in the store's types: numbers, and texts for all else (Feast's times have whole seconds)."""
     return features.assign(**{name: _stored(features[name], dtype) for name, dtype in view["features"].items()})
 
 
@@ -189,7 +191,7 @@ def _text(value: bool | pd.Timestamp | str) -> str:
 
 
 def restored(found: pd.DataFrame, features: pd.DataFrame, view: dict[str, Any]) -> pd.DataFrame:
-    """Return what the store gave with its features as they are in `features`, whose types it takes."""
+    """Return the store's answer with the types that its features have in `features`."""
     for name, dtype in view["features"].items():
         column = found[name].replace({MISSING: None, MISSING_NUMBER: None})
         if dtype == "boolean":

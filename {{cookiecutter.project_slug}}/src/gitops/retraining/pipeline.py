@@ -1,4 +1,4 @@
-"""`make pipeline`: check the settings, then let DVC get or make whatever is stale."""
+"""`make pipeline`: check the settings, then let DVC fetch or build whatever is stale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from gitops.core import actions, artifacts, params
-from gitops.core.artifacts import PIPELINE_LOG
+from gitops.core.artifacts import DATA_REPORT, METRICS, MODEL, MODEL_REPORT, PIPELINE_LOG
 from gitops.integrations import dvc
 
 #: DVC of this environment, whatever is on the PATH.
@@ -16,27 +16,26 @@ DVC = Path(sys.executable).with_name("dvc")
 
 
 def main() -> int:
-    """Return DVC's exit status: 0 when every stage's outputs are there and fit its inputs."""
-    for table in params.load().tables:  # a wrong setting is told now, and not by the last stage that reads it
+    """Return DVC's exit status: 0 when every stage's outputs are there and match its inputs. Raises ProjectError."""
+    for table in params.load().tables:  # a wrong setting fails here, and not in the last stage that reads it
         if dvc.follow(table):
-            print(f"{table} was an older version: it is now the one that {table}.dvc names", flush=True)
-    # --pull takes from the remote what another machine made, with the run cache, and runs the rest.
+            print(f"{table} was an older version: it is now the one in {table}.dvc", flush=True)
+    # --pull fetches results of other machines from the remote, with the run cache, and runs the rest.
     status = run([str(DVC), "repro", "--pull"])
     if status == 0:
         print(
-            f"model: {artifacts.MODEL}, metrics: {artifacts.METRICS}, Deepchecks reports: {artifacts.DATA_REPORT}, ",
-            end="",
+            f"model: {MODEL}, metrics: {METRICS}, Deepchecks reports: {DATA_REPORT}, {MODEL_REPORT}; "
+            "commit dvc.lock together with your changes"
         )
-        print(f"{artifacts.MODEL_REPORT}; commit dvc.lock together with what you changed")
     else:
         print("the pipeline stopped at the stage named above; earlier results are kept (`dvc checkout` restores them)")
     return status
 
 
 def run(command: list[str]) -> int:
-    """Run `command` and return its exit status. What it prints is kept in PIPELINE_LOG too, for the report.
+    """Run `command` and return its exit status. Its output is also written to PIPELINE_LOG, for the report.
 
-    Not on a terminal: there a person has read it, and a pipe would take the progress bars away.
+    On a terminal it is not: there a person has read it, and a pipe would remove the progress bars.
     """
     environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
     if head := actions.head():

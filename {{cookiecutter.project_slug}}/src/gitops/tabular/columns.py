@@ -118,11 +118,12 @@ def refusal(column: str, value: Any, dtype: str) -> str:
 def from_rows(rows: Sequence[Row], schema: Schema) -> Columns:
     """Return the columns of rows that `check_row` has returned."""
     return {
-        feature["name"]: _column([row[feature["name"]] for row in rows], feature["dtype"]) for feature in given(schema)
+        feature["name"]: column([row[feature["name"]] for row in rows], feature["dtype"]) for feature in given(schema)
     }
 
 
-def _column(values: list[Any], dtype: str) -> Column:
+def column(values: list[Any], dtype: str) -> Column:
+    """Return the column of values that fit `dtype` or are None."""
     return values if dtype == "category" else torch.tensor([number(value) for value in values], dtype=torch.float64)
 
 
