@@ -1,4 +1,4 @@
-"""gitops/project/environments.py, by which the template and every project make their environments; and the locks it wrote."""
+"""gitops/project/environments.py: how the template and every project make their environments; the locks it wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where gitops/project/environments.py takes torch from, and what it checks: with uv, and indexes that have one build each."""
+"""Where environments.py takes torch from, and what it checks: with uv, and indexes that have one build each."""
 
 from __future__ import annotations
 
