@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from breast_cancer import prepare
+from gitops.core.sections import Data
 
 
 def write_table(path: Path, rows: int = 400) -> None:
@@ -21,3 +24,8 @@ def write_table(path: Path, rows: int = 400) -> None:
     frame["top"] = frame["value"] > 1
     frame.loc[::40, ["size", "colour"]] = None
     frame.to_csv(path, index=False)
+
+
+def prepared(data: Data) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return splits and schema of the table of `data`, as the stage `prepare` makes them."""
+    return prepare.prepare(prepare.read(data), data, prepare.DERIVED, prepare.appended_at(data))

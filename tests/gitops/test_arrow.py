@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import small_table
 import torch
-from breast_cancer import features, prepare
+from breast_cancer import features
 from defaults import complete
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
@@ -197,7 +198,7 @@ def test_the_frame_of_a_split_is_the_same_as_requests(seed: int, suffix: str, tm
         frame["since"] = [None if pd.isna(value) else value.isoformat() for value in frame["since"]]
         frame.to_csv(path, index=False)
     data = {"path": str(path), "target": "y", "task": "binary", "categorical": ["code"]}
-    splits, schema = prepare.prepare(Data(**complete({"data": data})["data"]))
+    splits, schema = small_table.prepared(Data(**complete({"data": data})["data"]))
     assert len(schema["features"]) == 5
     for split in splits.values():
         columns, fits, _, reasons = as_requests(package.instances(split, schema), schema)

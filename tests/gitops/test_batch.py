@@ -199,7 +199,7 @@ def test_a_bad_table_is_an_error_before_anything_is_computed(model: Model) -> No
         ("t.xlsx", "o.csv", r"INPUT is '.*t\.xlsx': a name that ends in \.csv, \.csv\.gz, \.parquet is needed"),
         ("t.csv", "o.json", "OUTPUT is 'o.json': a name that ends in"),
         ("t.csv", "t.csv", "OUTPUT is 't.csv', which is part of the input"),
-        ("nowhere://t.csv", "o.csv", "INPUT is 'nowhere://t.csv': which cannot be opened"),
+        ("nowhere://t.csv", "o.csv", "INPUT is 'nowhere://t.csv', which cannot be opened"),
     ):
         Path("t.xlsx").touch()
         write("t.csv")

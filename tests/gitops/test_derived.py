@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import small_table
 import tiny_model
 import torch
 from breast_cancer import features, prepare
@@ -66,7 +67,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch, data: Data, **derived: Derived) ->
     """Return all rows in their order, and the schema, as `prepare` makes them with these derived features."""
     for module in (prepare, features):
         monkeypatch.setattr(module, "DERIVED", derived)
-    splits, described = prepare.prepare(data)
+    splits, described = small_table.prepared(data)
     return pd.concat(splits.values()).sort_values("row").reset_index(drop=True), described
 
 
@@ -195,12 +196,12 @@ def test_a_schema_without_derived_features_says_nothing_of_them(data: Data) -> N
     assert "derived" not in schema.describe(frame, {}, data, {})["features"][0]
 
 
-#: In place of `age`, tiny_model has the derived feature `double`.
+#: The last number, which tiny_model takes, is the derived feature `double`.
 DOUBLED: dict[str, Any] = tiny_model.SCHEMA | {
     "features": [
-        {"name": "double", "dtype": "number", "derived": ["half"]},
         {"name": "half", "dtype": "number"},
         {"name": "customer's plan", "dtype": "category"},
+        {"name": "double", "dtype": "number", "derived": ["half"]},
     ]
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from breast_cancer import prepare
+import small_table
 from defaults import complete
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
@@ -28,7 +28,7 @@ def prepared(tmp_path: Path) -> Prepare:
             table.to_parquet(path) if suffix == ".parquet" else table.to_csv(path, index=False)
         else:
             path.write_bytes(table if isinstance(table, bytes) else table.encode())
-        return prepare.prepare(settings_of(path, **settings))
+        return small_table.prepared(settings_of(path, **settings))
 
     return run
 
@@ -227,4 +227,4 @@ def test_a_broken_or_missing_file_is_refused(prepared: Prepare, tmp_path: Path) 
     with pytest.raises(ProjectError, match="not a readable parquet"):
         prepared(b"PAR1 this is no parquet file PAR1", ".parquet")
     with pytest.raises(ProjectError, match="there is no such file"):
-        prepare.prepare(settings_of(tmp_path / "none.csv"))
+        small_table.prepared(settings_of(tmp_path / "none.csv"))

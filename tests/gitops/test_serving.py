@@ -187,7 +187,7 @@ def test_derived_feature_is_computed_and_refused_in_requests(
     [(_, plain)] = answers(handler, body(GOOD | {"age": 480}))
     assert (status, answer["predictions"]) == (200, plain["predictions"])
     assert refused == 400
-    error = "instance 1: column 'months' is computed from others: remove it"
+    error = "instance 1: column 'months' is derived from other columns: remove it"
     assert why["errors"] == [{"instance": 1, "column": "months", "error": error}]
 
 
@@ -380,7 +380,7 @@ def test_server_imports_from_the_archive_alone(workspace: Path, tmp_path: Path) 
     expected = torch.sigmoid(torch.tensor(480 / 100 + 1)).item()
     assert json.loads(answer)["predictions"][0]["probabilities"]["yes"] == pytest.approx(expected)
     assert refused == 400
-    assert b"column 'months' is computed from others: remove it" in why
+    assert b"column 'months' is derived from other columns: remove it" in why
 
 
 def test_ctrl_c_leaves_nothing_but_the_complete_log(workspace: Path, tmp_path: Path) -> None:
