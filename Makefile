@@ -9,16 +9,19 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-full packages lint end-to-end lock fresh-issue FORCE
+.PHONY: help demo test test-gitops test-full packages lint end-to-end lock propose-locks fresh-issue FORCE
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/dev  ## the loop in demo/: generate, train, report, merge, deploy, predict, roll back; drift, retrain
 	.venv/dev/bin/python tools/demo.py $(ARGS)
 
 test: .venv/dev .venv/checkov  ## generate every supported combination and lint it; run one project and the demo for real
 	.venv/dev/bin/python -m pytest -m "not full" $(ARGS)
+
+test-gitops: .venv/dev  ## the tests of the package gitops alone, in a generated project in build/
+	@.venv/dev/bin/python tools/test_gitops.py $(ARGS)
 
 test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
 	.venv/dev/bin/python -m pytest $(ARGS)
@@ -37,6 +40,9 @@ lock:  ## write all locks, the generated project's too; newer versions with ARGS
 	$(PYTHON) '$(ENVIRONMENTS)' lock $(ARGS)
 	@$(PYTHON) '$(ENVIRONMENTS)' setup dev
 	.venv/dev/bin/python tools/lock.py $(ARGS)
+
+propose-locks:  ## open a pull request on GitHub with the locks that have changed; needs gh
+	@$(PYTHON) tools/propose_locks.py
 
 fresh-issue:  ## tell in an issue on GitHub that the newest versions fail; needs gh
 	@$(PYTHON) tools/fresh_issue.py

@@ -27,7 +27,7 @@ IMPORTED = set(
     annotated_types antlr4 anyio appdirs argon2 arrow ast_serialize asttokens asyncssh attr attrs azure bcrypt
     benchmarks bigtree billiard bleach blinker boto3 botocore bs4 cachetools category_encoders celery certifi cffi
     cfgv charset_normalizer check_jsonschema click click_didyoumean click_plugins click_repl cloudpickle colorama
-    colorlog comm configobj contourpy cryptography cycler dask databricks dateutil debugpy decorator deepchecks
+    colorlog comm configobj contourpy cryptography cuda cycler dask databricks dateutil debugpy decorator deepchecks
     defusedxml dictdiffer dill diskcache distlib distro docker docs dotenv dpath dulwich dvc dvc_data dvc_http
     dvc_objects dvc_render dvc_studio_client dvc_task entrypoints execnet executing fastapi fastjsonschema feast
     filelock flask flask_cors flatten_dict flufl formulaic fqdn frozenlist fsspec functorch funcy gcsfs git gitdb
@@ -38,18 +38,19 @@ IMPORTED = set(
     jupyter_server jupyter_server_terminals jupyterlab_plotly jupyterlab_pygments jupyterlab_widgets jwt kiwisolver
     knack kombu lark lazy_importer librt locket mako markdown_it markupsafe matplotlib matplotlib_inline mdurl
     mistune mlflow mmh3 model_archiver mpl_toolkits mpmath msal multidict mypy mypy_extensions mypyc nacl narwhals
-    nbclient nbconvert nbformat nest_asyncio2 networkx nodeenv numpy oauthlib omegaconf opentelemetry optuna orjson
-    overrides packaging pandas pandocfilters parso partd pathspec patsy pexpect pkg_resources platformdirs plotly
-    pluggy pre_commit pre_commit_hooks prettytable prometheus_client prompt_toolkit propcache psutil psycopg2
+    nbclient nbconvert nbformat nest_asyncio2 networkx nodeenv numpy nvidia oauthlib omegaconf opentelemetry optuna
+    orjson overrides packaging pandas pandocfilters parso partd pathspec patsy pexpect pkg_resources platformdirs
+    plotly pluggy pre_commit pre_commit_hooks prettytable prometheus_client prompt_toolkit propcache psutil psycopg2
     ptyprocess public pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings
     pydevd_plugins pydot pygit2 pygments pygtrie pylab pyparsing pytest python_discovery python_utils
     pythonjsonlogger pytz redis referencing regress requests requests_oauthlib requirements rfc3339_validator
     rfc3986_validator rfc3987_syntax rich rpds ruamel ruff s3fs s3transfer scipy scmrepo semver send2trash
     setuptools shortuuid shtab six sklearn skops smmap soupsieve sqlalchemy sqlparse sqltrie sshfs stack_data
     starlette statsmodels sympy tabulate tenacity terminado threadpoolctl tinycss2 tlz toml tomlkit toolz torch
-    torchgen tornado tqdm traitlets ts typeguard typing_extensions typing_inspection tzdata tzlocal uri_template
-    urllib3 uvicorn uvicorn_worker uvloop validate vine virtualenv voluptuous watchfiles wcwidth webcolors
-    webencodings websocket websockets werkzeug wheel widgetsnbextension wrapt xdist yaml yamllint yarl zc zipp zmq
+    torchgen tornado tqdm traitlets triton ts typeguard typing_extensions typing_inspection tzdata tzlocal
+    uri_template urllib3 uvicorn uvicorn_worker uvloop validate vine virtualenv voluptuous watchfiles wcwidth
+    webcolors webencodings websocket websockets werkzeug wheel widgetsnbextension wrapt xdist yaml yamllint yarl zc
+    zipp zmq
     """.split()  # noqa: SIM905
 )
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from images import Buildah, available
-from projects import COMBINATIONS, generate, make
+from projects import COMBINATIONS, ROOT, generate, make
+
+#: They run in the environment of a generated project: test_gitops.py.
+collect_ignore = ["gitops"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,3 +58,14 @@ def trained(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (project / "params.yaml").write_text(re.sub(r"(?m)^  epochs: \d+", "  epochs: 30", settings))
     make(project, "pipeline")
     return project
+
+
+@pytest.fixture
+def environments() -> ModuleType:
+    """The program that makes environments and locks, as a module of its own for each test."""
+    path = ROOT / "{{cookiecutter.project_slug}}/src/gitops/project/environments.py"
+    spec = importlib.util.spec_from_file_location("environments", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import signal
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -56,8 +61,9 @@ def tracked(project: Path) -> list[str]:
 
 
 def package_name(project: Path) -> str:
-    """Return the name of the owner's package."""
-    return next(path.name for path in (project / "src").iterdir() if path.name != "gitops")
+    """Return the name of the project's package."""
+    settings = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    return str(settings["tool"]["gitops"]["package"])
 
 
 def module_of(project: Path, path: str) -> ModuleType:
@@ -68,6 +74,16 @@ def module_of(project: Path, path: str) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def gitops_tests(project: Path, *options: str) -> list[str]:
+    """Return the command that runs the tests of gitops in the project, from its folder."""
+    spec = importlib.util.spec_from_file_location("test_gitops", ROOT / "tools/test_gitops.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    command: list[str] = module.command(project, *options)
+    return command
 
 
 def environment() -> dict[str, str]:
@@ -88,3 +104,25 @@ def make(project: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, f"make {' '.join(arguments)}\n{done.stdout}"
     return done.stdout
+
+
+@contextmanager
+def served(project: Path, *options: str) -> Iterator[str]:
+    """Run `make serve` on a free port and yield the address of predictions that it prints; it ends as by Ctrl-C."""
+    command = ["make", "serve", f"ARGS={' '.join(['--port 0', *options])}"]
+    server = subprocess.Popen(
+        command, cwd=project, env=environment(), stdout=subprocess.PIPE, text=True, process_group=0
+    )
+    printed = []
+    try:
+        for line in server.stdout or []:
+            printed.append(line)
+            if found := re.search(r"^curl \S+ (http://\S+)", line):
+                yield found[1]
+                break
+        else:
+            raise AssertionError(f"make serve ended before it answered:\n{''.join(printed)}")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGINT)
+        server.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""The programs behind the template's own workflows: the loop on a cluster, the Git server for it, the weekly issue."""
+"""The programs behind the template's own workflows: the loop on a cluster, its Git server, the weekly issue, locks."""
 
 from __future__ import annotations
 
@@ -160,3 +160,51 @@ def test_issue_needs_gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "gh").chmod(0o755)
     with pytest.raises(SystemExit, match="`gh issue list` failed: HTTP 403: Forbidden"):
         fresh_issue.main()
+
+
+#: Stands for gh: keeps the open pull requests in a file.
+GH_PULL_REQUESTS = """#!{python}
+import json, os, pathlib, sys
+path = pathlib.Path(os.environ["PULL_REQUESTS"])
+found = json.loads(path.read_text()) if path.exists() else []
+if sys.argv[1:3] == ["pr", "list"]:
+    print(json.dumps(found))
+elif sys.argv[1:3] == ["pr", "create"]:
+    found.append(dict(url="https://github.example/pull/7"))
+    path.write_text(json.dumps(found))
+    print(found[-1]["url"])
+elif sys.argv[1:] != ["auth", "setup-git"]:
+    sys.exit("no such command")
+"""
+
+
+def test_changed_locks_are_one_pull_request(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing where nothing has changed, and nothing but locks."""
+    propose_locks, project = program("propose_locks", monkeypatch), tmp_path / "project"
+    locks = ("requirements/dev.txt", "{{x}}/requirements/serve/s3.txt")
+    for name in (*locks, "other.txt"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("before\n")
+    git("add", ".", cwd=project)
+    git("commit", "--quiet", "--message=Locks", cwd=project)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text(GH_PULL_REQUESTS.format(python=sys.executable))
+    (tmp_path / "bin/gh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PULL_REQUESTS", str(tmp_path / "pull_requests.json"))
+    monkeypatch.chdir(project)
+    propose_locks.main()
+    assert capsys.readouterr().out == "The locks are as `make lock` writes them.\n"
+    assert git("branch", "--list", "locks", cwd=origin) == ""
+    for text in ("one", "two"):
+        git("switch", "--quiet", "main", cwd=project)
+        for name in (*locks, "other.txt"):
+            (project / name).write_text(text)
+        propose_locks.main()
+        assert capsys.readouterr().out == "https://github.example/pull/7\n"
+        assert git("show", "locks:requirements/dev.txt", cwd=origin) == text
+        assert git("diff", "--name-only", "main", "locks", cwd=project).splitlines() == list(locks)
+        git("checkout", "--quiet", "other.txt", cwd=project)
+    assert len(json.loads((tmp_path / "pull_requests.json").read_text())) == 1

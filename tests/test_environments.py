@@ -1,9 +1,8 @@
-"""tools/environments.py, by which the template and every project make their environments; and the locks it wrote."""
+"""gitops/project/environments.py: how the template and every project make their environments; the locks it wrote."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import re
 import sys
@@ -16,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from projects import ROOT
 
 #: Stands for uv: notes what it is asked for, and makes what `uv venv` and `uv pip compile` make.
 UV = """\
@@ -32,17 +30,6 @@ case "$*" in
   *) exit "${UV_STATUS:-0}" ;;
 esac
 """
-
-
-@pytest.fixture
-def environments() -> ModuleType:
-    """The program, as a module of its own for each test."""
-    path = ROOT / "{{cookiecutter.project_slug}}/tools/environments.py"
-    spec = importlib.util.spec_from_file_location("environments", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -130,59 +117,53 @@ def test_unknown_name(environments: ModuleType, repository: Path, monkeypatch: p
         environments.main()
 
 
-@pytest.mark.parametrize("version", [(3, 10, 14), (3, 13, 0)])
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [((3, 10, 14), ": name one"), ((3, 13, 0), r" \(Deepchecks needs numpy<2, .* for 3\.13\): name")],
+)
 def test_other_python(
-    version: tuple[int, ...], environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
+    version: tuple[int, ...], why: str, environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "version_info", version)
-    with pytest.raises(SystemExit, match=r"3\.11 or 3\.12 is needed: .*PYTHON=python3\.12"):
+    with pytest.raises(SystemExit, match=rf"3\.11 or 3\.12 is needed{why}.*PYTHON=python3\.12"):
         environments.set_up("tiny")
+    assert calls(repository) == []
 
 
-def test_where_torch_comes_from(environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder is used where it has a wheel for this version, Python and machine; else uv finds the right index."""
-    index = ["--torch-backend", "auto"]
-    lock = "numpy==2.0\ntorch==2.13.0\n    # via x\n"
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(environments.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(sys, "version_info", (3, 11, 7))
-    for name in ("UV_FIND_LINKS", "UV_TORCH_BACKEND"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_FIND_LINKS", f"https://wheels.example {tmp_path}")
-    assert environments.torch_source("numpy==2.0\n") == []
-    for wrong in ("2.13.1-cp311-cp311", "2.13.0-cp312-cp312"):
-        (tmp_path / f"torch-{wrong}-manylinux_2_28_x86_64.whl").touch()
-    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_aarch64.whl").touch()
-    assert environments.torch_source(lock) == index
-    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
-    assert environments.torch_source(lock) == ["--find-links", str(tmp_path)]
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    assert environments.torch_source(lock) == index
-    monkeypatch.setenv("UV_TORCH_BACKEND", "cpu")
-    assert environments.torch_source(lock) == ["--torch-backend", "cpu"]
-
-
-def test_lock_is_for_cpu_and_cuda(environments: ModuleType) -> None:
+def test_lock_is_for_every_build(environments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (
         "# header\nnumpy==2.0 \\\n    --hash=sha256:aa\n    # via torch\nnvidia-nccl-cu13==2 ; sys_platform == 'x' \\"
-        "\n    --hash=sha256:bb\n    # via torch\ntorch==2.13.0+cpu ; python_version > '3' \\\n    --hash=sha256:cc\n"
+        "\n    --hash=sha256:bb\n    # via torch\ntorch==2.13.0{} ; python_version > '3' \\\n    --hash=sha256:{}\n"
         "    # via -r x\ntriton==3 \\\n    --hash=sha256:dd\ncuda-bindings==13 \\\n    --hash=sha256:ee\nzipp==1\n"
     )
-    assert environments.without_torch_builds(text) == (
-        "# header\nnumpy==2.0 \\\n    --hash=sha256:aa\n    # via torch\ntorch==2.13.0 ; python_version > '3'\n"
-        "    # no hashes: they differ between the CPU and the CUDA builds\n    # via -r x\nzipp==1\n"
+    lock = (
+        "# header\nnumpy==2.0 \\\n    --hash=sha256:aa\n    # via torch\ntorch==2.13.0 ; python_version > '3' \\\n"
+        "{}    # hashes of the builds {}\n    # via -r x\nzipp==1\n"
     )
+    one = lock.format("    --hash=sha256:c1\n", "pypi")
+    two = lock.format("    --hash=sha256:c1 \\\n    --hash=sha256:c2\n", "cpu, pypi")
+    monkeypatch.setattr(environments, "torch_hashes", lambda version: {})
+    assert environments.with_torch_builds(text.format("", "c1"), "") == one
+    assert environments.with_torch_builds(text.format("+cpu", "c2"), one) == two
+    # What PyTorch's index said before stays while it is out of reach, but not for another version.
+    assert environments.with_torch_builds(text.format("", "c1"), two) == two
+    assert environments.with_torch_builds(text.format("", "c1"), two.replace("2.13.0", "2.12.0")) == one
+    monkeypatch.setattr(environments, "torch_hashes", lambda version: {"cpu": {"sha256:c2"}} if version else {})
+    assert environments.with_torch_builds(text.format("", "c1"), one) == two
+    assert environments.with_torch_builds("# header\nzipp==1\n", two) == "# header\nzipp==1\n"
 
 
 def test_project_locks(project: Path, environments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is made from what the project asks for, holds hashes for all but torch and the project, and no CUDA."""
+    """Each is made from what the project asks for, holds hashes for all but the project itself, and no CUDA."""
     monkeypatch.chdir(project)
-    for name, without_hash in (("pipeline", {"torch", "-e ."}), ("validate", {"-e ."}), ("serve", {"torch"})):
+    for name, without_hash in (("pipeline", {"-e ."}), ("validate", {"-e ."}), ("serve", set())):
         text = Path(f"requirements/{name}.txt").read_text()
         assert text.startswith(f"{environments.digest_line(name)}\n")
         entries = {re.split("==|\n", entry)[0]: entry for entry in re.split(r"\n(?=[^\s#])", text)[1:]}
         assert {entry for entry, lines in entries.items() if "--hash=sha256:" not in lines} == without_hash
-        assert entries.get("torch", "torch==2.13.0\n").startswith("torch==2.13.0\n")
+        torch = entries.get("torch", "")
+        builds = re.match(r"torch==[\d.]+ \\\n(?: +--hash=.*\n)+ +# hashes of the builds (.+)\n", torch)
+        assert name == "validate" or (builds and "pypi" in builds[1].split(", "))
         assert not [entry for entry in entries if entry.startswith(("nvidia", "cuda", "triton"))]
 
 

@@ -36,13 +36,6 @@ FEATURE_STORE = {
     "k8s/redis/redis.yaml",
     "requirements/features.in",
     "requirements/features.txt",
-    "serving/online_features.py",
-    "src/PACKAGE/feature_server.py",
-    "src/PACKAGE/feature_store.py",
-    "src/PACKAGE/join.py",
-    "src/PACKAGE/materialize.py",
-    "tests/test_feature_store.py",
-    "tests/test_online_features.py",
 }
 OBJECTS = {
     "files/md5/49/4b3ff8362708d84e7e12262579ed9e": "features.csv",
@@ -102,7 +95,8 @@ def test_answers_arrive(projects: dict[str, Path]) -> None:
     answers, project = COMBINATIONS["foreign"], projects["foreign"]
     settings = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
     assert project.name == settings["project"]["name"] == answers["project_slug"]
-    assert package_name(project) == settings["tool"]["uv"]["build-backend"]["module-name"] == answers["package_name"]
+    assert package_name(project) == answers["package_name"]
+    assert settings["tool"]["uv"]["build-backend"]["module-name"] == [answers["package_name"], "gitops"]
     assert settings["project"]["authors"] == [{"name": answers["github_owner"]}]
     assert answers["github_owner"] in (project / "LICENSE").read_text(encoding="utf-8")
 

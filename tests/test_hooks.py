@@ -41,6 +41,9 @@ REFUSED = [
     ("package_name", "torch", "torch_model would do"),
     ("package_name", "yaml", "yaml_model would do"),
     ("package_name", "sklearn", "sklearn_model would do"),
+    ("package_name", "cuda", "cuda_model would do"),  # this and the next two are what torch's CUDA build brings
+    ("package_name", "nvidia", "nvidia_model would do"),
+    ("package_name", "triton", "triton_model would do"),
     ("github_owner", "", "a GitHub name"),
     ("github_owner", "-acme", "none first or last"),
     ("github_owner", "acme-", "none first or last"),

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from images import Buildah, debian, enter, wheel_folders
+from images import Buildah, debian, enter
 from servers import NAME, PROBE, free_ports, repacked
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
@@ -39,8 +39,6 @@ def base(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def build(buildah: Buildah, base: str, project: Path, tag: str, **arguments: str) -> str:
     given = {"BASE": base} | arguments
-    if folders := wheel_folders():
-        given["TORCH"] = " ".join(f"--find-links {folder}" for folder in folders)
     return buildah.build(project, "serving/Containerfile", tag, **given)
 
 

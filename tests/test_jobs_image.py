@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
-from images import PACKAGES, Buildah, debian, wheel_folders
+from images import PACKAGES, Buildah, debian
 from postgres import postgres, wait_until
 from projects import ROOT, generate, make, tracked
 from rendered_pods import Cluster
@@ -257,11 +257,9 @@ def cluster(buildah: Buildah, base: str, image: str, world: World, tmp_path_fact
     secrets = {f"{SLUG}-jobs": KEYS | {"GITHUB_TOKEN": TOKEN}}
     secrets[f"{SLUG}-feature-store"] = KEYS | {"GITHUB_TOKEN": TOKEN}
     cluster = Cluster(objects, {}, secrets, tmp_path_factory.mktemp("cluster"))
-    torch = {"TORCH": " ".join(f"--find-links {folder}" for folder in wheel_folders())} if wheel_folders() else {}
     cluster.add_image(f"{SERVER}-jobs", buildah, image)
-    cluster.add_image(
-        SERVER, buildah, buildah.build(world.project, "serving/Containerfile", "localhost/server:1", BASE=base, **torch)
-    )
+    server = buildah.build(world.project, "serving/Containerfile", "localhost/server:1", BASE=base)
+    cluster.add_image(SERVER, buildah, server)
     return cluster
 
 

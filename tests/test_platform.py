@@ -173,7 +173,7 @@ def test_every_environment_branch_of_the_fleet_is_found(platform: list[Object]) 
     others = ("main", "env/", "env/a-b", "env/production-next", "x/env/staging", "env/production/x")
     assert not any(branch.search(name) for name in others), "what waits to be promoted would be deployed"
     assert re.search(condition["labelMatch"], "gitops-mlops")
-    topics = (ROOT / "{{cookiecutter.project_slug}}/tools/repository.py").read_text()
+    topics = (ROOT / "{{cookiecutter.project_slug}}/src/gitops/project/repository.py").read_text()
     assert 'TOPIC = "gitops-mlops"' in topics, "make github gives the repository another topic"
     assert len(f"m-{longest}-production") <= 63, "a namespace's name has 63 characters at most"
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from projects import ROOT, generate, make
+from projects import ROOT, generate, gitops_tests, make
 
 pytestmark = pytest.mark.real
 
@@ -64,15 +64,21 @@ def test_bundled_pair_is_what_its_program_writes(made: Path) -> None:
     assert tables == b"".join((bundle / "dvc-remote/files/md5" / Path(*name)).read_bytes() for name in names)
 
 
-def test_unit_tests(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RACES", "50")
+def test_unit_tests(made: Path) -> None:
     assert re.search(r"\d+ passed", make(made, "test"))
+
+
+def test_gitops(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of the template's own package, in tests/gitops."""
+    monkeypatch.setenv("RACES", "50")
+    assert re.search(r"\d+ passed", run(*gitops_tests(made), cwd=made))
 
 
 def test_lint(made: Path) -> None:
     """Right after generation nothing is to be mended."""
     make(made, "lint")
     assert run("git", "status", "--porcelain", cwd=made) == ""
+    run(made / ".venv/pipeline/bin/mypy", "src", cwd=made)  # the project's own linters leave gitops to the template
 
 
 def test_pipeline(made: Path) -> None:

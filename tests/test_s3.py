@@ -227,7 +227,7 @@ def test_outage_costs_no_request_and_what_waits_arrives_later(project: Path, tmp
         assert container.process.wait(20) == 0
         said = (container.folder / "log").read_text()
         assert "Could not connect to the endpoint" in said
-        assert "The request log lacks the last 10 requests: s3://bucket/log did not take them" in said
+        assert "The last 10 requests are missing from the request log: s3://bucket/log did not accept them" in said
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What strangers may do to the server of a trained project: it answers each of them and harms nobody for it."""
+"""Hostile clients of a trained project's server: each gets an answer, and none affects another."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ def test_hostile_requests_get_2xx_or_4xx_and_harm_nothing(trained: Path, server:
 
 
 @pytest.mark.parametrize("expects", [False, True])
-def test_a_client_that_is_refused_reads_why(server: Container, expects: bool) -> None:
-    """Also one that looks for the answer only after it has sent all of what nobody wants."""
+def test_refused_client_receives_the_reason(server: Container, expects: bool) -> None:
+    """Even if it reads the answer only after it has sent all of a body that is too large."""
     for _ in range(20):
         with socket.create_connection((OUTSIDE, server.ports[0]), timeout=20) as connection:
             head = f"POST /predictions/{NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: {10 * 2**20}\r\n"

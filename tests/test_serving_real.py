@@ -82,7 +82,7 @@ def test_sigterm_under_load_loses_no_accepted_request(trained: Path, tmp_path: P
     """Clients that keep their connections, and clients that open one for each request."""
     with started(trained, tmp_path / "home") as container:
         container.wait(lambda: container.probe() == 0, 60)
-        told, lost, answered = threading.Event(), list[str](), Counter[str]()
+        stopping, lost, answered = threading.Event(), list[str](), Counter[str]()
         golden = (trained / "package/golden_request.json").read_bytes()
 
         def client(keeps: bool) -> None:
@@ -92,13 +92,13 @@ def test_sigterm_under_load_loses_no_accepted_request(trained: Path, tmp_path: P
                     connection.connect()
                 except OSError:
                     return
-                late = told.is_set()  # may not have been accepted
+                late = stopping.is_set()  # may not have been accepted
                 try:
                     while True:
                         connection.request("POST", f"/predictions/{NAME}", golden, {"Content-Type": "application/json"})
                         response = connection.getresponse()
                         response.read()
-                        answered[f"{response.status} {'after' if told.is_set() else 'before'}"] += 1
+                        answered[f"{response.status} {'after' if stopping.is_set() else 'before'}"] += 1
                         if not keeps or response.getheader("Connection", "").strip() == "close":
                             break
                 except (OSError, http.client.HTTPException) as error:
@@ -111,7 +111,7 @@ def test_sigterm_under_load_loses_no_accepted_request(trained: Path, tmp_path: P
         for thread in clients:
             thread.start()
         time.sleep(2)
-        told.set()
+        stopping.set()
         begin = time.monotonic()
         container.process.terminate()
         assert container.process.wait(10) == 0

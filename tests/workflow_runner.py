@@ -27,7 +27,7 @@ from workflow_files import check_keys, needs, parse, read_outputs
 from workflow_hub import Event, Hub, granted
 
 #: Of the caller's environment a job sees this: where programs are, and how packages are had.
-HANDED_DOWN = r"(?i)PATH|PYTHON|LANG|LC_\w+|TZ|TMPDIR|\w*(SSL|CA_BUNDLE|CA_CERTS)\w*|\w+_proxy|(PIP|UV)_\w+"
+HANDED_DOWN = r"(?i)PATH|PYTHON|LANG|LC_\w+|TZ|TMPDIR|\w*(SSL|CA_BUNDLE|CA_CERTS)\w*|\w+_proxy|(PIP|UV)_\w+|TORCH_INDEX"
 
 #: What pip and uv find in the caller's home, which is not the job's: settings, and caches that save time.
 PACKAGES = {

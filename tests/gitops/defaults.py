@@ -35,7 +35,9 @@ def complete_file(text: str) -> str:
         added = [f"  {line}" for line in yaml.safe_dump(missing, sort_keys=False).splitlines()] if missing else []
         starts = [at for at, line in enumerate(lines) if line.startswith(f"{name}:")]
         if starts and isinstance(values[name], dict) and lines[starts[0]].rstrip() != f"{name}:":
-            lines[starts[0]] = f"{name}: " + yaml.safe_dump(values[name] | missing, default_flow_style=True, width=10_000).strip()
+            lines[starts[0]] = (
+                f"{name}: " + yaml.safe_dump(values[name] | missing, default_flow_style=True, width=10_000).strip()
+            )
         elif starts:
             lines[starts[0] + 1 : starts[0] + 1] = added
         else:

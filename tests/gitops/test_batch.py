@@ -25,7 +25,8 @@ from gitops.core.artifacts import ProjectError
 from gitops.inference import batch, sink, source
 from gitops.inference.model import Model, load
 from gitops.integrations import dvc
-from gitops.releases import record, release
+from gitops.releases import release
+from gitops.releases.record import Deployed
 from gitops.serving import package
 
 HEADER = ["id", "age", "customer's plan", "note"]
@@ -280,7 +281,7 @@ def test_the_released_model(model: Model, monkeypatch: pytest.MonkeyPatch, capsy
         package = type("File", (), {"md5": "abc"})
         model = type("Model", (), {"sha256": sha256})
 
-    monkeypatch.setattr(release, "present", lambda environment: record.Deployed("commit", Record))  # type: ignore[arg-type]
+    monkeypatch.setattr(release, "present", lambda environment: Deployed("commit", Record))  # type: ignore[arg-type]
     monkeypatch.setattr(dvc, "fetch", lambda md5: Path(f"{md5}.object"))
     archive().rename("abc.object")
     monkeypatch.setattr(signal, "signal", lambda *_: None)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
+from gitops.core.artifacts import ProjectError
 from gitops.integrations import kustomize
 from gitops.rendering import manifests
 from gitops.serving.server.metrics import METRICS
@@ -243,6 +244,15 @@ def test_only_workloads_that_run_the_model_name_it(case: str, rendered: dict[str
     assert labelled == running
     keys = ("selector", "podSelector", "matchLabels", "labelSelector")
     assert not [each for key in keys for each in found(rendered[case], key) if VERSION in str(each)]
+
+
+def test_a_release_that_no_workload_runs_is_refused(tmp_path: Path) -> None:
+    for part in ("k8s", "serving"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    deployment = tmp_path / "k8s/base/deployment.yaml"
+    deployment.write_text(deployment.read_text().replace('runs-model: "true"', 'runs-model: "false"'))
+    with pytest.raises(ProjectError, match="k8s/overlays/production: no workload has the annotation runs-model"):
+        render(SHA256, "production", tmp_path)
 
 
 @pytest.mark.parametrize("environment", OVERLAYS)

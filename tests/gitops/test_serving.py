@@ -1,4 +1,4 @@
-"""Serving: first the handler's logic by itself, then a real TorchServe with a model that needs no training."""
+"""Serving: first the handler by itself, then a real TorchServe with a model that needs no training."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_answer_that_torchserve_would_drop_is_refused(handler: Handler, monkeypa
     assert "send fewer instances" in large[1]["error"]
 
 
-def test_another_model_than_the_released_one_is_refused(
+def test_model_that_is_not_the_released_one_is_refused(
     handler: Handler, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_SHA256", digest(model_folder / "model.pt2"))
@@ -173,11 +173,11 @@ def test_another_model_than_the_released_one_is_refused(
         (None, {"p": 0.5}, True),
     ],
 )
-def test_probe_forgives_rounding_alone(actual: Any, golden: Any, differs: bool) -> None:
+def test_smoke_test_tolerates_rounding_only(actual: Any, golden: Any, differs: bool) -> None:
     assert probe.differs(actual, golden) is differs
 
 
-def test_derived_feature_is_computed_and_not_asked_for(
+def test_derived_feature_is_computed_and_refused_in_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handler: Handler
 ) -> None:
     monkeypatch.setitem(features.DERIVED, "months", Derived(("age",), lambda age: age * 12))
@@ -191,12 +191,12 @@ def test_derived_feature_is_computed_and_not_asked_for(
     assert why["errors"] == [{"instance": 1, "column": "months", "error": error}]
 
 
-# From here on with TorchServe.
+# From here on with a real TorchServe.
 
 
 @pytest.fixture(scope="module")
 def workspace(model_folder: Path) -> Iterator[Path]:
-    """A repository after `make pipeline`, as the working directory. Its path is short: Unix sockets ask for that."""
+    """A repository after `make pipeline`, as the working directory; its path is short because of Unix sockets."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name).resolve()
         for linked in (".venv", "serving"):
@@ -258,8 +258,8 @@ def test_server_answers_good_requests_among_bad_ones(server: str) -> None:
 
 
 @pytest.mark.parametrize("called", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
-def test_server_reads_json_whatever_it_is_called(server: str, called: str) -> None:
-    """curl calls it a form unless told otherwise; TorchServe alone would answer 500 where it has a % in it."""
+def test_server_reads_json_whatever_the_content_type(server: str, called: str) -> None:
+    """curl declares JSON as a form by default; TorchServe alone would answer 500 to a form with a % in it."""
     for sent, status in ((body(GOOD | {PLAN: "50 % off"}), 200), (b"a=%zz&", 400)):
         connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=20)
         with contextlib.closing(connection):
@@ -295,7 +295,7 @@ def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["request_id"] == name]
 
 
-def test_server_logs_what_it_answers(server: str, archive: Path, workspace: Path) -> None:
+def test_server_logs_requests_and_answers(server: str, archive: Path, workspace: Path) -> None:
     assert probe.probe(server, archive) is None
     hidden = "platinum-4711"
     assert ask(server, body(GOOD, {"age": None, PLAN: hidden}), **{"x-REQUEST-id": "order-7"}) == (200, "order-7")
@@ -325,8 +325,8 @@ def samples(running: torchserve.Server) -> dict[str, float]:
     return {f"{name} {label}".strip(): float(value) for name, label, value in found}
 
 
-def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path) -> None:
-    time.sleep(metrics.INTERVAL + 1)  # what others have asked for is counted by then
+def test_server_counts_predictions_and_refusals(running: torchserve.Server, archive: Path) -> None:
+    time.sleep(metrics.INTERVAL + 1)  # requests of other tests are counted by then
     before = samples(running)
     for _ in range(3):
         assert ask(running.url, body(GOOD, GOOD))[0] == 200
@@ -340,7 +340,7 @@ def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path
     waited(lambda: counted().get("model_request_seconds_count", 0) >= 5)
     time.sleep(1)  # Java takes the lines one by one
     found = counted()
-    assert found["model_predictions_total yes"] == 6  # and none of the probe's
+    assert found["model_predictions_total yes"] == 6  # and none of the smoke test's
     assert found["model_refused_total"] == 1
     assert found["model_request_seconds_bucket +Inf"] == found["model_request_seconds_count"] == 5
     assert 0 < found["model_request_seconds_sum"] < 5
@@ -348,23 +348,23 @@ def test_server_counts_what_it_answers(running: torchserve.Server, archive: Path
     assert before["model_request_log_dropped_total full"] == before["model_request_log_dropped_total failed"] == 0
 
 
-def test_server_answers_though_it_cannot_log(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_answers_even_if_it_cannot_log(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUEST_LOG", "params.yaml/requests")
     with torchserve.running(archive, digest(MODEL), NAME, 0) as running:
         assert [ask(running.url, body(GOOD))[0] for _ in range(5)] == [200] * 5
         waited(lambda: samples(running).get("model_request_log_dropped_total failed") == 5)
-        told = [line for line in running.log.read_text().splitlines() if "request log cannot be written" in line]
-    assert len(told) == 1
-    assert "Not a directory" in told[0]
+        errors = [line for line in running.log.read_text().splitlines() if "request log cannot be written" in line]
+    assert len(errors) == 1
+    assert "Not a directory" in errors[0]
 
 
-def test_server_refuses_what_is_too_large_and_lives_on(server: str, archive: Path) -> None:
+def test_server_refuses_a_large_body_and_goes_on(server: str, archive: Path) -> None:
     assert post(server, b"x" * 10 * 2**20)[0] == 413
     assert post(server, body(*[GOOD] * 1000))[0] == 200
     assert probe.probe(server, archive) is None
 
 
-def test_another_model_does_not_start(archive: Path) -> None:
+def test_server_with_another_model_does_not_start(archive: Path) -> None:
     with pytest.raises(ProjectError, match="not the released model"), serve.serving(archive, "0" * 64, NAME):
         pass
 
@@ -383,7 +383,7 @@ def test_server_imports_from_the_archive_alone(workspace: Path, tmp_path: Path) 
     assert b"column 'months' is computed from others: remove it" in why
 
 
-def test_ctrl_c_leaves_nothing_but_the_whole_log(workspace: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_but_the_complete_log(workspace: Path, tmp_path: Path) -> None:
     """An address gets its lines every ten seconds, and the last ones at the end."""
     with tempfile.TemporaryDirectory() as place:
         # As a shell starts it in the background: deaf to Ctrl-C, unless it says otherwise itself.
@@ -413,7 +413,7 @@ def test_ctrl_c_leaves_nothing_but_the_whole_log(workspace: Path, tmp_path: Path
         assert [json.loads(line)["prediction"]["label"] for line in lines.read_text().splitlines()] == ["yes"]
 
 
-def test_server_that_has_ended_is_not_looked_for() -> None:
+def test_stopping_a_server_that_has_ended_is_no_error() -> None:
     ended = subprocess.Popen(["true"], process_group=0)
     ended.wait()
     torchserve._stop(ended)

@@ -9,8 +9,7 @@ The network is an ensemble of multilayer perceptrons that share all weights but 
 layer, and whose answers are averaged (TabM-mini: Gorishniy, Kotelnikov, Babenko, "TabM: Advancing Tabular Deep Learning
 with Parameter-Efficient Ensembling", ICLR 2025).
 
-Any network will do that keeps `TabularModel`'s constructor, `forward`, `predict`, `classifies`, `target_mean` and
-`target_scale`, which train.py uses, and `export`; docs/your-model.md has two others.
+Another network takes the place of `Network` alone; docs/your-model.md has two.
 """
 
 from __future__ import annotations
@@ -55,6 +54,7 @@ class Numbers(nn.Module):
         self.register_buffer("slope", slope)
         self.register_buffer("dates", torch.tensor(dates, dtype=torch.int64))
         self.register_buffer("periods", torch.tensor([DAY, WEEK, YEAR], dtype=torch.float64))
+        self.count, self.bins = count, bins
         self.width = count * (bins + 2) + 6 * len(dates)
 
     @staticmethod
@@ -84,7 +84,7 @@ class Categories(nn.Module):
 
     def __init__(self, features: list[dict[str, Any]], length: int) -> None:
         super().__init__()
-        self.count = len(features)
+        self.count, self.length = len(features), length
         offset = 0
         for column, feature in enumerate(features):
             known = [category_code(text) for text in feature["categories"]]
@@ -104,17 +104,51 @@ class Categories(nn.Module):
         for column in range(self.count):
             table, offset = self.get_buffer(f"table{column}"), self.get_buffer(f"offset{column}")
             wanted = codes[:, column].contiguous()
-            place = torch.searchsorted(table, wanted).clamp(max=len(table) - 1)
-            place = torch.where(table[place] == wanted, place, torch.full_like(place, len(table)))
-            vectors.append(self.embedding(offset + place))
+            index = torch.searchsorted(table, wanted).clamp(max=len(table) - 1)
+            index = torch.where(table[index] == wanted, index, torch.full_like(index, len(table)))
+            vectors.append(self.embedding(offset + index))
         return torch.cat(vectors, dim=1) if vectors else self.embedding.weight.new_zeros(codes.shape[0], 0)
 
 
-class TabularModel(nn.Module):
-    """`forward`: raw outputs for training, [rows, ensemble size, outputs]; an ordinary network is an ensemble of one.
+class Inputs(nn.Module):
+    """The preprocessing: numbers and categories as the encoder makes them -> [rows, width] float32."""
 
-    `predict`: what is served, probabilities [rows, classes] or values [rows].
-    """
+    def __init__(self, schema: dict[str, Any], numbers: Tensor, params: Model) -> None:
+        """Fit it to the training rows' `numbers`, [rows, N]."""
+        super().__init__()
+        dates = [index for index, feature in enumerate(number_features(schema)) if feature["dtype"] == "datetime"]
+        self.numbers = Numbers(numbers, params.bins, dates)
+        self.categories = Categories(category_features(schema), params.embedding)
+        self.width = self.numbers.width + self.categories.width
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        return torch.cat([self.numbers(numbers), self.categories(categories)], dim=1)
+
+
+class Network(nn.Module):
+    """[rows, width] float32 -> raw outputs [rows, ensemble size, outputs]; an ordinary network is an ensemble of 1."""
+
+    def __init__(self, inputs: Inputs, outputs: int, params: Model) -> None:
+        super().__init__()
+        width = inputs.width
+        self.scaling = nn.Parameter(torch.randint(0, 2, (params.ensemble_size, width)) * 2.0 - 1.0)
+        layers: list[nn.Module] = []
+        for _ in range(params.depth):
+            layers += [nn.Linear(width, params.width), nn.ReLU(), nn.Dropout(params.dropout)]
+            width = params.width
+        self.trunk = nn.Sequential(*layers)
+        bound = width**-0.5
+        self.heads = nn.Parameter(torch.empty(params.ensemble_size, width, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(params.ensemble_size, outputs))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.trunk(inputs.unsqueeze(1) * self.scaling)
+        outputs: Tensor = torch.einsum("bmw,mwo->bmo", hidden, self.heads) + self.bias
+        return outputs
+
+
+class TabularModel(nn.Module):
+    """Preprocessing and network. `forward` gives what training compares with the target, `predict` what is served."""
 
     target_mean: Tensor
     target_scale: Tensor
@@ -122,29 +156,15 @@ class TabularModel(nn.Module):
     def __init__(self, schema: dict[str, Any], numbers: Tensor, target: Tensor, params: Model) -> None:
         """Fit the preprocessing to the training rows: `numbers` [rows, N], `target` [rows], a value or class index."""
         super().__init__()
-        dates = [index for index, feature in enumerate(number_features(schema)) if feature["dtype"] == "datetime"]
-        self.numbers = Numbers(numbers, params.bins, dates)
-        self.categories = Categories(category_features(schema), params.embedding)
-        width = self.numbers.width + self.categories.width
-        signs = torch.randint(0, 2, (params.ensemble_size, width)) * 2.0 - 1.0
-        self.scaling = nn.Parameter(signs)
-        layers: list[nn.Module] = []
-        for _ in range(params.depth):
-            layers += [nn.Linear(width, params.width), nn.ReLU(), nn.Dropout(params.dropout)]
-            width = params.width
-        self.trunk = nn.Sequential(*layers)
-        outputs = len(schema["target"]["classes"]) or 1
-        bound = width**-0.5
-        self.heads = nn.Parameter(torch.empty(params.ensemble_size, width, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(params.ensemble_size, outputs))
+        self.inputs = Inputs(schema, numbers, params)
+        self.network = Network(self.inputs, len(schema["target"]["classes"]) or 1, params)
         self.classifies = bool(schema["target"]["classes"])
         self.register_buffer("target_mean", torch.tensor(0.0) if self.classifies else target.float().mean())
         self.register_buffer("target_scale", torch.tensor(1.0) if self.classifies else target.float().std(correction=0))
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
-        inputs = torch.cat([self.numbers(numbers), self.categories(categories)], dim=1)
-        hidden = self.trunk(inputs.unsqueeze(1) * self.scaling)
-        outputs: Tensor = torch.einsum("bmw,mwo->bmo", hidden, self.heads) + self.bias
+        """Return raw outputs, [rows, ensemble size, outputs]."""
+        outputs: Tensor = self.network(self.inputs(numbers, categories))
         return outputs
 
     def predict(self, numbers: Tensor, categories: Tensor) -> Tensor:

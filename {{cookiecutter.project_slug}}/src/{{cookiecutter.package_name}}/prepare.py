@@ -1,8 +1,10 @@
-"""Stage `prepare`: read the table, drop rows without a target, add derived features, split, describe the schema."""
+"""Stage `prepare`: read the table, add derived features, split, describe what the model will see."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,27 +12,38 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
 from gitops.tabular import derived, schema, split, table
+from gitops.tabular.columns import Derived
 
 from .features import DERIVED
 from .settings import Settings
 
 
-def prepare(data: Data) -> tuple[dict[str, pd.DataFrame], dict[str, object]]:
-    """Return the splits by name and the schema. Raises ProjectError naming the setting or column at fault."""
-    frame = table.read(data)
+def read(data: Data) -> pd.DataFrame:
+    """Return the table, each column with a dtype. Raises ProjectError naming the file, setting or column at fault."""
+    return table.read(data)
+
+
+def prepare(
+    frame: pd.DataFrame, data: Data, features: Mapping[str, Derived], appended: Sequence[int] = ()
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return the splits by name, with the derived `features`, and the schema.
+
+    `appended` are the rows at which the table has grown: rows that were there keep their split. Raises ProjectError
+    naming the setting or column at fault.
+    """
     raw = len(frame)
-    frame.insert(0, "row", range(raw))
+    frame = frame.assign(row=range(raw))
+    frame = frame[["row", *frame.columns.drop("row")]]
     frame = frame[frame[data.target].notna()].reset_index(drop=True)
     if frame.empty:
         raise ProjectError(f"data.target {data.target!r} is missing in every row of {data.path}")
     _check_special(frame, data)
-    frame = derived.add(frame, DERIVED, data) if DERIVED else frame
-    frame["split"] = split.assign(frame, data, frame["row"].searchsorted(appended_at(data)).tolist())
-    splits = {name: frame[frame["split"] == name].drop(columns="split") for name in ("train", "val", "test")}
-    counts = {"raw": raw, "dropped_missing_target": raw - len(frame)} | {
-        name: len(rows) for name, rows in splits.items()
-    }
-    return splits, schema.describe(splits["train"], counts, data, DERIVED)
+    frame = derived.add(frame, features, data)
+    names = split.assign(frame, data, frame["row"].searchsorted([*appended]).tolist())
+    splits = {name: frame[names == name] for name in ("train", "val", "test")}
+    counts = {"raw": raw, "dropped_missing_target": raw - len(frame)}
+    counts |= {name: len(rows) for name, rows in splits.items()}
+    return splits, schema.describe(splits["train"], counts, data, features)
 
 
 def appended_at(data: Data) -> list[int]:
@@ -56,14 +69,13 @@ def _check_special(frame: pd.DataFrame, data: Data) -> None:
 
 
 def main() -> None:
-    """Write the splits and the schema, and say what became of the rows."""
+    """Write the splits and the schema, and print how many rows each has."""
     data = Settings.load().data
-    splits, described = prepare(data)
+    splits, described = prepare(read(data), data, DERIVED, appended_at(data))
     for path in (artifacts.TRAIN, artifacts.VAL, artifacts.TEST):
-        with artifacts.replacing(path) as temporary:
-            splits[path.stem].to_parquet(temporary, index=False)
+        artifacts.write_parquet(path, splits[path.stem])
     artifacts.write_json(artifacts.SCHEMA, described)
-    print(", ".join(f"{name} {count}" for name, count in described["rows"].items()))  # type: ignore[attr-defined]
+    print(", ".join(f"{name} {count}" for name, count in described["rows"].items()))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class Data(StageSection):
     """The table, its columns, and how it is split."""
 
     path: str
+    query: str | None
     target: str
     task: Task
     positive: str | None
@@ -57,8 +58,8 @@ class Data(StageSection):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.path.endswith((".csv", ".parquet")):
-            raise ValueError(f"path is {self.path!r}: a file that ends in .csv or .parquet is needed")
+        if self.query is None and not self.path.endswith((".csv", ".parquet")):
+            raise ValueError(f"path is {self.path!r}: a file that ends in .csv or .parquet is needed, or a query")
         if self.val_size + self.test_size >= 0.9:
             raise ValueError(
                 f"val_size {self.val_size} + test_size {self.test_size} leave less than a tenth for training"

@@ -98,7 +98,7 @@ def render(
     """Return file name -> YAML of each object of the environment, for the model `name` with digest `sha256`.
 
     `project` is the folder that holds k8s/. Raises ProjectError for a bad image reference, where no kustomize is found,
-    or with kustomize's own message.
+    where no workload runs the model, or with kustomize's own message.
     """
     overlay = project / OVERLAYS / environment
     with tempfile.TemporaryDirectory(prefix="kustomize-") as folder:
@@ -112,7 +112,10 @@ def render(
         done = subprocess.run([*_program(), str(top), "-o", str(output)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise ProjectError(f"{overlay} cannot be rendered: {done.stderr.strip()}")
-        return {path.name: path.read_bytes() for path in sorted(output.iterdir())}
+        rendered = {path.name: path.read_bytes() for path in sorted(output.iterdir())}
+    if not any(sha256.encode() in content for content in rendered.values()):
+        raise ProjectError(f'{overlay}: no workload has the annotation {RUNS_MODEL}: "true", so none would run it')
+    return rendered
 
 
 def not_permitted(rendered: dict[str, bytes]) -> list[str]:
@@ -149,8 +152,9 @@ def _release(image_name: str, image: str, name: str, sha256: str) -> dict[str, A
 
 def _patch(kinds: str, change: dict[str, Any]) -> dict[str, Any]:
     """Return a strategic merge patch of the workloads of these kinds that run the model."""
-    # kustomize wants a type and a name in a patch, and takes those of its targets instead.
-    patch = {"apiVersion": "any", "kind": "any", **change, "metadata": {"name": "any", **change["metadata"]}}
+    # A patch needs a kind and a name, but those of its targets count.
+    kind = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    patch = {**kind, **change, "metadata": {"name": "any", **change["metadata"]}}
     return {"target": {"kind": kinds, "annotationSelector": f"{RUNS_MODEL}=true"}, "patch": json.dumps(patch)}
 
 

@@ -24,6 +24,8 @@ def add(frame: pd.DataFrame, derived: Mapping[str, Derived], data: Data) -> pd.D
     Raises ProjectError naming the feature where its name is taken, an input is not a feature, its function fails or
     does not return a column, or the value of a row depends on other rows, which a request would not have.
     """
+    if not derived:
+        return frame
     special = {data.target, data.id, data.timestamp, "row"}
     features = [name for name in frame.columns if name not in special]
     for name, feature in derived.items():

@@ -27,7 +27,13 @@ def read(data: Data) -> pd.DataFrame:
     column at fault: a file that is missing, not readable or without rows, a column that `params.yaml` names and the
     table lacks, an infinite value.
     """
-    frame = load(Path(data.path))
+    if data.query is not None:
+        raise ProjectError(f"data.query is {data.query!r}: a database is read by prepare.py, see docs/your-model.md")
+    return of_frame(load(Path(data.path)), data)
+
+
+def of_frame(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Return the same of a table that was read from elsewhere. Raises ProjectError as `read` does."""
     _require(frame, data)
     return typed(frame.drop(columns=data.drop), data)
 

@@ -165,13 +165,14 @@ def _plots(
 def _history(axes: Any, trials: list[FrozenTrial], settings: Params) -> None:
     """Each trial's score in the order of their numbers, and the best so far; the worst tenth is cut off.
 
-    A pruned trial has no score: it is marked at the lower edge.
+    A pruned trial has no score: it is marked at the edge of the bad ones.
     """
     better = sign(settings)
     scored = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     numbers, scores = [trial.number for trial in scored], [trial.value or 0.0 for trial in scored]
     pruned = [trial.number for trial in trials if trial.state == TrialState.PRUNED]
-    axes.plot(pruned, [0.02] * len(pruned), "x", color=GREY, label="pruned", transform=axes.get_xaxis_transform())
+    edge = [0.02 if better > 0 else 0.98] * len(pruned)
+    axes.plot(pruned, edge, "x", color=GREY, label="pruned", transform=axes.get_xaxis_transform())
     axes.plot(numbers, scores, "o", color=BLUE, alpha=0.6, label="complete")
     best = [max(scores[: end + 1], key=lambda score: better * score) for end in range(len(scores))]
     axes.step(numbers, best, where="post", color=ORANGE, label="best")
