@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import workflow_expressions as expressions
 import yaml
-from workflow_actions import restore_cache, save_cache
+from workflow_actions import ignored, restore_cache, save_cache
 from workflow_expressions import Strict, UnknownError, condition, evaluate, render
 from workflow_hub import Event, Hub
 from workflow_runner import JobRun, Run, run, status
@@ -332,3 +332,11 @@ def test_cache_of_a_pull_request_is_not_mains(tmp_path: Path) -> None:
     assert turn("refs/pull/2/merge", "k-3") == f"{main} k-1"
     assert turn(main, "k-1") == f"{main} k-1"
     assert turn(main, "k-4") == f"{main} k-1"
+
+
+@pytest.mark.parametrize(
+    ("path", "left_out"),
+    [("src/a.py", False), ("src/x/__pycache__/a.pyc", True), ("__pycache__/a.pyc", True), ("data/a", True)],
+)
+def test_rules_of_dockerignore(path: str, left_out: bool) -> None:
+    assert ignored(Path(path), ["*", "!/src", "**/__pycache__"]) is left_out

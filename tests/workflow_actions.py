@@ -236,9 +236,15 @@ def ignored(path: Path, rules: list[str]) -> bool:
     """Tell whether .dockerignore leaves a file out: the last rule decides that fits it or a folder that it lies in."""
     result = False
     for rule in rules:
-        parts = rule.removeprefix("!").strip("/").split("/")
+        pattern = rule.removeprefix("!").strip("/")
+        parts = pattern.removeprefix("**/").split("/")
         if "**" in parts:
             raise Failed(f".dockerignore: {rule} is not understood here")
-        if len(parts) <= len(path.parts) and all(map(fnmatchcase, path.parts, parts)):
+        starts = range(len(path.parts)) if pattern.startswith("**/") else (0,)
+        if any(_fits(path.parts[start:], parts) for start in starts):
             result = not rule.startswith("!")
     return result
+
+
+def _fits(names: tuple[str, ...], parts: list[str]) -> bool:
+    return len(parts) <= len(names) and all(map(fnmatchcase, names, parts))

@@ -1,9 +1,9 @@
-"""`make demo`: one whole turn of the loop on this machine, in demo/, with the commands that a user would type.
+"""`make demo`: the whole loop on this machine, in demo/, with the commands that a user would type.
 
-Generate, set up, release the default; change a parameter on a branch, run what a pull request runs, read the report;
-merge, release; predict with the model that the manifest names; roll back and predict with the old one. Then drift,
-retraining and its release (demo_drift.py). It ends with a table and demo/summary.json. A folder stands in for GitHub
-(demo/origin.git); everything else is what runs anywhere.
+Generate, set up, release the default; change a parameter on a branch, run the steps of a pull request, write the
+report; merge, release; predict with the model in the manifest; roll back and predict with the previous one. Then drift,
+retraining and its release (demo_drift.py). At the end it prints a table and writes demo/summary.json. A folder stands
+in for GitHub (demo/origin.git); everything else is real.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ORIGIN = DEMO / "origin.git"
 BRANCH = "more-dropout"
 CHANGE = ("dropout: 0.1", "dropout: 0.3")
 
-#: git must work on a machine where nobody has said who they are.
+#: For Git on a machine without a configured identity.
 IDENTITY = {"NAME": "Demo", "EMAIL": "demo@localhost"}
 ENVIRONMENT = os.environ | {
     f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in IDENTITY.items()
 }
-# The demo's own virtual environment and make must not leak into the project's.
+# Variables of the template's own make and environment must not reach the project.
 for name in ("ARGS", "VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MLFLOW_TRACKING_URI"):
     ENVIRONMENT.pop(name, None)
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One turn of the loop on this machine, in demo/.")
     parser.add_argument("--no-tests", action="store_true", help="leave out the project's linters and unit tests")
     tested = not parser.parse_args().no_tests
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, on whose way out the server is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as an exception, so that the server is stopped
     started = time.monotonic()
     origin_and_project()
     chapter("The default goes to production")
@@ -64,7 +64,7 @@ def main() -> None:
         "git commit --quiet -m 'Train the default'",
         "git push --quiet origin main",
     )
-    step("judge it", "make gate")
+    step("run the gate", "make gate")
     step("release it", "make deploy")
     first = production()
 
@@ -75,7 +75,7 @@ def main() -> None:
         step("check formats and types", "make lint")
         step("run the unit tests", "make test")
     step("train the candidate", "make pipeline")
-    step("judge it against production", "make gate")
+    step("run the gate against production", "make gate")
     step("write the report", "make report")
     step(
         "commit its lock",
@@ -105,8 +105,8 @@ def main() -> None:
 
 
 def origin_and_project() -> None:
-    """Make demo/ anew. The environments of an earlier demo are kept: `make setup` knows whether they still fit."""
-    chapter("A project is born")
+    """Create demo/ from scratch, but keep an earlier demo's environments: `make setup` updates them if necessary."""
+    chapter("Generate a project")
     kept = DEMO / ".venv"
     if (PROJECT / ".venv").exists():
         shutil.rmtree(kept, ignore_errors=True)
@@ -161,7 +161,7 @@ def production() -> dict[str, Any]:
 
 
 def predict(name: str, released: dict[str, Any]) -> dict[str, Any]:
-    """Serve what is in production, ask it, and hold its answer to the manifest: the model must be the one it names."""
+    """Serve the released model and send a request; the answer must come from the model in the manifest."""
     answers: list[dict[str, Any]] = []
 
     def ask() -> None:
@@ -176,13 +176,13 @@ def predict(name: str, released: dict[str, Any]) -> dict[str, Any]:
     step(name, 'make serve ARGS="--environment production --port 0" &', "curl ... /predictions/...", run=ask)
     named = yaml.safe_load(released["manifest"])["spec"]["template"]["metadata"]["annotations"]["model-sha256"]
     if answers[0]["model_version"] != named[:12]:
-        raise SystemExit(f"the answer is of model {answers[0]['model_version']}, the manifest names {named[:12]}")
+        raise SystemExit(f"the answer comes from model {answers[0]['model_version']}, the manifest names {named[:12]}")
     return answers[0]
 
 
 @contextmanager
 def served() -> Iterator[str]:
-    """Run `make serve` for production and yield the address it prints; ends it as Ctrl-C would."""
+    """Run `make serve` for production and yield the address it prints; stop it as Ctrl-C would."""
     command = ["make", "serve", "ARGS=--environment production --port 0"]
     server = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, process_group=0)
     try:
@@ -200,12 +200,12 @@ def served() -> Iterator[str]:
 
 
 def chapter(title: str) -> None:
-    """Announce a part of the story."""
+    """Print the title of a part of the demo."""
     print(f"\n\033[1m== {title}\033[0m" if sys.stdout.isatty() else f"\n== {title}", flush=True)
 
 
 def step(name: str, *commands: str, run: Callable[[], object] | None = None) -> None:
-    """Announce a step with its commands, run them in the project (or `run` in their place), note its seconds."""
+    """Print a step with its commands, run them in the project (or `run` instead), and record its duration."""
     print(f"\n-- {name}", *(f"$ {command}" for command in commands), sep="\n", flush=True)
     begin = time.monotonic()
     if run is not None:
@@ -227,7 +227,7 @@ def finish(
     rolled_back: dict[str, Any],
     retrained: dict[str, Any],
 ) -> None:
-    """Write demo/deployment.yaml and demo/summary.json, and print what was done and where to look."""
+    """Write demo/deployment.yaml and demo/summary.json, and print the steps and where to look."""
     manifest = DEMO / "deployment.yaml"
     manifest.write_text(second["manifest"], encoding="utf-8")
     summary = {

@@ -1,7 +1,7 @@
 """The demo's last chapters: the world changes, the monitor sees it, a retraining is proposed, merged and released.
 
-The bundled patients come once more, as single requests: through another microscope, which shows their texture coarser.
-Later both microscopes are in use. Labels are the diagnoses of the table.
+The bundled patients are sent again, as single requests, as if seen through another microscope, which shows a coarser
+texture; later both microscopes are in use. Labels are the diagnoses of the table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import demo
 
-#: What the other microscope does to which columns.
+#: The other microscope multiplies these columns by this factor.
 FACTOR, CHANGED = 1.15, ("mean texture", "worst texture")
 TARGET = "diagnosis"
 
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 def drift_to_release() -> dict[str, Any]:
-    """Go from a drift to a retrained release and return that release. Raises SystemExit where something is missed."""
+    """Go from a drift to a retrained release and return that release. Raises SystemExit where a step fails."""
     patients = read()
     demo.chapter("The world changes")
     demo.step("tell the registry what runs", "make register")
@@ -35,21 +35,21 @@ def drift_to_release() -> dict[str, Any]:
     result = monitored("drift", old)
     columns = {check["column"] for check in result["checks"] if not check["passed"] and check["column"]}
     if columns != set(CHANGED):
-        raise SystemExit(f"the monitor names {sorted(columns)}, and {sorted(CHANGED)} have changed")
-    demo.step("retrain on what was learned since", "make retrain REASON=drift")
+        raise SystemExit(f"the monitor names {sorted(columns)}, but {sorted(CHANGED)} have changed")
+    demo.step("retrain on the labelled requests", "make retrain REASON=drift")
     branch = proposed()
 
     demo.chapter("Merge the retrained model, release")
     merge = f"git merge --quiet --no-ff -m 'Merge {branch}' origin/{branch}"
     demo.step("merge its branch", "git switch --quiet main", "git fetch --quiet", merge, "git push --quiet origin main")
     demo.step("get its results: nothing is trained again", "make pipeline")
-    demo.step("judge it", "make gate")
+    demo.step("run the gate", "make gate")
     demo.step("release it", "make deploy")
     demo.step("let the registry follow", "make register")
     released = demo.production()
     new: str = released["release"]["model"]["version"]
     if not branch.endswith(new):
-        raise SystemExit(f"{branch} was merged, and model {new} is released")
+        raise SystemExit(f"{branch} was merged, but model {new} is released")
     both = random.Random(7).sample([*patients, *seen], k=400)
     demo.step(f"{len(both)} requests, from both", run=lambda: use("both", both))
     demo.step("watch production", "make monitor")
@@ -96,7 +96,5 @@ def proposed() -> str:
     command = ["git", "--git-dir", str(demo.ORIGIN), "branch", "--list", "retrain/*", "--format=%(refname:short)"]
     branches = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     if len(branches) != 1:
-        raise SystemExit(
-            f"one retraining was to be proposed, and there are {branches}: demo/breast-cancer/reports/retrain"
-        )
+        raise SystemExit(f"one retraining should be proposed, not {branches}: see demo/breast-cancer/reports/retrain")
     return branches[0]

@@ -1,8 +1,8 @@
 """`make end-to-end`: a generated project on Kubernetes, from the table to the answer of a Service, and back.
 
-A cluster of its own with Argo CD, which follows env/production of demo/origin.git; an image that is built and released
-twice; `git revert` and `make rollback`. After each step the Service is asked, and must answer with the model that the
-manifest names. Needs docker, kind and kubectl, on Linux. Where it fails, demo/logs/ holds what the cluster said.
+It starts a cluster with Argo CD, which follows env/production of demo/origin.git, builds and releases an image twice,
+and takes releases back by `git revert` and `make rollback`. After each step the Service must answer with the model that
+the manifest names. Needs docker, kind and kubectl, on Linux. If it fails, demo/logs/ has the cluster's logs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import demo
 import git_server
 import yaml
 
-PATIENCE = 600  # seconds for a release to be what answers
+TIMEOUT = 600  # seconds until a release answers
 
 PROGRAMS = {
     "docker": "https://docs.docker.com/engine/install/",
@@ -62,13 +62,13 @@ def main() -> None:
 
 
 def check_programs() -> None:
-    """Exit with what is missing on PATH and where it comes from."""
+    """Exit with the names of missing programs and where to get them."""
     if missing := [f"{name} ({page})" for name, page in PROGRAMS.items() if shutil.which(name) is None]:
-        sys.exit(f"error: make end-to-end needs what is not on PATH: {', '.join(missing)}")
+        sys.exit(f"error: make end-to-end needs programs that are not on PATH: {', '.join(missing)}")
 
 
 def loop(origin: str) -> None:
-    """Release, release another model, go back, forth and back again."""
+    """Release two models, then roll back, forward and back again."""
     demo.chapter("The default goes to production")
     release("the default")
     demo.step("have Argo CD follow env/production", run=lambda: cluster.follow(origin))
@@ -80,7 +80,7 @@ def loop(origin: str) -> None:
     release("the change")
     second = expect("ask the second release")
     if first == second:
-        raise SystemExit(f"both releases are of model {first}: the change made no other one")
+        raise SystemExit(f"both releases are of model {first}: the change did not change the model")
 
     demo.chapter("Back")
     for name, commands, wanted in (
@@ -91,18 +91,18 @@ def loop(origin: str) -> None:
         demo.step(name, *commands)
         answered = expect(f"ask after: {name}")
         if answered != wanted:
-            raise SystemExit(f"after {name!r} model {answered} answers, and {wanted} is right")
+            raise SystemExit(f"after {name!r} model {answered} answers instead of {wanted}")
     print(f"\nreleased {first}, then {second}; {first} is back")
 
 
 def release(what: str) -> None:
-    """Train what the work tree says, push it to main, build its image, and release it."""
+    """Train the working tree's state, push it to main, build its image, and release it."""
     demo.step(f"train {what}", "make pipeline")
     commit = f"git commit --quiet -m 'Train {what}'"
     demo.step("commit its lock", "git add dvc.lock", commit, "git push --quiet origin main")
-    demo.step("judge it", "make gate")
+    demo.step("run the gate", "make gate")
     version = hashlib.sha256((demo.PROJECT / "model/model.pt2").read_bytes()).hexdigest()[:12]
-    image = f"localhost/{cluster.NAME}:{version}"  # a registry that is not there: the nodes take what they were given
+    image = f"localhost/{cluster.NAME}:{version}"  # no such registry: the image is loaded into the nodes
     demo.step("build its image", f"docker build --quiet --file serving/Containerfile --tag {image} .")
     demo.step("give it to the nodes", f"kind load docker-image {image} --name {cluster.CLUSTER}")
     demo.step("release it", f"make deploy IMAGE={image}")
@@ -115,7 +115,7 @@ def expect(name: str) -> str:
     commit = cluster.output("git", "--git-dir", str(demo.ORIGIN), "rev-parse", "env/production")
 
     def wait() -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         cluster.wait_for_sync(commit, deadline)
         cluster.wait_for_answer(released["release"]["model"]["name"], version, deadline)
 

@@ -1,6 +1,6 @@
-"""Shared by the tests of retraining: an origin with a table, requests and labels, and what stands for DVC and training.
+"""Shared by the tests of retraining: an origin with a table, requests and labels; stand-ins for DVC and training.
 
-A model is a text that says what it was made from; git, the branches and the pull requests are real.
+A model is a digest of its inputs; git, the branches and the pull requests are real.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The feature store: what training may know of an observation, and that servers are told the same, by Feast itself."""
+"""The feature store: the point-in-time join, and online features that equal the offline ones, with Feast itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make github`: what a repository is like after it, at first and again, and what is told where it cannot be."""
+"""`make github`: the repository's settings after the first and later runs, and the errors where GitHub refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OVERLAY = "k8s/overlays/production/kustomization.yaml"
 
 
 class Laptop:
-    """A project in Git, with a `gh` on PATH whose GitHub is tests/fake_gh.py."""
+    """A project in Git, with a `gh` on PATH that is fake_gh.py."""
 
     def __init__(self, folder: Path, *, staging: bool = False) -> None:
         self.project, self.file, self.bin = folder / "project", folder / "github/state.json", folder / "bin"
@@ -233,7 +233,7 @@ def test_a_public_one_holds_back_runs_from_outside(laptop: Laptop) -> None:
     assert len(laptop.repository["rulesets"]) == 2
 
 
-def test_what_a_free_plan_refuses_is_told_and_the_rest_is_done(laptop: Laptop) -> None:
+def test_settings_that_a_free_plan_refuses_are_listed_and_the_others_applied(laptop: Laptop) -> None:
     laptop.change(plan="free")
     error = laptop.refused("--variable", "TRAINING_RUNNER=gpu")
     assert "Rules of the branches" in error and "Upgrade to GitHub Pro" in error and "paid plan" in error
@@ -280,7 +280,7 @@ def test_a_variable_is_refused(laptop: Laptop, variable: str, match: str) -> Non
     assert laptop.calls == []
 
 
-def test_what_is_listed_is_what_the_workflows_read(laptop: Laptop) -> None:
+def test_the_listed_variables_are_those_of_the_workflows(laptop: Laptop) -> None:
     printed = laptop.set_up("--print")
     texts = "".join(path.read_text() for path in (ROOT / ".github").rglob("*.yaml"))
     for word, kind in (("vars", "variable"), ("secrets", "secret")):
@@ -288,7 +288,7 @@ def test_what_is_listed_is_what_the_workflows_read(laptop: Laptop) -> None:
         assert set(re.findall(rf"\b{word}\.([A-Z_]+)", texts)) == set(listed)
 
 
-def test_who_is_asked_to_look_is_asked_about_files_that_exist() -> None:
+def test_code_owners_are_named_for_files_that_exist() -> None:
     lines = [line.split() for line in (ROOT / ".github/CODEOWNERS").read_text().splitlines()]
     for pattern, *owners in (line for line in lines if line and line[0] != "#"):
         assert list(ROOT.glob(pattern.lstrip("/"))), pattern
@@ -338,7 +338,7 @@ def test_origin_names_the_repository(laptop: Laptop, origin: str, name: str) -> 
         ("", "", ("--repository", "churn"), "OWNER/NAME"),
     ],
 )
-def test_which_repository_is_not_clear(
+def test_an_unclear_repository_is_an_error(
     laptop: Laptop, origin: str, overlay: str, arguments: tuple[str, ...], match: str
 ) -> None:
     if origin:

@@ -1,4 +1,4 @@
-"""`make retrain`: what starts it, what holds it back, what it leaves, also when it is killed between any two steps."""
+"""`make retrain`: what starts and blocks it, and its result, also after a kill between any two steps."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_labelled_requests_become_a_branch(bench: Bench, why: str, capsys: pytes
     assert bench.last() == bench.seed.git("rev-parse", branch, at=bench.origin)
 
 
-def test_nothing_new_is_said_and_nothing_trained(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_new_data_nothing_is_trained(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.monkeypatch.setattr(pipeline, "main", lambda: pytest.fail("trained"))
     assert bench.run("schedule") == 0
     assert "No retraining: no new data or settings since main: nothing to train" in capsys.readouterr().out
     assert bench.branches() == {}
 
 
-def test_settings_are_searched_anew(bench: Bench, server: GitHub) -> None:
+def test_settings_are_tuned(bench: Bench, server: GitHub) -> None:
     """A better set is new even without new data."""
     path = bench.seed.path / "params.yaml"
     path.write_text(path.read_text() + "retrain: {tune_trials: 3}\n")
@@ -159,7 +159,7 @@ def test_a_reason_is_needed(why: str) -> None:
         trigger.reason(why)
 
 
-def test_a_pull_request_with_the_monitors_verdict(bench: Bench, server: GitHub) -> None:
+def test_a_pull_request_with_the_monitors_result(bench: Bench, server: GitHub) -> None:
     checks = [
         {"check": "feature drift", "column": "x", "value": 0.1, "limit": 0.2, "passed": True},
         {"check": "feature drift", "column": "@note|", "value": 0.34, "limit": 0.2, "passed": False},
@@ -183,13 +183,13 @@ def test_a_monitor_without_drift_starts_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"checks": 3}', '{"status": "drift"}'])
-def test_another_verdict_is_told(bench: Bench, text: str) -> None:
+def test_an_invalid_monitor_result_is_an_error(bench: Bench, text: str) -> None:
     bench.monkeypatch.setenv("MONITOR", text)
     with pytest.raises(ProjectError, match="MONITOR is not the JSON"):
         bench.run()
 
 
-def test_a_closed_pull_request_stands_in_nobodys_way(bench: Bench, server: GitHub) -> None:
+def test_a_closed_pull_request_does_not_block(bench: Bench, server: GitHub) -> None:
     bench.ask("r", "yes")
     assert bench.run() == 0
     assert bench.run(forced=False) == 0

@@ -1,4 +1,4 @@
-"""What `make retrain` learns from: requests whose labels have come, each once, or an import's newest version."""
+"""The new data of `make retrain`: labelled requests, each appended once, or the newest version of an import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bench(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benc
 
 
 def test_each_request_is_appended_once(bench: Bench) -> None:
-    """Also one whose label comes after newer requests were learned from."""
+    """Also one whose label arrives after newer requests were appended."""
     bench.ask("early", None, on=1)
     bench.ask("late", "no", on=20)
     assert bench.run() == 0

@@ -1,4 +1,4 @@
-"""The working tree in which `make retrain` works: made anew whatever an earlier run has left, and what it shares."""
+"""The second working tree of `make retrain`: created anew whatever an earlier run has left, with a shared cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gitops.integrations import tracking
 from gitops.retraining import retrain
 from releases import Job, isolate
 
-#: Checks a file out after a minute, and tells when it has begun.
+#: A filter of Git that takes a minute for a file, and creates another one when it starts.
 SLOW = "sh -c 'touch {}; sleep 60; cat'"
 
 
@@ -31,8 +31,8 @@ def here(job: Job, monkeypatch: pytest.MonkeyPatch) -> Path:
     return job.path
 
 
-def test_a_kill_while_the_tree_is_made_stops_no_later_one(here: Path, tmp_path: Path) -> None:
-    """Git locks such a tree, and then neither prunes it nor makes another in its worktree."""
+def test_a_kill_while_the_worktree_is_created_does_not_block_later_runs(here: Path, tmp_path: Path) -> None:
+    """Git locks such a working tree, and then neither prunes nor replaces it."""
     begun = tmp_path / "begun"
     (here / ".git/info/attributes").write_text("params.yaml filter=slow\n")
     subprocess.run(["git", "config", "filter.slow.smudge", SLOW.format(begun)], check=True)
@@ -51,7 +51,7 @@ def test_a_kill_while_the_tree_is_made_stops_no_later_one(here: Path, tmp_path: 
     assert not worktree.exists() and not (here / ".git/worktrees").exists()
 
 
-def test_what_was_done_outlives_the_tree(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_kept_outside_the_worktree(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
     monkeypatch.setattr(tracking, "connect", lambda settings: begun.append((Path.cwd(), settings.package.model_name)))
     worktree = retrain.create_worktree()
@@ -66,7 +66,7 @@ def test_what_was_done_outlives_the_tree(here: Path, monkeypatch: pytest.MonkeyP
     assert (here / ".checkpoints/one").is_dir()
 
 
-def test_without_a_reason_or_an_origin_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_reason_or_an_origin_it_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REASON", raising=False)

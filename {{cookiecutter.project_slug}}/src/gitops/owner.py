@@ -1,8 +1,8 @@
-"""All that this package takes from the project's own: five modules, and of each what stands below.
+"""The interface of the project's own package: five modules, with the attributes that this package uses of each.
 
-The package's name stands in pyproject.toml, tool.gitops.package. Besides, `core.params` takes the class `Settings` from
-its settings.py, and the stages in dvc.yaml run its modules. Each module is imported when it is asked for: some take
-seconds, and `checks` needs the packages of another environment.
+The package's name is in pyproject.toml, tool.gitops.package. Apart from these modules, `core.params` uses the class
+`Settings` of its settings.py, and stages in dvc.yaml run its modules. Each function here imports its module when it is
+called: some imports take seconds, and `checks` needs the packages of another environment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Features(Protocol):
-    """From typed columns to the model's inputs, and from its outputs to answers."""
+    """Encoding of typed columns into the model's inputs, and decoding of its outputs into answers."""
 
     DERIVED: Mapping[str, Derived]
     encode: Callable[[Columns, Schema], tuple[torch.Tensor, ...]]
@@ -36,7 +36,7 @@ class Features(Protocol):
 
 
 class Metric(Protocol):
-    """One metric: which direction is better."""
+    """One metric, and in which direction it is better."""
 
     @property
     def better(self) -> Literal["higher", "lower"]: ...
@@ -56,30 +56,30 @@ class Evaluate(Protocol):
 
 
 class Callback(Protocol):
-    """Who is told of each epoch: an MLflow run, or a trial of tuning, which may raise to end the training."""
+    """Called after each epoch: an MLflow run, or a trial of tuning, which may raise to end the training."""
 
     def log(self, entry: dict[str, float]) -> None:
-        """Take the entry of one epoch: "epoch", "train_loss", "val_loss"."""
+        """Record the entry of one epoch: "epoch", "train_loss", "val_loss"."""
 
 
 class Train(Protocol):
     """One training: on the prepared splits, with any settings of `model` and `train`."""
 
-    #: Raised where a training cannot go on because its loss is not finite.
+    #: Raised when training stops because the loss is not finite.
     Diverged: type[Exception]
 
     def load_splits(self, settings: Params) -> Any:
-        """Return the training and validation splits, in whatever form `fit_model` takes them."""
+        """Return the training and validation splits in the form that `fit_model` takes."""
 
     def fit_model(self, settings: Params, splits: Any, checkpoint: Any, callback: Callback) -> tuple[Any, list[Any]]:
         """Return the fitted model and an entry for each epoch. Raises Diverged, and whatever `callback` raises."""
 
     def predict_validation(self, model: Any, splits: Any) -> tuple[Array, Array]:
-        """Return actual values and outputs of the validation split, as metrics take them."""
+        """Return actual values and outputs of the validation split, as `Metrics.score` takes them."""
 
 
 class Checks(Protocol):
-    """Which Deepchecks checks the two validations run: `(settings, schema, train, test) -> checks`."""
+    """The Deepchecks checks of the two validation stages: `(settings, schema, train, test) -> checks`."""
 
     data_checks: Callable[[Any, Schema, pd.DataFrame, pd.DataFrame], list[Any]]
     model_checks: Callable[[Any, Schema, pd.DataFrame, pd.DataFrame], list[Any]]

@@ -1,1 +1,1 @@
-"""Set-up of the environments and of GitHub: standard library alone, since it runs before anything is installed."""
+"""Set-up of environments and of GitHub. Imports only the standard library: it runs before anything is installed."""

@@ -1,11 +1,11 @@
-"""Set up this project's repository on GitHub, through its command `gh`: https://cli.github.com.
+"""Set up this project's repository on GitHub, with the command `gh`: https://cli.github.com.
 
-    make github ARGS="--variable TRAINING_RUNNER=gpu"   can be run again at any time, and ends in the same state
-    make github ARGS=--print                            the commands for a new repository, to copy; none is run
+    make github ARGS="--variable TRAINING_RUNNER=gpu"   idempotent: can be run again at any time
+    make github ARGS=--print                            prints the commands for a new repository and runs none
 
-Each call is printed before it is made. What GitHub refuses because of the plan, the visibility or an organisation's
-rule is told at the end, the rest is done, and the exit status is 1. Anything else that fails ends the command.
-Only the standard library is imported, because this runs before anything is installed.
+Each call is printed before it is made. Settings that GitHub refuses because of the plan, the visibility or a rule of
+the organisation are listed at the end, with exit status 1, and the others are applied. Any other failure ends the
+command.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PROJECT = Path("pyproject.toml")
 OVERLAY = Path("k8s/overlays/production/kustomization.yaml")
 STAGING = Path("k8s/overlays/staging")
 
-#: What the workflows read, and what for. A test compares the names with .github/.
+#: Variables that the workflows read, and their purpose. A test compares the names with .github/.
 VARIABLES = {
-    "TRAINING_RUNNER": "label of the runner that trains; without it one of GitHub's, which has no GPU",
-    "MLFLOW_TRACKING_URI": "server that keeps the log of the runs; without it the log ends with the job",
-    "MLFLOW_TRACKING_USERNAME": "who logs runs there, where the server asks",
+    "TRAINING_RUNNER": "label of the runner that trains; without it a runner of GitHub's, which has no GPU",
+    "MLFLOW_TRACKING_URI": "tracking server of the runs; without it their record is lost when the job ends",
+    "MLFLOW_TRACKING_USERNAME": "user of the tracking server, if it requires one",
     "AWS_ROLE_ARN": "s3:// remote: role that may read and write the bucket",
     "AWS_REGION": "s3:// remote: region of the bucket",
     "GCP_WORKLOAD_IDENTITY_PROVIDER": "gs:// remote: full name of the identity provider",
@@ -41,10 +41,10 @@ VARIABLES = {
     "AZURE_SUBSCRIPTION_ID": "azure:// remote: subscription of the container",
     "AZURE_STORAGE_ACCOUNT": "azure:// remote: storage account of the container",
     "REQUEST_LOG": "address of the request log, such as s3://bucket/prefix; without it nothing is monitored",
-    "LABELS": "address of the labels that come later; without it performance in production is not measured",
-    "APP_ID": "GitHub App that opens the pull requests of retrainings, whose checks then start by themselves",
-    "REGISTRY_USERNAME": "who pushes the image, where its registry is not ghcr.io",
-    "FIRST_ENVIRONMENT": "what a merge is released to: this command sets it to staging, where the project has that",
+    "LABELS": "address of the labels; without it performance in production is not measured",
+    "APP_ID": "GitHub App that opens the pull requests of retrainings, so that their checks start automatically",
+    "REGISTRY_USERNAME": "user who pushes the image, if its registry is not ghcr.io",
+    "FIRST_ENVIRONMENT": "environment that a merge is released to: set to staging here, if the project has that",
 }
 SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "password of MLFLOW_TRACKING_USERNAME",
@@ -52,7 +52,7 @@ SECRETS = {
     "REGISTRY_PASSWORD": "password of REGISTRY_USERNAME",
 }
 
-#: Workflows that open pull requests, which GitHub has a setting for.
+#: Workflows that open pull requests, which a setting of GitHub must allow.
 OPENING = [Path(".github/workflows") / name for name in ("promote.yaml", "retrain.yaml")]
 
 ORGANISATION = "You have to be an administrator, and an organisation may decide this for all its repositories."
@@ -74,11 +74,13 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Return the options, `variables` among them as a dictionary. Ends the command where one is wrong."""
+    """Return the options, with `variables` as a dictionary. Exits where one is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--repository", metavar="OWNER/NAME", help="else origin's, else the image's owner and project")
-    parser.add_argument("--public", action="store_true", help="create it for everyone to read")
-    approvals = "that a pull request needs; else as many as it needs now, and none at first"
+    parser.add_argument(
+        "--repository", metavar="OWNER/NAME", help="(default: origin's, else the image's owner and the project's name)"
+    )
+    parser.add_argument("--public", action="store_true", help="create it as a public repository")
+    approvals = "approvals that a pull request needs (default: unchanged, initially 0)"
     parser.add_argument("--approvals", type=int, choices=range(11), metavar="N", help=approvals)
     parser.add_argument("--variable", action="append", default=[], metavar="NAME=VALUE", help="can be given repeatedly")
     parser.add_argument("--print", action="store_true", help="print the commands and run none")
@@ -86,24 +88,26 @@ def parse() -> argparse.Namespace:
     options.variables = dict(item.partition("=")[::2] for item in options.variable)
     for name, value in options.variables.items():
         if name in SECRETS:
-            parser.error(f"{name} is a secret, which is no option of a command: `gh secret set {name}` asks for it")
+            parser.error(f"{name} is a secret and must not be on a command line: `gh secret set {name}` prompts for it")
         if name not in VARIABLES:
             parser.error(f"--variable {name}: no workflow reads it; they read {', '.join(VARIABLES)}")
         if not value:
             parser.error(f"--variable {name} has no value: {name}=VALUE would be right")
         if re.search(r"://[^/]*@", value):
-            parser.error(f"--variable {name} holds a password, and a variable can be read by whoever can read the logs")
+            parser.error(
+                f"--variable {name} holds a password, but variables can be read by anyone who can read the logs"
+            )
     return options
 
 
 def origin() -> str:
-    """Return the address of the remote origin as it was given; empty where there is none."""
+    """Return the URL of the remote origin, or an empty text."""
     command = ["git", "config", "--get", "remote.origin.url"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def name_of(wanted: str | None, url: str) -> str:
-    """Return OWNER/NAME: what is wanted, else origin's, else the image's owner and the project's name."""
+    """Return OWNER/NAME: `wanted`, else origin's, else the image's owner and the project's name."""
     if wanted and not re.fullmatch(r"[\w-]+/[\w.-]+", wanted):
         sys.exit(f"error: --repository is {wanted}: OWNER/NAME would be right")
     host = re.escape(os.environ.get("GH_HOST", "github.com"))
@@ -120,14 +124,14 @@ def name_of(wanted: str | None, url: str) -> str:
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["name"]
         owner = re.search(r"newName: ghcr\.io/([\w-]+)/", OVERLAY.read_text(encoding="utf-8"))
     except OSError as error:
-        sys.exit(f"error: {error}: this runs in the project's folder")
+        sys.exit(f"error: {error}: run this in the project's folder")
     if owner is None:
-        sys.exit(f"error: the image in {OVERLAY} is not on ghcr.io: name the owner with --repository OWNER/{project}")
+        sys.exit(f"error: the image in {OVERLAY} is not on ghcr.io: give --repository OWNER/{project}")
     return f"{owner[1]}/{project}"
 
 
 def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> None:
-    """Take every step, in the order that a new repository needs. Raises Failed."""
+    """Run every step, in the order that a new repository needs. Raises Failed."""
     print(f"# Repository {github.repository}")
     try:
         github.run("gh", "auth", "status")
@@ -137,12 +141,16 @@ def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> 
     repository.push(github)
     repository.edit(github)
     attempt = github.attempt
-    attempt("Only actions that are named by digest", lambda: repository.pin_actions(github), ORGANISATION)
+    attempt("Only actions that are pinned to a commit", lambda: repository.pin_actions(github), ORGANISATION)
     opens = [path.name for path in OPENING if path.exists()]
-    title = f"A token that reads; {', '.join(opens)} may open pull requests" if opens else "A token that only reads"
+    title = "A read-only token" + (f"; {', '.join(opens)} may open pull requests" if opens else "")
     attempt(title, lambda: repository.limit_token(github, opens_pull_requests=bool(opens)), ORGANISATION)
-    if public:  # to a private one nobody from outside can send anything
-        attempt("Runs of people from outside wait for approval", lambda: repository.limit_forks(github), ORGANISATION)
+    if public:  # nobody outside can open a pull request in a private repository
+        attempt(
+            "Workflow runs of outside contributors wait for approval",
+            lambda: repository.limit_forks(github),
+            ORGANISATION,
+        )
     attempt("Rules of the branches", lambda: repository.protect(github, options.approvals), PLAN)
     environments = ["staging", "production"] if STAGING.is_dir() else ["production"]
     for name in environments:
@@ -150,12 +158,12 @@ def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> 
     first = {"FIRST_ENVIRONMENT": "staging"} if STAGING.is_dir() else {}
     for name, value in (first | options.variables).items():
         github.run("gh", "variable", "set", name, "--repo", github.repository, "--body", value)
-    tell(github)
+    print_summary(github)
 
 
-def tell(github: GitHub) -> None:
-    """Print what the workflows read, whether it is set, and what comes next."""
-    print("\n# What the workflows read; all of it may stay as it is")
+def print_summary(github: GitHub) -> None:
+    """Print the variables and secrets, whether each is set, and the next step."""
+    print("\n# Variables and secrets that the workflows read; all are optional")
     for kind, names in (("variable", VARIABLES), ("secret", SECRETS)):
         listed = github.read("gh", kind, "list", "--repo", github.repository, "--json", "name", otherwise=[])
         present = {item["name"] for item in listed}
@@ -163,7 +171,7 @@ def tell(github: GitHub) -> None:
             state = "set" if name in present else "not set" if github.live else ""
             print(f"#   {state:8}{kind:10}{name:32}{purpose}")
     print("# A variable: make github ARGS='--variable NAME=VALUE'")
-    print(f"# A secret, which is asked for: gh secret set NAME --repo {github.repository}")
+    print(f"# A secret, with a prompt: gh secret set NAME --repo {github.repository}")
     first = "git switch --create idea, change params.yaml, commit, git push origin idea, gh pr create --fill"
     print(f"# Next: {first}", flush=True)
 

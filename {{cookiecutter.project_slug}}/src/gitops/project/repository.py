@@ -1,7 +1,7 @@
-"""What the repository on GitHub is to be like, and the calls that make it so. `make github` is github.py, beside this.
+"""The settings of the repository on GitHub, and the calls that apply them. `make github` is github_setup.py.
 
-The bodies follow GitHub's REST description: https://docs.github.com/rest, under repos/rules, actions/permissions,
-deployments/environments and deployments/branch-policies.
+The request bodies follow GitHub's REST description: https://docs.github.com/rest, under repos/rules,
+actions/permissions, deployments/environments and deployments/branch-policies.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-TOPIC = "gitops-mlops"  # a cluster's platform finds the repository by it
+TOPIC = "gitops-mlops"  # by which a cluster's platform finds the repository
 
-#: What gh says where GitHub does not allow a setting here, and where there is no such thing.
+#: Output of gh where GitHub does not allow a setting for this repository, and where something does not exist.
 REFUSED = re.compile(r"\(HTTP (403|404|409|422)\)")
 MISSING = re.compile(r"\(HTTP 404\)|Could not resolve to a Repository")
 
 
 class Failed(Exception):
-    """A call failed; the message holds the call and what it said."""
+    """A call failed; the message holds the call and its output."""
 
 
 @dataclass
 class GitHub:
-    """The calls of `gh` and `git`, each printed as it can be copied. Where `live` is off, none is made."""
+    """Calls of `gh` and `git`, each printed so that it can be copied. If not `live`, none is made."""
 
     repository: str
     live: bool
     open: list[str] = field(default_factory=list)  # what a person still has to do
 
     def run(self, *command: str, body: Any = None) -> str:
-        """Make the call, with `body` as JSON on its input, and return its output. Raises Failed."""
+        """Make the call, with `body` as JSON on its standard input, and return its output. Raises Failed."""
         text = None
         if body is not None:
             text = json.dumps(body, indent=2 if len(json.dumps(body)) > 100 else None)
@@ -49,7 +49,7 @@ class GitHub:
         return done.stdout
 
     def read(self, *command: str, otherwise: Any) -> Any:
-        """Return the JSON that a reading call answers; `otherwise` where there is no such thing, or no call is made."""
+        """Return the JSON output of a call that reads; `otherwise` if the object does not exist or no call is made."""
         if not self.live:
             return otherwise
         try:
@@ -66,7 +66,7 @@ class GitHub:
         self.run("gh", "api", "--method", method, f"repos/{self.repository}/{path}", "--input", "-", body=body)
 
     def attempt(self, title: str, step: Callable[[], None], hint: str) -> None:
-        """Take a step that GitHub may refuse; `hint` says what that means. Raises Failed where it broke instead."""
+        """Run a step that GitHub may refuse, which `hint` explains. Raises Failed for any other failure."""
         print(f"\n# {title}")
         try:
             step()
@@ -74,11 +74,11 @@ class GitHub:
             if not REFUSED.search(str(error)):
                 raise
             self.open.append(f"{title}: {error}\n  {hint}")
-            print("# GitHub refuses this: see the end")
+            print("# GitHub refuses this: see below")
 
 
 def create(github: GitHub, *, has_origin: bool, public: bool) -> bool:
-    """Create the repository where there is none, make it origin, and return whether everyone can read it."""
+    """Create the repository unless it exists, make it origin, and return whether it is public."""
     name = github.repository
     present = github.read("gh", "repo", "view", name, "--json", "url,visibility", otherwise=None)
     if present is None:
@@ -94,7 +94,7 @@ def create(github: GitHub, *, has_origin: bool, public: bool) -> bool:
 
 
 def push(github: GitHub) -> None:
-    """Push main where origin has none yet; what changes it later is a pull request."""
+    """Push main unless origin has it; later changes are pull requests."""
     if github.live and github.run("git", "ls-remote", "origin", "refs/heads/main"):
         return
     try:
@@ -111,14 +111,14 @@ def edit(github: GitHub) -> None:
 
 
 def pin_actions(github: GitHub) -> None:
-    """Let run only actions that are named by the digest of a commit; which ones are allowed stays as it is."""
+    """Allow only actions that are pinned to a commit; which actions are allowed is left unchanged."""
     path = "actions/permissions"
     allowed = github.get(path, otherwise={}).get("allowed_actions", "all")
     github.send("PUT", path, {"enabled": True, "allowed_actions": allowed, "sha_pinning_required": True})
 
 
 def limit_token(github: GitHub, *, opens_pull_requests: bool) -> None:
-    """Give a job that asks for nothing a token that reads. To open pull requests and to approve them is one setting."""
+    """Make a job's default token read-only. Opening pull requests and approving them is one setting."""
     body = {"default_workflow_permissions": "read", "can_approve_pull_request_reviews": opens_pull_requests}
     github.send("PUT", "actions/permissions/workflow", body)
 
@@ -129,9 +129,9 @@ def limit_forks(github: GitHub) -> None:
 
 
 def protect(github: GitHub, approvals: int | None) -> None:
-    """Create the rulesets or put them right. `approvals` None leaves their number as it is, at first 0.
+    """Create or update the rulesets. `approvals` None leaves their number unchanged, initially 0.
 
-    A ruleset of these names is ours whole; a rule of one's own belongs in another one, and GitHub applies both.
+    Rulesets with these names are overwritten; your own rules belong in another ruleset, and GitHub applies both.
     """
     listed = github.get("rulesets?includes_parents=false&per_page=100", otherwise=[])
     present = {ruleset["name"]: ruleset["id"] for ruleset in listed}
@@ -145,13 +145,13 @@ def protect(github: GitHub, approvals: int | None) -> None:
 
 
 def required_approvals(ruleset: Any) -> int:
-    """Return how many approvals the ruleset asks for."""
+    """Return the number of approvals that the ruleset requires."""
     rules = [rule["parameters"] for rule in ruleset.get("rules", []) if rule["type"] == "pull_request"]
     return max((rule["required_approving_review_count"] for rule in rules), default=0)
 
 
 def rules_of_main(approvals: int) -> dict[str, Any]:
-    """Return the ruleset: what people write comes through a pull request whose CI run has passed."""
+    """Return the ruleset of main: changes need a pull request whose CI run has passed."""
     review = {
         "required_approving_review_count": approvals,
         "dismiss_stale_reviews_on_push": True,
@@ -170,9 +170,9 @@ def rules_of_main(approvals: int) -> dict[str, Any]:
 
 
 def rules_of_releases() -> dict[str, Any]:
-    """Return the ruleset: the release log only grows. CI and `make rollback` push there without a pull request.
+    """Return the ruleset of the release branches: append-only, and CI and `make rollback` push without a pull request.
 
-    What waits for a merge into it, env/production-next, is no log.
+    env/production-next, which waits for a merge, is not part of the release log.
     """
     return ruleset("releases", "refs/heads/env/*", without=("refs/heads/env/*-next",))
 
@@ -189,7 +189,7 @@ def ruleset(name: str, branch: str, *more: dict[str, Any], without: Sequence[str
 
 
 def limit_deployments(github: GitHub, name: str) -> None:
-    """Let only main deploy to the environment `name`. Reviewers and waiting time that it has are kept."""
+    """Let only main deploy to the environment `name`. Its reviewers and wait timer are kept."""
     path = f"environments/{name}"
     present = github.get(path, otherwise={})
     named_branches = {"protected_branches": False, "custom_branch_policies": True}
@@ -208,7 +208,7 @@ def limit_deployments(github: GitHub, name: str) -> None:
 
 
 def protection(environment: Any) -> dict[str, Any]:
-    """Return the environment's own protection in the form in which it is sent: what is left out may be taken away."""
+    """Return the environment's protection as a request body: GitHub may remove what a request leaves out."""
     body: dict[str, Any] = {}
     for rule in environment.get("protection_rules", []):
         if rule["type"] == "wait_timer":
