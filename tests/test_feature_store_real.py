@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from projects import ROOT, generate, make
+from projects import ROOT, environment, generate, gitops_tests, make
 from redis_server import Redis
 from servers import NAME, OUTSIDE, Container, free_port, free_ports, post, serving, started
 
@@ -153,6 +153,8 @@ def test_the_project_is_right_as_generated(made: Path) -> None:
     assert json.loads((made / "evaluation/metrics.json").read_text())["metrics"]["roc_auc"]["value"] > 0.95
     assert "Running stage" not in make(made, "pipeline")
     make(made, "test")
+    run_tests = subprocess.run(gitops_tests(made, "test_feature_store.py"), cwd=made, env=environment())
+    assert run_tests.returncode == 0
     hook = (ROOT / "hooks/pre_gen_project.py").read_text()
     refused = set(re.split(r'"""', hook[hook.index("IMPORTED = set(") :])[1].split())
     program = "import importlib.metadata as m; print(*m.packages_distributions())"

@@ -41,6 +41,11 @@ SETTINGS: dict[str, Any] = complete(
 )
 
 
+#: Feast's environment is that of a project with a feature store: the template's tests/test_feature_store_real.py runs these
+#: there.
+collect_ignore = [] if (ROOT / "requirements/features.txt").exists() else ["test_feature_store.py"]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in SLOW)
 
