@@ -41,8 +41,8 @@ SETTINGS: dict[str, Any] = complete(
 )
 
 
-#: Feast's environment is that of a project with a feature store: the template's tests/test_feature_store_real.py runs these
-#: there.
+#: Feast has an environment in projects with a feature store alone: tests/test_feature_store_real.py of the template runs
+#: these tests there.
 collect_ignore = [] if (ROOT / "requirements/features.txt").exists() else ["test_feature_store.py"]
 
 
