@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -82,3 +83,26 @@ def test_what_runs_before_anything_is_installed_needs_the_standard_library_alone
     modules = [f"import {name}" for name in graph.modules if name.startswith(BARE)]
     command = [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(source)!r}); {'; '.join(modules)}"]
     subprocess.run(command, check=True)
+
+
+def drawn(number: int) -> set[tuple[str, str]]:
+    """Return the arrows of CONTRIBUTING.md's diagram of that number."""
+    diagram = re.findall(r"```mermaid\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[number]
+    lines = [line.split(" --> ") for line in diagram.splitlines() if " --> " in line]
+    return {(start.strip(), end) for start, ends in lines for end in ends.split(" & ")}
+
+
+def test_contributing_draws_the_imports_that_there_are(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(source)
+    graph = grimp.build_graph("gitops", "project_package", exclude_type_checking_imports=True, cache_dir=None)
+    rooms, modules = set(), set()
+    for start in graph.modules:
+        for end in graph.find_modules_directly_imported_by(start):
+            package, _, module = start.partition(".")
+            room = ".".join(end.split(".")[:2])
+            if package == "project_package" and module:
+                modules.add((module, room.removeprefix("project_package.")))
+            elif (outer := module.partition(".")[0]) and f"gitops.{outer}" != room and room != "gitops.core":
+                rooms.add((outer, room.removeprefix("gitops.")))
+    assert drawn(0) == {edge for edge in rooms if edge[0] != "project"}
+    assert drawn(1) == modules

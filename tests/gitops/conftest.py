@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = complete(
 )
 
 
-#: Feast has an environment in projects with a feature store alone: tests/test_feature_store_real.py of the template runs
+#: Feast has an environment in projects with a feature store alone, where the template's test_feature_store_real.py runs
 #: these tests there.
 collect_ignore = [] if (ROOT / "requirements/features.txt").exists() else ["test_feature_store.py"]
 
