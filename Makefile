@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
-ENVIRONMENTS := {{cookiecutter.project_slug}}/src/gitops/project/environments.py
+ENVIRONMENTS = PYTHONPATH='{{cookiecutter.project_slug}}/src' $(PYTHON) -m gitops.project.environments
 
 # Compiled modules halve the start of each stage; images of Python often switch them off.
 unexport PYTHONDONTWRITEBYTECODE
@@ -37,8 +37,8 @@ end-to-end: .venv/dev  ## the demo's loop on a Kubernetes cluster with Argo CD; 
 	.venv/dev/bin/python tools/end_to_end.py $(ARGS)
 
 lock:  ## write all locks, the generated project's too; newer versions with ARGS=--upgrade
-	$(PYTHON) '$(ENVIRONMENTS)' lock $(ARGS)
-	@$(PYTHON) '$(ENVIRONMENTS)' setup dev
+	$(ENVIRONMENTS) lock $(ARGS)
+	@$(ENVIRONMENTS) setup dev
 	.venv/dev/bin/python tools/lock.py $(ARGS)
 
 propose-locks:  ## open a pull request on GitHub with the locks that have changed; needs gh
@@ -48,4 +48,4 @@ fresh-issue:  ## tell in an issue on GitHub that the newest versions fail; needs
 	@$(PYTHON) tools/fresh_issue.py
 
 .venv/%: FORCE
-	@$(PYTHON) '$(ENVIRONMENTS)' setup $*
+	@$(ENVIRONMENTS) setup $*

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -61,11 +62,11 @@ def trained(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environments() -> ModuleType:
-    """The program that makes environments and locks, as a module of its own for each test."""
-    path = ROOT / "{{cookiecutter.project_slug}}/src/gitops/project/environments.py"
-    spec = importlib.util.spec_from_file_location("environments", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def environments(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The program that makes environments and locks, imported anew for each test, with the modules that it uses."""
+    monkeypatch.syspath_prepend(ROOT / "{{cookiecutter.project_slug}}/src")
+    before = set(sys.modules)
+    yield importlib.import_module("gitops.project.environments")
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] == "gitops":
+            del sys.modules[name]

@@ -1,4 +1,4 @@
-"""gitops/project/environments.py: how the template and every project make their environments; the locks it wrote."""
+"""gitops.project.environments: how the template and every project make their environments; the locks it wrote."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def repository(environments: ModuleType, tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "requirements/tiny.in").write_text("numpy\n")
-    (tmp_path / "requirements/tiny.txt").write_text(f"{environments.digest_line('tiny')}\nnumpy==2.0\n")
+    (tmp_path / "requirements/tiny.txt").write_text(f"{environments.locks.digest_line('tiny')}\nnumpy==2.0\n")
     return tmp_path
 
 
@@ -104,7 +104,7 @@ def test_changed_requirements_ask_for_a_new_lock(environments: ModuleType, repos
     (repository / "requirements/tiny.in").write_text("numpy\npandas\n")
     with pytest.raises(SystemExit, match=r"requirements/tiny\.in has changed .* run `make lock`"):
         environments.set_up("tiny")
-    environments.lock("tiny", upgrade=False)
+    environments.locks.lock("tiny", upgrade=False)
     environments.set_up("tiny")
     (repository / "requirements/tiny.txt").unlink()
     with pytest.raises(SystemExit, match=r"requirements/tiny\.txt is missing: run `make lock`"):
@@ -142,15 +142,15 @@ def test_lock_is_for_every_build(environments: ModuleType, monkeypatch: pytest.M
     )
     one = lock.format("    --hash=sha256:c1\n", "pypi")
     two = lock.format("    --hash=sha256:c1 \\\n    --hash=sha256:c2\n", "cpu, pypi")
-    monkeypatch.setattr(environments, "torch_hashes", lambda version: {})
-    assert environments.with_torch_builds(text.format("", "c1"), "") == one
-    assert environments.with_torch_builds(text.format("+cpu", "c2"), one) == two
+    monkeypatch.setattr(environments.locks, "torch_hashes", lambda version: {})
+    assert environments.locks.with_torch_builds(text.format("", "c1"), "") == one
+    assert environments.locks.with_torch_builds(text.format("+cpu", "c2"), one) == two
     # What PyTorch's index said before stays while it is out of reach, but not for another version.
-    assert environments.with_torch_builds(text.format("", "c1"), two) == two
-    assert environments.with_torch_builds(text.format("", "c1"), two.replace("2.13.0", "2.12.0")) == one
-    monkeypatch.setattr(environments, "torch_hashes", lambda version: {"cpu": {"sha256:c2"}} if version else {})
-    assert environments.with_torch_builds(text.format("", "c1"), one) == two
-    assert environments.with_torch_builds("# header\nzipp==1\n", two) == "# header\nzipp==1\n"
+    assert environments.locks.with_torch_builds(text.format("", "c1"), two) == two
+    assert environments.locks.with_torch_builds(text.format("", "c1"), two.replace("2.13.0", "2.12.0")) == one
+    monkeypatch.setattr(environments.locks, "torch_hashes", lambda version: {"cpu": {"sha256:c2"}} if version else {})
+    assert environments.locks.with_torch_builds(text.format("", "c1"), one) == two
+    assert environments.locks.with_torch_builds("# header\nzipp==1\n", two) == "# header\nzipp==1\n"
 
 
 def test_project_locks(project: Path, environments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_project_locks(project: Path, environments: ModuleType, monkeypatch: pyt
     monkeypatch.chdir(project)
     for name, without_hash in (("pipeline", {"-e ."}), ("validate", {"-e ."}), ("serve", set())):
         text = Path(f"requirements/{name}.txt").read_text()
-        assert text.startswith(f"{environments.digest_line(name)}\n")
+        assert text.startswith(f"{environments.locks.digest_line(name)}\n")
         entries = {re.split("==|\n", entry)[0]: entry for entry in re.split(r"\n(?=[^\s#])", text)[1:]}
         assert {entry for entry, lines in entries.items() if "--hash=sha256:" not in lines} == without_hash
         torch = entries.get("torch", "")
@@ -193,8 +193,9 @@ def release(
     release = Release(tmp_path_factory.mktemp("release"))
     threading.Thread(target=release.server.serve_forever, daemon=True).start()
     checksum = hashlib.sha256(release.archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(environments, "KUSTOMIZE_URL", release.url)
-    monkeypatch.setattr(environments, "KUSTOMIZE_SHA256", dict.fromkeys(environments.KUSTOMIZE_SHA256, checksum))
+    program = environments.kustomize_program
+    monkeypatch.setattr(program, "KUSTOMIZE_URL", release.url)
+    monkeypatch.setattr(program, "KUSTOMIZE_SHA256", dict.fromkeys(program.KUSTOMIZE_SHA256, checksum))
     monkeypatch.setenv("PATH", str(repository / "bin"))
     yield release
     release.server.shutdown()
@@ -202,39 +203,40 @@ def release(
 
 
 def test_kustomize_is_fetched_once(environments: ModuleType, release: Release) -> None:
-    environments.set_up_kustomize()
+    environments.kustomize_program.set_up()
     program = Path(".venv/bin/kustomize")
     assert program.read_text().endswith("echo v5.8.1\n")
     assert program.stat().st_mode & 0o777 == 0o755
     release.archive.unlink()
-    environments.set_up_kustomize()
+    environments.kustomize_program.set_up()
 
 
 @pytest.mark.parametrize("program", ["kubectl", "kustomize"])
 def test_kustomize_of_the_machine_is_enough(program: str, environments: ModuleType, release: Release) -> None:
     Path("bin", program).symlink_to("/bin/true")
-    environments.set_up_kustomize()
+    environments.kustomize_program.set_up()
     assert not Path(".venv").exists()
 
 
 def test_kustomize_with_another_checksum(
     environments: ModuleType, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments, "KUSTOMIZE_SHA256", dict.fromkeys(environments.KUSTOMIZE_SHA256, "0" * 64))
+    program = environments.kustomize_program
+    monkeypatch.setattr(program, "KUSTOMIZE_SHA256", dict.fromkeys(program.KUSTOMIZE_SHA256, "0" * 64))
     with pytest.raises(SystemExit, match=r"not 0000.* as released: it is not installed"):
-        environments.set_up_kustomize()
+        environments.kustomize_program.set_up()
     assert not Path(".venv").exists()
 
 
 def test_kustomize_out_of_reach(environments: ModuleType, release: Release) -> None:
     release.archive.unlink()
     with pytest.raises(SystemExit, match=r"cannot be fetched .*404.*: install kubectl or kustomize"):
-        environments.set_up_kustomize()
+        environments.kustomize_program.set_up()
 
 
 def test_kustomize_for_an_unknown_machine(
     environments: ModuleType, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(environments.kustomize_program.platform, "machine", lambda: "riscv64")
     with pytest.raises(SystemExit, match="riscv64: install kubectl or kustomize"):
-        environments.set_up_kustomize()
+        environments.kustomize_program.set_up()

@@ -1,8 +1,9 @@
-"""Where environments.py takes torch from, and what it checks: with uv, and indexes that have one build each."""
+"""Where torch comes from (gitops.project.torch_source), and what is checked: with uv, and indexes of one build each."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import socket
 import ssl
@@ -35,7 +36,7 @@ def world(environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     world = World(environments, tmp_path)
     for name in ("TORCH_INDEX", "PIP_FIND_LINKS", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
-    for name in [name for name in environments.os.environ if name.startswith("UV_")]:
+    for name in [name for name in os.environ if name.startswith("UV_")]:
         monkeypatch.delenv(name)
     for name, value in {
         "HTTPS_PROXY": "http://127.0.0.1:9",
@@ -125,7 +126,7 @@ def test_an_index_that_never_answers_takes_seconds(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.lock("pypi", world.add("pypi", "torch", "2.13.0"))
-    monkeypatch.setattr(world.environments, "TORCH_PATIENCE", 1)
+    monkeypatch.setattr(world.environments.torch_source, "TORCH_PATIENCE", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
         begin = time.monotonic()
@@ -213,7 +214,7 @@ def test_a_folder_comes_first(
         ("2.13.0", fitting.replace(platform.machine(), "s390x")),
     ):
         wheel(folder, "torch", version, tag)
-    assert world.environments.local_wheel("2.13.0") is None
+    assert world.environments.torch_source.local_wheel("2.13.0") is None
     path = wheel(folder, "torch", "2.13.0+cpu", fitting)
     monkeypatch.setenv("TORCH_INDEX", world.address("nothing"))
     assert world.set_up() == "2.13.0+cpu"
@@ -243,11 +244,11 @@ def test_what_uv_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "platform", system)
-    for name in environments.TORCH_SETTINGS:
+    for name in environments.torch_source.TORCH_SETTINGS:
         monkeypatch.delenv(name, raising=False)
     for name, value in (settings | {"UV_DEFAULT_INDEX": "configured"}).items():
         monkeypatch.setenv(name, value)
-    told = environments.torch_settings()
+    told = environments.torch_source.torch_settings()
     assert told.get("UV_TORCH_BACKEND") == backend
     assert told["UV_DEFAULT_INDEX"] == index
     assert "TORCH_INDEX" not in told
@@ -257,7 +258,7 @@ def test_hashes_of_pytorchs_own_index(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of this version, for the Pythons that are supported; a build that it does not have is none."""
-    monkeypatch.setattr(world.environments, "TORCH_URL", world.address("whl"))
+    monkeypatch.setattr(world.environments.locks, "TORCH_URL", world.address("whl"))
     page = world.folder / "www/whl/cpu/torch/index.html"
     page.parent.mkdir(parents=True)
     names = {
@@ -269,12 +270,12 @@ def test_hashes_of_pytorchs_own_index(
     }
     digests = {name: f"{number:064x}" for number, name in enumerate(names)}
     page.write_text("".join(f'<a href="/whl/cpu/{name}#sha256={digests[name]}">x</a>\n' for name in names))
-    assert world.environments.torch_hashes("2.13.0") == {
+    assert world.environments.locks.torch_hashes("2.13.0") == {
         "cpu": {f"sha256:{digests[name]}" for name, wanted in names.items() if wanted}
     }
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(world.environments, "TORCH_URL", "http://127.0.0.1:9")
-    assert world.environments.torch_hashes("2.13.1") == {}
+    monkeypatch.setattr(world.environments.locks, "TORCH_URL", "http://127.0.0.1:9")
+    assert world.environments.locks.torch_hashes("2.13.1") == {}
     assert "gives no hashes (cpu: " in capsys.readouterr().out
 
 

@@ -40,7 +40,7 @@ class World:
         return digest
 
     def lock(self, builds: str, *hashes: str) -> None:
-        lines = [self.environments.digest_line("tiny"), f"other==1.0 --hash=sha256:{self.hashes['other']}"]
+        lines = [self.environments.locks.digest_line("tiny"), f"other==1.0 --hash=sha256:{self.hashes['other']}"]
         lines += [" \\\n    ".join(["torch==2.13.0", *(f"--hash=sha256:{digest}" for digest in hashes)])]
         lines += [f"    # hashes of the builds {builds}"] * bool(builds)
         (self.folder / "requirements/tiny.txt").write_text("\n".join(lines) + "\n")
@@ -48,7 +48,7 @@ class World:
     def set_up(self) -> str:
         """Make the environment anew, and return torch's version in it."""
         shutil.rmtree(self.folder / ".venv/tiny", ignore_errors=True)
-        self.environments.find_torch.cache_clear()
+        self.environments.torch_source.find_torch.cache_clear()
         self.environments.set_up("tiny")
         return self.installed()["torch"]
 

@@ -19,7 +19,6 @@ from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "{{cookiecutter.project_slug}}"
-LOCK = "src/gitops/project/environments.py"
 
 #: An address of each kind; the kinds are the extras of DVC.
 REMOTES = {
@@ -48,7 +47,8 @@ def main() -> None:
             )
             names = ["pipeline", "serve"] if kind != "folder" else []  # the other is the same for every kind
             print(f"{kind}:", flush=True)
-            subprocess.run([sys.executable, LOCK, "lock", *options, *names], cwd=baked, check=True)
+            command = [sys.executable, "-m", "gitops.project.environments", "lock", *options, *names]
+            subprocess.run(command, cwd=baked, env=os.environ | {"PYTHONPATH": "src"}, check=True)
             for name in ("pipeline", "serve"):
                 copy(baked / f"requirements/{name}.txt", PROJECT / f"requirements/{name}/{kind}.txt")
             if kind == "folder":
