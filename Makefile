@@ -4,6 +4,9 @@ PYTHON ?= python3
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 ENVIRONMENTS = PYTHONPATH='{{cookiecutter.project_slug}}/src' $(PYTHON) -m gitops.project.environments
 
+# A worker for each core, up to four; the tests of a file stay together, as they share what takes long to make.
+WORKERS = --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 # Compiled modules halve the start of each stage; images of Python often switch them off.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -18,13 +21,13 @@ demo: .venv/dev  ## the loop in demo/: generate, train, report, merge, deploy, p
 	.venv/dev/bin/python tools/demo.py $(ARGS)
 
 test: .venv/dev .venv/checkov  ## generate every supported combination and lint it; run one project and the demo for real
-	.venv/dev/bin/python -m pytest -m "not full" $(ARGS)
+	.venv/dev/bin/python -m pytest $(WORKERS) -m "not full" $(ARGS)
 
 test-gitops: .venv/dev  ## the tests of the package gitops alone, in a generated project in build/
 	@.venv/dev/bin/python tools/test_gitops.py $(ARGS)
 
 test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
-	.venv/dev/bin/python -m pytest $(ARGS)
+	.venv/dev/bin/python -m pytest $(WORKERS) $(ARGS)
 
 packages:  ## install what only test-full starts, on Debian or Ubuntu: Redis, PostgreSQL, buildah
 	$(SUDO) apt-get update --quiet

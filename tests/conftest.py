@@ -17,6 +17,24 @@ from projects import COMBINATIONS, ROOT, generate, make
 collect_ignore = ["gitops"]
 
 
+#: Files whose tests take minutes: begun first, they do not keep the other workers waiting at the end.
+LONG = (
+    "test_workflow_runs",
+    "test_real",
+    "test_owner_changes",
+    "test_demo",
+    "test_platform_changes",
+    "test_platform_mlflow",
+    "test_staleness",
+    "test_serving_real",
+    "test_serving_hostile",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Whoever runs the tests: Git's settings are these and no others."""

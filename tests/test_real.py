@@ -1,4 +1,4 @@
-"""One project for real: its environments, tests, linters and pipeline; then the demo in a copy of the template."""
+"""One project for real: its environments, tests, linters and pipeline."""
 
 from __future__ import annotations
 
@@ -140,20 +140,3 @@ def test_fresh_clone_has_the_table(made: Path, tmp_path: Path) -> None:
     run("git", "clone", "--quiet", made, tmp_path / "clone", cwd=tmp_path)
     run(made / ".venv/pipeline/bin/dvc", "pull", "data/raw.csv.dvc", cwd=tmp_path / "clone")
     assert (tmp_path / "clone/data/raw.csv").read_bytes() == (made / "data/raw.csv").read_bytes()
-
-
-def test_demo(tmp_path: Path) -> None:
-    """`make demo` in a copy of the template leaves the summary that it promises. Its tests have run above."""
-    template = tmp_path / "template"
-    shutil.copytree(ROOT, template, ignore=shutil.ignore_patterns(".git", ".venv", "demo", ".*_cache", "__pycache__"))
-    make(template, "demo", "ARGS=--no-tests")
-    summary = json.loads((template / "demo/summary.json").read_text())
-    assert summary.keys() >= {"steps", "report", "manifest", "release", "prediction", "model_version"}
-    assert all(step.keys() >= {"name", "seconds"} for step in summary["steps"])
-    assert summary["release"]["model"]["sha256"].startswith(summary["model_version"])
-    assert summary["prediction"]["model_version"] == summary["model_version"]
-    assert (template / summary["report"]).stat().st_size < 60_000
-    assert summary["release"]["model"]["sha256"] in (template / summary["manifest"]).read_text()
-    assert summary["rolled_back_to"] != summary["model_version"]
-    assert summary["retrained"]["model"]["version"] not in (summary["model_version"], summary["rolled_back_to"])
-    assert summary["retrained"]["rows"]["raw"] == 2 * summary["release"]["rows"]["raw"]
