@@ -43,6 +43,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GIT_CONFIG_GLOBAL", str(settings))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")  # workers share the cores, where threads that wait for each other are slow
         yield
 
 
