@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from gitops.core import artifacts
+from gitops.core import artifacts, params
 from gitops.integrations import dvc
+from gitops.retraining import ingest
 from releases import isolate
 from retraining_bench import TABLE, Bench
 
@@ -165,3 +166,13 @@ def test_an_import_that_comes_anew_with_the_same_contents_is_nothing_new(bench: 
     imported(bench, {"own": "c" * 32, "source": "d" * 32})
     assert bench.run("new data") == 0
     assert bench.branches() == {}
+
+
+def test_requests_are_not_appended_to_a_database(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.ask("r", "yes")
+    bench.monkeypatch.chdir(bench.seed.path)
+    settings = params.load()
+    data = settings.data.model_copy(update={"query": "SELECT * FROM patients"})
+    update = ingest.update_tables(settings.model_copy(update={"data": data}))
+    assert (update["rows"], update["after"]) == (0, update["before"])
+    assert "data/raw.csv is a database: labelled requests are not appended" in capsys.readouterr().out

@@ -49,6 +49,8 @@ def _update(path: Path, settings: Params) -> dict[str, Any]:
         if artifacts.tracked_md5(path) == before:
             pointer.write_bytes(original)  # the source has another date, tag or commit, and the same contents
         update["kind"] = "import"
+    elif settings.data.query is not None:
+        print(f"{path} is a database: labelled requests are not appended to it", flush=True)
     elif settings.feature_store is None:  # a request names no entity, so it is no observation for a feature store
         update |= _append_requests(settings, path)
     return update | {"after": artifacts.tracked_md5(path)}
