@@ -26,7 +26,6 @@ SLOW = (
     "test_races",
     "test_registry",
     "test_validation",
-    "test_training",
     "test_tune_workers",
     "test_github_setup",
 )
