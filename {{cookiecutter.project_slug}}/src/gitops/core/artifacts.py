@@ -51,6 +51,7 @@ GOLDEN_REQUEST = PACKAGE / "golden_request.json"
 GOLDEN_RESPONSE = PACKAGE / "golden_response.json"
 
 GATE = Path("reports/gate.json")
+VERIFICATION = Path("reports/verification.json")
 REPORT = Path("reports/report.md")
 REPORT_HTML = Path("reports/report.html")
 PIPELINE_LOG = Path("reports/pipeline.log")

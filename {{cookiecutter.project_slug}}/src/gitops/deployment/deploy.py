@@ -22,7 +22,7 @@ from gitops.core.artifacts import GATE, ProjectError, read_json, run
 from gitops.core.console import printable
 from gitops.core.params import Params
 from gitops.gate import gate
-from gitops.integrations import dvc, git, kustomize
+from gitops.integrations import dvc, dvc_remote, git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
 from gitops.releases import history, release, workspace
 from gitops.releases.record import RECORD, Candidate, Deployed, GateResult, Release
@@ -56,7 +56,7 @@ def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False
     """
     check_source()
     environment = kustomize.first()
-    candidate = workspace.candidate(settings, image)
+    candidate = workspace.verified(workspace.candidate(settings, image))
     rendered = kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256, environment)
     manifests = git.write_tree(rendered)
     pushed = False
@@ -72,7 +72,7 @@ def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False
         record = Release(**candidate.model_dump(), gate=result, previous=present.commit if present else None)
         if not pushed:  # everything that the record references must be retrievable before the release
             print("Pushing data, model and reports to the DVC remote ...", flush=True)
-            dvc.push()
+            push(candidate)
             pushed = True
         return contents(record, manifests), message(record)
 
@@ -84,6 +84,14 @@ def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False
     return commit
 
 
+def push(candidate: Candidate) -> None:
+    """Push everything that the record references to the DVC remote. Raises ProjectError."""
+    dvc.push()
+    md5s = (candidate.model.md5, candidate.package.md5, candidate.predictions.md5, candidate.test_md5)
+    for md5 in dvc_remote.ensure(md5s):
+        print(f"The remote had other contents under the name {md5}: they are replaced.", flush=True)
+
+
 def contents(record: Release, manifests: str) -> str:
     """Store the contents of an environment's branch and return their tree. `manifests` is the tree of the manifests."""
     return git.write_tree({MANIFESTS: manifests, RECORD: f"{record.model_dump_json(indent=2)}\n".encode()})
@@ -93,11 +101,7 @@ def check_source() -> None:
     """Raise ProjectError unless the working tree is that of a commit on main of origin."""
     if not git.has_remote():
         raise ProjectError(f"no remote to release to: `git remote add {git.REMOTE} URL`, and push {MAIN}")
-    if changed := workspace.uncommitted():
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        raise ProjectError(
-            f"a release is made from a commit, and these files differ from it: {', '.join(changed[:5])}{more}"
-        )
+    workspace.require_committed("a release is made from a commit")
     history.require_full_clone()
     main_commit = git.fetch(MAIN)
     if main_commit is None:

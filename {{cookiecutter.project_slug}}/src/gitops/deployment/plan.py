@@ -53,6 +53,7 @@ def plan(settings: Params, *, redeploy: bool = False) -> Candidate | None:
     # A commit that main has lost cannot be compared: deploy.nothing_to_release reports it.
     same_image = git.exists(released) and not git.differ(released, "HEAD", *IMAGE_INPUTS)
     candidate = workspace.candidate(settings, present.record.image if present and same_image else None)
+    candidate = workspace.verified(candidate)
     if present:
         model = candidate.model
         manifests = git.write_tree(kustomize.render(candidate.image, model.name, model.sha256, environment))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import ProjectError, digest
 
 
 def stale() -> list[str]:
@@ -15,19 +16,19 @@ def stale() -> list[str]:
 
     An empty list means that every result in the workspace comes from its code, data and parameters.
     """
-    with _repository("cannot determine what is stale") as repository:
+    with opened("cannot determine what is stale") as repository:
         return list(repository.status())
 
 
 def push() -> None:
     """Push the workspace's data, model, reports and the run cache to the DVC remote. Raises ProjectError."""
-    with _repository("cannot push to its remote") as repository:
+    with opened("cannot push to its remote") as repository:
         repository.push(run_cache=True)
 
 
 def pull(path: Path) -> None:
     """Pull the file `path`, which has its own .dvc file, into the workspace. Raises ProjectError."""
-    with _repository(f"cannot get {path}") as repository:
+    with opened(f"cannot get {path}") as repository:
         repository.pull([f"{path}.dvc"])
 
 
@@ -41,7 +42,7 @@ def follow(path: Path) -> bool:
     pointer = f"{path}.dvc"
     if not Path(pointer).exists() or not path.exists():
         return False
-    with _repository(f"cannot replace {path} with the version in {pointer}") as repository:
+    with opened(f"cannot replace {path} with the version in {pointer}") as repository:
         (stage,) = repository.stage.collect(pointer)
         (output,) = stage.outs
         here, wanted = output.get_hash().value, output.hash_info.value
@@ -54,13 +55,13 @@ def follow(path: Path) -> bool:
 
 def add(path: Path) -> None:
     """Make the file's contents its new version, in DVC's cache and its .dvc file. Raises ProjectError."""
-    with _repository(f"cannot add {path}") as repository:
+    with opened(f"cannot add {path}") as repository:
         repository.add([str(path)])
 
 
 def update(path: Path) -> None:
     """Update an imported file to its source's newest version. Raises ProjectError."""
-    with _repository(f"cannot update {path}") as repository:
+    with opened(f"cannot update {path}") as repository:
         repository.update([f"{path}.dvc"])
 
 
@@ -69,28 +70,62 @@ def tracked_object(md5: str) -> Path | None:
 
     None as well for a file of `dvc import`, whose source repository stores it.
     """
-    with _repository("cannot find its remote") as repository:
+    with opened("cannot find its remote") as repository:
         remote = repository.cloud.get_remote_odb()
         path, root = Path(remote.oid_to_path(md5)), Path(repository.root_dir)
         here = remote.fs.protocol == "local" and path.is_relative_to(root) and path.exists()
         return path.relative_to(root) if here else None
 
 
+def pull_data() -> None:
+    """Pull every file that has a .dvc file, as these files say, over whatever lies there. Raises ProjectError.
+
+    An object's name is the md5 of its contents, which DVC does not check when it takes one from its cache or a remote.
+    """
+    with opened("cannot get the data") as repository:
+        outs = [out for stage in repository.index.stages if stage.is_data_source for out in stage.outs]
+        files = {Path(str(out)): out.hash_info.value for out in outs}
+        for path in files:
+            if path.is_file() and not Path(repository.cache.local.oid_to_path(digest(path, "md5"))).exists():
+                raise ProjectError(f"{path} differs from {path}.dvc, and DVC has no copy: `dvc add {path}`, or move it")
+        repository.pull([f"{path}.dvc" for path in files], force=True)
+    for path, md5 in files.items():
+        if path.is_file() and digest(path, "md5") != md5:
+            raise ProjectError(f"{path} is not the file that {path}.dvc names (md5 {md5}): {_forged(md5)}")
+
+
+def cached(md5: str) -> Path:
+    """Return where DVC's cache keeps the object `md5`, whether it has it or not."""
+    with opened("cannot find its cache") as repository:
+        return Path(repository.cache.local.oid_to_path(md5))
+
+
 def fetch(md5: str) -> Path:
-    """Return the path of the object `md5` in DVC's cache, fetched from the remote if needed. Raises ProjectError."""
+    """Return the path of the object `md5` in DVC's cache, fetched from the remote if needed.
+
+    Raises ProjectError where neither has it, and where its contents are not those that its name stands for.
+    """
     from dvc_data.hashfile.hash_info import HashInfo
 
-    with _repository(f"cannot fetch the object {md5}") as repository:
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):
+        raise ProjectError(f"{md5!r} is not the md5 of an object")
+    with opened(f"cannot fetch the object {md5}") as repository:
         path = Path(repository.cache.local.oid_to_path(md5))
         if not path.exists():
             repository.cloud.pull([HashInfo("md5", md5)])
     if not path.exists():
         raise ProjectError(f"object {md5} is neither in DVC's cache nor in its remote")
+    if digest(path, "md5") != md5.removesuffix(".dir"):
+        raise ProjectError(f"object {md5} has other contents: {_forged(md5)}")
     return path
 
 
+def _forged(md5: str) -> str:
+    return f"somebody or something has changed it; delete {cached(md5)}, and in the remote the file of that name"
+
+
 @contextmanager
-def _repository(failure: str) -> Iterator[Any]:
+def opened(failure: str) -> Iterator[Any]:
     """Yield this repository in DVC's API; DVC's errors in the block become ProjectErrors that begin with `failure`."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

@@ -81,6 +81,11 @@ class GitHub:
             if len(entries) < PAGE:
                 return found
 
+    def redirect(self, path: str) -> str:
+        """Return where GitHub redirects a GET to, without going there. Raises GitHubError."""
+        address: str = self._call("GET", path, redirected=True)
+        return address
+
     def patch(self, path: str, body: dict[str, Any]) -> Any:
         """Change something, possibly twice. Raises GitHubError."""
         return self._call("PATCH", path, body)
@@ -89,7 +94,9 @@ class GitHub:
         """Create something, once. Raises GitHubError, or Unanswered where it may have been created all the same."""
         return self._call("POST", path, body)
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, redirected: bool = False
+    ) -> Any:
         below = path if path.startswith("/") else f"/repos/{self.repository}/{path}"
         headers = {
             "Accept": "application/vnd.github+json",
@@ -102,7 +109,7 @@ class GitHub:
         request = urllib.request.Request(self.api + below, data, headers, method=method)
         for attempt in range(TRIES):
             try:
-                return self._once(request)
+                return self._once(request, redirected)
             except GitHubError as error:
                 if error.wait is None or error.wait > MAX_WAIT or attempt == TRIES - 1:
                     raise
@@ -110,13 +117,16 @@ class GitHub:
             time.sleep(wait)
         raise AssertionError  # the last attempt returned or raised
 
-    def _once(self, request: urllib.request.Request) -> Any:
+    def _once(self, request: urllib.request.Request, redirected: bool) -> Any:
         call = f"{request.get_method()} {request.full_url.partition('?')[0]}"
         creates = request.get_method() == "POST"
         try:
-            with self._opener.open(request, timeout=TIMEOUT) as answer:
+            opener = urllib.request.build_opener(_Nowhere()) if redirected else self._opener
+            with opener.open(request, timeout=TIMEOUT) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as refusal:
+            if redirected and refusal.code == 302 and refusal.headers.get("Location", "").startswith("https://"):
+                return refusal.headers["Location"]
             message = f"{call}: GitHub answers {refusal.code}, {self._message(refusal)}"
             if refusal.code == 429 or (refusal.code == 403 and _rate_limited(refusal)):
                 raise GitHubError(message, _wait(refusal)) from None
@@ -148,6 +158,13 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(answer[-1])
         same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
         return super().redirect_request(req, *answer) if same and req.get_method() == "GET" else None
+
+
+class _Nowhere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Return None, which makes an HTTPError of the redirect."""
 
 
 def _rate_limited(refusal: urllib.error.HTTPError) -> bool:

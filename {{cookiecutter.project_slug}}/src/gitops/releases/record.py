@@ -34,6 +34,13 @@ class Model(Part):
     md5: str
 
 
+class Training(Part):
+    """Where the model was trained: taken over from a branch, which nobody can check, or on main."""
+
+    trained_on: str  # "main" or "branch"
+    inputs: str  # sha256 of what it was trained from (releases/trained.py)
+
+
 class GateResult(Part):
     """The gate's decision."""
 
@@ -65,6 +72,7 @@ class Candidate(Part):
     params: dict[str, Any]
     metrics: dict[str, Score]
     mlflow_run_id: str | None
+    training: Training | None = None  # None in records before there was `make verify`
     image: str
 
     @property

@@ -7,8 +7,8 @@ from pathlib import Path
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest, read_json
 from gitops.core.params import Params
-from gitops.integrations import dvc, git, kustomize
-from gitops.releases.record import Candidate, File, Model
+from gitops.integrations import dvc, dvc_stages, git, kustomize
+from gitops.releases.record import Candidate, File, Model, Training
 
 #: Files that may differ from the commit: `dvc repro` writes dvc.lock, and a job that may not commit to main leaves it
 #: changed. dvc.stale() checks its contents.
@@ -48,6 +48,23 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
             f"{', '.join(stale)}: out of date, so the model does not come from this commit; run `make pipeline`"
         )
     return found
+
+
+def verified(candidate: Candidate) -> Candidate:
+    """Return the candidate with where it was trained. Raises ProjectError unless `make verify` has verified just this."""
+    found = artifacts.read_json(artifacts.VERIFICATION, "make verify")
+    here = (candidate.commit, candidate.model.sha256, digest(dvc_stages.LOCK))
+    if (found.get("commit"), found.get("model_sha256"), found.get("lock_sha256")) != here:
+        raise ProjectError(f"{artifacts.VERIFICATION} is about another commit or other results: run `make verify`")
+    training = Training(trained_on=found["trained_on"], inputs=found["training_inputs"])
+    return candidate.model_copy(update={"training": training})
+
+
+def require_committed(purpose: str) -> None:
+    """Raise ProjectError where files differ from the commit that is checked out, but for those of the pipeline."""
+    if changed := uncommitted():
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise ProjectError(f"{purpose}, and these files differ from it: {', '.join(changed[:5])}{more}")
 
 
 def uncommitted() -> list[str]:

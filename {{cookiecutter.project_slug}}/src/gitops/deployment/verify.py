@@ -1,0 +1,114 @@
+"""Evaluate the model of this commit as main does before a release (`make verify`): by its own code alone.
+
+What a branch brings is a claim, and so is whatever lies in DVC's cache, its remote and its run cache. Every stage but
+`train` runs again here, from this commit's code and data. The trained model is taken over from the branch that trained
+it (releases/trained.py), if what it was trained from equals what was just computed here, and nothing in it runs when it
+is read. Where there is none, and always with TRAIN_ON_MAIN=1, `train` runs here too: only that helps against a branch
+that trained on other rows than it says, as those of the test split. Results that the branch claims for the same inputs
+must equal those here (claims.py), or nothing is released.
+
+The result is reports/verification.json, which `make plan` and `make deploy` require.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gitops.core import actions, artifacts, params
+from gitops.core.artifacts import MODEL, RUN, VERIFICATION, ProjectError, digest, run
+from gitops.core.console import one_line, printable
+from gitops.deployment import claims
+from gitops.integrations import dvc, dvc_stages, exported_program, git
+from gitops.releases import trained, workspace
+from gitops.releases.trained import STAGE, Claim
+
+
+def main() -> None:
+    """Verify the commit that is checked out, and write reports/verification.json."""
+    params.load()  # a wrong setting fails here, and not in the last stage that reads it
+    workspace.require_committed("a commit is verified")
+    VERIFICATION.unlink(missing_ok=True)
+    found = verify(train=os.environ.get("TRAIN_ON_MAIN") == "1")
+    artifacts.write_json(VERIFICATION, found)
+    where = "trained here" if found["trained_on"] == "main" else f"taken over from {found['source']}"
+    print(printable(f"verified: model {found['model_sha256'][:12]}, {where}; {found['compared']} other results compared"))
+
+
+def verify(*, train: bool) -> dict[str, Any]:
+    """Run the stages and return the contents of reports/verification.json. Raises ProjectError where a check fails."""
+    own = dvc_stages.lock()
+    before, after = dvc_stages.around(STAGE)
+    dvc.pull_data()
+    dvc_stages.reproduce(before)
+    computed = dvc_stages.entry(STAGE)
+    wanted, files = trained.inputs(computed), [out["path"] for out in computed["outs"]]
+    found = list(trained.claims(wanted, own, files))
+    taken = None if train else next((claim for claim in found if take_over(claim, wanted, files)), None)
+    if taken:
+        dvc_stages.commit(STAGE)
+    else:
+        print("training here: " + ("TRAIN_ON_MAIN is 1" if train else "no branch has shared a model of these inputs"))
+        dvc_stages.reproduce([STAGE])
+    dvc_stages.reproduce(after)
+    dvc_stages.check_outputs()
+    differing, compared = claims.differences(found, dvc_stages.lock())
+    if differing:
+        refuse(differing)
+    return {
+        "commit": git.run("rev-parse", "HEAD"),
+        "model_sha256": digest(MODEL),
+        "lock_sha256": digest(dvc_stages.LOCK),
+        "trained_on": "branch" if taken else "main",
+        "training_inputs": trained.key(wanted),
+        "source": taken.source if taken else None,
+        "compared": compared,
+    }
+
+
+def take_over(claim: Claim, wanted: dict[str, Any], files: list[str]) -> bool:
+    """Put the claimed outputs of `train` into the workspace, if they are of the inputs `wanted` and can all be had.
+
+    Raises ProjectError where the model is none, or holds what would run when it is read.
+    """
+    entry = claim.lock.get(STAGE)
+    if entry is None or trained.inputs(entry) != wanted:
+        return False
+    md5s = dvc_stages.outputs(entry)
+    found = {path: claim.get(path, md5s[path]) for path in files if path in md5s}
+    if {*found} != {*files} or None in found.values():
+        print(f"the model of {claim.source} was trained on these inputs, and its files cannot be had")
+        return False
+    have = {path: file for path, file in found.items() if file}
+    exported_program.check(have[str(MODEL)], MODEL)
+    _check_run(have[str(RUN)])
+    for path, file in have.items():
+        with artifacts.replacing(Path(path)) as temporary:
+            shutil.copyfile(file, temporary)
+    return True
+
+
+def _check_run(path: Path) -> None:
+    """Raise ProjectError where the file does not name an MLflow run: the record of a release holds its id."""
+    known = artifacts.read_json(path, "make pipeline")
+    run_id = known.get("run_id") if isinstance(known, dict) else None
+    if not re.fullmatch(r"[0-9a-f]{32}", str(run_id)):
+        raise ProjectError(f"{RUN} of the branch names no MLflow run, but {one_line(run_id, 60)!r}")
+
+
+def refuse(differing: list[str]) -> None:
+    """Say in every place where people look which results of the branch are not those of its code; raise ProjectError."""
+    lines = "; ".join(one_line(line, 200) for line in differing[:10])
+    reason = f"results of the branch are not what its code computes: {lines}"
+    actions.summarise(f"### Not released\n\n{reason}")
+    raise ProjectError(
+        f"{reason}. Nothing is released: run `make pipeline` anew on the branch, or, if you know why they differ, delete "
+        "dvc.lock and what was shared there"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,100 @@
+"""The stages of dvc.yaml one by one: what dvc.lock says of them, what the workspace says now, and running them again.
+
+An entry of dvc.lock records a stage's run: the command, the md5 of each dependency, the parameters, the md5 of each
+output. Whoever can write that file can write anything into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gitops.core.artifacts import ProjectError, digest
+from gitops.integrations import dvc
+
+LOCK = Path("dvc.lock")
+
+#: End of the md5 of a folder: the object of that name lists the folder's files.
+FOLDER = ".dir"
+
+Entry = dict[str, Any]
+
+
+def lock() -> dict[str, Entry]:
+    """Return the entries of dvc.lock by stage; none where there is no such file. Raises ProjectError."""
+    if not LOCK.exists():
+        return {}
+    from dvc.utils.serialize import load_yaml  # YAML 1.2, in which 1e-05 is a number
+
+    with dvc.opened(f"cannot read {LOCK}"):
+        stages: dict[str, Entry] = load_yaml(str(LOCK)).get("stages", {})
+    return stages
+
+
+def around(stage: str) -> tuple[list[str], list[str]]:
+    """Return the stages that `stage` depends on, and all others but itself, each in an order in which they can run."""
+    import networkx
+
+    with dvc.opened("cannot read dvc.yaml") as repository:
+        graph = repository.index.graph
+        (node,) = repository.stage.collect(stage)
+        needed = networkx.descendants(graph, node)
+        ordered = [other for other in networkx.dfs_postorder_nodes(graph) if not other.is_data_source and other != node]
+        before = [other.addressing for other in ordered if other in needed]
+        return before, [other.addressing for other in ordered if other not in needed]
+
+
+def entry(stage: str) -> Entry:
+    """Return what dvc.lock would say of `stage` if it ran on what is in the workspace now; outputs have no md5."""
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    with dvc.opened(f"cannot read what stage {stage} depends on") as repository:
+        (node,) = repository.stage.collect(stage)
+        node.save_deps()
+        return dict(to_single_stage_lockfile(node)) | {"outs": [{"path": str(out)} for out in node.outs]}
+
+
+def reproduce(stages: Sequence[str]) -> None:
+    """Run the stages, whether they are stale or not, and take no earlier result. Raises ProjectError if one fails."""
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--single-item", *stages]
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    if subprocess.run(command, env=environment, check=False).returncode:
+        raise ProjectError("a stage failed, see above: nothing is released")
+
+
+def commit(stage: str) -> None:
+    """Record the outputs in the workspace as those of `stage` on what it depends on now. Raises ProjectError."""
+    with dvc.opened(f"cannot record the outputs of {stage}") as repository:
+        repository.commit(stage, force=True)
+
+
+def outputs(entry: Entry) -> dict[str, str]:
+    """Return path -> md5 of a stage's outputs, a folder's being that of the object that lists its files."""
+    return {out["path"]: out["md5"] for out in entry.get("outs", []) if "md5" in out}
+
+
+def listed(path: str, listing: Path) -> dict[str, str]:
+    """Return path -> md5 of the files of the folder `path`, of which `listing` is the object. Raises ValueError."""
+    return {f"{path}/{file['relpath']}": file["md5"] for file in json.loads(listing.read_text(encoding="utf-8"))}
+
+
+def check_outputs() -> None:
+    """Raise ProjectError where an output in the workspace, or DVC's copy of it, is not what dvc.lock says.
+
+    DVC keeps the object that its cache has under a name, whatever is in it, and where it links files puts that in the
+    output's place.
+    """
+    for stage in lock().values():
+        for path, md5 in outputs(stage).items():
+            files = {path: md5}
+            if md5.endswith(FOLDER):
+                files = listed(path, dvc.cached(md5))
+            for name, expected in files.items():
+                for copy in (Path(name), dvc.cached(expected)):
+                    if digest(copy, "md5") != expected.removesuffix(FOLDER):
+                        raise ProjectError(f"{copy} is not what was computed for {name} (md5 {expected}): delete it")

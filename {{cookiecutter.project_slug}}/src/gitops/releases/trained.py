@@ -1,0 +1,130 @@
+"""The trained model of a branch, shared under the hash of what it was trained from.
+
+A model is trained once, on a branch, and main takes it over (deployment/verify.py). So `make push` keeps, in the
+branches' own place of the DVC remote, and in GitHub Actions as an artifact of the run, a folder named by the inputs of
+stage `train`: its command, the md5 of each dependency, its parameters. The folder holds dvc.lock, the stage's outputs,
+and the results that the branch's report has shown. Whether dvc.lock was committed does not matter. All of it is a claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitops.core import actions, artifacts
+from gitops.core.artifacts import ProjectError, digest, run
+from gitops.integrations import dvc, dvc_remote, dvc_stages, github_artifacts
+from gitops.integrations.dvc_stages import Entry
+
+STAGE = "train"
+
+#: Where branches write in the DVC remote, and nothing else is.
+PLACE = "branches"
+
+#: Folders of this workspace: what is shared, and what was taken over.
+SHARED, TAKEN = Path("build/trained"), Path("build/taken")
+
+LOCK = "dvc.lock.json"
+
+#: Results that main compares with its own.
+RESULTS = tuple(
+    path.as_posix()
+    for path in (artifacts.METRICS, artifacts.DATA_VERDICT, artifacts.MODEL_VERDICT, artifacts.GOLDEN_RESPONSE)
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What somebody says that the stages' results are: entries of dvc.lock, and how a file in them can be had."""
+
+    source: str
+    lock: dict[str, Entry]
+    get: Callable[[str, str], Path | None]  # path and md5 -> a file with that md5, or None
+
+
+def inputs(entry: Entry) -> dict[str, Any]:
+    """Return all that an entry of dvc.lock says a stage's results were made from."""
+    dependencies = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
+    found = {"cmd": entry["cmd"], "deps": dependencies, "params": entry.get("params", {})}
+    normal: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str))
+    return normal
+
+
+def key(wanted: dict[str, Any]) -> str:
+    """Return the name under which a model with these inputs is shared: a sha256."""
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+
+
+def main() -> None:
+    """Share the workspace's results (`make push`): data and results with DVC, the trained model for main."""
+    dvc.push()
+    name = share()
+    actions.output({"trained": name if name and dvc_remote.in_repository() else ""})
+
+
+def share() -> str | None:
+    """Share the trained model and return its name; None where there is none for what is in the workspace."""
+    stages, stale = dvc_stages.lock(), dvc.stale()
+    if STAGE in stale or STAGE not in stages:
+        print(f"no model is shared: stage {STAGE} has not run on what is here")
+        return None
+    name = key(inputs(stages[STAGE]))
+    folder = SHARED / name
+    shutil.rmtree(SHARED, ignore_errors=True)
+    results = {path for stage in stages if stage not in stale for path in dvc_stages.outputs(stages[stage])}
+    files = [*dvc_stages.outputs(stages[STAGE]), *(path for path in RESULTS if path in results)]
+    for path in files:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / path)
+    artifacts.write_json(folder / LOCK, stages)
+    dvc_remote.upload(folder, f"{PLACE}/{name}", [*files, LOCK])  # the lock last: with it the folder is complete
+    print(f"the trained model is shared as {name}")
+    return name
+
+
+def claims(wanted: dict[str, Any], own: dict[str, Entry], model_files: list[str]) -> Iterator[Claim]:
+    """Yield claims about a model with the inputs `wanted`: of dvc.lock, whose entries are `own`, and of what is shared.
+
+    Of a shared folder only `model_files`, the outputs of stage `train`, and RESULTS are read. Raises ProjectError where
+    the DVC remote or GitHub cannot be read.
+    """
+    yield Claim("dvc.lock", own, _object)
+    name = key(wanted)
+    folder, files = TAKEN / name, [LOCK, *model_files, *RESULTS]
+    shutil.rmtree(TAKEN, ignore_errors=True)
+    if LOCK in dvc_remote.download(f"{PLACE}/{name}", folder, files):
+        yield _read(folder, "the branches' part of the DVC remote")
+    elif github_artifacts.available() and github_artifacts.download(f"trained-{name}", folder, files):
+        yield _read(folder, "the artifact of a run")
+
+
+def _object(_: str, md5: str) -> Path | None:
+    try:
+        return dvc.fetch(md5)
+    except ProjectError:  # it was never pushed, or is not what its name says
+        return None
+
+
+def _read(folder: Path, source: str) -> Claim:
+    """Return the claim in a shared folder. Raises ProjectError where that is not what `share` has written."""
+
+    def get(path: str, md5: str) -> Path | None:
+        file = folder / path
+        return file if file.is_file() and digest(file, "md5") == md5 else None
+
+    stages = artifacts.read_json(folder / LOCK, "make push")
+    try:
+        for entry in stages.values():
+            inputs(entry), dvc_stages.outputs(entry)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ProjectError(f"{source} holds no dvc.lock under the name {folder.name}: delete it there") from error
+    return Claim(source, stages, get)
+
+
+if __name__ == "__main__":
+    run(main)
