@@ -219,6 +219,7 @@ def world(
     world.commit("Run jobs on the cluster")
     make(project, "pipeline")
     world.commit("Train")
+    make(project, "verify")
     make(project, "gate")
     make(project, "deploy")
     return world

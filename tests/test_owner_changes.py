@@ -127,6 +127,7 @@ def test_everything_after_it_works(changed: Path, request: pytest.FixtureRequest
     run(changed, "git", "add", "dvc.lock")
     run(changed, "git", "commit", "--quiet", "--message=Train")
     run(changed, "git", "push", "--quiet", "origin", "HEAD:main")
+    make(changed, "verify")
     make(changed, "gate")
     report = make(changed, "report")
     make(changed, "deploy")

@@ -89,6 +89,7 @@ def released(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(folder, "init", "--quiet", "--bare", "--initial-branch=main", "origin.git")
     git(project, "remote", "add", "origin", str(folder / "origin.git"))
     commit(project, "Train")
+    make(project, "verify")
     make(project, "gate")
     make(project, "deploy")
     return project

@@ -208,6 +208,7 @@ def released(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Room:
     room.change(QUICK)
     make(room.project, "pipeline")
     room.commit("Train")
+    make(room.project, "verify")
     make(room.project, "gate")
     make(room.project, "deploy")
     room.keep()

@@ -64,8 +64,7 @@ def main() -> None:
         "git commit --quiet -m 'Train the default'",
         "git push --quiet origin main",
     )
-    step("run the gate", "make gate")
-    step("release it", "make deploy")
+    release()
     first = production()
 
     chapter("A pull request")
@@ -87,8 +86,7 @@ def main() -> None:
     chapter("Merge, release")
     merge = f"git merge --quiet --no-ff -m 'Merge {BRANCH}' {BRANCH}"
     step("merge", "git switch --quiet main", merge, "git push --quiet origin main")
-    step("reproduce: nothing is trained again", "make pipeline")
-    step("release it", "make deploy")
+    release()
     second = production()
     if first["release"]["model"]["version"] == second["release"]["model"]["version"]:
         raise SystemExit("the second release names the first one's model: the merge released nothing")
@@ -100,6 +98,7 @@ def main() -> None:
     if third["manifest"] != first["manifest"]:
         raise SystemExit("the rollback's manifest is not that of the first release")
     rolled_back = predict("predict with the model before", third)
+    step("take the change back on main too", "git revert --no-edit -m 1 HEAD", "git push --quiet origin main")
     retrained = demo_drift.drift_to_release()
     finish(started, second, prediction, rolled_back, retrained["release"])
 
@@ -130,6 +129,13 @@ def origin_and_project() -> None:
         "git remote add origin ../origin.git",
         "git push --quiet -u origin main",
     )
+
+
+def release() -> None:
+    """Release main, as the workflow Deploy does."""
+    step("verify main: nothing is trained again", "make verify")
+    step("run the gate", "make gate")
+    step("release it", "make deploy")
 
 
 def propose() -> None:

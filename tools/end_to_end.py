@@ -100,6 +100,7 @@ def release(what: str) -> None:
     demo.step(f"train {what}", "make pipeline")
     commit = f"git commit --quiet -m 'Train {what}'"
     demo.step("commit its lock", "git add dvc.lock", commit, "git push --quiet origin main")
+    demo.step("verify main", "make verify")
     demo.step("run the gate", "make gate")
     version = hashlib.sha256((demo.PROJECT / "model/model.pt2").read_bytes()).hexdigest()[:12]
     image = f"localhost/{cluster.NAME}:{version}"  # no such registry: the image is loaded into the nodes

@@ -61,6 +61,8 @@ class GitHub:
     refusals: dict[str, list[Answer]] = field(default_factory=dict)
     late: bool = False
     may_open: bool = True
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    storage: dict[str, bytes] = field(default_factory=dict)  # by path: what artifacts are redirected to
 
     def __enter__(self) -> GitHub:
         self.certificate = self.folder / "certificate.pem"
@@ -121,6 +123,14 @@ class GitHub:
         self.comments.setdefault(number, []).append(comment)
         return comment
 
+    def store(self, name: str, content: bytes, *, fork: bool = False, expired: bool = False) -> None:
+        """Keep an artifact of a run of this repository, or of a fork's pull request to it."""
+        identity = next(self._ids)
+        run = {"repository_id": 1, "head_repository_id": 2 if fork else 1}
+        entry = {"id": identity, "name": name, "expired": expired, "workflow_run": run}
+        self.artifacts.append(entry | {"created_at": f"2026-11-01T00:00:00.{identity}Z"})
+        self.storage[f"/storage/{identity}"] = content
+
     def answer(self, call: Call, token: str) -> Answer:
         """Do what a call asks for."""
         login = self.tokens.get(token)
@@ -140,6 +150,8 @@ class GitHub:
             rf"POST /repos/{self.repository}/issues/(\d+)/comments": lambda number: self._create(call, number, login),
             rf"PATCH /repos/{self.repository}/issues/comments/(\d+)": lambda identity: self._edit(call, identity),
             rf"GET /repos/{self.repository}/actions/runs/(\d+)/jobs": lambda run: self._jobs(call, run),
+            rf"GET /repos/{self.repository}/actions/artifacts": lambda: self._artifacts(call),
+            rf"GET /repos/{self.repository}/actions/artifacts/(\d+)/zip": self._download,
         }
         for route, act in routes.items():
             if found := re.fullmatch(route, f"{call.method} {call.path}", re.IGNORECASE):
@@ -191,6 +203,19 @@ class GitHub:
         status, headers, page = self._page(call, jobs)
         return status, headers, {"total_count": len(jobs), "jobs": page}
 
+    def _artifacts(self, call: Call) -> Answer:
+        found = [entry for entry in self.artifacts if call.query.get("name") in (None, entry["name"])]
+        status, headers, page = self._page(call, found)
+        return status, headers, {"total_count": len(found), "artifacts": page}
+
+    def _download(self, identity: int) -> Answer:
+        found = [entry for entry in self.artifacts if entry["id"] == identity]
+        if not found:
+            return 404, {}, {"message": "Not Found"}
+        if found[0]["expired"]:
+            return 410, {}, {"message": "Artifact has expired"}
+        return 302, {"Location": f"{self.url}/storage/{identity}?sig=key"}, {}
+
     def _create(self, call: Call, number: int, login: str) -> Answer:
         return _too_long(call) or (201, {}, self.say(number, call.body["body"], login))
 
@@ -230,6 +255,9 @@ class GitHub:
                     under = address.path.startswith("/api/v3/")
                     status, headers, body = github.answer(call, token) if under else (404, {}, {"message": "Not Found"})
                     sent = json.dumps(body).encode()
+                    if (stored := github.storage.get(address.path)) is not None:
+                        # The address is the key; a second one is refused, as Azure does.
+                        status, sent = (403, b"<Error/>") if token else (200, stored)
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)

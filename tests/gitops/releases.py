@@ -1,6 +1,7 @@
 """Shared by the tests of releases and rollbacks: real repositories, a bare one as origin, clones as laptops and jobs.
 
-Only DVC is replaced (test_store.py tests it), and the gate's computation, whose result is written by hand.
+Only DVC is replaced (test_store.py and test_verify.py test it), and the gate's computation, whose result is written by
+hand.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from defaults import ROOT, complete
 from gitops.core import params
 from gitops.core.artifacts import ProjectError, digest
 from gitops.deployment import deploy, rollback
-from gitops.integrations import dvc, kustomize
-from gitops.releases import release
+from gitops.integrations import dvc, dvc_remote, kustomize
+from gitops.releases import release, trained, workspace
 
 SETTINGS = {
     "data": {"path": "data/raw.csv", "target": "y", "task": "binary"},
@@ -142,6 +143,9 @@ def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kustomize, "PROGRAM", ROOT / kustomize.PROGRAM)
     monkeypatch.setattr(dvc, "stale", list)
     monkeypatch.setattr(dvc, "push", lambda: None)
+    monkeypatch.setattr(dvc_remote, "ensure", lambda md5s: [])
+    monkeypatch.setattr(trained, "main", lambda: None)
+    monkeypatch.setattr(workspace, "verified", lambda candidate: candidate)
     monkeypatch.setattr(kustomize, "render", rendered_once)
 
 

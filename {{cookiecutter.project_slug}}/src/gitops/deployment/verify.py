@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core import actions, artifacts, params
-from gitops.core.artifacts import MODEL, RUN, VERIFICATION, ProjectError, digest, run
+from gitops.core.artifacts import GATE, MODEL, RUN, VERIFICATION, ProjectError, digest, run
 from gitops.core.console import one_line, printable
 from gitops.deployment import claims
-from gitops.integrations import dvc, dvc_stages, exported_program, git
+from gitops.integrations import dvc, dvc_stages, exported_program
 from gitops.releases import trained, workspace
 from gitops.releases.trained import STAGE, Claim
 
@@ -31,11 +31,14 @@ def main() -> None:
     """Verify the commit that is checked out, and write reports/verification.json."""
     params.load()  # a wrong setting fails here, and not in the last stage that reads it
     workspace.require_committed("a commit is verified")
-    VERIFICATION.unlink(missing_ok=True)
+    for path in (VERIFICATION, GATE):  # the gate comes after this, on what is computed here
+        path.unlink(missing_ok=True)
     found = verify(train=os.environ.get("TRAIN_ON_MAIN") == "1")
     artifacts.write_json(VERIFICATION, found)
     where = "trained here" if found["trained_on"] == "main" else f"taken over from {found['source']}"
-    print(printable(f"verified: model {found['model_sha256'][:12]}, {where}; {found['compared']} other results compared"))
+    print(
+        printable(f"verified: model {found['model_sha256'][:12]}, {where}; {found['compared']} other results compared")
+    )
 
 
 def verify(*, train: bool) -> dict[str, Any]:
@@ -59,7 +62,6 @@ def verify(*, train: bool) -> dict[str, Any]:
     if differing:
         refuse(differing)
     return {
-        "commit": git.run("rev-parse", "HEAD"),
         "model_sha256": digest(MODEL),
         "lock_sha256": digest(dvc_stages.LOCK),
         "trained_on": "branch" if taken else "main",

@@ -134,4 +134,5 @@ def opened(failure: str) -> Iterator[Any]:
         with Repo() as repository:
             yield repository
     except (DvcException, OSError) as error:
-        raise ProjectError(f"DVC {failure}: {error}") from error
+        reason = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+        raise ProjectError(f"DVC {failure}: {reason}") from error

@@ -37,8 +37,31 @@ OPERATORS = re.compile(
 
 #: Names in expressions of sizes, which are calls of sympy's and PyTorch's functions.
 FUNCTIONS = frozenset(
-    "Symbol Integer Float Rational Add Mul Pow Mod PythonMod Max Min FloorDiv CeilDiv CleanDiv IntTrueDiv "
-    "FloatTrueDiv PowByNatural ToFloat TruncToInt CeilToInt FloorToInt floor ceiling".split()
+    [
+        "Symbol",
+        "Integer",
+        "Float",
+        "Rational",
+        "Add",
+        "Mul",
+        "Pow",
+        "Mod",
+        "PythonMod",
+        "Max",
+        "Min",
+        "FloorDiv",
+        "CeilDiv",
+        "CleanDiv",
+        "IntTrueDiv",
+        "FloatTrueDiv",
+        "PowByNatural",
+        "ToFloat",
+        "TruncToInt",
+        "CeilToInt",
+        "FloorToInt",
+        "floor",
+        "ceiling",
+    ]
 )
 
 #: Nodes of Python's grammar in expressions and guards. Names, calls and attributes are looked at one by one.
@@ -56,24 +79,23 @@ def check(path: Path, name: Path) -> None:
 
     `name` is what an error calls the file.
     """
-    import torch
     from torch.export.pt2_archive._package import PT2ArchiveReader
 
     try:
         with PT2ArchiveReader(str(path)) as reader:
-            names = reader.get_file_names()
-            if strange := sorted(name for name in names if not MEMBERS.fullmatch(name)):
+            members = reader.get_file_names()
+            if strange := sorted(member for member in members if not MEMBERS.fullmatch(member)):
                 raise ValueError(f"holds {strange[0][:100]!r}")
-            if len(names) != len({*names}):
+            if len(members) != len({*members}):
                 raise ValueError("holds a member twice")
             for problem in _problems(json.loads(reader.read_bytes(GRAPH)), ""):
                 raise ValueError(problem)
-            for name in names:
-                if name.startswith(TENSORS) and name.endswith(".json"):
-                    _check_tensors(json.loads(reader.read_bytes(name)))
+            for member in members:
+                if member.startswith(TENSORS) and member.endswith(".json"):
+                    _check_tensors(json.loads(reader.read_bytes(member)))
             sample = reader.read_bytes(SAMPLE)
         if sample:
-            torch.load(io.BytesIO(sample), weights_only=True)
+            _check_sample(sample)
     except Exception as error:  # PyTorch's readers raise whatever they stumble on
         reason = " ".join(str(error).split())[:300]
         raise ProjectError(f"{name} is no model that may be read: {reason}") from error
@@ -84,6 +106,16 @@ def _check_tensors(config: dict[str, Any]) -> None:
     for name, payload in config["config"].items():
         if payload["use_pickle"] or not re.fullmatch(r"(?:weight|tensor)_\d+", payload["path_name"]):
             raise ValueError(f"tensor {name[:100]!r} is pickled")
+
+
+def _check_sample(content: bytes) -> None:
+    """Raise ValueError for a sample of the inputs that is more than tensors: PyTorch would go on to unpickle it."""
+    import torch
+
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:  # of many kinds
+        raise ValueError("its sample of inputs is pickled") from error
 
 
 def _problems(value: Any, key: str) -> Iterator[str]:

@@ -94,9 +94,7 @@ class GitHub:
         """Create something, once. Raises GitHubError, or Unanswered where it may have been created all the same."""
         return self._call("POST", path, body)
 
-    def _call(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, redirected: bool = False
-    ) -> Any:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None, *, redirected: bool = False) -> Any:
         below = path if path.startswith("/") else f"/repos/{self.repository}/{path}"
         headers = {
             "Accept": "application/vnd.github+json",

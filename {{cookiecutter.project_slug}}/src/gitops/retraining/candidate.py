@@ -30,6 +30,7 @@ from gitops.core.params import Params
 from gitops.gate import gate
 from gitops.integrations import dvc, git
 from gitops.integrations.github import GitHub
+from gitops.releases import trained
 from gitops.rendering.markdown import defang, plain
 from gitops.reporting import context, report, sections
 from gitops.retraining import ingest, pipeline, pull_request, trigger
@@ -118,7 +119,7 @@ def train_and_evaluate(settings: Params) -> tuple[bool, str]:
 
 def propose(client: GitHub | None, main_commit: str, paths: list[Path], title: str, message: str) -> int:
     """Push data and results, then the branch; open its pull request, or say how to merge it. Raises ProjectError."""
-    dvc.push()
+    trained.main()
     settings = params.load()
     objects = (dvc.tracked_object(artifacts.tracked_md5(path)) for path in settings.tables)
     paths = [*paths, *(path for path in objects if path)]  # a clone could not get the tables from anywhere else

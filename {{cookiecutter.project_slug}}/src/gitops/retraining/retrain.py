@@ -21,7 +21,7 @@ from gitops.core import params
 from gitops.core.artifacts import CHECKPOINTS, MONITOR, PARAMS, ProjectError, run
 from gitops.integrations import git, tracking
 from gitops.monitoring.request_log import DEFAULTS
-from gitops.releases import release
+from gitops.releases import release, trained
 
 WORKTREE = Path(".dvc/tmp/retrain")
 REPORTS = Path("reports/retrain")
@@ -42,6 +42,8 @@ def main() -> int:
             if (worktree / "reports").exists():
                 shutil.copytree(worktree / "reports", REPORTS)
                 print(f"reports: {REPORTS}/", flush=True)
+            if (worktree / trained.SHARED).exists():  # for the artifact of a workflow's run
+                shutil.copytree(worktree / trained.SHARED, trained.SHARED, dirs_exist_ok=True)
             remove_worktree()
 
 
