@@ -156,6 +156,13 @@ def artifact(repository: Repository, ran: Run) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): path.read_text(errors="replace") for path in files}
 
 
+def taken_over(output: str) -> bool:
+    """Tell whether main has run every stage but the training."""
+    stages = re.findall(r"Running stage '(\w+)'", output)
+    assert stages == ["prepare", "validate_data", "evaluate", "validate_model", "package"], output
+    return "taken over from" in output
+
+
 @pytest.mark.real
 def test_pull_request(repository: Repository) -> None:
     """Everything is run, the report is handed over and becomes the pull request's comment."""
@@ -229,13 +236,14 @@ def test_break_before_any_report(repository: Repository) -> None:
 
 @pytest.mark.real
 def test_merge(repository: Repository) -> None:
-    """CI on main takes the pull request's results from the DVC remote, and no comment is made."""
+    """CI on main takes the pull request's model from the DVC remote, runs all else anew, and no comment is made."""
     event = repository.merge("more-dropout")
     assert list(repository.hub.workflows(event)) == ["ci.yaml", "deploy.yaml"]
     ci = run(repository.hub, "ci.yaml", event, TESTED)
     ended(ci, "success")
     assert ci.concurrency == {"group": f"ci-{event.sha}", "cancel-in-progress": False}
-    assert "Running stage" not in ci.jobs["pipeline"].step("Pipeline").output
+    assert taken_over(ci.jobs["pipeline"].step("Verify").output)
+    assert {ci.jobs["pipeline"].step(name).result for name in ("Pipeline", "Share the results")} == {"skipped"}
     assert repository.report(ci).conclusion == "skipped"
 
 
@@ -249,7 +257,7 @@ def test_deploy(repository: Repository, tmp_path: Path, monkeypatch: pytest.Monk
     assert "champion: version 1\n" in deploy.jobs["deploy"].step("Register").output
     assert deploy.concurrency == {"group": "deploy", "cancel-in-progress": False}
     job = deploy.jobs["deploy"]
-    assert "Running stage" not in job.step("Pipeline").output
+    assert taken_over(job.step("Verify").output)
     assert not deploy.inputs_of("actions/cache/restore") and not deploy.inputs_of("actions/cache/save")
     (commit,) = repository.releases()
     record = json.loads(repository.hub.git("show", f"{commit}:release.json"))
@@ -337,7 +345,9 @@ def test_retraining(repository: Repository, tmp_path: Path) -> None:
     ended(ci, "success")
     assert "Running stage" not in ci.jobs["pipeline"].step("Pipeline").output
     repository.git("fetch", "--quiet", "origin", branch)
-    ended(run(repository.hub, "deploy.yaml", repository.merge("FETCH_HEAD")), "success")
+    deploy = run(repository.hub, "deploy.yaml", repository.merge("FETCH_HEAD"))
+    ended(deploy, "success")
+    assert taken_over(deploy.jobs["deploy"].step("Verify").output)
     record = json.loads(repository.hub.git("show", "env/production:release.json"))
     assert branch == f"retrain/{record['model']['version']}" and record["rows"]["raw"] == 669
 
@@ -363,7 +373,7 @@ def test_fork(repository: Repository, tmp_path: Path) -> None:
     ended(ci, "success")
     pipeline = ci.jobs["pipeline"]
     assert pipeline.runs_on == "ubuntu-24.04"
-    assert pipeline.permissions == {"contents": "read"}
+    assert pipeline.permissions == {"actions": "read", "contents": "read"}
     assert {pipeline.step(name).result for name in ("Sign in to the data's cloud", "Share the results")} == {"skipped"}
     assert repository.shared() == before
     seen = marks.read_text()

@@ -105,6 +105,8 @@ def upload_artifact(job: JobRun, inputs: Inputs) -> None:
             raise Failed("no files were found")
         return
     target = job.hub.artifact(job.run.id, inputs["name"])
+    if inputs.get("overwrite") == "true":
+        shutil.rmtree(target, ignore_errors=True)
     if target.exists():
         raise Failed(f"the run has an artifact {inputs['name']} already")
     for file in found:
@@ -189,7 +191,7 @@ ACTIONS: dict[str, tuple[Callable[[JobRun, Inputs], dict[str, str] | None], set[
     "astral-sh/setup-uv": (set_up_uv, {"enable-cache", "cache-dependency-glob"}),
     "actions/cache/restore": (restore_cache, {"path", "key", "restore-keys"}),
     "actions/cache/save": (save_cache, {"path", "key"}),
-    "actions/upload-artifact": (upload_artifact, {"name", "path", "if-no-files-found", "retention-days"}),
+    "actions/upload-artifact": (upload_artifact, {"name", "path", "if-no-files-found", "overwrite", "retention-days"}),
     "actions/download-artifact": (download_artifact, {"name", "path", "run-id", "github-token"}),
     "iterative/setup-cml": (nothing, {"version", "vega"}),
     "aws-actions/configure-aws-credentials": (sign_in, {"role-to-assume", "aws-region"}),

@@ -1,4 +1,4 @@
-"""`make verify`: what a branch brings is a claim, whatever it writes into dvc.lock, the cache, the remote or the model."""
+"""`make verify`: what a branch brings is a claim, in dvc.lock, DVC's cache, the remote and the model file alike."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_main_takes_the_model_and_computes_the_rest(project: Project) -> None:
 def test_the_model_comes_from_an_artifact_of_a_run(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the DVC remote is a folder that ended with the runner. Those of forks and those that expired do not count."""
+    """Where the DVC remote is a folder that ended with the runner. A fork's do not count, nor do expired ones."""
     (shared,) = (project.path / "dvc-remote/branches").iterdir()
     contents = io.BytesIO()
     with zipfile.ZipFile(contents, "w") as made:

@@ -24,7 +24,10 @@ from gitops.deployment import verify
 from releases import SETTINGS
 
 STAGES = {
-    "prepare": (["data/raw.csv"], ["data/prepared/schema.json", "data/prepared/test.parquet", "data/prepared/train.parquet"]),
+    "prepare": (
+        ["data/raw.csv"],
+        ["data/prepared/schema.json", "data/prepared/test.parquet", "data/prepared/train.parquet"],
+    ),
     "validate_data": (["data/prepared/train.parquet"], ["reports/validate_data.json", "reports/validate_data.html"]),
     "train": (
         ["data/prepared/train.parquet", "data/prepared/schema.json", "train.py"],

@@ -1,8 +1,8 @@
 """Compare results that a branch claims with main's own for the same inputs.
 
-Numbers may differ by TOLERANCE, as machines round differently; HTML and the words of a check's details are not compared.
-A claim about other inputs, such as a dvc.lock of another commit, says nothing about these, and a result of which nobody
-has the contents cannot be compared: main's own counts in any case.
+Numbers may differ by TOLERANCE, as machines round differently; HTML and the words of a check's details are not
+compared. A claim about other inputs, such as a dvc.lock of another commit, says nothing about these, and a result of
+which nobody has the contents cannot be compared: main's own counts in any case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORDS = ("details", "reason")
 
 
 def differences(claims: Iterable[Claim], own: dict[str, Entry]) -> tuple[list[str], int]:
-    """Return a line for each result that differs from `own`, the entries of main's dvc.lock, and how many were compared.
+    """Return a line for each result that differs from `own`, main's entries of dvc.lock, and how many were compared.
 
     A line names the file, where the claim comes from, and what differs.
     """
@@ -43,7 +43,7 @@ def differences(claims: Iterable[Claim], own: dict[str, Entry]) -> tuple[list[st
 
 
 def _claimed(claim: Claim, own: dict[str, Entry]) -> Iterator[tuple[str, Path]]:
-    """Yield path and claimed file of each result that is claimed to be other than main's, where its inputs are main's."""
+    """Yield path and claimed file of each result that is not main's, though it is said to be of the same inputs."""
     for stage, entry in own.items():
         if stage == STAGE or stage not in claim.lock or inputs(claim.lock[stage]) != inputs(entry):
             continue

@@ -102,13 +102,13 @@ def _check_run(path: Path) -> None:
 
 
 def refuse(differing: list[str]) -> None:
-    """Say in every place where people look which results of the branch are not those of its code; raise ProjectError."""
+    """Raise ProjectError, and tell on the run's page too, which results of the branch are not those of its code."""
     lines = "; ".join(one_line(line, 200) for line in differing[:10])
     reason = f"results of the branch are not what its code computes: {lines}"
     actions.summarise(f"### Not released\n\n{reason}")
     raise ProjectError(
-        f"{reason}. Nothing is released: run `make pipeline` anew on the branch, or, if you know why they differ, delete "
-        "dvc.lock and what was shared there"
+        f"{reason}. Nothing is released: find out who wrote them. If they come from an honest machine that computes "
+        "otherwise, commit without dvc.lock, or set TRAIN_ON_MAIN=1"
     )
 
 

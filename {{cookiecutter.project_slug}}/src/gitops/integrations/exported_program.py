@@ -1,10 +1,10 @@
 """Check that a file of `torch.export` is a model that runs nothing when it is read, before it is read.
 
-`torch.export.load` trusts its file: it unpickles, evaluates expressions and guards that are stored as text, imports what
-a tree names, and calls the functions that the graph names, which may be any that is reachable from `torch`
-(https://docs.pytorch.org/docs/stable/export.html: "Never load data from an untrusted source"). So everything in the
-file that PyTorch would follow is compared with what an exported network needs. The file is read by PyTorch's own
-reader: another one could see other contents in the same bytes.
+`torch.export.load` trusts its file: it unpickles, evaluates expressions and guards that are stored as text, imports
+what a tree names, and calls the functions that the graph names, which may be any that is reachable from `torch`
+(torch/export/__init__.py: "Never load data from an untrusted source"). So everything in the file that PyTorch would
+follow is compared with what an exported network needs. The file is read by PyTorch's own reader: another one could see
+other contents in the same bytes.
 """
 
 from __future__ import annotations

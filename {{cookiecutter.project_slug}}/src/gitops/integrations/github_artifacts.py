@@ -61,7 +61,7 @@ def _of_this_repository(artifact: dict[str, Any]) -> bool:
 
 
 def _fetch(client: GitHub, path: str, target: Path) -> None:
-    """Write what GitHub redirects to into `target`. The token goes to GitHub alone: its storage refuses a second one."""
+    """Write what GitHub redirects to into `target`. The token goes to GitHub alone: its storage refuses it."""
     address = client.redirect(path)
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, target.open("wb") as file:

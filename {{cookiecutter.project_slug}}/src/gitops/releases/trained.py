@@ -3,7 +3,7 @@
 A model is trained once, on a branch, and main takes it over (deployment/verify.py). So `make push` keeps, in the
 branches' own place of the DVC remote, and in GitHub Actions as an artifact of the run, a folder named by the inputs of
 stage `train`: its command, the md5 of each dependency, its parameters. The folder holds dvc.lock, the stage's outputs,
-and the results that the branch's report has shown. Whether dvc.lock was committed does not matter. All of it is a claim.
+and the results that the branch's report has shown. So dvc.lock need not be committed. All of it is a claim.
 """
 
 from __future__ import annotations
