@@ -25,6 +25,7 @@ from gitops.core.artifacts import ProjectError, digest
 from gitops.deployment import deploy, rollback
 from gitops.integrations import dvc, dvc_remote, kustomize
 from gitops.releases import release, trained, workspace
+from gitops.releases.record import Training
 
 SETTINGS = {
     "data": {"path": "data/raw.csv", "target": "y", "task": "binary"},
@@ -35,6 +36,9 @@ SETTINGS = {
 
 #: By what staging's objects differ from production's here.
 STAGED = {"environment": "staging"}
+
+#: What `make verify` has found.
+TRAINED = Training(trained_on="branch", inputs="1" * 64)
 
 #: kustomize is the slow part, and asked for the same few models again and again.
 render = kustomize.render
@@ -145,7 +149,7 @@ def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dvc, "push", lambda: None)
     monkeypatch.setattr(dvc_remote, "ensure", lambda md5s: [])
     monkeypatch.setattr(trained, "main", lambda: None)
-    monkeypatch.setattr(workspace, "verified", lambda candidate: candidate)
+    monkeypatch.setattr(workspace, "verified", lambda candidate: candidate.model_copy(update={"training": TRAINED}))
     monkeypatch.setattr(kustomize, "render", rendered_once)
 
 

@@ -58,6 +58,8 @@ def test_what_runs_and_where_it_came_from(job: Job) -> None:
     assert (one["state"], one["model"]["sha256"], one["image"]) == ("deployed", record.model.sha256, record.image)
     assert one["main"]["commit"] == record.commit == job.git("rev-parse", "HEAD")
     assert (one["main"]["subject"], one["main"]["author"]) == ("Change to model B", "Tester")
+    assert one["training"] == {"trained_on": "branch", "inputs": "1" * 64}
+    assert "on a branch, taken over by main, from inputs 111111111111" in lineage.table(one)
     assert one["data"] == {"path": "data/raw.csv", "md5": "d" * 32}
     assert one["rows"] == {"raw": 9}
     assert one["changed_params"] == {"train.epochs": (200, 7)}

@@ -31,6 +31,7 @@ def describe(released: Released, previous: Release | None) -> dict[str, Any]:
         "changed_params": changed_params(previous.params, record.params) if previous else None,
         "metrics": {name: score.model_dump() for name, score in record.metrics.items()},
         "gate": record.gate.model_dump(),
+        "training": record.training.model_dump() if record.training else None,
         "mlflow": {"run_id": record.mlflow_run_id, "address": tracking.address()},
         "package": record.package.model_dump(),
         "predictions": record.predictions.model_dump(),
@@ -58,6 +59,9 @@ def table(found: dict[str, Any]) -> str:
     for name, score in found["metrics"].items():
         lines.append((name, f"{score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}]"))
     lines.append(("gate", f"{gate['reason']} ({gate['mode']})"))
+    if training := found["training"]:
+        where = "on main" if training["trained_on"] == "main" else "on a branch, taken over by main"
+        lines.append(("trained", f"{where}, from inputs {training['inputs'][:SHORT]}"))
     lines.append(("MLflow run", f"{run['run_id'] or 'none'} at {run['address']}"))
     if "aliases" in run:
         version = f"version {run['version']}" if run["version"] else "no version, see `make register`"
