@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import pickle
@@ -68,6 +69,14 @@ def archive(handler: str) -> bytes:
     return buffer.getvalue()
 
 
+def plots(project: Project, score: str, name: str) -> bytes:
+    """Return the listing of a folder of plots with another curve, whose object is in the cache."""
+    content = f"fpr,tpr\n0,{score}\n".encode()
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    project.plant(md5, content)
+    return json.dumps([{"md5": md5, "relpath": name}]).encode()
+
+
 #: Attack: the stage and the file whose result is forged, and the contents by the honest ones.
 FORGED: dict[str, tuple[str, str, Any]] = {
     "metrics": ("evaluate", "evaluation/metrics.json", lambda path: scored(path.read_bytes(), 1e-5)),
@@ -95,6 +104,18 @@ def test_a_forged_result_is_refused_by_name(attack: str, project: Project) -> No
         claim = Claim("dvc.lock", dvc_stages.lock(), lambda _, md5: dvc.fetch(md5))
         (difference,), compared = claims.differences([claim], own)
     assert difference.startswith(f"{path}, by dvc.lock: ") and compared == 1
+
+
+@pytest.mark.parametrize(("name", "differing"), [("roc.csv", 1), ("../../../secret.csv", 0)])
+def test_a_forged_curve_is_refused_and_no_other_file_is_read(name: str, differing: int, project: Project) -> None:
+    with contextlib.chdir(project.path):
+        own = dvc_stages.lock()
+        (project.path.parent / "secret.csv").write_text("fpr,tpr\n0,12345\n")
+        listing = plots(project, "0.999", name)
+        project.forge("evaluate", "evaluation/plots", listing, ".dir")
+        claim = Claim("dvc.lock", dvc_stages.lock(), lambda _, md5: dvc.fetch(md5))
+        found, _ = claims.differences([claim], own)
+    assert [line.partition(",")[0] for line in found] == ["evaluation/plots/roc.csv"] * differing
 
 
 @pytest.mark.parametrize(

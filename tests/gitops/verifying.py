@@ -164,9 +164,9 @@ class Project:
         found: dict[str, Any] = load_yaml(str(self.path / "dvc.lock"))
         return found
 
-    def forge(self, stage: str, path: str, content: bytes) -> None:
+    def forge(self, stage: str, path: str, content: bytes, ending: str = "") -> None:
         """Let dvc.lock and DVC's cache say that a stage has this output, and that others have read it."""
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() + ending
         lock = self.lock()
         for name, entry in lock["stages"].items():
             for item in [*entry["deps"], *(entry["outs"] if name == stage else [])]:

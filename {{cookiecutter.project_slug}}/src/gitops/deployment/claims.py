@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core import artifacts
-from gitops.integrations import dvc_stages
+from gitops.integrations import dvc, dvc_stages
 from gitops.integrations.dvc_stages import Entry
 from gitops.releases.trained import STAGE, Claim, inputs
 
@@ -50,16 +50,22 @@ def _claimed(claim: Claim, own: dict[str, Entry]) -> Iterator[tuple[str, Path]]:
         ours, theirs = dvc_stages.outputs(entry), dvc_stages.outputs(claim.lock[stage])
         for path, md5 in theirs.items():
             if path in ours and md5 != ours[path] and not path.endswith(".html"):
-                yield from _files(claim, path, md5)
+                yield from _files(claim, path, md5, ours[path])
 
 
-def _files(claim: Claim, path: str, md5: str) -> Iterator[tuple[str, Path]]:
+def _files(claim: Claim, path: str, md5: str, ours: str) -> Iterator[tuple[str, Path]]:
+    """Yield path and claimed file of an output, or of each file of a folder that main's has too: no others are read."""
     files = {path: md5}
-    if md5.endswith(dvc_stages.FOLDER):
+    if ours.endswith(dvc_stages.FOLDER):
+        own = dvc_stages.listed(path, dvc.cached(ours))
         listing = claim.get(path, md5)
-        files = dvc_stages.listed(path, listing) if listing else {}
+        try:
+            theirs = dvc_stages.listed(path, listing) if listing else {}
+        except (ValueError, KeyError, TypeError):
+            theirs = {}
+        files = {name: theirs[name] for name in own if name in theirs and theirs[name] != own[name]}
     for name, object_md5 in files.items():
-        if (file := claim.get(name, object_md5)) and Path(name).is_file():
+        if file := claim.get(name, object_md5):
             yield name, file
 
 

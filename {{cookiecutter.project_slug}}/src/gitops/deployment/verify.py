@@ -29,10 +29,10 @@ from gitops.releases.trained import STAGE, Claim
 
 def main() -> None:
     """Verify the commit that is checked out, and write reports/verification.json."""
-    params.load()  # a wrong setting fails here, and not in the last stage that reads it
-    workspace.require_committed("a commit is verified")
     for path in (VERIFICATION, GATE):  # the gate comes after this, on what is computed here
         path.unlink(missing_ok=True)
+    params.load()  # a wrong setting fails here, and not in the last stage that reads it
+    workspace.require_committed("a commit is verified")
     found = verify(train=os.environ.get("TRAIN_ON_MAIN") == "1")
     artifacts.write_json(VERIFICATION, found)
     where = "trained here" if found["trained_on"] == "main" else f"taken over from {found['source']}"
