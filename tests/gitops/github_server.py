@@ -48,7 +48,7 @@ class GitHub:
     certificate by it. Fill `.pulls`, `.comments` and `.jobs` directly or with `open_pull` and `say`; read them and
     `.calls` at the end. `.tokens` says who a token belongs to. Answers in `.refusals` are given, in their order, to the
     next calls of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect.
-    `may_open` is the setting by which Actions may open pull requests, `drafts` whether the repository's plan has drafts.
+    `may_open` is the setting by which Actions may open pull requests, `drafts` whether the plan has drafts.
     """
 
     folder: Path

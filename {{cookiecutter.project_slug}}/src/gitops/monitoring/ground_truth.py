@@ -132,8 +132,8 @@ def _check_apart(labels: Folder) -> None:
     log = Folder("REQUEST_LOG", *locate("REQUEST_LOG", address))
     if _inside(log, labels) or _inside(labels, log):
         raise ProjectError(
-            f"LABELS is {request_log.address('LABELS')!r} and REQUEST_LOG {address!r}: neither may lie in the other, or "
-            "whatever writes requests could write labels"
+            f"LABELS is {request_log.address('LABELS')!r} and REQUEST_LOG {address!r}: neither may lie in the other, "
+            "or whatever writes requests could write labels"
         )
 
 

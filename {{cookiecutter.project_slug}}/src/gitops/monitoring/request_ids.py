@@ -1,7 +1,7 @@
 """Who sent the requests in the log, and which ids of labelled requests were sent again.
 
-Ids come from clients. One that sends an id of another with inputs of its own would have the label, which is the owner's,
-count for these inputs: such an id stands for neither request.
+Ids come from clients. If one sends an id of another with inputs of its own, the owner's label could count for these
+inputs: such an id stands for neither request.
 """
 
 from __future__ import annotations

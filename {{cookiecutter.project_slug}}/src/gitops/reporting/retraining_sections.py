@@ -18,7 +18,7 @@ def review(context: Context) -> str:
         f"⚠️ **Do not merge before somebody has looked at the rows that requests brought:** {plain(data['review'])}.\n\n"
         f"{table(['day', 'client', 'rows'], rows)}\n\n"
         "Who may send requests could have sent these: are the clients known, and their numbers as on other days? "
-        "`docs/operate.md`, \"A retraining is a draft\", says how to see the rows themselves."
+        '`docs/operate.md`, "A retraining is a draft", says how to see the rows themselves.'
     )
 
 

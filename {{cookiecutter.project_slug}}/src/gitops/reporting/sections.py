@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from gitops.core import artifacts
 from gitops.releases.record import Release, changed_params

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def update_tables(settings: Params) -> dict[str, Any]:
     """Update the tables; return `kind`, the number of appended `rows`, md5s `before` and `after`, and `left_out`.
 
-    Where rows were appended, also `from` and `to`, their times, and what `clients.summary` returns. `left_out` counts requests by reason. Of a feature store's two tables the md5s are those of the last that changed.
+    Where rows were appended, also their times `from` and `to`, and what `clients.summary` returns. `left_out` counts
+    requests by reason. Of a feature store's two tables the md5s are those of the last that changed.
     Raises ProjectError where a table, the log or the labels cannot be read.
     """
     updates = [_update(path, settings) for path in settings.tables]
