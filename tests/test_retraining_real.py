@@ -295,6 +295,7 @@ def test_kill_in_each_step(room: Room, github: Any, tmp_path: Path) -> None:
     (branch,) = room.branches()
     assert pull["head"]["ref"] == branch and "Retrain-reason: a test" in room.last()
     assert "100 labelled requests appended" in pull["body"] and "searched anew: Better: " in pull["body"]
+    assert pull["draft"] and "| 2026-11-01 | `unknown` | 100 |" in pull["body"]
     assert room.table(branch)[: len(before)] == before and len(room.table(branch)) == len(before) + 100
     state = json.loads(room.show(branch, "data/appended.json"))
     assert state["parts"] == [len(before) - 1] and len(state["requests"]) == 100

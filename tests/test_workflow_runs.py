@@ -338,6 +338,7 @@ def test_retraining(repository: Repository, tmp_path: Path) -> None:
     assert ran.jobs["retrain"].runs_on == "big-machine"
     (pull,) = repository.api.pulls[pulls:]
     assert "100 labelled requests appended" in pull["body"] and "mean area" in pull["body"]
+    assert pull["draft"] and "| 2026-11-01 | `unknown` | 100 |" in pull["body"]  # 15 % of the rows
     assert "@all" not in pull["body"] and "Opened" in ran.jobs["retrain"].summary
     assert repository.hub.git("rev-parse", "main") == main
     branch = pull["head"]["ref"]

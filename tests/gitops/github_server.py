@@ -48,7 +48,7 @@ class GitHub:
     certificate by it. Fill `.pulls`, `.comments` and `.jobs` directly or with `open_pull` and `say`; read them and
     `.calls` at the end. `.tokens` says who a token belongs to. Answers in `.refusals` are given, in their order, to the
     next calls of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect.
-    `may_open` is the setting by which Actions may open pull requests.
+    `may_open` is the setting by which Actions may open pull requests, `drafts` whether the plan has drafts.
     """
 
     folder: Path
@@ -63,6 +63,7 @@ class GitHub:
     may_open: bool = True
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     storage: dict[str, bytes] = field(default_factory=dict)  # by path: what artifacts are redirected to
+    drafts: bool = True
 
     def __enter__(self) -> GitHub:
         self.certificate = self.folder / "certificate.pem"
@@ -108,6 +109,7 @@ class GitHub:
         pull = {
             "number": number,
             "state": "open",
+            "draft": False,
             "html_url": f"{self.url}/{self.repository}/pull/{number}",
             "head": {"sha": sha, "ref": branch, "label": f"{head.split('/')[0]}:{branch}", "repo": {"full_name": head}},
             "base": {"ref": base, "repo": {"full_name": self.repository}},
@@ -178,6 +180,8 @@ class GitHub:
         """Open a pull request; the commit of its branch is of no account here."""
         if login == ACTIONS and not self.may_open:
             return 403, {}, {"message": "GitHub Actions is not permitted to create or approve pull requests."}
+        if call.body.get("draft") and not self.drafts:
+            return 422, {}, {"message": "Draft pull requests are not supported in this repository."}
         head, base = call.body["head"], call.body["base"]
         label = f"{self.repository.partition('/')[0]}:{head}"
         present = [pull for pull in self.pulls if (pull["state"], pull["head"]["label"]) == ("open", label)]
@@ -187,12 +191,13 @@ class GitHub:
         number = 1 + max((pull["number"] for pull in self.pulls), default=0)
         pull = self.open_pull(number, "", head, base=base)
         pull |= {"title": call.body["title"], "body": call.body["body"], "user": {"login": login}}
+        pull["draft"] = call.body.get("draft", False)
         return 201, {}, pull
 
     def _change(self, call: Call, number: int) -> Answer:
         status, headers, pull = self._pull(number)
         if status == 200:
-            pull.update(call.body)
+            pull.update({name: value for name, value in call.body.items() if name != "draft"})  # only GraphQL does that
         return status, headers, pull
 
     def _listed(self, call: Call, number: int) -> Answer:

@@ -68,10 +68,12 @@ class Bench:
         (self.seed.path / "data" / name).unlink()
         self.seed.merge(f"Table {name}")
 
-    def ask(self, request: str, label: str | None, on: int = 1, **inputs: Any) -> None:
+    def ask(self, request: str, label: str | None, on: int = 1, client: Any = None, **inputs: Any) -> None:
         """Log a request of a day in November, whose label has come or has not."""
         values = {"x": 1.5, "note": "a", "day": "2026-02-01"} | inputs
         entry = {"time": f"2026-11-{on:02d}T12:00:00.000Z", "request_id": request, "instance": 0, "inputs": values}
+        if client is not None:
+            entry["client"] = client
         self.log(json.dumps(entry | {"model_version": "0" * 12, "prediction": {}}))
         if label is not None:
             self.label(request, label)
@@ -143,7 +145,7 @@ class Bench:
 
     def _body(self, settings: params.Params) -> str:
         context = Context(settings, [], None, retraining=json.loads(RETRAIN.read_text()))
-        return sections.retraining(context)
+        return sections.join(context, (sections.review, sections.retraining))
 
     def last(self) -> str:
         """Return the commit by which origin remembers the newest retraining."""

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import ground_truth, monitor, request_log
+from gitops.monitoring import ground_truth, monitor, request_ids, request_log
 from monitoring import NOW, OTHER, VERSION, World, failed
 
 
@@ -218,3 +218,114 @@ def test_killed_anywhere_and_run_again(world: World) -> None:
         assert world.offsets() == state and artifacts.MONITOR_HTML.read_text() == page
         assert {path: path.read_bytes() for path in Path("monitoring").iterdir() if path in kept} == kept
     assert turn == 2 * 11  # renames: seven files in monitoring/, three reports, the state
+
+
+@pytest.mark.parametrize(
+    ("log", "labels"),
+    [
+        ("requests", "requests"),
+        ("requests/", "requests"),
+        ("requests", "requests/labels"),
+        ("labels/requests", "labels"),
+        ("requests", "other/../requests/labels"),
+        ("requests", "{here}/requests/labels"),
+        ("requests", "file://{here}/requests"),
+        ("link", "requests/labels"),
+        ("requests", "link/labels"),
+        (".", "labels"),
+        ("memory://bucket/a", "memory://bucket/a/"),
+        ("memory://bucket/a", "memory://bucket/a/labels"),
+        ("memory://bucket/a/log/", "memory://bucket/a"),
+        ("memory://bucket", "memory://bucket/labels"),
+        ("memory://bucket/a", "memory://bucket/b/../a/labels"),
+    ],
+)
+def test_labels_and_log_that_lie_in_one_another_are_refused(
+    log: str, labels: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What writes requests could write labels there."""
+    import fsspec
+
+    for folder in ("requests/labels", "labels/requests", "other"):
+        Path(folder).mkdir(parents=True)
+    Path("link").symlink_to("requests")
+    for address in (log, labels):
+        if address.startswith("memory://"):
+            fsspec.filesystem("memory").pipe_file(f"{address.removeprefix('memory:/').rstrip('/')}/x", b"")
+    monkeypatch.setenv("REQUEST_LOG", log.format(here=tmp_path))
+    monkeypatch.setenv("LABELS", labels.format(here=tmp_path))
+    with pytest.raises(ProjectError, match=r"^LABELS is .* and REQUEST_LOG .*: neither may lie in the other"):
+        monitor.main()
+
+
+@pytest.mark.parametrize(
+    ("log", "labels"),
+    [
+        ("requests", "requests-labels"),
+        ("not/there/yet", "labels"),
+        ("memory://bucket/a", "memory://bucket/a-labels"),
+        ("requests", "memory://bucket/requests"),
+    ],
+)
+def test_labels_and_log_beside_one_another(
+    log: str, labels: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    for folder in ("requests", "requests-labels", "labels"):
+        Path(folder).mkdir()
+    fsspec.filesystem("memory").pipe_file("/bucket/a-labels/x", b"")
+    monkeypatch.setenv("REQUEST_LOG", log)
+    monkeypatch.setenv("LABELS", labels)
+    found, invalid = ground_truth.labels()
+    assert (len(found), invalid) == (0, 0)
+
+
+@pytest.mark.parametrize("again", [{"income": 4.0}, {}], ids=["values", "client"])
+@pytest.mark.parametrize("version", [VERSION, OTHER], ids=["this model", "another model"])
+@pytest.mark.parametrize("evaluated", [False, True], ids=["new", "evaluated before"])
+def test_a_label_does_not_count_for_whoever_sends_its_id(
+    world: World, again: dict[str, float], version: str, evaluated: bool
+) -> None:
+    """The line of another, its inputs or its client being different, takes the id out of the performance."""
+    honest = [line | {"client": "10.0.0.1"} for line in world.lines(200, label=True)]
+    world.log(honest)
+    world.label()
+    if evaluated:
+        assert world.run()[1]["performance"]["rows"] == 200
+    stolen = [
+        line
+        | {"inputs": line["inputs"] | again, "model_version": version, "client": "10.0.0.1" if again else "10.9.9.9"}
+        | {"prediction": {"label": "no", "probabilities": {"yes": 0.0, "no": 1.0}}}
+        for line in honest[:40]
+    ]
+    world.log(stolen, "b.jsonl")
+    result = world.run()[1]
+    assert result["performance"]["rows"] == 160
+    (note,) = [note for note in result["notes"] if "left out of the performance" in note]
+    assert ": 40, the request id was sent again" in note
+
+
+def test_a_request_that_was_sent_again_unchanged_counts_once(world: World) -> None:
+    lines = [line | {"client": "10.0.0.1"} for line in world.lines(100, label=True)]
+    world.log([*lines, *lines[:30]])
+    world.label()
+    result = world.run()[1]
+    assert (result["rows"], result["performance"]["rows"]) == (130, 100)
+    assert not [note for note in result["notes"] if "left out" in note]
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [10, 100_000])
+def test_inputs_nested_too_deeply_stop_nothing(depth: int) -> None:
+    """Such a line can be read and not be compared, where Python's limit is in between."""
+    uses = request_ids.Uses([("r1", 0)])
+    uses.add({"request_id": "r1", "inputs": {"income": nested(depth)}})
+    uses.add({"request_id": "r1", "inputs": {"income": 1}})
+    assert uses.reused == ({"r1"} if depth == 10 else set())

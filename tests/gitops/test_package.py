@@ -75,10 +75,12 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
 @pytest.mark.parametrize("name", ["agee", "months"])
 def test_redacted_columns_are_packed_and_must_be_in_requests(workspace: Path, name: str) -> None:
     text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("redact: []", 'redact: ["age"]').replace("sample: 1.0", "sample: 0.5"))
+    Path("params.yaml").write_text(
+        text.replace("redact: []", 'redact: ["age", "client"]').replace("sample: 1.0", "sample: 0.5")
+    )
     package.main()
     settings = json.loads(contents(built())["settings.json"])
-    assert settings["request_log"] == {"sample": 0.5, "redact": ["age"]}
+    assert settings["request_log"] == {"sample": 0.5, "redact": ["age", "client"]}
 
     Path("params.yaml").write_text(text.replace("redact: []", f'redact: ["age", "{name}"]'))
     with pytest.raises(

@@ -101,6 +101,29 @@ def test_redacted_columns_are_in_no_line(start: Start, tmp_path: Path) -> None:
     assert PHONE not in "".join(path.read_text() for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("redact", "row", "client", "inputs"),
+    [
+        ((), {"age": 40}, "team-a", {"age": 40}),
+        (("client",), {"age": 40}, "redacted", {"age": 40}),
+        (("client",), {"client": "shop", "age": 40}, "redacted", {"client": "redacted", "age": 40}),
+        (("age",), {"client": "shop", "age": 40}, "team-a", {"client": "shop", "age": "redacted"}),
+    ],
+)
+def test_client_is_logged_unless_redacted(
+    start: Start, tmp_path: Path, redact: tuple[str, ...], row: dict[str, Any], client: str, inputs: dict[str, Any]
+) -> None:
+    """As a column of that name is; inputs get no column that the request has not."""
+    log = start(tmp_path, redact=redact)
+    log.add(Entry("a", [row], [0.5], client="team-a"))
+    log.add(Entry("b", status=400, client="team-a"))
+    log.add(Entry("c", status=400))
+    log.close()
+    answered, refused, unknown = read(tmp_path)
+    assert (answered["client"], answered["inputs"], refused["client"]) == (client, inputs, client)
+    assert "client" not in unknown
+
+
 def test_sample_is_chosen_by_id(start: Start, tmp_path: Path) -> None:
     names = [f"request-{number}" for number in range(1000)]
     for folder in ("one", "other"):
@@ -148,6 +171,25 @@ def test_id_is_the_clients_if_it_is_valid(headers: dict[str, Any], expected: str
             return "made-here"
 
     assert request_log.request_id(Context(), 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x-client-ID": "team-a"}, "team-a"),
+        ({"X-Client-Id": "2001:db8::1"}, "2001:db8::1"),
+        ({"X-Client-Id": "a" * 65}, ""),
+        ({"X-Client-Id": 'a", "b": "'}, ""),
+        ({"body": {}, "X-Client-Id": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_client_is_who_the_proxy_says(headers: dict[str, Any], expected: str) -> None:
+    class Context:
+        def get_all_request_header(self, index: int) -> dict[str, Any]:
+            return headers
+
+    assert request_log.client(Context(), 0) == expected
 
 
 def test_files_are_rotated_and_bounded(

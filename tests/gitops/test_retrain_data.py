@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gitops.core import artifacts, params
+from gitops.core.artifacts import ProjectError
 from gitops.integrations import dvc
 from gitops.retraining import ingest
 from releases import isolate
@@ -176,3 +178,92 @@ def test_requests_are_not_appended_to_a_database(bench: Bench, capsys: pytest.Ca
     update = ingest.update_tables(settings.model_copy(update={"data": data}))
     assert (update["rows"], update["after"]) == (0, update["before"])
     assert "data/raw.csv is a database: labelled requests are not appended" in capsys.readouterr().out
+
+
+REUSED = "the request id was sent again, with other values or by another client"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        {"x": 100},
+        {"client": "team-b"},
+        {"client": "team-b", "x": 100},
+    ],
+)
+@pytest.mark.parametrize("first", [False, True], ids=["later", "earlier"])
+def test_a_request_id_that_was_sent_again_has_no_label(bench: Bench, again: dict[str, Any], first: bool) -> None:
+    """Ids come from clients: the owner's label would count for the inputs of whoever sends the id too."""
+    bench.ask("honest", None, **{"client": "team-a"} | (again if first else {}))
+    bench.ask("other", "no", client="team-a")
+    bench.ask("honest", "yes", on=2, **{"client": "team-a"} | ({} if first else again))
+    assert bench.run() == 0
+    assert bench.table().decode() == TABLE + "1.5,a,2026-02-01T00:00:00,no\n"
+    left_out = json.loads((bench.job.path / artifacts.RETRAIN).read_text())["data"]["left_out"]
+    assert left_out == {REUSED: 1}
+
+
+def test_an_id_of_a_refused_request_has_no_label_for_another_client(bench: Bench) -> None:
+    """The label may be for the request that was refused. The same client may have mended it."""
+    for name in ("stolen", "mended"):
+        bench.log(json.dumps({"time": "2026-11-01T12:00:00Z", "request_id": name, "client": "team-a", "errors": []}))
+    bench.ask("stolen", "yes", client="team-b", x=100)
+    bench.ask("mended", "yes", client="team-a")
+    assert bench.run() == 0
+    assert bench.table().decode() == TABLE + "1.5,a,2026-02-01T00:00:00,yes\n"
+
+
+def test_an_id_is_sent_again_after_its_label_was_used(bench: Bench) -> None:
+    """Neither is the old row changed nor a new one appended, also when the old request is not remembered any more."""
+    bench.ask("old", "yes", on=1, client="team-a")
+    bench.ask("new", "no", on=2, client="team-a")
+    assert bench.run() == 0
+    bench.merge()
+    path = bench.seed.path / "data/appended.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | {"until": "2027-03-01T00:00:00+00:00", "requests": {}}))
+    bench.seed.merge("Much later")
+    bench.ask("old", None, on=1, client="team-b", x=100)
+    log = bench.folder / "requests/log.jsonl"
+    *before, last = log.read_text().splitlines()
+    log.write_text("\n".join([*before, last.replace("2026-11-01", "2027-03-02")]) + "\n")
+    assert bench.run(forced=True) == 0
+    assert bench.branches() == {}
+
+
+def test_a_request_that_was_sent_again_unchanged_is_one(bench: Bench) -> None:
+    """As by a client, or a gateway, that had no answer."""
+    for _ in range(2):
+        bench.ask("r", None, client="team-a")
+    bench.label("r", "yes")
+    assert bench.run() == 0
+    assert bench.table().decode() == TABLE + "1.5,a,2026-02-01T00:00:00,yes\n"
+
+
+def test_of_two_labels_the_later_counts(bench: Bench) -> None:
+    """Labels are their owner's, who corrects them so."""
+    bench.ask("r", "no")
+    bench.label("r", "yes")
+    assert bench.run() == 0
+    assert bench.table().decode() == TABLE + "1.5,a,2026-02-01T00:00:00,yes\n"
+
+
+def test_a_label_comes_from_labels_alone(bench: Bench) -> None:
+    """Not from a request that sends the target, nor from what lies beside the log."""
+    bench.ask("r", "yes", y="no")
+    bench.ask("unlabelled", None, y="no")
+    (bench.folder / "requests/labels.csv").write_text("request_id,label\nr,no\nunlabelled,no\n")
+    (bench.folder / "requests/deeper").mkdir()
+    (bench.folder / "requests/deeper/labels.csv").write_text("request_id,label\nunlabelled,no\n")
+    (bench.folder / "labels/log.jsonl").write_text((bench.folder / "requests/log.jsonl").read_text())
+    assert bench.run() == 0
+    assert bench.table().decode() == TABLE + "1.5,a,2026-02-01T00:00:00,yes\n"
+
+
+def test_labels_in_the_log_are_refused(bench: Bench) -> None:
+    bench.ask("r", "yes")
+    bench.monkeypatch.setenv("LABELS", str(bench.folder / "requests/labels"))
+    (bench.folder / "labels").rename(bench.folder / "requests/labels")
+    with pytest.raises(ProjectError, match=r"LABELS is .*/requests/labels' and REQUEST_LOG .*/requests': neither"):
+        bench.run()
+    assert bench.branches() == {}

@@ -313,6 +313,36 @@ def test_server_logs_requests_and_answers(server: str, archive: Path, workspace:
     assert all(hidden not in path.read_text() for path in workspace.glob("requests/*"))
 
 
+@pytest.mark.parametrize(
+    ("sent", "client"),
+    [
+        ([], "127.0.0.1"),
+        ([("X-Client-Id", "team-a")], "team-a"),
+        ([("x-client-ID", "team-a"), ("X_Client_Id", "team-b")], "team-a"),
+        ([("X-Client-Id", "team-a"), ("X-Client-Id", "team-b")], "127.0.0.1"),
+        ([("X-Client-Id", "team a")], "127.0.0.1"),
+        ([("X-Client-Id", "::1")], "127.0.0.1"),
+        ([("X-Client-Id", "")], "127.0.0.1"),
+        ([("X-Forwarded-For", "10.1.2.3"), ("Forwarded", "for=10.1.2.3")], "127.0.0.1"),
+    ],
+)
+def test_server_logs_who_sent_a_request(
+    server: str, workspace: Path, sent: list[tuple[str, str]], client: str, request: pytest.FixtureRequest
+) -> None:
+    """What one header says, set by a gateway, or the address of the connection: of two nobody knows who set which."""
+    name = re.sub(r"[^A-Za-z0-9]", "-", request.node.name)[-64:]
+    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=20)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", f"/predictions/{NAME}")
+        content = body(GOOD)
+        for header, value in [("X-Request-Id", name), ("Content-Length", str(len(content))), *sent]:
+            connection.putheader(header, value)
+        connection.endheaders(content)
+        assert connection.getresponse().status == 200
+    [line] = waited(lambda: logged(workspace, name))
+    assert line["client"] == client
+
+
 def samples(running: torchserve.Server) -> dict[str, float]:
     """Return what Prometheus gets of the handler's metrics: name and its one label -> value."""
     settings = (running.log.parent / "config.properties").read_text()

@@ -204,3 +204,4 @@ class Retrain(Section):
     cooldown_hours: Annotated[float, Field(ge=0)] = 24
     label_days: Count = 90
     tune_trials: Annotated[int, Field(ge=0)] = 0
+    max_logged: Limit = 0.1

@@ -36,6 +36,9 @@ HINTS = {
 FORBIDDEN = "not permitted to create"
 SETTING = "Allow GitHub Actions to create and approve pull requests"
 
+#: Part of its answer to a draft in a repository whose plan has none, as a private one of a free account.
+NO_DRAFTS = "Draft pull requests are not supported"
+
 
 class GitHubError(ProjectError):
     """GitHub refused a request or could not be reached; the message holds its answer."""

@@ -1,6 +1,7 @@
 """Labels that arrive after the predictions, and the requests that they belong to.
 
-Log and labels are data from outside: a line or row that is not valid is left out and counted, never an error.
+Log and labels are data from outside: a line or row that is not valid is left out and counted, never an error. A label
+is read from LABELS alone, which only its owner writes: what a request sends, and what lies beside the log, is none.
 """
 
 from __future__ import annotations
@@ -8,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from gitops.core.addresses import locate
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import request_log
-from gitops.monitoring.request_log import REDACTED, Key
+from gitops.monitoring import request_ids, request_log
+from gitops.monitoring.request_ids import Key, Uses
+from gitops.monitoring.request_log import REDACTED, Folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One labelled instance; `request_hash` identifies it in data/appended.json."""
+    """One labelled instance of a request by `client`; `request_hash` identifies it in data/appended.json."""
 
     request_hash: str
+    client: str
     time: datetime
     inputs: dict[str, Any]
     label: str
@@ -50,50 +56,57 @@ def read(after: datetime | None, known: Container[str]) -> Found:
     by_key: dict[Key, str] = dict(zip(zip(ids, instances, strict=True), texts, strict=True))
     if not by_key or request_log.absent("REQUEST_LOG"):
         return found
-    seen: set[str] = set()
+    rows: dict[Key, Labelled] = {}
+    uses = Uses(by_key)
     with request_log.opened("REQUEST_LOG") as folder:
         for _, content in folder.contents((".jsonl",)):
             for line in content.splitlines():
                 try:
-                    row = _row(line, by_key)
+                    key, row = _row(line, by_key, uses)
                 except ValueError as error:
                     found.left_out[str(error)] += 1
                     continue
-                if row is None or row.request_hash in seen or row.request_hash in known:
+                if row is None or key in rows or row.request_hash in known:
                     continue
                 if after is not None and row.time <= after:
                     found.left_out["the label came too late"] += 1
                     continue
-                seen.add(row.request_hash)
-                found.rows.append(row)
+                rows[key] = row
+    found.rows = [row for (request_id, _), row in rows.items() if request_id not in uses.reused]
     found.rows.sort(key=lambda row: (row.time, row.request_hash))
+    if reused := len(rows) - len(found.rows):
+        found.left_out[request_ids.REUSED] = reused
     return found
 
 
-def _row(line: bytes, by_key: dict[Key, str]) -> Labelled | None:
-    """Return the instance of a line of the log, or None where it has no label. Raises ValueError with the reason."""
+def _row(line: bytes, by_key: dict[Key, str], uses: Uses) -> tuple[Key, Labelled | None]:
+    """Return key and instance of a line of the log, None where it has no label. Raises ValueError with the reason."""
     try:
         entry = json.loads(line)
-        inputs, key = entry.get("inputs"), (entry.get("request_id"), entry.get("instance", 0))
-        if inputs is None or key not in by_key:  # refused, or not labelled yet
-            return None
+        key, inputs = (entry.get("request_id"), entry.get("instance", 0)), entry.get("inputs", {})
+        if type(key[1]) is not int or not isinstance(inputs, dict):
+            raise ValueError
+        if key[0] is not None:
+            uses.add(entry)
+        if not inputs or key not in by_key:  # refused, or not labelled yet
+            return key, None
         time = datetime.fromisoformat(entry["time"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise ValueError("not a line of a request log") from None
-    if not isinstance(inputs, dict):
-        raise ValueError("not a line of a request log")
     if REDACTED in inputs.values():
         raise ValueError("a value is redacted")
     request_hash = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    return Labelled(request_hash, time if time.tzinfo else time.replace(tzinfo=UTC), inputs, by_key[key])
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return key, Labelled(request_hash, request_ids.client(entry), time, inputs, by_key[key])
 
 
 def labels(since: datetime | None = None) -> tuple[pd.DataFrame, int]:
     """Return the labels, and how many rows are invalid because they lack the request or the value.
 
     The table has the columns `request_id`, `instance` and `label`, a text. Of two labels for one instance that of the
-    later file counts, and within a file the later row. Files last written before `since` are left out. Raises
-    ProjectError naming a file that lacks one of the columns.
+    later file counts, and within a file the later row: it corrects the other one. Files last written before `since` are
+    left out. Raises ProjectError naming a file that lacks one of the columns, and where LABELS and REQUEST_LOG lie in
+    one another: whoever writes requests could then write labels.
     """
     import pandas as pd
 
@@ -101,6 +114,7 @@ def labels(since: datetime | None = None) -> tuple[pd.DataFrame, int]:
     rows = 0
     if not request_log.absent("LABELS"):
         with request_log.opened("LABELS") as folder:
+            _check_apart(folder)
             for name, content in folder.contents((".parquet", ".csv"), since):
                 table = _table(name, content)
                 rows += len(table)
@@ -108,6 +122,29 @@ def labels(since: datetime | None = None) -> tuple[pd.DataFrame, int]:
     found = pd.concat(tables[1:] or tables)
     invalid = rows - len(found)
     return found.drop_duplicates(["request_id", "instance"], keep="last", ignore_index=True), invalid
+
+
+def _check_apart(labels: Folder) -> None:
+    """Raise ProjectError where one of the two folders is the other, or lies in it."""
+    if request_log.absent("REQUEST_LOG"):
+        return
+    address = request_log.address("REQUEST_LOG")
+    log = Folder("REQUEST_LOG", *locate("REQUEST_LOG", address))
+    if _inside(log, labels) or _inside(labels, log):
+        raise ProjectError(
+            f"LABELS is {request_log.address('LABELS')!r} and REQUEST_LOG {address!r}: neither may lie in the other, "
+            "or whatever writes requests could write labels"
+        )
+
+
+def _inside(inner: Folder, outer: Folder) -> bool:
+    """Tell whether a folder is another one, or lies in it: by what the names lead to, where it is on this machine."""
+    if inner.local and outer.local:
+        folder, path = Path(outer.root), Path(inner.root).resolve()
+        present = [parent for parent in (path, *path.parents) if parent.exists()]
+        return folder.exists() and any(parent.samefile(folder) for parent in present)
+    below, above = (PurePosixPath(posixpath.normpath("/" + each.root.strip("/"))) for each in (inner, outer))
+    return type(inner.files) is type(outer.files) and below.is_relative_to(above)
 
 
 def _table(name: str, content: bytes) -> pd.DataFrame:

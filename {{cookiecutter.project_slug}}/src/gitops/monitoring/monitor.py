@@ -19,7 +19,7 @@ from typing import Any
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import MONITOR, MONITOR_CHECKS, MONITOR_HTML, MONITOR_METRICS, ProjectError, run
 from gitops.core.params import Params
-from gitops.monitoring import performance, report, request_log, windows
+from gitops.monitoring import performance, report, request_ids, request_log, windows
 from gitops.monitoring.windows import Context
 
 PYTHON = Path(".venv/validate/bin/python")
@@ -64,6 +64,8 @@ def evaluate(settings: Params, context: Context) -> dict[str, Any]:
         notes.append(f"{context['rows']} rows, and monitor.min_rows is {limits.min_rows}: kept for the next run")
     notes += [f"{feature} is redacted in the log: not checked" for feature in context["redacted"]]
     notes += [f"not checked, because of monitor.skip: {name}" for name in limits.skip]
+    if context["reused"]:
+        notes.append(f"labelled requests left out of the performance: {context['reused']}, {request_ids.REUSED}")
     measured = None if "performance" in limits.skip else performance.evaluate(settings, context)
     if measured and measured["passed"] is None:
         notes.append(f"performance not evaluated: {measured['reason']}")

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from gitops.core import artifacts
 from gitops.core.addresses import locate, reached
 from gitops.core.artifacts import ProjectError
+from gitops.monitoring.request_ids import Key, Uses
 
 #: Where log and labels lie unless the environment says otherwise.
 DEFAULTS = {"REQUEST_LOG": "requests", "LABELS": "labels"}
@@ -34,9 +35,6 @@ STATE = "monitor-state.json"
 #: How many files are read at once, and of how many bytes together; a larger file is read alone. A bucket's log has very
 #: many small objects, one for each ten seconds of each server.
 FILES, BYTES = 64, 2**25
-
-#: Request id, and the index of the instance in the request.
-Key = tuple[str, int]
 
 Entry = dict[str, Any]
 
@@ -95,15 +93,19 @@ def _chunks(sizes: dict[str, int]) -> Iterator[list[str]]:
         yield chunk
 
 
+def address(variable: str) -> str:
+    """Return the address in `variable`, or its default."""
+    return os.environ.get(variable) or DEFAULTS[variable]
+
+
 @contextmanager
 def opened(variable: str) -> Iterator[Folder]:
     """Yield the folder at the address in `variable`. Any error inside the block becomes a ProjectError."""
-    address = os.environ.get(variable) or DEFAULTS[variable]
-    with reached(variable, address):
-        files, root = locate(variable, address)
+    with reached(variable, address(variable)):
+        files, root = locate(variable, address(variable))
         folder = Folder(variable, files, root.rstrip("/"))
         if folder.local and not files.isdir(root):
-            raise ProjectError(f"{variable} is {address!r}: there is no such folder")
+            raise ProjectError(f"{variable} is {address(variable)!r}: there is no such folder")
         yield folder
 
 
@@ -123,6 +125,7 @@ class Log:
     other_versions: int = 0
     too_old: int = 0
     offsets: dict[str, int] = field(default_factory=dict)  # file: bytes up to the end of its last complete line
+    reused: set[str] = field(default_factory=set)  # ids of labelled requests that were sent again
 
 
 def read(version: str, days: int, now: datetime, labelled: set[Key]) -> Log:
@@ -132,7 +135,8 @@ def read(version: str, days: int, now: datetime, labelled: set[Key]) -> Log:
     the next run.
     """
     since = now - timedelta(days=days)
-    log = Log()
+    log, uses = Log(), Uses(labelled)
+    log.reused = uses.reused
     with opened("REQUEST_LOG") as folder:
         evaluated = _offsets(folder)
 
@@ -147,11 +151,13 @@ def read(version: str, days: int, now: datetime, labelled: set[Key]) -> Log:
             start = evaluated.get(name, 0)
             if start > end:  # shorter than before: another file
                 start = 0
-            _add_lines(log, content[:end], start, version, since, labelled)
+            _add_lines(log, content[:end], start, version, since, labelled, uses)
     return log
 
 
-def _add_lines(log: Log, content: bytes, start: int, version: str, since: datetime, labelled: set[Key]) -> None:
+def _add_lines(
+    log: Log, content: bytes, start: int, version: str, since: datetime, labelled: set[Key], uses: Uses
+) -> None:
     """Add the lines of a file to the log. Those before the offset `start` were evaluated already."""
     offset = 0
     for line in content.splitlines(keepends=True):
@@ -161,6 +167,7 @@ def _add_lines(log: Log, content: bytes, start: int, version: str, since: dateti
         except ValueError as error:
             log.unreadable[str(error)] += new
             continue
+        uses.add(entry)
         if entry["model_version"] != version:
             log.other_versions += new
         elif entry["time"] < since:

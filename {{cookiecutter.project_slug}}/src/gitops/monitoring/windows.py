@@ -15,7 +15,7 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
 from gitops.integrations import dvc
-from gitops.monitoring import ground_truth, request_log, tables
+from gitops.monitoring import ground_truth, request_ids, request_log, tables
 from gitops.monitoring.request_log import Entry, Log
 from gitops.releases import release
 from gitops.releases.record import Deployed, Release
@@ -33,7 +33,7 @@ def collect(settings: Params, now: datetime) -> Context:
     The context: `model`, `model_version`, `release`, `schema`, `metric` and its `recorded` score, `from`, `to` (times
     of the first and the last request, or null), `rows`, `requests` and `refused` requests, `refused_for` (pairs of
     column or null, and requests), `lines` and `unreadable` (reason: lines), `other_versions` and `too_old` lines,
-    `labelled` rows, `redacted` features, `offsets` (how far the log was read).
+    `labelled` rows, `reused` ids of labelled requests, `redacted` features, `offsets` (how far the log was read).
     """
     present = release.production()
     if present is None:
@@ -50,7 +50,7 @@ def collect(settings: Params, now: datetime) -> Context:
     older = tables.valid(log.older, schema, {feature["name"] for feature in schema["features"]}, Counter())
     artifacts.write_parquet(artifacts.MONITOR_CURRENT, tables.current_features(rows, schema, redacted))
     artifacts.write_parquet(artifacts.MONITOR_CURRENT_OUTPUTS, tables.outputs_table(rows, schema))
-    labelled = _write_labelled([*older, *rows], labels, schema)
+    labelled = _write_labelled(_once([*older, *rows], log.reused), labels, schema)
     context = _context(present, schema, rows, log) | {"redacted": sorted(redacted), "labelled": labelled}
     artifacts.write_json(artifacts.MONITOR_CONTEXT, context)
     return context
@@ -78,6 +78,7 @@ def _context(present: Deployed, schema: Schema, rows: list[Entry], log: Log) -> 
         "unreadable": dict(log.unreadable.most_common()),
         "other_versions": log.other_versions,
         "too_old": log.too_old,
+        "reused": len(log.reused),
         "offsets": log.offsets,
     }
 
@@ -122,6 +123,15 @@ def _write_reference(record: Release, schema: Schema) -> None:
         raise ProjectError(f"the release's test rows and predictions do not fit each other: {error}") from error
     artifacts.write_parquet(artifacts.MONITOR_REFERENCE, features)
     artifacts.write_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS, outputs.reset_index(drop=True))
+
+
+def _once(rows: list[Entry], reused: set[str]) -> list[Entry]:
+    """Return each instance once, without those whose id is `reused`: a label would count for all that sent the id."""
+    first: dict[request_ids.Key, Entry] = {}
+    for entry in rows:
+        if entry["request_id"] not in reused:
+            first.setdefault((entry["request_id"], entry["instance"]), entry)
+    return [*first.values()]
 
 
 def _write_labelled(rows: list[Entry], labels: pd.DataFrame, schema: Schema) -> int:

@@ -1,10 +1,12 @@
-"""The report's sections, one function each, and their order; model_sections.py has those about the model's results."""
+"""The report's sections, one function each, and their order.
+
+model_sections.py has those about the model's results, retraining_sections.py those about a retraining.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from gitops.core import artifacts
 from gitops.releases.record import Release, changed_params
@@ -12,6 +14,7 @@ from gitops.rendering import markdown
 from gitops.rendering.markdown import code, details, fenced, number, plain, table
 from gitops.reporting.context import Context
 from gitops.reporting.model_sections import confusion, learning_curve, metrics, slices, validation
+from gitops.reporting.retraining_sections import retraining, review
 
 Section = Callable[[Context], str]
 
@@ -42,27 +45,6 @@ def failure(context: Context) -> str:
     if not context.failure:
         return ""
     return f"### Last lines of {code(context.failure.stage)}\n\n" + fenced("\n".join(context.failure.lines), "text")
-
-
-def retraining(context: Context) -> str:
-    """Why this candidate was retrained, and on which new data; nothing where a person made it."""
-    record = context.retraining
-    if not record:
-        return ""
-    data, run = record["data"], f" ([run]({record['run']}))" if record["run"] else ""
-    rows = f", {data['rows']} labelled requests appended" if data["kind"] == "requests" else ", imported again"
-    if data["rows"]:
-        rows += f", from {_time(data['from'])} to {_time(data['to'])}"
-    lines = [f"- reason: {plain(record['reason'])}{run}"]
-    changed = f"{code(data['before'][:12])} → {code(data['after'][:12])}{rows}"
-    lines.append(f"- data: {changed if data['before'] != data['after'] else 'unchanged'}")
-    lines += [f"- left out, {count} requests or labels: {plain(why)}" for why, count in data["left_out"].items()]
-    if record["tuned"]:
-        lines.append(f"- settings, searched anew: {plain(record['tuned'], 500)}")
-    parts = ["### Why this retraining", "\n".join(lines)]
-    if record["monitor"]:
-        parts += _monitor(record["monitor"])
-    return "\n\n".join(parts)
 
 
 def gate(context: Context) -> str:
@@ -113,6 +95,7 @@ def lineage(context: Context) -> str:
 
 
 ORDER: tuple[Section, ...] = (
+    review,
     result,
     retraining,
     failure,
@@ -128,7 +111,7 @@ ORDER: tuple[Section, ...] = (
 )
 
 #: The text of a retraining's pull request; CI's comment has the whole report.
-SUMMARY: tuple[Section, ...] = (result, retraining, metrics, changes, gate)
+SUMMARY: tuple[Section, ...] = (review, result, retraining, metrics, changes, gate)
 
 #: Sections that are left out of a report that is too long, in this order.
 EXPENDABLE = (
@@ -142,26 +125,6 @@ EXPENDABLE = (
     "metrics",
     "failure",
 )
-
-
-def _monitor(result: dict[str, Any]) -> list[str]:
-    """Return the monitor's failed checks; those that passed may be hundreds."""
-    failed = [check for check in result["checks"] if not check["passed"]]
-    shown = [
-        ["❌", plain(check["check"]), plain(check["column"] or ""), number(check["value"]), number(check["limit"])]
-        for check in failed
-    ]
-    window = f"{plain(result['rows'])} requests, {_time(result['from'])} to {_time(result['to'])}"
-    counts = f"{len(failed)} of {len(result['checks'])} checks failed"
-    return [
-        f"The monitor reported {plain(result['status'])} ({window}); {counts}:",
-        table(["", "check", "column", "value", "limit"], shown, limit=15),
-    ]
-
-
-def _time(text: Any) -> str:
-    """Return an ISO 8601 time to the minute."""
-    return plain(str(text)[:16].replace("T", " "))
 
 
 def _data_changes(context: Context, record: Release) -> list[list[str]]:

@@ -80,11 +80,14 @@ def retrain(settings: Params, reason: str, *, forced: bool) -> int:
     artifacts.write_json(RETRAIN, record)
     accepted, summary = train_and_evaluate(settings)
     title = f"Retrain: {reason}"
-    message = f"{title}\n\n{trigger.one_line(summary, 1000)}\n\nRetrain-reason: {reason}\n"
+    review = record["data"].get("review", "")
+    told = f"Before you merge, look at the rows: {review}." if review else ""
+    paragraphs = [title, trigger.one_line(summary, 1000), told, f"Retrain-reason: {reason}\n"]
+    message = "\n\n".join(filter(None, paragraphs))
     if not accepted:
         pull_request.record(pull_request.refusal(main_commit, f"{message}Retrain-result: refused\n"))
         return finish("refused", summary)
-    return propose(client, main_commit, [*paths, LOCK], title, message)
+    return propose(client, main_commit, [*paths, LOCK], title, message, review)
 
 
 def tune(settings: Params) -> str:
@@ -117,8 +120,11 @@ def train_and_evaluate(settings: Params) -> tuple[bool, str]:
     raise ProjectError("the pipeline has failed, and not by a check: see above")
 
 
-def propose(client: GitHub | None, main_commit: str, paths: list[Path], title: str, message: str) -> int:
-    """Push data and results, then the branch; open its pull request, or say how to merge it. Raises ProjectError."""
+def propose(client: GitHub | None, main_commit: str, paths: list[Path], title: str, message: str, review: str) -> int:
+    """Push data and results, then the branch; open its pull request, or say how to merge it. Raises ProjectError.
+
+    `review` says why a person must look at the rows before, or is empty.
+    """
     trained.main()
     settings = params.load()
     objects = (dvc.tracked_object(artifacts.tracked_md5(path)) for path in settings.tables)
@@ -126,10 +132,12 @@ def propose(client: GitHub | None, main_commit: str, paths: list[Path], title: s
     branch = pull_request.PREFIX + artifacts.digest(artifacts.MODEL)[:12]
     commit = pull_request.push(pull_request.commit(main_commit, paths, message), branch)
     if client:
-        detail = pull_request.open_or_edit(client, branch, title, body(settings))
+        detail = pull_request.open_or_edit(client, branch, title, body(settings), review=bool(review))
     else:
         merge = f"`git fetch && git merge {git.REMOTE}/{branch}` and a push of main release it"
         detail = f"{branch} on {git.REMOTE}; {merge}"
+    if review:
+        detail += f"; look at the rows in reports/retrain/report.md before you merge: {review}"
     pull_request.record(commit)
     return finish("opened", detail, branch)
 

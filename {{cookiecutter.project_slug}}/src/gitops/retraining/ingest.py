@@ -2,7 +2,7 @@
 
 A table that DVC imports (`dvc import`, `dvc import-url`) is updated from its source. To any other, unless it belongs to
 a feature store, the labelled requests are appended, each exactly once: data/appended.json lists the requests that the
-table holds, and is committed together with the table's pointer.
+table holds, and who sent those that nobody has looked at; it is committed together with the table's pointer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gitops.core.sections import Data
 from gitops.integrations import dvc
 from gitops.monitoring import ground_truth
 from gitops.monitoring.ground_truth import Found, Labelled
+from gitops.retraining import clients
 from gitops.tabular import append, columns, table
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 def update_tables(settings: Params) -> dict[str, Any]:
     """Update the tables; return `kind`, the number of appended `rows`, md5s `before` and `after`, and `left_out`.
 
-    `left_out` counts requests by reason. Of a feature store's two tables the md5s are those of the last that changed.
+    Where rows were appended, also their times `from` and `to`, and what `clients.summary` returns. `left_out` counts
+    requests by reason. Of a feature store's two tables the md5s are those of the last that changed.
     Raises ProjectError where a table, the log or the labels cannot be read.
     """
     updates = [_update(path, settings) for path in settings.tables]
@@ -66,11 +68,13 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
         dvc.pull(path)
         frame = table.read(settings.data)
         rows = valid_rows(found, frame, settings.data)
-    update = {"rows": len(rows), "left_out": dict(found.left_out)}
+    update: dict[str, Any] = {"rows": len(rows), "left_out": dict(found.left_out)}
     if not rows:
         return update
     unchanged = state.get("table") == artifacts.digest(path, "md5")  # else a person has replaced the table
     parts = [*(state["parts"] if unchanged else []), len(frame)]
+    counts = clients.add(state.get("unreviewed", {}) if unchanged else {}, [request for request, _ in rows])
+    update |= clients.summary(counts, len(rows), len(frame) + len(rows), settings)
     append.append(settings.data, [row for _, row in rows])
     check_dtypes(frame, settings.data)
     dvc.add(path)
@@ -82,6 +86,7 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
         "table": artifacts.tracked_md5(path),
         "parts": parts,
         "until": newest.isoformat(),
+        "unreviewed": {} if update["review"] else counts,  # a person who merges a draft has looked at them
         "requests": {request_hash: day for request_hash, day in sorted(hashes.items()) if day >= oldest},
     }
     artifacts.write_json(APPENDED, new_state)

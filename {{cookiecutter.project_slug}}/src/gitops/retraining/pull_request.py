@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import git, github
@@ -20,6 +21,9 @@ PREFIX = "retrain/"
 
 #: Points to the commit of the newest retraining, refused or not. It is no branch, so clones and GitHub do not show it.
 LAST = "refs/retrain/last"
+
+#: Before the title of a pull request whose rows nobody has looked at, where it is no draft.
+REVIEW = "Do not merge before a look at the rows: "
 
 #: GitHub refuses a longer text.
 LIMIT = 65_000
@@ -99,17 +103,33 @@ def _contents(commit: str) -> str:
     return git.run("log", "-1", "--format=%T %P", commit)
 
 
-def open_or_edit(client: GitHub, branch: str, title: str, text: str) -> str:
-    """Open the branch's pull request, or edit the open one, and return its address. Raises ProjectError."""
+def open_or_edit(client: GitHub, branch: str, title: str, text: str, *, review: bool = False) -> str:
+    """Open the branch's pull request, or edit the open one, and return its address. Raises ProjectError.
+
+    Where its rows need a `review` it is a draft, which cannot be merged until a person marks it as ready. Where it is
+    none, because GitHub's plan has no drafts or it is open already, its title says so. (Only GraphQL makes a draft of
+    an open pull request, and it refuses that to the token of a workflow.)
+    """
     note = "" if os.environ.get("APP_ID") else f"\n\n---\n{CHECKS}"
     contents = {"title": defang(title), "body": defang(text)[: LIMIT - len(note)] + note}
+    ordinary = contents | ({"title": REVIEW + contents["title"]} if review else {})
     if present := _open(client, branch):
-        return str(client.patch(f"pulls/{present}", contents)["html_url"])
+        return str(client.patch(f"pulls/{present['number']}", contents if present["draft"] else ordinary)["html_url"])
+    try:
+        return _create(client, branch, contents | {"draft": True} if review else contents)
+    except github.GitHubError as error:
+        if not review or github.NO_DRAFTS not in str(error):
+            raise
+        return _create(client, branch, ordinary)
+
+
+def _create(client: GitHub, branch: str, contents: dict[str, Any]) -> str:
+    """Open the branch's pull request and return its address. Raises ProjectError."""
     try:
         return str(client.post("pulls", {**contents, "head": branch, "base": release.MAIN})["html_url"])
     except github.Unanswered:
-        if number := _open(client, branch):
-            return str(client.get(f"pulls/{number}")["html_url"])
+        if present := _open(client, branch):
+            return str(present["html_url"])
         raise
     except github.GitHubError as error:
         if github.FORBIDDEN in str(error):
@@ -119,7 +139,7 @@ def open_or_edit(client: GitHub, branch: str, title: str, text: str) -> str:
         raise
 
 
-def _open(client: GitHub, branch: str) -> int | None:
+def _open(client: GitHub, branch: str) -> dict[str, Any] | None:
     owner = client.repository.partition("/")[0]
     found = client.every("pulls", state="open", base=release.MAIN, head=f"{owner}:{branch}")
-    return int(found[0]["number"]) if found else None
+    return found[0] if found else None

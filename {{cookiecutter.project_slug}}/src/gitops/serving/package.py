@@ -171,10 +171,10 @@ def _not_needed(node: ast.AST) -> list[ast.stmt]:
 
 
 def _check_redacted(redacted: list[str], schema: dict[str, Any]) -> None:
-    """Raise ProjectError for a column that no request has: the intended one would be logged."""
+    """Raise ProjectError for a column that no request has, unless it is `client`: the intended one would be logged."""
     names = [feature["name"] for feature in columns.given(schema)]
     for column in redacted:
-        if column not in names:
+        if column not in (*names, "client"):
             raise ProjectError(
                 f"{artifacts.PARAMS}: request_log.redact names {column!r}, which no request has; it has "
                 f"{', '.join(map(repr, names))}"

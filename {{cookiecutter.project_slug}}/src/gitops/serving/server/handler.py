@@ -118,8 +118,8 @@ class Handler:
             context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
             context.set_response_content_type(index, "application/json")
             answers.append(answer)
-            identity = request_log.request_id(context, index)
-            self._record(Entry(identity, rows, found or [], status, problems, len(bodies[index] or b"")))
+            identity, client = request_log.request_id(context, index), request_log.client(context, index)
+            self._record(Entry(identity, rows, found or [], status, problems, len(bodies[index] or b""), client))
         self.metrics.answered(time.perf_counter() - began, len(requests))
         return answers
 

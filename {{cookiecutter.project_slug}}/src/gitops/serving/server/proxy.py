@@ -10,7 +10,8 @@ to a body that is declared as a form but is not one; curl declares JSON as a for
 - While it drains, each answer says `Connection: close`, so that clients send their next request to another server.
 
 Each request gets an id, the client's `X-Request-Id` or a new one: the handler sees it and the answer carries it.
-(TorchServe would put another into the answer.) HTTP is parsed by h11: https://h11.readthedocs.io
+(TorchServe would put another into the answer.) The handler also sees who sent it, as `X-Client-Id`: what a gateway
+says there, or else the address of the connection. HTTP is parsed by h11: https://h11.readthedocs.io
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ DRAIN_IDLE_TIMEOUT, DRAIN_TIMEOUT = 3.0, 5.5
 #: Seconds between two looks at a condition.
 POLL_INTERVAL = 0.05
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
+#: A valid id of a request or a client.
+ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
 #: Headers that concern one connection, or that the proxy sets itself: they are not forwarded.
 NOT_FORWARDED = {
@@ -52,7 +54,7 @@ NOT_FORWARDED = {
         b"upgrade",
         b"expect",
     ),
-    *(b"content-length", b"host", b"x-request-id"),
+    *(b"content-length", b"host", b"x-request-id", b"x-client-id"),
 }
 
 
@@ -77,13 +79,14 @@ class ReverseProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer a client's requests, one after the other, until one side closes the connection."""
         client = h11.Connection(h11.SERVER, limits.MAX_TARGET + limits.MAX_HEADERS)
+        address = _address(writer)
         try:
             while True:
                 try:
                     request = await self._receive(client, reader, writer)
                     if request is None:
                         return
-                    response, answer = await self._forward(*request)
+                    response, answer = await self._forward(*request, address)
                 except Refusal as refusal:
                     writer.write(limits.response(refusal))
                     break
@@ -137,12 +140,13 @@ class ReverseProxy:
         finally:
             self.idle.pop(reader, None)
 
-    async def _forward(self, head: h11.Request, body: bytes) -> tuple[h11.Response, bytes]:
-        """Return the server's answer and its body. Raises Refusal if there is none."""
+    async def _forward(self, head: h11.Request, body: bytes, address: bytes) -> tuple[h11.Response, bytes]:
+        """Return the server's answer and its body; the request came from `address`. Raises Refusal if there is none."""
         given = next((value for name, value in head.headers if name == b"x-request-id"), b"")
-        request_id = (b"X-Request-Id", given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode())
+        request_id = (b"X-Request-Id", given if ID.fullmatch(given) else uuid.uuid4().hex.encode())
         headers = [(name, value) for name, value in head.headers if name not in {*NOT_FORWARDED, b"content-type"}]
         headers += [(b"Host", b"127.0.0.1"), (b"Content-Type", b"application/json"), request_id, content_length(body)]
+        headers.append((b"X-Client-Id", _client(head, address)))
         request = h11.Request(method=head.method, target=head.target, headers=headers)
         try:
             response, answer = await self.upstream.send(request, body)
@@ -170,3 +174,16 @@ class ReverseProxy:
             await asyncio.sleep(POLL_INTERVAL)
         for task in self.clients:
             task.cancel()
+
+
+def _address(writer: asyncio.StreamWriter) -> bytes:
+    """Return the address that a connection comes from, or nothing where it has none."""
+    peer = writer.get_extra_info("peername")
+    host = str(peer[0]) if isinstance(peer, tuple) else ""
+    return host.partition("%")[0].removeprefix("::ffff:").encode("ascii", "ignore")
+
+
+def _client(head: h11.Request, address: bytes) -> bytes:
+    """Return who sends a request: its X-Client-Id if there is exactly one and it is valid, else `address`."""
+    given = [value for name, value in head.headers if name == b"x-client-id"]
+    return given[0] if len(given) == 1 and ID.fullmatch(given[0]) else address

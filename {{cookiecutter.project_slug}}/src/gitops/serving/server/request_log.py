@@ -53,6 +53,9 @@ ENTRY_OVERHEAD = 1024
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
+#: An id, or an address: the proxy sets it.
+CLIENT = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +63,7 @@ log = logging.getLogger(__name__)
 class Entry:
     """A request and its answer: `rows` with their `predictions`, or a `status` other than 200 with its `problems`.
 
-    `size` is the length of the body in bytes, `time` the Unix time of the answer.
+    `size` is the length of the body in bytes, `client` who sent it, `time` the Unix time of the answer.
     """
 
     request_id: str
@@ -69,19 +72,26 @@ class Entry:
     status: int = 200
     problems: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
+    client: str = ""
     time: float = field(default_factory=time.time)
 
 
 def request_id(context: Any, index: int) -> str:
     """Return the id of a batch's request: the client's X-Request-Id if it is valid, else TorchServe's own."""
-    for name, value in context.get_all_request_header(index).items():
-        if (
-            name.lower() == "x-request-id"
-            and isinstance(value, str)
-            and (value == FLUSH or REQUEST_ID.fullmatch(value))
-        ):
-            return value
-    return str(context.get_request_id(index))
+    value = _header(context, index, "x-request-id")
+    return value if value == FLUSH or REQUEST_ID.fullmatch(value) else str(context.get_request_id(index))
+
+
+def client(context: Any, index: int) -> str:
+    """Return who sent a batch's request, as the proxy says, or an empty text."""
+    value = _header(context, index, "x-client-id")
+    return value if CLIENT.fullmatch(value) else ""
+
+
+def _header(context: Any, index: int, wanted: str) -> str:
+    """Return a header of a batch's request, or an empty text."""
+    headers = context.get_all_request_header(index).items()
+    return next((value for name, value in headers if name.lower() == wanted and isinstance(value, str)), "")
 
 
 def sampled(request_id: str, fraction: float) -> bool:
@@ -94,13 +104,15 @@ def lines(entry: Entry, version: str, redact: list[str]) -> Iterator[bytes]:
     """Yield an entry's lines: one for each instance, or a single one if the request got no prediction."""
     moment = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     common = {"time": moment, "request_id": entry.request_id}
+    if entry.client:
+        common["client"] = REDACTED if "client" in redact else entry.client
     if entry.status != 200:
         errors = [_redacted(problem, redact) for problem in entry.problems]
         yield _line(common | {"model_version": version, "status": entry.status, "errors": errors})
         return
-    hidden = dict.fromkeys(redact, REDACTED)
     for index, (row, prediction) in enumerate(zip(entry.rows, entry.predictions, strict=True)):
-        instance = {"instance": index, "model_version": version, "inputs": row | hidden, "prediction": prediction}
+        inputs = row | {name: REDACTED for name in redact if name in row}  # `client` may be no column
+        instance = {"instance": index, "model_version": version, "inputs": inputs, "prediction": prediction}
         yield _line(common | instance)
 
 
