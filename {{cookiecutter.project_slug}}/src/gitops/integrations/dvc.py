@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
+
+LOCK = Path("dvc.lock")
 
 
 def stale() -> list[str]:
@@ -71,9 +74,11 @@ def tracked_object(md5: str) -> Path | None:
     """
     with _repository("cannot find its remote") as repository:
         remote = repository.cloud.get_remote_odb()
-        path, root = Path(remote.oid_to_path(md5)), Path(repository.root_dir)
-        here = remote.fs.protocol == "local" and path.is_relative_to(root) and path.exists()
-        return path.relative_to(root) if here else None
+        if remote.fs.protocol != "local":
+            return None
+        # Resolved, because Git tracks nothing behind a symbolic link.
+        path, root = Path(remote.oid_to_path(md5)).resolve(), Path(repository.root_dir).resolve()
+        return path.relative_to(root) if path.is_relative_to(root) and path.exists() else None
 
 
 def fetch(md5: str) -> Path:
@@ -99,4 +104,8 @@ def _repository(failure: str) -> Iterator[Any]:
         with Repo() as repository:
             yield repository
     except (DvcException, OSError) as error:
+        if artifacts.conflicted(LOCK):
+            raise ProjectError(f"{LOCK} holds a merge's conflict, which `make pipeline` resolves") from error
+        for path in (Path("dvc.yaml"), *Path("data").glob("*.dvc")):
+            artifacts.refuse_conflict(path)
         raise ProjectError(f"DVC {failure}: {error}") from error
