@@ -141,7 +141,7 @@ def test_a_full_disk_and_a_refused_file_are_one_line_with_the_path() -> None:
     assert (done.returncode, done.stderr) == (1, "error: No space left on device: standard output\n")
     done = command("raise PermissionError(13, 'Permission denied', 'data/raw.csv')")
     assert (done.returncode, done.stderr) == (1, "error: Permission denied: data/raw.csv\n")
-    body = "from pathlib import Path; from gitops.core.artifacts import replacing\n    with replacing(Path('out/x')) as t: "
+    body = "from pathlib import Path; from gitops.core.artifacts import replacing\n    with replacing(Path('out/x')): "
     done = command(f"{body}raise OSError(28, 'No space left on device')")
     assert (done.returncode, done.stderr) == (1, "error: No space left on device: out/x\n")
     assert [*Path("out").iterdir()] == [] and not Path("reports").exists()
@@ -150,9 +150,9 @@ def test_a_full_disk_and_a_refused_file_are_one_line_with_the_path() -> None:
 def test_what_pytorch_says_of_a_full_disk_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type(shutil.disk_usage("."))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 100, 0))
-    with pytest.raises(OSError, match="No space left on device: 'checkpoint.pt'") as error:
-        with artifacts.replacing(Path("checkpoint.pt")):
-            raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")
+    path = Path("checkpoint.pt")
+    with pytest.raises(OSError, match="No space left on device: 'checkpoint") as error, artifacts.replacing(path):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")
     assert error.value.errno == errno.ENOSPC
 
 

@@ -95,7 +95,7 @@ def test_a_merged_lock_keeps_what_both_sides_have(
     before = lock()
     git("rebase" if how == "rebase" else "merge", "theirs", fails=True)
     assert "<<<<<<<" in Path("dvc.lock").read_text()
-    with pytest.raises(ProjectError, match="dvc.lock holds a merge's conflict, which `make pipeline` resolves"):
+    with pytest.raises(ProjectError, match=r"dvc\.lock holds a merge's conflict, which `make pipeline` resolves"):
         dvc.stale()
     if how == "with markers added":
         git("add", "dvc.lock")

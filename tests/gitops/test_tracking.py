@@ -221,9 +221,9 @@ def test_a_place_for_artifacts_that_is_gone_is_an_error_before_the_training(
     mlflow = tracking.load()
     (tmp_path / "gone").write_text("a file, where a folder should be")
     mlflow.create_experiment(settings.package.model_name, artifact_location=f"file://{tmp_path}/gone/artifacts")
-    with pytest.raises(ProjectError, match=r"MLFLOW_TRACKING_URI\): request failed: .*gone"):
-        with tracking.start(settings, Path("run")):
-            pytest.fail("the training would begin")
+    failed = pytest.raises(ProjectError, match=r"MLFLOW_TRACKING_URI\): request failed: .*gone")
+    with failed, tracking.start(settings, Path("run")):
+        pytest.fail("the training would begin")
     assert not Path("run").exists()
 
 
@@ -267,7 +267,6 @@ def test_a_training_outlives_its_mlflow(
 
 
 def test_a_failing_training_is_no_failure_of_mlflow(settings: params.Params) -> None:
-    with pytest.raises(OSError, match="disk"):
-        with tracking.start(settings, Path("run")):
-            raise OSError("disk")
+    with pytest.raises(OSError, match="disk"), tracking.start(settings, Path("run")):
+        raise OSError("disk")
     assert tracking.load().get_run(Path("run").read_text()).info.status == "FAILED"

@@ -73,8 +73,8 @@ def errors(remedy: str = REMEDY) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        shown = one_line(str(error).replace(uri(), address()))
-        raise ProjectError(f"MLflow at {address()} ({VARIABLE}): request failed: {shown}: {remedy}") from error
+        why = f"request failed: {_reason(error)}"
+        raise ProjectError(f"MLflow at {address()} ({VARIABLE}): {why}: {remedy}") from error
 
 
 def problem() -> str | None:
@@ -137,15 +137,16 @@ def _no_server() -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost cause of an error of requests, in a few words."""
+    """Return what went wrong, on one line without a password; of a connection that failed only how."""
     text = str(error)
     for pattern, words in (
-        (r"NameResolutionError|getaddrinfo|Name or service", "its name does not resolve"),
+        (r"NameResolutionError|getaddrinfo", "its name does not resolve"),
         (r"Connection refused", "connection refused"),
+        (r"Read timed out|ConnectTimeout", "it does not answer in time"),
     ):
         if re.search(pattern, text):
             return words
-    return one_line(re.sub(r"^.*Caused by |<[^>]*>,? ?", "", text), 200)
+    return one_line(text.replace(uri(), address()))
 
 
 def _no_database(host: str, port: int) -> str | None:
@@ -159,7 +160,7 @@ def _no_database(host: str, port: int) -> str | None:
         engine.connect().close()
         engine.dispose()
     except (OSError, ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
-        return f"cannot be used ({one_line(str(error).replace(uri(), address()), 300)})"
+        return f"cannot be used ({_reason(error)})"
     return None
 
 

@@ -44,14 +44,15 @@ class Run:
         A training outlives its MLflow server: once an epoch cannot be logged, it and the later ones wait in a file
         beside the checkpoint, for `log_waiting`.
         """
+        if self._unlogged is None:
+            self._log_epoch(entry)
+            return
         waiting = self._waiting()
         if not waiting:
             try:
                 self._log_epoch(entry)
                 return
             except ProjectError as error:
-                if self._unlogged is None:
-                    raise
                 line = f"warning: {error}; the training goes on, and its epochs are logged at the end"
                 print(printable(line), file=sys.stderr, flush=True)
         artifacts.write_json(self._unlogged, [*waiting, entry])

@@ -52,7 +52,7 @@ def _sides() -> tuple[str, str]:
     if OURS in found and THEIRS in found:
         return git.run("cat-file", "blob", found[OURS]), git.run("cat-file", "blob", found[THEIRS])
     sides: dict[int, list[str]] = {OURS: [], THEIRS: []}
-    inside = (OURS, THEIRS)
+    inside: tuple[int, ...] = (OURS, THEIRS)
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if marker := re.match(r"(<{7} |\|{7}( |$)|={7}$|>{7} )", line):
             inside = {"<": (OURS,), "|": (), "=": (THEIRS,), ">": (OURS, THEIRS)}[marker[0][0]]
