@@ -102,7 +102,7 @@ def test_a_merged_lock_keeps_what_both_sides_have(
     merge.resolve()
     assert lock() == {"same": before["same"]}
     said = capsys.readouterr().out
-    assert said.count("\n") == 1 and "1 stages are the same on both sides and kept; left, right run again" in said
+    assert said.count("\n") == 1 and "agree on (same); run again or taken from the run cache: left, right. " in said
     assert "`git add dvc.lock`, and `git commit` or `git rebase --continue`" in said
     merge.resolve()
     assert capsys.readouterr().out == ""

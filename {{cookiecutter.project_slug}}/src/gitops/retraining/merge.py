@@ -35,8 +35,8 @@ def resolve() -> None:
     artifacts.write_text(LOCK, yaml.safe_dump({"schema": "2.0", "stages": agreed}, sort_keys=False))
     others = sorted({*ours, *theirs} - {*agreed})
     print(
-        f"{LOCK} held a merge's conflict: {len(agreed)} stages are the same on both sides and kept; "
-        f"{', '.join(others)} run again or come from the run cache. "
+        f"{LOCK} held a merge's conflict: kept is what both sides agree on ({', '.join(agreed) or 'no stage'}); "
+        f"run again or taken from the run cache: {', '.join(others)}. "
         f"Then `git add {LOCK}`, and `git commit` or `git rebase --continue`",
         flush=True,
     )
