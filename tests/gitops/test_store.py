@@ -100,6 +100,50 @@ def test_an_older_version_of_a_table_is_replaced_by_its_pointers(result: Path, w
     assert table.read_text() == "new"
 
 
+@pytest.mark.parametrize("kind", ["symlink", "hardlink"])
+def test_a_linked_cache_is_never_written_through(result: Path, tmp_path: Path, kind: str) -> None:
+    """DVC's advice for large data; its cache may lie on another disk, and is shared by every checkout."""
+    table = Path("table")
+    with Repo() as repository, repository.config.edit("local") as config:
+        config["cache"] = {"type": kind, "dir": str(tmp_path / "elsewhere")}
+    table.write_text("old")
+    dvc.add(table)
+    old = digest(table, "md5")
+    assert table.is_symlink() if kind == "symlink" else table.stat().st_nlink == 2
+    artifacts.write_text(table, "new")
+    dvc.add(table)
+    assert dvc.fetch(old).read_text() == "old"
+    Path("source").write_text("other contents")
+    with Repo() as repository:
+        repository.reproduce()
+        repository.reproduce(force=True)  # over the read-only output of the first time
+    assert result.read_text() == "other contents" and dvc.stale() == []
+    table.unlink()
+    table.symlink_to(dvc.fetch(old))
+    assert dvc.follow(table) and table.read_text() == "new" and dvc.fetch(old).read_text() == "old"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_remote_behind_a_link_is_not_in_the_repository(result: Path, tmp_path: Path, inside: bool) -> None:
+    """Git adds nothing behind a symbolic link: only what lies in the repository itself is committed with a proposal."""
+    folder = (tmp_path / "folder") if inside else tmp_path.parent / f"{tmp_path.name}-outside"
+    folder.mkdir()
+    (tmp_path / "remote").symlink_to(folder)
+    dvc.push()
+    found = dvc.tracked_object(digest(result, "md5"))
+    assert (found.read_text() == "contents" and found.parts[0] == "folder") if inside and found else found is None
+
+
+def test_a_repository_behind_a_link(result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dvc.push()
+    link = tmp_path.parent / f"{tmp_path.name}-link"
+    link.symlink_to(tmp_path)
+    monkeypatch.chdir(link)
+    monkeypatch.setenv("PWD", str(link))
+    kept = dvc.tracked_object(digest(result, "md5"))
+    assert dvc.stale() == [] and kept is not None and not kept.is_absolute() and kept.read_text() == "contents"
+
+
 def test_a_table_that_a_person_replaced_stays(result: Path) -> None:
     table = Path("table")
     table.write_text("old")

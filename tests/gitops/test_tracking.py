@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import SETTINGS
 from defaults import ROOT
-from gitops.core import code
+from gitops.core import artifacts, code, params
+from gitops.core.artifacts import ProjectError
 from gitops.integrations import tracking
 
 SCHEMA: dict[str, Any] = {
@@ -52,10 +54,21 @@ class Sum(torch.nn.Module):
         return numbers.nan_to_num().sum(1) + 1000 * (categories != 0).sum(1)
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow without runs: to make its tables takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        tracking.load().search_experiments()
+    return path
+
+
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def source(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of src/, from which models are logged in a new MLflow."""
     monkeypatch.chdir(tmp_path)
+    shutil.copyfile(database, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     copy = tmp_path.resolve() / "src"
     shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -139,3 +152,121 @@ def test_a_model_from_an_archive_keeps_the_archives_code(source: Path, tmp_path:
     logged = {path.name for path in tmp_path.glob("mlruns/**/code/**/*") if path.suffix}
     assert {"features.py", "arrow.py", "ratios.py"} <= logged
     assert not logged & {"handler.py", "MANIFEST.json", "model.pt2", "schema.json"}
+
+
+def test_files_that_dvc_has_linked_to_its_cache_are_logged(source: Path, tmp_path: Path) -> None:
+    """`dvc config cache.type symlink`, which DVC advises for large files."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for number, path in enumerate(export(tmp_path, SCHEMA)):
+        (cache / f"object{number}").write_bytes(path.read_bytes())
+        path.unlink()
+        path.symlink_to(cache / f"object{number}")
+    mlflow = tracking.load()
+    mlflow.set_experiment("toy")
+    with mlflow.start_run() as opened:
+        model = tracking.log_model(mlflow, tmp_path / "model.pt2", tmp_path / "schema.json")
+        tracking.Run(mlflow, opened.info.run_id, "toy").log_files(tmp_path / "schema.json")
+    assert predict(f"models:/{model}", {"a": [1.5], "plan": [None]}) == [1.5]
+    logged = {path.name: path for path in tmp_path.glob("mlruns/**/artifacts/**/*") if path.is_file()}
+    assert logged.keys() >= {"model.pt2", "schema.json"} and not any(path.is_symlink() for path in logged.values())
+
+
+@pytest.fixture
+def settings(source: Path) -> params.Params:
+    """A project's settings, with its files."""
+    import breast_cancer.settings
+
+    for path in (artifacts.PARAMS, Path("data/raw.csv")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    return breast_cancer.settings.Settings.model_validate(SETTINGS)
+
+
+def test_a_deleted_experiment_is_restored(settings: params.Params, capsys: pytest.CaptureFixture[str]) -> None:
+    mlflow, name = tracking.connect(settings)
+    experiment = mlflow.get_experiment_by_name(name).experiment_id
+    mlflow.delete_experiment(experiment)
+    tracking.connect(settings)
+    assert mlflow.get_experiment(experiment).lifecycle_stage == "active"
+    assert "the experiment tumour was deleted in MLflow at sqlite:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lost", ["deleted", "unknown", "another experiment's"])
+def test_a_run_that_cannot_be_continued_is_a_new_one(settings: params.Params, lost: str) -> None:
+    resume_from = Path("checkpoints/run")
+    with tracking.start(settings, resume_from) as first:
+        pass
+    with tracking.start(settings, resume_from) as again:
+        assert again.run_id == first.run_id
+    mlflow = tracking.load()
+    if lost == "deleted":
+        mlflow.delete_run(first.run_id)
+    elif lost == "unknown":
+        resume_from.write_text("0" * 32)
+    else:
+        mlflow.set_experiment("other")
+        with mlflow.start_run() as other:
+            resume_from.write_text(other.info.run_id)
+    before = resume_from.read_text()
+    with tracking.start(settings, resume_from) as second:
+        assert second.run_id != before and resume_from.read_text() == second.run_id
+    run = mlflow.get_run(second.run_id)
+    assert run.info.status == "FINISHED" and run.data.params["data.target"] == "diagnosis"
+
+
+def test_a_place_for_artifacts_that_is_gone_is_an_error_before_the_training(
+    settings: params.Params, tmp_path: Path
+) -> None:
+    mlflow = tracking.load()
+    (tmp_path / "gone").write_text("a file, where a folder should be")
+    mlflow.create_experiment(settings.package.model_name, artifact_location=f"file://{tmp_path}/gone/artifacts")
+    failed = pytest.raises(ProjectError, match=r"MLFLOW_TRACKING_URI\): request failed: .*gone")
+    with failed, tracking.start(settings, Path("run")):
+        pytest.fail("the training would begin")
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("back", ["before the end", "after the end"])
+def test_a_training_outlives_its_mlflow(
+    settings: params.Params, back: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its epochs are all logged in the end, by this process or by the next one, and one line says so."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow = tracking.load()
+    log_metrics, away = mlflow.log_metrics, [False]
+
+    def flaky(*arguments: Any, **options: Any) -> None:
+        if away[0]:
+            raise MlflowException("Connection refused")
+        log_metrics(*arguments, **options)
+
+    monkeypatch.setattr(mlflow, "log_metrics", flaky)
+
+    def train(first: int, last: int) -> str:
+        with tracking.start(settings, Path("folder/run")) as run:
+            for epoch in range(first, last):
+                away[0] = away[0] or epoch == 3
+                run.log({"epoch": epoch, "val_loss": epoch / 10})
+            away[0] = away[0] and back == "after the end"
+        return run.run_id
+
+    if back == "after the end":
+        with pytest.raises(ProjectError, match="goes on from there once MLflow answers"):
+            train(1, 6)
+        assert mlflow.get_run(Path("folder/run").read_text()).info.status == "FAILED"
+        away[0] = False
+        run_id = train(6, 6)
+    else:
+        run_id = train(1, 6)
+    history = mlflow.MlflowClient().get_metric_history(run_id, "val_loss")
+    assert sorted((metric.step, metric.value) for metric in history) == [(n, n / 10) for n in range(1, 6)]
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+    assert capsys.readouterr().err.count("warning: MLflow at") == 1 and not Path("folder/unlogged.json").exists()
+
+
+def test_a_failing_training_is_no_failure_of_mlflow(settings: params.Params) -> None:
+    with pytest.raises(OSError, match="disk"), tracking.start(settings, Path("run")):
+        raise OSError("disk")
+    assert tracking.load().get_run(Path("run").read_text()).info.status == "FAILED"

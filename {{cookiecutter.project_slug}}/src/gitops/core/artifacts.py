@@ -6,17 +6,21 @@ the standard library: every environment uses it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import sys
+import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitops.core.console import printable
+from gitops.core import failures
+from gitops.core.failures import ProjectError as ProjectError
+from gitops.core.failures import run as run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,15 +77,12 @@ MONITOR_HTML = Path("reports/monitor.html")
 MONITOR_METRICS = Path("reports/monitor.prom")
 
 
-class ProjectError(Exception):
-    """An error that the user can fix: the message names the setting or file, what is wrong and what would be right."""
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block succeeds, and is deleted otherwise.
 
-    Raises whatever the block raises (OSError when the disk is full); `path` is then unchanged.
+    A symbolic link at `path`, as DVC makes to its cache, is replaced: what it points to stays as it is. Raises whatever
+    the block raises, and an OSError that names `path` when the disk is full; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -91,6 +92,13 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # What PyTorch and others raise on a full disk does not say so.
+        if number in failures.FULL or (number is None and shutil.disk_usage(path.parent).free < 1 << 16):
+            number = number or errno.ENOSPC
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -119,6 +127,7 @@ def read_json(path: Path, made_by: str) -> Any:
     except FileNotFoundError:
         raise ProjectError(f"{path} is missing: run `{made_by}` first") from None
     except ValueError as error:
+        refuse_conflict(path)
         raise ProjectError(f"{path} is not valid JSON ({error}): run `{made_by}` again") from error
 
 
@@ -132,25 +141,34 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     return pd.read_parquet(path, columns=columns, filesystem=LocalFileSystem())
 
 
+def conflicted(path: Path) -> bool:
+    """Tell whether a file holds the marker with which Git begins a conflict; False where there is no such file."""
+    try:
+        return re.search(rb"^<<<<<<< ", path.read_bytes(), re.MULTILINE) is not None
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+
+
+def refuse_conflict(path: Path) -> None:
+    """Raise ProjectError where a merge has left both sides of a conflict in `path`, which a person has to decide."""
+    if conflicted(path):
+        raise ProjectError(
+            f"{path} holds a merge's conflict: edit it, or take one side (`git checkout --ours {path}`, or --theirs), "
+            f"then `git add {path}`"
+        )
+
+
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Return the file's hexadecimal digest. Raises FileNotFoundError where there is no such file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit with its status; a ProjectError is printed and gives exit status 1."""
-    try:
-        sys.exit(main())
-    except ProjectError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(1)
-
-
 def tracked_md5(path: Path) -> str:
     """Return the md5 of a file that DVC tracks: from its .dvc file if there is one, else from its contents."""
     pointer = path.with_name(path.name + ".dvc")
     if pointer.exists():
+        refuse_conflict(pointer)
         # The pointer of an import has two more md5s before it: its own, and that of its source.
         for line in pointer.read_text(encoding="utf-8").partition("outs:\n")[2].splitlines():
             key, _, value = line.strip(" -").partition(": ")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Self
 import yaml
 from pydantic import ValidationError, model_validator
 
-from gitops.core.artifacts import JOINED, PARAMS, ProjectError
+from gitops.core.artifacts import JOINED, PARAMS, ProjectError, refuse_conflict
 from gitops.core.sections import (
     Data,
     Evaluation,
@@ -83,6 +83,7 @@ class Params(Section):
         except FileNotFoundError:
             raise ProjectError(f"{path} is missing: run from the repository's root") from None
         except yaml.YAMLError as error:
+            refuse_conflict(path)
             raise ProjectError(f"{path} is not valid YAML: {error}") from error
         try:
             return cls.model_validate(values)

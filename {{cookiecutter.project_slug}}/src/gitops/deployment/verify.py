@@ -63,7 +63,7 @@ def verify(*, train: bool) -> dict[str, Any]:
         refuse(differing)
     return {
         "model_sha256": digest(MODEL),
-        "lock_sha256": digest(dvc_stages.LOCK),
+        "lock_sha256": digest(dvc.LOCK),
         "trained_on": "branch" if taken else "main",
         "training_inputs": trained.key(wanted),
         "source": taken.source if taken else None,

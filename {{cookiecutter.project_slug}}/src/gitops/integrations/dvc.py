@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest
+
+LOCK = Path("dvc.lock")
 
 
 def stale() -> list[str]:
@@ -72,9 +75,11 @@ def tracked_object(md5: str) -> Path | None:
     """
     with opened("cannot find its remote") as repository:
         remote = repository.cloud.get_remote_odb()
-        path, root = Path(remote.oid_to_path(md5)), Path(repository.root_dir)
-        here = remote.fs.protocol == "local" and path.is_relative_to(root) and path.exists()
-        return path.relative_to(root) if here else None
+        if remote.fs.protocol != "local":
+            return None
+        # Resolved, because Git tracks nothing behind a symbolic link.
+        path, root = Path(remote.oid_to_path(md5)).resolve(), Path(repository.root_dir).resolve()
+        return path.relative_to(root) if path.is_relative_to(root) and path.exists() else None
 
 
 def pull_data() -> None:
@@ -134,5 +139,9 @@ def opened(failure: str) -> Iterator[Any]:
         with Repo() as repository:
             yield repository
     except (DvcException, OSError) as error:
+        if artifacts.conflicted(LOCK):
+            raise ProjectError(f"{LOCK} holds a merge's conflict, which `make pipeline` resolves") from error
+        for path in (Path("dvc.yaml"), *Path("data").glob("*.dvc")):
+            artifacts.refuse_conflict(path)
         reason = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
         raise ProjectError(f"DVC {failure}: {reason}") from error

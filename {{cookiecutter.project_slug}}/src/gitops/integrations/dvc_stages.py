@@ -16,8 +16,7 @@ from typing import Any
 
 from gitops.core.artifacts import ProjectError, digest
 from gitops.integrations import dvc
-
-LOCK = Path("dvc.lock")
+from gitops.integrations.dvc import LOCK
 
 #: End of the md5 of a folder: the object of that name lists the folder's files.
 FOLDER = ".dir"

@@ -8,67 +8,114 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gitops.core import artifacts, code, params
+from gitops.core.artifacts import ProjectError
+from gitops.core.console import printable
 from gitops.core.params import Params
+from gitops.integrations import mlflow_server
+from gitops.integrations.mlflow_server import address as address
+from gitops.integrations.mlflow_server import errors as errors
 
-DEFAULT_URI = "sqlite:///mlflow.db"
+KEPT = "what was trained is kept, and `make pipeline` goes on from there once MLflow answers"
 MODEL_CODE = Path(__file__).with_name("mlflow_model.py")
 
 
 class Run:
-    """An open MLflow run."""
+    """An open MLflow run. Its methods raise ProjectError where MLflow fails."""
 
-    def __init__(self, client: Any, run_id: str, experiment: str) -> None:
+    def __init__(self, client: Any, run_id: str, experiment: str, unlogged: Path | None = None) -> None:
         self._mlflow = client
+        self._unlogged = unlogged
         self.run_id = run_id
         self.experiment = experiment
 
     def log(self, entry: dict[str, float]) -> None:
-        """Log one epoch of the learning curve: `entry` holds "epoch" and losses."""
-        losses = {name: value for name, value in entry.items() if name != "epoch"}
-        self._mlflow.log_metrics(losses, step=int(entry["epoch"]))
+        """Log one epoch of the learning curve: `entry` holds "epoch" and losses.
+
+        A training outlives its MLflow server: once an epoch cannot be logged, it and the later ones wait in a file
+        beside the checkpoint, for `log_waiting`.
+        """
+        if self._unlogged is None:
+            self._log_epoch(entry)
+            return
+        waiting = self._waiting()
+        if not waiting:
+            try:
+                self._log_epoch(entry)
+                return
+            except ProjectError as error:
+                line = f"warning: {error}; the training goes on, and its epochs are logged at the end"
+                print(printable(line), file=sys.stderr, flush=True)
+        artifacts.write_json(self._unlogged, [*waiting, entry])
+
+    def log_waiting(self) -> None:
+        """Log the epochs that could not be logged before."""
+        for entry in self._waiting():
+            self._log_epoch(entry, KEPT)
+        if self._unlogged:
+            self._unlogged.unlink(missing_ok=True)
 
     def log_metrics(self, metrics: dict[str, float]) -> None:
         """Log final metrics by name."""
-        self._mlflow.log_metrics(metrics)
+        with errors():
+            self._mlflow.log_metrics(metrics)
 
     def log_files(self, *paths: Path) -> None:
         """Attach files to the run."""
-        for path in paths:
-            self._mlflow.log_artifact(str(path))
+        with errors():
+            for path in paths:
+                self._mlflow.log_artifact(str(path))
 
     def log_model(self) -> None:
         """Log model.pt2 so that `mlflow.pyfunc.load_model` loads it and predicts from a frame of raw columns."""
-        log_model(self._mlflow, artifacts.MODEL, artifacts.SCHEMA)
+        with errors(KEPT):
+            log_model(self._mlflow, artifacts.MODEL, artifacts.SCHEMA)
 
     def address(self) -> dict[str, str]:
         """Return the run's id, experiment and MLflow's address."""
-        return {"run_id": self.run_id, "experiment": self.experiment, "tracking_uri": self._mlflow.get_tracking_uri()}
+        return {"run_id": self.run_id, "experiment": self.experiment, "tracking_uri": address()}
+
+    def _waiting(self) -> list[dict[str, float]]:
+        if self._unlogged is None or not self._unlogged.exists():
+            return []
+        return list(artifacts.read_json(self._unlogged, "make pipeline"))
+
+    def _log_epoch(self, entry: dict[str, float], remedy: str = mlflow_server.REMEDY) -> None:
+        losses = {name: value for name, value in entry.items() if name != "epoch"}
+        with errors(remedy):
+            self._mlflow.log_metrics(losses, step=int(entry["epoch"]))
 
 
 @contextmanager
 def start(settings: Params, resume_from: Path) -> Iterator[Run]:
     """Open a run with the parameters and the versions of code and data, or reopen the one named in `resume_from`.
 
-    That file is written when a run is opened, so that an interrupted training continues in the same run.
+    That file is written when a run is opened, so that an interrupted training continues in the same run. Raises
+    ProjectError where MLflow cannot be used: before the block where that shows by then, else after it.
     """
     mlflow, experiment = connect(settings)
     run_id = resume_from.read_text().strip() if resume_from.exists() else None
-    with _open(mlflow, run_id) as run:
-        if run.info.run_id != run_id:
-            artifacts.write_text(resume_from, run.info.run_id)
-            mlflow.log_params(flatten(settings.model_dump(include={"data", "model", "train"})))
-            mlflow.set_tags(_versions(settings))
-        yield Run(mlflow, run.info.run_id, experiment)
+    with _open(mlflow, experiment, run_id) as opened:
+        run = Run(mlflow, opened, experiment, resume_from.with_name("unlogged.json"))
+        if opened != run_id:
+            with errors():
+                mlflow.log_params(flatten(settings.model_dump(include={"data", "model", "train"})))
+                mlflow.set_tags(_versions(settings))
+                # Where artifacts go may be gone, full or forbidden: that should show before the training, not after it.
+                mlflow.log_artifact(str(artifacts.PARAMS))
+            artifacts.write_text(resume_from, opened)
+        run.log_waiting()
+        yield run
+        run.log_waiting()
 
 
 @contextmanager
@@ -80,10 +127,11 @@ def resume(settings: Params) -> Iterator[Run]:
     """
     mlflow, experiment = connect(settings)
     trained = artifacts.read_json(artifacts.RUN, "make pipeline")["run_id"]
-    with _open(mlflow, trained) as run:
-        if run.info.run_id != trained:
-            mlflow.set_tags({**_versions(settings), "trained_in_run": trained})
-        yield Run(mlflow, run.info.run_id, experiment)
+    with _open(mlflow, experiment, trained) as opened:
+        if opened != trained:
+            with errors():
+                mlflow.set_tags({**_versions(settings), "trained_in_run": trained})
+        yield Run(mlflow, opened, experiment)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -99,12 +147,12 @@ def log_model(mlflow: Any, model: Path, schema: Path, archived: Path | None = No
 
     `archived` is the folder of an unpacked model archive, whose own modules then replace the workspace's.
     """
-    with tempfile.TemporaryDirectory(prefix="model-code-") as folder:
+    with tempfile.TemporaryDirectory(prefix="model-code-") as folder, tempfile.TemporaryDirectory() as copies:
         _copy_code(Path(folder), archived)
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(MODEL_CODE),
-            artifacts={"model": str(model), "schema": str(schema)},
+            artifacts={"model": _plain_file(model, copies), "schema": _plain_file(schema, copies)},
             model_config={"package": params.package()},
             code_paths=[str(path) for path in sorted(Path(folder).iterdir())],
             pip_requirements=["torch", "pandas", "pyarrow"],
@@ -124,21 +172,40 @@ def _copy_code(folder: Path, archived: Path | None) -> None:
         shutil.copyfile(path, copy)
 
 
-def address() -> str:
-    """Return MLflow's address, without the user name and password that it may hold."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    return re.sub(r"//[^/@]*@", "//", uri)
+def _plain_file(path: Path, copies: str) -> str:
+    """Return a path to the same file through no symbolic link: MLflow refuses those that leave their folder.
+
+    DVC's `cache.type symlink` makes such links. MLflow names an artifact after its file, so a link is copied.
+    """
+    if not path.is_symlink():
+        return str(path.resolve())
+    return str(shutil.copyfile(path, Path(copies, path.name)))
 
 
 def connect(settings: Params) -> tuple[Any, str]:
-    """Return MLflow and the name of the project's experiment, which is created if missing."""
-    mlflow = load()
-    mlflow.set_experiment(settings.package.model_name)
-    return mlflow, settings.package.model_name
+    """Return MLflow and the name of the project's experiment, which is created if missing and restored if deleted.
+
+    Raises ProjectError where MLflow cannot be used.
+    """
+    mlflow, name = load(), settings.package.model_name
+    with errors():
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name(name)
+        if experiment and experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+            print(printable(f"the experiment {name} was deleted in MLflow at {address()}: it is restored"), flush=True)
+        mlflow.set_experiment(name)
+    return mlflow, name
 
 
 def load() -> Any:
-    """Return the module mlflow, set to its address, without a request to it. The import takes three seconds."""
+    """Return the module mlflow, set to its address. The import takes three seconds.
+
+    Raises ProjectError where there is no usable server at that address.
+    """
+    if problem := mlflow_server.problem():
+        raise ProjectError(problem)
+    mlflow_server.bound_waiting()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -146,19 +213,36 @@ def load() -> Any:
 
     # uv's environments have no pip, which MLflow warns about for every model.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    mlflow.set_tracking_uri(mlflow_server.without_password())
     return mlflow
 
 
-def _open(mlflow: Any, run_id: str | None) -> Any:
-    from mlflow.exceptions import MlflowException
-
+@contextmanager
+def _open(mlflow: Any, experiment: str, run_id: str | None) -> Iterator[str]:
+    """Open the run `run_id` where it can be continued, else a new one; yield its id. Raises ProjectError."""
+    with errors():
+        run_id = run_id if run_id and _continues(mlflow, experiment, run_id) else None
+        opened = mlflow.start_run(run_id=run_id).info.run_id
     try:
-        return mlflow.start_run(run_id=run_id)
-    except MlflowException:
-        if run_id is None:
+        yield opened
+    except BaseException:
+        with suppress(ProjectError), errors():
+            mlflow.end_run("FAILED")
+        raise
+    with errors(KEPT):
+        mlflow.end_run()
+
+
+def _continues(mlflow: Any, experiment: str, run_id: str) -> bool:
+    """Tell whether this MLflow has the run, in this experiment, and nobody has deleted it."""
+    try:
+        run = mlflow.MlflowClient().get_run(run_id).info
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code not in mlflow_server.NO_SUCH_RUN:
             raise
-        return mlflow.start_run()
+        return False
+    here = mlflow.get_experiment_by_name(experiment).experiment_id
+    return bool(run.lifecycle_stage == "active" and run.experiment_id == here)
 
 
 def _versions(settings: Params) -> dict[str, str]:

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from gitops.project import kustomize_program, locks, torch_source
+from gitops.project import command, kustomize_program, locks, torch_source
 from gitops.project.locks import REQUIREMENTS
 from gitops.project.uv import VENV, check_python, find_uv, quiet, run
 
@@ -28,8 +28,8 @@ STALE = "requirements/{0}.in has changed since requirements/{0}.txt was made fro
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in ("setup", "lock"):
-        names = commands.add_parser(command)
+    for name in ("setup", "lock"):
+        names = commands.add_parser(name)
         names.add_argument("names", nargs="*", metavar="NAME", help="all of them where none is named")
     names.add_argument("--upgrade", action="store_true", help="to the newest that requirements/NAME.in allows")
     arguments = parser.parse_args()
@@ -83,4 +83,4 @@ def fingerprint(environment: Path, lock_text: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

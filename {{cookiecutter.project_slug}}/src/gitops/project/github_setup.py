@@ -20,7 +20,7 @@ import tomllib
 from functools import partial
 from pathlib import Path
 
-from gitops.project import repository
+from gitops.project import command, repository
 from gitops.project.repository import Failed, GitHub
 
 PROJECT = Path("pyproject.toml")
@@ -177,4 +177,4 @@ def print_summary(github: GitHub) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -12,6 +12,7 @@ import hashlib
 from pathlib import Path
 
 from gitops import __version__
+from gitops.project import command
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SUMS = PACKAGE / "SHA256SUMS"
@@ -51,6 +52,11 @@ def difference() -> str:
     return f"src/gitops differs from version {__version__} of the template: {shown}; an update will replace the package"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print the line, if there is one."""
     if line := difference():
         print(line, flush=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -19,7 +19,7 @@ from gitops.core.artifacts import GATE, ProjectError, read_json, run
 from gitops.core.console import printable
 from gitops.core.params import Params
 from gitops.integrations import git, kustomize, tracking
-from gitops.registry.versions import Versions, mlflow_errors, unpacked
+from gitops.registry.versions import Versions, unpacked
 from gitops.releases import history, release, workspace
 from gitops.releases.history import Released
 from gitops.releases.record import Candidate, GateResult
@@ -78,7 +78,7 @@ def sync(settings: Params, image: str | None = None) -> Mirror:
         print(f"Nothing was ever released to {BRANCH}.")
         return mirror
     deployed = history.deployed(releases)
-    with mlflow_errors():
+    with tracking.errors():
         registry = Versions(settings)
         registry.claim(git.run("rev-list", "--max-parents=0", "--first-parent", "HEAD"))
         known = registry.all()

@@ -117,10 +117,11 @@ def names(released: Released) -> list[tuple[str, str]]:
 
 def add_registry(described: list[dict[str, Any]]) -> None:
     """Add to each described release its version in MLflow and that version's aliases. Raises ProjectError."""
+    from gitops.integrations import tracking
     from gitops.registry import registry
-    from gitops.registry.versions import Versions, mlflow_errors
+    from gitops.registry.versions import Versions
 
-    with mlflow_errors():
+    with tracking.errors():
         model = Versions(params.load())
         known, aliases = model.all(), model.aliases()
     for one in described:

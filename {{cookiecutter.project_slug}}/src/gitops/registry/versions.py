@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from gitops.core.artifacts import MODEL, SCHEMA, ProjectError, digest
 from gitops.core.params import Params
-from gitops.integrations import dvc, tracking
+from gitops.integrations import dvc, mlflow_server, tracking
 from gitops.releases.record import Candidate
 
 #: Tag of the registered model: the first commit of the repository that it belongs to.
@@ -21,22 +20,8 @@ PROJECT = "project"
 LOGGED = "registered_model_sha256"
 
 
-@contextmanager
-def mlflow_errors() -> Iterator[None]:
-    """Turn MLflow's exceptions in the block into a ProjectError that names its address, without its password."""
-    # MLflow's default of seven retries takes minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        shown = str(error).replace(os.environ.get("MLFLOW_TRACKING_URI") or tracking.DEFAULT_URI, tracking.address())
-        raise ProjectError(f"MLflow at {tracking.address()}: request failed: {shown}") from error
-
-
 class Versions:
-    """One registered model. Methods raise MLflow's exceptions: use them inside `mlflow_errors`."""
+    """One registered model. Methods raise MLflow's exceptions: use them inside `tracking.errors`."""
 
     def __init__(self, settings: Params) -> None:
         self._mlflow = tracking.load()
@@ -122,8 +107,7 @@ class Versions:
         try:
             found = self._client.get_run(run)
         except self._mlflow.exceptions.MlflowException as error:
-            # A server with accounts answers "forbidden" for a run that it does not have.
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
+            if error.error_code not in mlflow_server.NO_SUCH_RUN:
                 raise
             return []
         return [output.model_id for output in found.outputs.model_outputs] if found.outputs else []

@@ -7,7 +7,7 @@ from pathlib import Path
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest, read_json
 from gitops.core.params import Params
-from gitops.integrations import dvc, dvc_stages, git, kustomize
+from gitops.integrations import dvc, git, kustomize
 from gitops.releases.record import Candidate, File, Model, Training
 
 #: Files that may differ from the commit: `dvc repro` writes dvc.lock, and a job that may not commit to main leaves it
@@ -57,7 +57,7 @@ def verified(candidate: Candidate) -> Candidate:
     that changes documents or manifests alone need not be verified again in the same workspace.
     """
     found = artifacts.read_json(artifacts.VERIFICATION, "make verify")
-    here = (candidate.model.sha256, digest(dvc_stages.LOCK))
+    here = (candidate.model.sha256, digest(dvc.LOCK))
     if (found.get("model_sha256"), found.get("lock_sha256")) != here:
         raise ProjectError(f"{artifacts.VERIFICATION} is about other results than those here: run `make verify` again")
     training = Training(trained_on=found["trained_on"], inputs=found["training_inputs"])

@@ -35,8 +35,6 @@ from gitops.rendering.markdown import defang, plain
 from gitops.reporting import context, report, sections
 from gitops.retraining import ingest, pipeline, pull_request, trigger
 
-LOCK = Path("dvc.lock")
-
 #: How a retraining can end, and the line that says so.
 OUTCOMES = {
     "opened": "Opened",
@@ -87,7 +85,7 @@ def retrain(settings: Params, reason: str, *, forced: bool) -> int:
     if not accepted:
         pull_request.record(pull_request.refusal(main_commit, f"{message}Retrain-result: refused\n"))
         return finish("refused", summary)
-    return propose(client, main_commit, [*paths, LOCK], title, message, review)
+    return propose(client, main_commit, [*paths, dvc.LOCK], title, message, review)
 
 
 def tune(settings: Params) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import DATA_REPORT, METRICS, MODEL, MODEL_REPORT, PIPELINE_LOG
-from gitops.integrations import dvc
+from gitops.core.console import printable
+from gitops.integrations import dvc, mlflow_server
+from gitops.retraining import merge
 
 #: DVC of this environment, whatever is on the PATH.
 DVC = Path(sys.executable).with_name("dvc")
@@ -17,9 +20,14 @@ DVC = Path(sys.executable).with_name("dvc")
 
 def main() -> int:
     """Return DVC's exit status: 0 when every stage's outputs are there and match its inputs. Raises ProjectError."""
-    for table in params.load().tables:  # a wrong setting fails here, and not in the last stage that reads it
+    merge.resolve()
+    settings = params.load()  # a wrong setting fails here, and not in the last stage that reads it
+    for table in settings.tables:
         if dvc.follow(table):
             print(f"{table} was an older version: it is now the one in {table}.dvc", flush=True)
+    # A warning, because nothing is logged by stages that come from the run cache; those that train fail by it.
+    if (problem := mlflow_server.problem()) and dvc.stale():
+        print(printable(f"warning: {problem}; a stage that trains or evaluates will fail"), file=sys.stderr, flush=True)
     # --pull fetches results of other machines from the remote, with the run cache, and runs the rest.
     status = run([str(DVC), "repro", "--pull"])
     if status == 0:
@@ -35,7 +43,8 @@ def main() -> int:
 def run(command: list[str]) -> int:
     """Run `command` and return its exit status. Its output is also written to PIPELINE_LOG, for the report.
 
-    On a terminal it is not: there a person has read it, and a pipe would remove the progress bars.
+    On a terminal it is not: there a person has read it, and a pipe would remove the progress bars. A reader who closes
+    the output (`make pipeline | head`) does not end what runs.
     """
     environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
     if head := actions.head():
@@ -50,9 +59,10 @@ def run(command: list[str]) -> int:
     ):
         assert process.stdout is not None  # noqa: S101  for mypy: it is a pipe
         for line in process.stdout:
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
             log.write(line)
+            with suppress(BrokenPipeError):
+                sys.stdout.buffer.write(line)
+                sys.stdout.flush()
     return process.returncode
 
 

@@ -82,5 +82,7 @@ if __name__ == "__main__":
         problem = probe(sys.argv[1], Path(sys.argv[2]))
     except (OSError, http.client.HTTPException) as error:
         problem = f"{sys.argv[1]} does not answer: {error}"
+    except Exception as error:  # no archive, a broken one: what runs the probe shows one line
+        problem = f"the smoke test cannot run: {type(error).__name__}: {error}"
     print(problem or "the smoke test passed")
     sys.exit(problem is not None)
