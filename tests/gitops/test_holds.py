@@ -339,18 +339,34 @@ def test_what_two_rollbacks_took_back_is_undone_at_once(job: Job) -> None:
     assert planned(job)
 
 
+def restored(job: Job, commit: str) -> str:
+    """Restore the files of an earlier commit of env/production, as a button would; return the new commit."""
+    tip = job.production().commit
+    made = job.git("commit-tree", f"{commit}^{{tree}}", "-p", tip, "-m", "Restore")
+    job.git("push", "--quiet", "origin", f"{made}:env/production")
+    return made
+
+
 def test_a_jump_over_two_releases(job: Job) -> None:
-    """Somebody restores the tree of the first release, say with a button."""
     first, second = began(job, "handler")
     merge(job, "manifest")
     newest = job.deploy()
-    oldest = job.git("rev-parse", f"{newest}~2")
-    restored = job.git("commit-tree", f"{oldest}^{{tree}}", "-p", str(newest), "-m", "Restore")
-    job.git("push", "--quiet", "origin", f"{restored}:env/production")
+    back = restored(job, job.git("rev-parse", f"{newest}~2"))
     assert job.production().record.commit == first
     job.git("switch", "--quiet", "--detach", second)
     run_pipeline(job)
-    held(job, f"commit {restored[:12]} of env/production rolled back toy .*src/handler.py")
+    held(job, f"commit {back[:12]} of env/production rolled back toy .*src/handler.py")
+
+
+def test_an_older_release_in_between_was_not_taken_back(job: Job) -> None:
+    _, second = began(job, "handler")
+    third = merge(job, "manifest")
+    newest = job.deploy()
+    for commit in (f"{newest}~2", str(newest), f"{newest}~1"):
+        restored(job, job.git("rev-parse", commit))
+    assert job.production().record.commit == second
+    undone_on_main(job, third, second)
+    assert job.deploy(), "the first release's archive may come back"
 
 
 def test_a_rollback_of_a_fix_restores_the_hold(job: Job) -> None:
@@ -527,8 +543,7 @@ def test_a_rollback_that_was_made_before_there_were_trailers(job: Job) -> None:
     """By the template's first version: the tree of the release before, and a message."""
     _, second = began(job, "manifest")
     tip = job.production().commit
-    old = job.git("commit-tree", f"{tip}^^{{tree}}", "-p", tip, "-m", "Revert")
-    job.git("push", "--quiet", "origin", f"{old}:env/production")
+    restored(job, f"{tip}^")
     merge(job, "documents", "new")
     held(job, f"of commit {second[:12]}")
 
