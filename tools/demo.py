@@ -98,7 +98,8 @@ def main() -> None:
     if third["manifest"] != first["manifest"]:
         raise SystemExit("the rollback's manifest is not that of the first release")
     rolled_back = predict("predict with the model before", third)
-    step("take the change back on main too", "git revert --no-edit -m 1 HEAD", "git push --quiet origin main")
+    revert = "git revert --no-edit -m 1 HEAD"
+    step("revert it on main as well", revert, "git push --quiet origin main")
     retrained = demo_drift.drift_to_release()
     finish(started, second, prediction, rolled_back, retrained["release"])
 

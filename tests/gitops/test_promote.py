@@ -147,12 +147,13 @@ def test_the_release_log_is_correct_after_merge_commit_and_squash(job: Job, serv
     assert job.tree(back) == job.tree(first)
     assert job.manifests(back) == job.manifests(first)
 
-    with refused("in production, and commit .* REDEPLOY=1"):
+    with refused("of env/production rolled back toy .* REDEPLOY=1.*workflow Promote"):
         promoted(job)
     assert promoted(job, redeploy=True)
+    assert f"Production had rolled this back (`{back[:12]}`)" in server.pulls[-1]["body"]
     again = merged(job, server, method)
     assert job.manifests(again) == job.manifests(second)
-    assert job.production().record.previous == back
+    assert (job.production().record.previous, job.production().record.lifts) == (back, [back])
     assert job.tree(str(job.rollback())) == job.tree(back)
 
 
@@ -165,7 +166,7 @@ def test_a_merge_that_was_reverted_by_hand_is_not_promoted_again(job: Job, serve
     job.git("push", "--quiet", "origin", "HEAD:env/production")
     job.git("switch", "--quiet", "main")
     assert job.manifests(job.production().commit) == job.manifests(first)
-    with refused("in production, and commit .* REDEPLOY=1"):
+    with refused("of env/production rolled back toy .* REDEPLOY=1.*workflow Promote"):
         promoted(job)
 
 
@@ -234,7 +235,7 @@ def test_staging_refuses_what_was_rolled_back_there(job: Job, server: GitHub) ->
     job.rollback("staging")
     job.merge("Only documents")
     job.gate()
-    with refused("was in staging, and commit .* of env/staging rolled it back"):
+    with refused("of env/staging rolled back toy .* the same model.*workflow Deploy"):
         job.deploy()
 
 

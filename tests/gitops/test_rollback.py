@@ -29,11 +29,12 @@ def test_rollback_restores_the_previous_tree_exactly_and_repeatedly(job: Job) ->
         job.rollback()
 
 
-def revert_by_hand(job: Job) -> None:
+def revert_by_hand(job: Job, environment: str = "production") -> None:
     job.git("fetch", "--quiet", "origin")
-    job.git("switch", "--quiet", "--detach", "origin/env/production")
-    job.git("revert", "--no-edit", "HEAD")
-    job.git("push", "--quiet", "origin", "HEAD:env/production")
+    job.git("switch", "--quiet", "--detach", f"origin/env/{environment}")
+    merge = ["-m", "1"] if len(job.git("log", "-1", "--format=%P").split()) > 1 else []
+    job.git("revert", "--no-edit", *merge, "HEAD")
+    job.git("push", "--quiet", "origin", f"HEAD:env/{environment}")
     job.git("switch", "--quiet", "main")
 
 
@@ -68,8 +69,9 @@ def test_argo_cd_gets_the_earlier_releases_manifests_exactly(
         assert subprocess.run(command, capture_output=True, check=True).stdout == text, name
 
 
-def test_rollback_prints_what_it_rolled_back(job: Job) -> None:
+def test_rollback_says_what_it_rolled_back(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     job.release("model A")
+    job.write("src/model.py", "B")
     job.release("model B")
     unwanted = job.production().record
     back = job.rollback()
@@ -77,6 +79,13 @@ def test_rollback_prints_what_it_rolled_back(job: Job) -> None:
     assert text.startswith(f'Revert "Release toy {unwanted.model.version}"')
     trailer = job.git("log", "-1", "--format=%(trailers:key=Rolled-back-model,valueonly)", str(back))
     assert trailer == unwanted.model.sha256
+    trailer = job.git("log", "-1", "--format=%(trailers:key=Rolled-back-commit,valueonly)", str(back))
+    assert trailer == unwanted.commit
+    trailer = job.git("log", "-1", "--format=%(trailers:key=Back-to-commit,valueonly)", str(back))
+    assert trailer == job.production().record.commit
+    assert (
+        f"until main undoes it (`git revert {unwanted.commit[:12]}`)\nor REDEPLOY=1 is set" in capsys.readouterr().out
+    )
 
 
 def test_rollback_without_a_release(job: Job) -> None:
@@ -146,7 +155,7 @@ def test_an_archive_that_was_rolled_back_is_refused_with_the_same_model(job: Job
     job.deploy("toy:2")
     job.rollback()
     job.gate()
-    with refused("archive of toy .* REDEPLOY=1"):
+    with refused("rolled back toy .* the same archive: .* REDEPLOY=1"):
         job.deploy("toy:2")
 
 

@@ -7,9 +7,8 @@ Argo CD follows the branch; nothing else reaches the cluster. A release consists
 Where the environment has both already, as after a merge of documents, no commit is made, and a job for an older commit
 of main never replaces a newer release.
 
-After a rollback main still holds what was taken back, and any merge would release it again. A model or archive that
-was rolled back is therefore refused, by whatever means that happened (`make rollback`, `git revert`): a commit whose
-tree equals that of an earlier commit is a rollback.
+After a rollback main still holds what was taken back, and any merge would release it again. That is refused until main
+undoes it or a person sets REDEPLOY=1, which the release records (held.py, gitops/releases/holds.py).
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from gitops.core import params
 from gitops.core.artifacts import GATE, ProjectError, read_json, run
 from gitops.core.console import printable
 from gitops.core.params import Params
+from gitops.deployment import held
 from gitops.gate import gate
 from gitops.integrations import dvc, dvc_remote, git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
@@ -44,7 +44,7 @@ def add_redeploy_option(parser: argparse.ArgumentParser) -> None:
         "--redeploy",
         action="store_true",
         default=os.environ.get("REDEPLOY") == "1",
-        help="release even a model that was rolled back (or REDEPLOY=1)",
+        help="release even what was rolled back (or REDEPLOY=1)",
     )
 
 
@@ -66,10 +66,10 @@ def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False
         if reason := nothing_to_release(candidate, manifests, present, environment):
             print(printable(reason))
             return None
-        if present and not redeploy:
-            refuse_rolled_back(candidate, present, environment)
+        lifts = held.check(candidate, manifests, present, environment, redeploy)
         result = accepted(settings, candidate, present if environment == PRODUCTION else release.production())
-        record = Release(**candidate.model_dump(), gate=result, previous=present.commit if present else None)
+        previous = present.commit if present else None
+        record = Release(**candidate.model_dump(), gate=result, previous=previous, lifts=lifts)
         if not pushed:  # everything that the record references must be retrievable before the release
             print("Pushing data, model and reports to the DVC remote ...", flush=True)
             push(candidate)
@@ -132,34 +132,6 @@ def nothing_to_release(candidate: Candidate, manifests: str, present: Deployed |
     return None
 
 
-def refuse_rolled_back(candidate: Candidate, present: Deployed, environment: str) -> None:
-    """Raise ProjectError if the candidate's model or archive was deployed before and rolled back."""
-    for what, value, now in (
-        ("model", candidate.model.sha256, present.record.model.sha256),
-        ("archive", candidate.package.md5, present.record.package.md5),
-    ):
-        if value != now and (commit := rolled_back_by(present.commit, value)):
-            raise ProjectError(
-                f"the {what} of {candidate.title} was in {environment}, and commit {commit[:12]} of "
-                f"{release.branch(environment)} rolled it back: revert the change on {MAIN}, or set REDEPLOY=1 to "
-                "release it again"
-            )
-
-
-def rolled_back_by(tip: str, value: str) -> str | None:
-    """Return the commit of an environment's branch that removed `value` from the record by a rollback, or None.
-
-    `value` is a digest that the record at `tip` does not hold; its last removal counts. A rollback is a commit whose
-    tree is that of an earlier commit; a merge is compared with its first parent.
-    """
-    log = ("log", "--first-parent", "-m")
-    removal = git.run(*log, "-1", "--format=%H", f"-S{value}", tip, "--", RECORD)
-    if not removal:
-        return None
-    tree, *earlier = git.run(*log, "--format=%T", removal).splitlines()
-    return removal if tree in earlier else None
-
-
 def accepted(settings: Params, candidate: Candidate, production: Deployed | None) -> GateResult:
     """Return the gate's result for the candidate against the present production. Raises ProjectError if it refuses."""
     present = production.commit if production else None
@@ -182,6 +154,7 @@ def message(record: Release) -> str:
     return (
         f"Release {record.title}\n\n{record.gate.reason}\n\n"
         f"Main-commit: {record.commit}\nModel-sha256: {record.model.sha256}\nImage: {record.image}\n"
+        + "".join(f"Lifts-rollback: {rollback}\n" for rollback in record.lifts)
     )
 
 

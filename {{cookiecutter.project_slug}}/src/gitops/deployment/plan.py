@@ -13,7 +13,7 @@ from gitops.core import actions, params
 from gitops.core.artifacts import run
 from gitops.core.console import printable
 from gitops.core.params import Params
-from gitops.deployment import deploy
+from gitops.deployment import deploy, held
 from gitops.integrations import git, kustomize
 from gitops.releases import release, workspace
 from gitops.releases.record import Candidate
@@ -61,8 +61,7 @@ def plan(settings: Params, *, redeploy: bool = False) -> Candidate | None:
         if reason := deploy.nothing_to_release(candidate, tree, present, environment):
             print(printable(reason))
             return None
-        if not redeploy:
-            deploy.refuse_rolled_back(candidate, present, environment)
+        held.check(candidate, tree, present, environment, redeploy)
     deploy.accepted(settings, candidate, present if environment == kustomize.PRODUCTION else release.production())
     return candidate.model_copy(update={"image": kustomize.default_image(candidate.model.version)})
 

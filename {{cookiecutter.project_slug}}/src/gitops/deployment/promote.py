@@ -17,7 +17,7 @@ from gitops import owner
 from gitops.core import actions
 from gitops.core.artifacts import ProjectError, run
 from gitops.core.console import printable
-from gitops.deployment import deploy
+from gitops.deployment import deploy, held
 from gitops.integrations import git, github, kustomize
 from gitops.integrations.github import GitHub
 from gitops.integrations.kustomize import OVERLAYS, PRODUCTION, STAGING
@@ -64,13 +64,12 @@ def _propose(client: GitHub, redeploy: bool) -> str | None:
         print(printable(reason))
         _withdraw(client, reason)
         return None
-    if present and not redeploy:
-        try:
-            deploy.refuse_rolled_back(staged.record, present, PRODUCTION)
-        except ProjectError as error:
-            _withdraw(client, str(error))
-            raise
-    record = staged.record.model_copy(update={"previous": present.commit if present else None})
+    try:
+        lifts = held.check(staged.record, manifests, present, PRODUCTION, redeploy)
+    except held.Held as error:
+        _withdraw(client, str(error))
+        raise
+    record = staged.record.model_copy(update={"previous": present.commit if present else None, "lifts": lifts})
     tree = deploy.contents(record, manifests)
     commit = seen
     if seen is None or (git.tree(seen), git.run("log", "-1", "--format=%P", seen)) != (tree, tip):
@@ -117,6 +116,9 @@ def body(record: Release, present: Deployed | None) -> str:
     if record.gate.release != (present.commit if present else None):
         gate += " **It compared with another release than the one in production now.**"
     intro = "Staging runs this release; merging brings it to production. The diff shows what changes in the cluster."
+    if record.lifts:
+        rollbacks = ", ".join(code(commit[:12]) for commit in record.lifts)
+        intro += f" **Production had rolled this back ({rollbacks}); REDEPLOY=1 proposes it again.**"
     parts = [
         f"{intro}\n\n{overview}",
         f"### Gate\n\n{gate}",

@@ -1,8 +1,8 @@
 """Restore the previous release (`make rollback`): one commit on env/production with exactly that release's tree.
 
 Run again, it goes one release further back. Nothing is built, and no gate runs: that release was deployed before. main
-stays as it is. `make deploy` refuses what was rolled back until main produces something else, or REDEPLOY=1 is set.
-`--environment staging` rolls back env/staging.
+stays as it is. What was rolled back, and all that descends from it, is not released again until main undoes it or
+REDEPLOY=1 is set (gitops/releases/holds.py). `--environment staging` rolls back env/staging.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 from gitops.core.artifacts import ProjectError, run
 from gitops.integrations import git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
-from gitops.releases import release
+from gitops.releases import holds, release
 from gitops.releases.record import Deployed
 from gitops.releases.release import MAIN
 
@@ -54,7 +54,11 @@ def rollback(environment: str = PRODUCTION) -> str | None:
     if commit and unwanted:
         back = release.read(commit)
         print(f"Rolled back {unwanted.record.title}: {environment} runs {back.title} again, {back.image}.")
-        print(f"Commit {commit[:12]} of {branch}. {MAIN} still holds the change: revert it there too.")
+        undo = holds.how_to_undo(back.commit, unwanted.record.commit)
+        print(f"Commit {commit[:12]} of {branch}.")
+        if undo:
+            print(f"{MAIN} still has the change. It is not released again until {MAIN} undoes it ({undo})")
+            print("or REDEPLOY=1 is set.")
         if environment == STAGING:
             print("If it is proposed for production: `make promote` or the workflow Promote updates that proposal.")
     return commit
@@ -64,6 +68,7 @@ def message(unwanted: Deployed, target: str) -> str:
     """Return the commit message: like that of `git revert`, with trailers that name what was rolled back."""
     record, back = unwanted.record, release.read(target)
     text = f'Revert "Release {record.title}"\n\nThis goes back to {back.title} of commit {target}.\n\n'
+    text += f"Rolled-back-commit: {record.commit}\nBack-to-commit: {back.commit}\n"
     return text + "".join(
         f"Rolled-back-{what}: {value}\n"
         for what, value, now in (

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from gitops.core.artifacts import ProjectError
 
@@ -22,6 +23,14 @@ class GitError(ProjectError):
 
 class Refused(GitError):
     """origin refused a push."""
+
+
+class Commit(NamedTuple):
+    """A commit, its parents and its message."""
+
+    name: str
+    parents: list[str]
+    message: str
 
 
 def run(*arguments: str, stdin: bytes | None = None, **variables: str) -> str:
@@ -47,7 +56,25 @@ def is_ancestor(older: str, newer: str) -> bool:
 
 def differ(older: str, newer: str, *paths: str) -> bool:
     """Tell whether a file under `paths` differs between two commits."""
-    return bool(run("diff", "--name-only", older, newer, "--", *paths))
+    return bool(changed(older, newer, *paths))
+
+
+def changed(older: str, newer: str, *paths: str) -> set[str]:
+    """Return the files that differ between two commits: all of them, or those that `paths` (pathspecs) match."""
+    found = run("diff-tree", "-r", "--name-only", "--no-renames", "-z", older, newer, "--", *paths)
+    return set(filter(None, found.split("\0")))
+
+
+def log(*revisions: str) -> list[Commit]:
+    """Return the commits of a range, descendants before their ancestors; options and paths of `git log` are passed on.
+
+    Bytes of a message that are no UTF-8 are replaced: anybody may have written it.
+    """
+    done = _start("log", "--topo-order", "--format=%x01%H%x00%P%x00%B", *revisions)
+    if done.returncode:
+        raise GitError(f"`git log {' '.join(revisions)}` failed: {done.stderr.decode(errors='replace').strip()}")
+    commits = (text.split("\0", 2) for text in done.stdout.decode(errors="replace").split("\1")[1:])
+    return [Commit(name, parents.split(), message) for name, parents, message in commits]
 
 
 def changes() -> list[str]:

@@ -37,6 +37,7 @@ def describe(released: Released, previous: Release | None) -> dict[str, Any]:
         "predictions": record.predictions.model_dump(),
         "reports": _reports(record),
         "previous": {"release": record.previous, "model_version": previous.model.version} if previous else None,
+        "lifts": record.lifts,
     }
 
 
@@ -72,6 +73,9 @@ def table(found: dict[str, Any]) -> str:
     lines.append(
         ("previous", f"{previous['model_version']}, commit {previous['release'][:SHORT]}" if previous else "none")
     )
+    if found["lifts"]:
+        rollbacks = ", ".join(commit[:SHORT] for commit in found["lifts"])
+        lines.append(("redeployed", f"REDEPLOY=1, though commit {rollbacks} of {BRANCH} had rolled it back"))
     title = f"{model['name']} {model['version']}: {found['state']}"
     return "\n".join([title, *(f"  {label:16}{one_line(text)}" for label, text in lines)])
 

@@ -1,4 +1,4 @@
-"""The release log: every release that env/production has held, oldest first, and how its deployment ended.
+"""The release log: every release that an environment's branch has held, oldest first, and how its deployment ended.
 
 An entry is a commit of the branch's first-parent history that changed release.json: a release, a rollback, a
 `git revert`, the merge of a promotion. A record names the commit of the previous release, so equal records are the same
@@ -18,7 +18,6 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.console import one_line
 from gitops.integrations import git
 from gitops.releases.record import RECORD, Release
-from gitops.releases.release import BRANCH
 
 State = Literal["deployed", "superseded", "rolled back"]
 
@@ -89,19 +88,37 @@ def read(tip: str) -> list[Entry]:
         try:
             record = Release.model_validate_json(contents.get(blob, ""))
         except ValidationError:
-            print(f"commit {commit[:12]} of {BRANCH} holds no readable release record", file=sys.stderr)
+            print(f"commit {commit[:12]} holds no readable release record", file=sys.stderr)
             continue
         entries.append(Entry(commit, time, one_line(author), one_line(subject), blob, record))
     return entries
+
+
+def rollbacks(entries: list[Entry]) -> list[int | None]:
+    """Return for each entry of a log the index of the entry that it went back to; None where it is no rollback.
+
+    A rollback, by whatever means, restores the record of a release that was first deployed before the present one. To
+    bring the later one back after that (`git revert` of a rollback) is no rollback.
+    """
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    found: list[int | None] = []
+    for index, entry in enumerate(entries):
+        back = entry.blob in first and first[entry.blob] < first[entries[index - 1].blob]
+        found.append(last[entry.blob] if back else None)
+        first.setdefault(entry.blob, index)
+        last[entry.blob] = index
+    return found
 
 
 def releases(entries: list[Entry]) -> list[Released]:
     """Return the releases of a log, in the order in which they were first deployed."""
     found: dict[str, Released] = {}
     changes = [entry for before, entry in zip([None, *entries], entries, strict=False) if _changed(before, entry)]
-    for start, end in zip(changes, [*changes[1:], None], strict=True):
+    ends = [*zip(changes[1:], rollbacks(changes)[1:], strict=True), (None, None)]
+    for start, (end, back) in zip(changes, ends, strict=True):
         released = found.setdefault(start.blob, Released(start, []))
-        released.periods.append(Period(start, end, rolled_back=end is not None and end.blob in found))
+        released.periods.append(Period(start, end, rolled_back=back is not None))
     return list(found.values())
 
 

@@ -86,6 +86,7 @@ class Release(Candidate):
 
     gate: GateResult
     previous: str | None  # commit of the environment's branch that held the previous release
+    lifts: list[str] = []  # rollbacks, commits of the environment's branch, that a person lifted with REDEPLOY=1
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 from gitops.core import actions, artifacts
 from gitops.core.params import Params
 from gitops.integrations import git, kustomize
-from gitops.releases import release
+from gitops.releases import holds, release
+from gitops.releases.holds import Examined
 from gitops.releases.record import Deployed
 from gitops.rendering import manifests
 
@@ -44,6 +45,7 @@ class Context:
     curve: list[dict[str, float]] = field(default_factory=list)
     run: dict[str, str] | None = None
     deployment: str = ""
+    rollbacks: dict[str, Examined] = field(default_factory=dict)  # by environment
     commit: str = ""
     retraining: dict[str, Any] | None = None
     failure: Failure | None = None
@@ -54,6 +56,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
     context = Context(settings, stale, release.production(), commit=actions.head() or git.run("rev-parse", "HEAD"))
     context.failure = failure(stale)
     context.retraining = _read(artifacts.RETRAIN)
+    context.rollbacks = _rollbacks(stale, context.production)
     fresh = {name for name in ("prepare", "train", "evaluate") if name not in stale}
     if "prepare" in fresh:
         context.schema = _read(artifacts.SCHEMA)
@@ -98,6 +101,20 @@ def failure(stale: list[str]) -> Failure | None:
 
 def _read(path: Path) -> Any:
     return artifacts.read_json(path, "make pipeline") if path.exists() else None
+
+
+def _rollbacks(stale: list[str], production: Deployed | None) -> dict[str, Examined]:
+    """Return what each environment has rolled back that holds the commit here up, or that it undoes.
+
+    In a pull request's run that commit is GitHub's test merge, thus what main would be.
+    """
+    digests = {"model": artifacts.digest(artifacts.MODEL)} if "train" not in stale else {}
+    commit, found = git.run("rev-parse", "HEAD"), {}
+    for environment in kustomize.environments():
+        present = production if environment == kustomize.PRODUCTION else release.present(environment)
+        if present:
+            found[environment] = holds.examine(environment, present.commit, commit, digests)
+    return found
 
 
 def _deployment(settings: Params, production: Deployed | None) -> str:

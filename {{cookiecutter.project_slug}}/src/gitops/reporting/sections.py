@@ -40,6 +40,20 @@ def result(context: Context) -> str:
     return "## ❌ No gate result\n\nThe gate has not run for this model: run `make gate`."
 
 
+def rollbacks(context: Context) -> str:
+    """Whether merging would bring back what an environment has rolled back, which would not be released."""
+    parts = []
+    for environment, found in context.rollbacks.items():
+        if found.refusals:
+            reasons = "\n".join(f"- {plain(reason, 1000)}" for reason in found.refusals.values())
+            parts.append(f"### ⛔ Will not be released to {environment}: it was rolled back there\n\n{reasons}")
+        elif found.undone:
+            names = (f"{plain(hold.unwanted.title)} of {code(hold.unwanted.commit[:12])}" for hold in found.undone)
+            undone = f"What {environment} rolled back, {', '.join(names)}, is undone here"
+            parts.append(f"### Will be released to {environment} again\n\n{undone}: merging is not held up.")
+    return "\n\n".join(parts)
+
+
 def failure(context: Context) -> str:
     """The last lines of the stage that failed."""
     if not context.failure:
@@ -97,6 +111,7 @@ def lineage(context: Context) -> str:
 ORDER: tuple[Section, ...] = (
     review,
     result,
+    rollbacks,
     retraining,
     failure,
     metrics,
@@ -111,7 +126,7 @@ ORDER: tuple[Section, ...] = (
 )
 
 #: The text of a retraining's pull request; CI's comment has the whole report.
-SUMMARY: tuple[Section, ...] = (review, result, retraining, metrics, changes, gate)
+SUMMARY: tuple[Section, ...] = (review, result, rollbacks, retraining, metrics, changes, gate)
 
 #: Sections that are left out of a report that is too long, in this order.
 EXPENDABLE = (
