@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitops.core.console import printable
+from gitops.core.console import echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,7 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         sys.exit(main())
     except ProjectError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+        echo(f"error: {error}", error=True)
         sys.exit(1)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import DATA_REPORT, METRICS, MODEL, MODEL_REPORT, PIPELINE_LOG
+from gitops.core.console import echo, relay
 from gitops.integrations import dvc
 
 #: DVC of this environment, whatever is on the PATH.
@@ -19,16 +19,16 @@ def main() -> int:
     """Return DVC's exit status: 0 when every stage's outputs are there and match its inputs. Raises ProjectError."""
     for table in params.load().tables:  # a wrong setting fails here, and not in the last stage that reads it
         if dvc.follow(table):
-            print(f"{table} was an older version: it is now the one in {table}.dvc", flush=True)
+            echo(f"{table} was an older version: it is now the one in {table}.dvc")
     # --pull fetches results of other machines from the remote, with the run cache, and runs the rest.
     status = run([str(DVC), "repro", "--pull"])
     if status == 0:
-        print(
+        echo(
             f"model: {MODEL}, metrics: {METRICS}, Deepchecks reports: {DATA_REPORT}, {MODEL_REPORT}; "
             "commit dvc.lock together with your changes"
         )
     else:
-        print("the pipeline stopped at the stage named above; earlier results are kept (`dvc checkout` restores them)")
+        echo("the pipeline stopped at the stage named above; earlier results are kept (`dvc checkout` restores them)")
     return status
 
 
@@ -37,23 +37,12 @@ def run(command: list[str]) -> int:
 
     On a terminal it is not: there a person has read it, and a pipe would remove the progress bars.
     """
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
     if head := actions.head():
         environment["COMMIT"] = head  # for the run's record in MLflow
     PIPELINE_LOG.unlink(missing_ok=True)
-    if sys.stdout.isatty():
-        return subprocess.run(command, env=environment, check=False).returncode
     PIPELINE_LOG.parent.mkdir(exist_ok=True)
-    with (
-        PIPELINE_LOG.open("wb") as log,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
-    ):
-        assert process.stdout is not None  # noqa: S101  for mypy: it is a pipe
-        for line in process.stdout:
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
-            log.write(line)
-    return process.returncode
+    return relay(command, environment, log=PIPELINE_LOG)
 
 
 if __name__ == "__main__":

@@ -98,10 +98,9 @@ def lines(entry: Entry, version: str, redact: list[str]) -> Iterator[bytes]:
         errors = [_redacted(problem, redact) for problem in entry.problems]
         yield _line(common | {"model_version": version, "status": entry.status, "errors": errors})
         return
-    hidden = dict.fromkeys(redact, REDACTED)
     for index, (row, prediction) in enumerate(zip(entry.rows, entry.predictions, strict=True)):
-        instance = {"instance": index, "model_version": version, "inputs": row | hidden, "prediction": prediction}
-        yield _line(common | instance)
+        inputs = row | {name: REDACTED for name in redact if name in row}
+        yield _line(common | {"instance": index, "model_version": version, "inputs": inputs, "prediction": prediction})
 
 
 def _redacted(problem: dict[str, Any], redact: list[str]) -> dict[str, Any]:
