@@ -36,6 +36,9 @@ SHOWN = 60
 #: How many calls are named of those that led to an exception.
 FRAMES = 4
 
+#: Exceptions whose text names types and names, and no values.
+NAME_TYPES = (TypeError, AttributeError, NameError, ImportError)
+
 EXPECTED = {
     "number": "a finite number",
     "boolean": "true or false",
@@ -161,10 +164,11 @@ def derive(columns: Columns, derived: Mapping[str, Derived], names: Iterable[str
 
 
 def raised(error: BaseException) -> str:
-    """Return an exception's class and where it was raised, without its text, which may quote a value, for a log."""
+    """Return, on one line for a log, an exception's class, its text unless that may quote a value, and its place."""
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
-    return f"{type(error).__name__} at {places}"
+    text = f": {' '.join(str(error).split())}" if isinstance(error, NAME_TYPES) else ""
+    return f"{type(error).__name__}{text} ({places})"
 
 
 def _show(value: Any) -> str:
