@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,28 @@ def test_older_commit_deployed_late(repository: Repository) -> None:
 def test_merge_of_documents(repository: Repository) -> None:
     repository.change("readme", ("README.md", "# Breast Cancer, again", "# Breast Cancer"))
     assert "nothing to release" in releases_nothing(repository, repository.merge("readme"))
+
+
+@pytest.mark.real
+def test_monitor_of_requests_that_are_refused(repository: Repository, tmp_path: Path) -> None:
+    """Whoever may send requests can cause this: a green run that tells people, and that starts no retraining."""
+    record = json.loads(repository.hub.git("show", "env/production:release.json"))
+    problem = {"instance": 0, "column": "\n::error::x", "error": "no such column"}
+    line = {"time": datetime.now(UTC).isoformat(), "model_version": record["model"]["version"], "status": 400}
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps(line | {"request_id": "a", "errors": [problem]}) + "\n" for _ in range(200))
+    )
+    repository.hub.vars = VARIABLES | {"REQUEST_LOG": str(tmp_path)}
+    monitor = run(repository.hub, "monitor.yaml", Event("schedule", {}, repository.hub.git("rev-parse", "main")))
+    repository.hub.vars = VARIABLES
+    ended(monitor, "success")
+    said = monitor.jobs["monitor"].step("Monitor").output.splitlines()
+    (warning,) = [line for line in said if line.lstrip().startswith("::")]
+    assert warning.startswith("::warning title=Monitor::") and "Invalid requests: refused requests" in warning
+    assert "Invalid requests" in monitor.jobs["monitor"].summary
+    heard = repository.hub.completed(monitor)
+    assert list(repository.hub.workflows(heard)) == ["retrain.yaml"]
+    assert run(repository.hub, "retrain.yaml", heard).conclusion == "skipped"
 
 
 def log_requests(folder: Path, table: Path) -> dict[str, str]:

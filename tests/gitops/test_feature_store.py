@@ -269,7 +269,8 @@ materialize.main()
         (
             observations(("anna", NOON)),
             pd.concat([HISTORY, HISTORY[1:2]]),
-            "repeat another's 'customer' and 'event_times",
+            # by its row, not its id
+            r"repeat another's 'customer' and 'event_timestamp', the first is row 5 \(counted",
         ),
         (observations(("anna", NOON)), HISTORY.drop(columns="event_timestamp"), "lacks the column 'event_timestamp'"),
         (observations(("anna", NOON)), HISTORY.assign(event_timestamp="soon"), "is not an ISO 8601 date or time"),

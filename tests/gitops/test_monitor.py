@@ -95,13 +95,68 @@ def test_injected_drifts_are_named_and_others_are_not(simulated: Any) -> None:
 
 
 def test_refused_requests_name_the_column(world: World) -> None:
-    """A client that leaves a column out is drift, even where there are no other requests."""
+    """Also where there are no other requests: too few rows are kept for the next run, whatever else was found."""
     world.log(world.refused(60, "income"))
     status, result = world.run()
-    assert (status, result["rows"], result["refused"]) == (3, 0, 60)
+    assert (status, result["status"], result["rows"], result["refused"]) == (0, "invalid_requests", 0, 60)
     assert failed(result) == {("refused requests", "income")}
     world.log([*world.lines(98), *world.refused(2, "income")])
+    assert world.run()[1]["refused"] == 62
+    world.log([*world.lines(98), *world.refused(2, "income")])
     assert world.run()[1]["status"] == "ok"
+
+
+def test_what_strangers_send_is_no_drift(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused requests or unreadable lines: people are told, and the run is green, so that no retraining starts."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_OUTPUT", "output.txt")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    hostile = "\n::error::100%0A ##[group]"
+    for made, end, told in (
+        (world.refused(30, hostile), "", "refused requests: : :error::100%250A ## [group]"),
+        ([], "}\n" * 30, "unreadable lines"),
+    ):
+        world.log([*world.lines(60), *made], end=end)
+        status, result = world.run()
+        assert (status, result["status"]) == (0, "invalid_requests")
+        said = capsys.readouterr().out
+        assert [line for line in said.splitlines() if line.lstrip().startswith("::") or "##[" in line] == [
+            line
+            for line in said.splitlines()
+            if line.startswith(f"::warning title=Monitor::🚫 Invalid requests: {told} ")
+        ]
+        assert said.count("::warning") == 1
+        assert "\ninvalid_requests\n" in Path("output.txt").read_text()
+        assert "Invalid requests" in Path("summary.md").read_text()
+        assert f'model_monitor_status{{model="toy",version="{VERSION}"}} 3' in artifacts.MONITOR_METRICS.read_text()
+        assert "No retraining" in artifacts.MONITOR_HTML.read_text()
+        assert world.offsets() == {"a.jsonl": Path("requests/a.jsonl").stat().st_size}
+
+
+@pytest.mark.parametrize("why", ["drift", "performance"])
+def test_drift_counts_more_than_what_strangers_send(world: World, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    drift = {"check": "feature drift", "column": "income", "value": 0.9, "limit": 0.2, "passed": False, "details": ""}
+    found = {"checks": [drift] if why == "drift" else [], "notes": []}
+    monkeypatch.setattr(monitor, "run_drift_checks", lambda: artifacts.write_json(artifacts.MONITOR_CHECKS, found))
+    measured = {"passed": why == "drift", "reason": "r", "limit": 0.1}
+    monkeypatch.setattr(performance, "evaluate", lambda *_: measured)
+    world.log([*world.lines(60), *world.refused(60, "income")])
+    status, result = world.run()
+    assert (status, result["status"]) == (3, "drift")
+    assert ("refused requests", "income") in failed(result)
+
+
+def test_refused_requests_are_a_fraction_of_requests_and_not_of_ids(world: World) -> None:
+    """An id that a client sends always, a request of several instances, and one whose first line cannot be read."""
+    again = [line | {"request_id": "same"} for line in world.lines(90)]
+    several = [line | {"request_id": "several", "instance": index} for index, line in enumerate(world.lines(5))]
+    torn = [line | {"request_id": "torn", "instance": index} for index, line in enumerate(world.lines(3))]
+    world.log([*again, *several, *torn[1:], *world.refused(4, "income")], end=json.dumps(torn[0])[:40] + "\n")
+    status, result = world.run()
+    (check,) = [check for check in result["checks"] if check["check"] == "refused requests"]
+    assert (status, result["status"], check["details"]) == (0, "ok", "4 of 96: income (4)")
 
 
 def test_labels_are_joined_by_request_and_instance(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,6 +212,37 @@ def test_log_has_the_features_that_were_used(handler: handling.Handler, tmp_path
     assert lines[1]["status"] == 400
 
 
+def test_a_redacted_id_is_in_no_log(
+    server: FeatureServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer may name what the client has sent; log and console may not."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    redacted = {"package": "breast_cancer", "request_log": {"sample": 1.0, "redact": ["customer"]}}
+    handling.unpacked(folder, feature_view=VIEW, settings=redacted)
+    handler = started(server, folder, tmp_path, monkeypatch)
+    found = answers(handler, [{"customer": "7"}], [{"customer": "patient-4711"}], ["patient-4711"])
+    assert [status for status, _ in found] == [200, 400, 400]
+    assert all("patient-4711" in answer["errors"][0]["error"] for _, answer in found[1:])
+    handler.log.close()
+    text = "".join(path.read_text() for path in (tmp_path / "log").iterdir())
+    known, *refused = map(json.loads, text.splitlines())
+    assert known["inputs"] == GOLD  # without the id: it is no input of the model
+    assert [line["errors"][0]["error"] for line in refused] == ["redacted", "redacted"]
+    assert "patient-4711" not in text + caplog.text
+
+
+def test_a_value_that_the_store_should_not_have_is_not_in_the_servers_log(
+    server: FeatureServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = VIEW | {"features": FEATURES | {PLAN: "boolean"}}
+    handler = started(server, handling.unpacked(tmp_path, feature_view=view), tmp_path, monkeypatch)
+    ((status, _),) = answers(handler, [{"customer": "7"}])
+    assert status == 503
+    (line,) = [record.getMessage() for record in caplog.records if record.name == online_features.__name__]
+    assert f"a value of {PLAN!r} is not a boolean" in line.replace("\\", "") and "gold" not in line
+
+
 def test_derived_features_are_computed_from_looked_up_ones(
     server: FeatureServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import packing
 import pandas as pd
 import pytest
 import torch
+import yaml
 from breast_cancer import features
 from gitops.core import code, params
 from gitops.core.artifacts import GOLDEN_REQUEST, MODEL, ProjectError, digest
@@ -86,6 +87,22 @@ def test_redacted_columns_are_packed_and_must_be_in_requests(workspace: Path, na
     with pytest.raises(
         ProjectError, match=rf"request_log\.redact names '{name}', .* it has 'age', \"customer's plan\""
     ):
+        package.main()
+
+
+def test_the_id_of_a_feature_store_can_be_redacted(workspace: Path) -> None:
+    """Elsewhere no request has it."""
+    settings = yaml.safe_load(Path("params.yaml").read_text())
+    settings["data"] |= {"path": "data/joined.parquet", "id": "customer", "timestamp": "seen"}
+    settings["request_log"]["redact"] = ["customer"]
+    store = {"labels": "data/raw.csv", "features": "data/features.csv", "ttl_days": None}
+    Path("params.yaml").write_text(yaml.safe_dump(settings | {"feature_store": store}))
+    package.main()
+    assert json.loads(contents(built())["settings.json"])["request_log"]["redact"] == ["customer"]
+    settings.pop("feature_store", None)
+    settings["data"]["path"] = "data/raw.csv"
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ProjectError, match="names 'customer', which no request has"):
         package.main()
 
 

@@ -124,6 +124,17 @@ def test_client_is_logged_unless_redacted(
     assert "client" not in unknown
 
 
+def test_a_redacted_column_that_no_row_has_is_in_no_line(start: Start, tmp_path: Path) -> None:
+    """Such as the id of a feature store, which errors name and rows do not hold: the monitor would not know it."""
+    log = start(tmp_path, redact=("customer",))
+    log.add(good("a"))
+    log.add(Entry("b", status=400, problems=[{"instance": 0, "column": "customer", "error": f"no {PHONE}"}]))
+    log.close()
+    answered, refused = read(tmp_path)
+    assert answered["inputs"] == ROW
+    assert refused["errors"] == [{"instance": 0, "column": "customer", "error": "redacted"}]
+
+
 def test_sample_is_chosen_by_id(start: Start, tmp_path: Path) -> None:
     names = [f"request-{number}" for number in range(1000)]
     for folder in ("one", "other"):

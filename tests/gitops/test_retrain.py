@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.gate import gate
 from gitops.integrations import dvc, github
 from gitops.reporting import report
-from gitops.retraining import pipeline, pull_request, trigger
+from gitops.retraining import candidate, pipeline, pull_request, trigger
 from gitops.tabular import append
 from releases import isolate
 from retraining_bench import TABLE, Bench
@@ -66,17 +65,14 @@ def test_settings_are_tuned(bench: Bench, server: GitHub) -> None:
     path.write_text(path.read_text() + "retrain: {tune_trials: 3}\n")
     bench.seed.merge("Tune")
 
-    start = subprocess.run
-
-    def search(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-        if command[-3:] != ["gitops.tuning.tune", "--trials", "3"]:
-            return start(command, **options)
+    def search(command: list[str]) -> int:
+        assert command[-3:] == ["gitops.tuning.tune", "--trials", "3"]
         artifacts.PARAMS.write_text(artifacts.PARAMS.read_text().replace("width: 96", "width: 8"))
         artifacts.write_json(artifacts.TUNE, {"verdict": "Better: by far."})
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
     bench.monkeypatch.setattr(pipeline, "run", lambda command: 0)
-    bench.monkeypatch.setattr(subprocess, "run", search)
+    bench.monkeypatch.setattr(candidate, "relay", search)
     assert bench.run("a person") == 0
     (branch,) = bench.branches()
     assert "width: 8" in bench.show(branch, "params.yaml")
@@ -175,8 +171,9 @@ def test_a_pull_request_with_the_monitors_result(bench: Bench, server: GitHub) -
     assert "wait for you" in pull["body"] and "@note" not in pull["body"]
 
 
-def test_a_monitor_without_drift_starts_nothing(bench: Bench) -> None:
-    bench.monkeypatch.setenv("MONITOR", json.dumps({"status": "ok", "checks": []}))
+@pytest.mark.parametrize("status", ["ok", "too_small", "invalid_requests"])
+def test_a_monitor_without_drift_starts_nothing(bench: Bench, status: str) -> None:
+    bench.monkeypatch.setenv("MONITOR", json.dumps({"status": status, "checks": []}))
     bench.ask("r", "yes")
     assert bench.run() == 0
     assert bench.branches() == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import os
 import re
 import signal
@@ -128,6 +129,22 @@ def test_form_is_refused(handler: Handler) -> None:
 def test_failing_model_affects_no_other_request(handler: Handler) -> None:
     unlucky = body(GOOD | {"age": tiny_model.UNLUCKY})
     assert [status for status, _ in answers(handler, body(GOOD), unlucky, body(GOOD))] == [200, 500, 200]
+
+
+def test_a_failure_quotes_no_value_and_is_one_line_of_the_servers_log(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TorchServe reads a line of the worker that begins with [METRICS] as a metric; its lines end in several ways."""
+    plan = "gold\n[METRICS]model_refused_total.Count:1\u2028[METRICS]\x85"
+
+    def encode(columns: Any, schema: Any) -> Any:
+        raise KeyError(columns[PLAN][0]) from ValueError(plan)
+
+    monkeypatch.setattr(handler.features, "encode", encode)
+    assert answers(handler, body(GOOD | {PLAN: plan}))[0][0] == 500
+    (line,) = [record for record in caplog.records if record.name == module.__name__]
+    text = logging.Formatter("%(message)s").format(line)
+    assert re.fullmatch(r"The model failed on a valid request of 1 rows: KeyError \(.*test_serving\.py:\d+\)", text)
 
 
 def test_many_rows_go_through_the_model_in_chunks(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def split(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def broken() -> dict[str, pd.DataFrame]:
-    """Return splits with a leak, drift, unknown categories, rows in both splits and rows with two classes."""
+    """Return splits with a leak, drift, unknown categories, two spellings, rows in both and rows with two classes."""
     table = customers()
     splits = split(table.assign(age=np.where(table["churned"] == "yes", 1.0, -1.0)))
     test = splits["test"].assign(income=splits["test"]["income"] + 2)
@@ -93,6 +93,7 @@ def broken() -> dict[str, pd.DataFrame]:
     opposed["churned"] = opposed["churned"].map({"yes": "no", "no": "yes"})
     twice = splits["train"][40:80].assign(row=np.arange(3000, 3040))
     train = pd.concat([splits["train"], opposed, twice])
+    train["plan"] = train["plan"].where(train["row"] >= 5, "PLUS")
     return {"train": train, "val": splits["val"], "test": pd.concat([test, mixed])}
 
 
@@ -190,6 +191,19 @@ def test_broken_table_fails_for_each_reason(outcomes: dict[str, Outcome]) -> Non
         "New Category Train Test",
         "Train Test Samples Mix",
     }
+
+
+def test_verdicts_quote_no_value(outcomes: dict[str, Outcome]) -> None:
+    """They are printed and posted; ids and columns that servers redact have values too."""
+    (found,) = [each for each in outcomes["broken"].result("data")["conditions"] if each["check"] == "String Mismatch"]
+    assert (found["status"], found["details"]) == ("warned", "texts with variants, by column: plan (1)")
+    program = (
+        "from gitops.validation.deepchecks import _reason; from deepchecks.core.errors import DeepchecksValueError"
+    )
+    program += "; print(_reason(KeyError('patient-4711')), _reason(DeepchecksValueError('no label')), sep='\\n')"
+    process = start("-c", program, folder=outcomes["broken"].folder)
+    said, errors = process.communicate()
+    assert said == "KeyError: its text is in the HTML report\nDeepchecksValueError: no label\n", errors
 
 
 def test_skipped_check_is_left_out(outcomes: dict[str, Outcome]) -> None:

@@ -22,6 +22,7 @@ from gitops.validation.conditions import (
     feature_drift,
     missing_values_drift,
     new_categories,
+    no_variants,
     only_warn,
     target_leakage,
 )
@@ -44,7 +45,7 @@ def data_checks(
         (True, only_warn(checks.IsSingleValue().add_condition_not_single_value())),
         (True, only_warn(checks.MixedNulls().add_condition_different_nulls_less_equal_to())),
         (True, only_warn(checks.MixedDataTypes().add_condition_rare_type_ratio_not_in_range())),
-        (True, only_warn(checks.StringMismatch().add_condition_no_variants())),
+        (True, only_warn(no_variants())),
         (True, only_warn(checks.SpecialCharacters().add_condition_ratio_of_special_characters_less_or_equal())),
         # Rows and labels.
         (True, duplicates([*dtypes, schema["target"]["name"]], settings.max_duplicates)),

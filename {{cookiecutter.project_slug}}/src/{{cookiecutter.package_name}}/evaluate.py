@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.rendering import plots
 from gitops.tabular import arrow
@@ -112,7 +113,7 @@ def main() -> None:
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
         run.log_files(artifacts.METRICS)
     for name, score in result["metrics"].items():
-        print(f"{name:10} {score['value']:.4f}  [{score['low']:.4f}, {score['high']:.4f}]")
+        echo(f"{name:10} {score['value']:.4f}  [{score['low']:.4f}, {score['high']:.4f}]")
 
 
 if __name__ == "__main__":

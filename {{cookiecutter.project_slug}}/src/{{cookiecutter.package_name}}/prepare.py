@@ -10,6 +10,7 @@ import pandas as pd
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import echo
 from gitops.core.sections import Data
 from gitops.tabular import derived, schema, split, table
 from gitops.tabular.columns import Derived
@@ -75,7 +76,7 @@ def main() -> None:
     for path in (artifacts.TRAIN, artifacts.VAL, artifacts.TEST):
         artifacts.write_parquet(path, splits[path.stem])
     artifacts.write_json(artifacts.SCHEMA, described)
-    print(", ".join(f"{name} {count}" for name, count in described["rows"].items()))
+    echo(", ".join(f"{name} {count}" for name, count in described["rows"].items()))
 
 
 if __name__ == "__main__":

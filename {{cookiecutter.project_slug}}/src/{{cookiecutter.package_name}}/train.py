@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from gitops.core import artifacts, code
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.tabular import arrow
 
@@ -134,7 +135,7 @@ def _fit(model: TabularModel, splits: Splits, settings: Train, checkpoint: Path,
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         state = saved["state"]
-        print(f"resuming after epoch {len(state['history'])} from {checkpoint}")
+        echo(f"resuming after epoch {len(state['history'])} from {checkpoint}")
 
     epochs = range(len(state["history"]) + 1, settings.epochs + 1)
     progress = tqdm(epochs, desc="train", unit="epoch", disable=None, leave=None)
@@ -202,7 +203,7 @@ def main() -> None:
     with tracking.start(settings, folder / "run") as run:
         model, history = fit_model(settings, splits, folder / "checkpoint.pt", run)
         best = min(history, key=lambda entry: entry["val_loss"])
-        print(f"best epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
+        echo(f"best epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
         save(export(model, splits.schema), artifacts.MODEL)
         with artifacts.replacing(artifacts.LEARNING_CURVE) as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)

@@ -11,8 +11,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from gitops.core.console import one_line
-
 
 def pull_request() -> int | None:
     """Return the number of the pull request that started this run, or None."""
@@ -32,12 +30,6 @@ def head() -> str | None:
 def summarise(markdown: str) -> None:
     """Append `markdown` to the summary on the run's page."""
     _append("GITHUB_STEP_SUMMARY", f"{markdown}\n")
-
-
-def error(title: str, text: str) -> None:
-    """Annotate the run with an error, which its page and the pull request's checks show."""
-    if os.environ.get("GITHUB_ACTIONS"):
-        print(f"::error title={title}::{one_line(text, 1000).replace('%', '%25')}")
 
 
 def output(values: dict[str, str]) -> None:

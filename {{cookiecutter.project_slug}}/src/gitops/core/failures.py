@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from gitops.core.console import one_line, printable
+from gitops.core.console import echo, one_line
 
 #: Where tracebacks are written: one file a command, that of its last failure.
 FOLDER = Path("reports/errors")
@@ -81,7 +81,7 @@ def without_secrets(text: str) -> str:
 
 def _say(line: str, status: int = 1) -> int:
     with suppress(OSError):
-        print(printable(without_secrets(line)), file=sys.stderr, flush=True)
+        echo(without_secrets(line), error=True)
     return status
 
 

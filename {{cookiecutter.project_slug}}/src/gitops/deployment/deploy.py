@@ -18,7 +18,7 @@ import os
 
 from gitops.core import params
 from gitops.core.artifacts import GATE, ProjectError, read_json, run
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.deployment import held
 from gitops.gate import gate
@@ -64,23 +64,23 @@ def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False
     def make(present: Deployed | None) -> tuple[str, str] | None:
         nonlocal pushed
         if reason := nothing_to_release(candidate, manifests, present, environment):
-            print(printable(reason))
+            echo(reason)
             return None
         lifts = held.check(candidate, manifests, present, environment, redeploy)
         result = accepted(settings, candidate, present if environment == PRODUCTION else release.production())
         previous = present.commit if present else None
         record = Release(**candidate.model_dump(), gate=result, previous=previous, lifts=lifts)
         if not pushed:  # everything that the record references must be retrievable before the release
-            print("Pushing data, model and reports to the DVC remote ...", flush=True)
+            echo("Pushing data, model and reports to the DVC remote ...")
             push(candidate)
             pushed = True
         return contents(record, manifests), message(record)
 
     commit = release.publish(environment, make)
     if commit:
-        print(f"Released {candidate.title} ({candidate.image}): commit {commit[:12]} of {release.branch(environment)}.")
+        echo(f"Released {candidate.title} ({candidate.image}): commit {commit[:12]} of {release.branch(environment)}.")
         if environment == STAGING:
-            print("`make promote` proposes it for production.")
+            echo("`make promote` proposes it for production.")
     return commit
 
 
@@ -89,7 +89,7 @@ def push(candidate: Candidate) -> None:
     dvc.push()
     md5s = (candidate.model.md5, candidate.package.md5, candidate.predictions.md5, candidate.test_md5)
     for md5 in dvc_remote.ensure(md5s):
-        print(f"The remote had other contents under the name {md5}: they are replaced.", flush=True)
+        echo(f"The remote had other contents under the name {md5}: they are replaced.")
 
 
 def contents(record: Release, manifests: str) -> str:
@@ -142,7 +142,7 @@ def accepted(settings: Params, candidate: Candidate, production: Deployed | None
     if compared != present:
         if present is None or (compared and not git.is_ancestor(compared, present)):
             raise ProjectError(f"{GATE} compares with another release than production's: run `make gate` again")
-        print("Production has changed since the gate ran: running it again.", flush=True)
+        echo("Production has changed since the gate ran: running it again.")
         result = gate.evaluate(settings)
     if result["accepted"] is not True:
         raise ProjectError(f"{result['reason']} ({GATE}; fix that, then run `make gate` again)")

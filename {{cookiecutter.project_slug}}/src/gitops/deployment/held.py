@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gitops.core import actions
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import annotate
 from gitops.releases import holds
 from gitops.releases.record import Candidate, Deployed
 from gitops.rendering.markdown import plain
@@ -27,7 +28,7 @@ def check(
     if found and not redeploy:
         reason = next(iter(found.values()))
         title = f"Not released to {environment}, which rolled it back"
-        actions.error(title, reason)
+        annotate("error", title, reason)
         actions.summarise(f"### {title}\n\n{plain(reason, 2000)}")
         raise Held(reason)
     return list(found)

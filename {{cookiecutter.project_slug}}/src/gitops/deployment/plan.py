@@ -11,7 +11,7 @@ import argparse
 
 from gitops.core import actions, params
 from gitops.core.artifacts import run
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.deployment import deploy, held
 from gitops.integrations import git, kustomize
@@ -32,7 +32,7 @@ def main() -> None:
         actions.output({"release": "false"})
         return
     name = candidate.image.rpartition(":")[0]
-    print(f"To be released: {candidate.title}, as {name}")
+    echo(f"To be released: {candidate.title}, as {name}")
     actions.output(
         {
             "release": "true",
@@ -59,7 +59,7 @@ def plan(settings: Params, *, redeploy: bool = False) -> Candidate | None:
         manifests = git.write_tree(kustomize.render(candidate.image, model.name, model.sha256, environment))
         tree = manifests if same_image else ""
         if reason := deploy.nothing_to_release(candidate, tree, present, environment):
-            print(printable(reason))
+            echo(reason)
             return None
         held.check(candidate, tree, present, environment, redeploy)
     deploy.accepted(settings, candidate, present if environment == kustomize.PRODUCTION else release.production())

@@ -16,7 +16,7 @@ from pathlib import Path
 from gitops import owner
 from gitops.core import actions
 from gitops.core.artifacts import ProjectError, run
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.deployment import deploy, held
 from gitops.integrations import git, github, kustomize
 from gitops.integrations.github import GitHub
@@ -55,13 +55,13 @@ def _propose(client: GitHub, redeploy: bool) -> str | None:
     seen = git.fetch(NEXT)  # before staging is read: a job that moves it later may have read a newer release
     staged = release.present(STAGING)
     if staged is None:
-        print(f"Nothing was ever released to {STAGING}: nothing to promote.")
+        echo(f"Nothing was ever released to {STAGING}: nothing to promote.")
         return None
     manifests = git.write_tree(rendered(staged.record))
     tip = git.fetch(BRANCH) or _begin()
     present = release.at(tip)
     if reason := deploy.nothing_to_release(staged.record, manifests, present, PRODUCTION):
-        print(printable(reason))
+        echo(reason)
         _withdraw(client, reason)
         return None
     try:
@@ -169,7 +169,7 @@ def _show(client: GitHub, title: str, text: str) -> None:
             f"{NEXT} was pushed, but its pull request cannot be opened: {error}. Switch on {github.SETTING!r} in "
             "Settings, Actions, General, or run `make github`, which does it"
         ) from None
-    print(printable(f"{title}: merge {pull['html_url']} to bring it to production."))
+    echo(f"{title}: merge {pull['html_url']} to bring it to production.")
     actions.summarise(f"{pull['html_url']}\n\n{text}")
 
 
@@ -184,7 +184,7 @@ def _edit(client: GitHub, change: dict[str, str]) -> dict[str, str] | None:
 def _withdraw(client: GitHub, reason: str) -> None:
     """Close the pull request, if one is open: staging no longer runs what it proposes."""
     if pull := _edit(client, {"state": "closed", "body": plain(reason, 1000)}):
-        print(printable(f"Closed {pull['html_url']}, whose proposal is outdated."))
+        echo(f"Closed {pull['html_url']}, whose proposal is outdated.")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 from gitops.core.artifacts import ProjectError, run
+from gitops.core.console import echo
 from gitops.integrations import git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
 from gitops.releases import holds, release
@@ -42,7 +43,7 @@ def rollback(environment: str = PRODUCTION) -> str | None:
             raise ProjectError(f"{branch} holds no release: nothing was ever released to {environment}")
         if unwanted and present.commit != unwanted.commit:
             if git.tree(present.commit) == git.tree(target):
-                print(f"Another rollback came first: {environment} runs {present.record.title} again.")
+                echo(f"Another rollback came first: {environment} runs {present.record.title} again.")
                 return None
             raise ProjectError(f"{present.record.title} was released meanwhile: run this again to roll that back too")
         if present.record.previous is None:
@@ -53,14 +54,14 @@ def rollback(environment: str = PRODUCTION) -> str | None:
     commit = release.publish(environment, make)
     if commit and unwanted:
         back = release.read(commit)
-        print(f"Rolled back {unwanted.record.title}: {environment} runs {back.title} again, {back.image}.")
+        echo(f"Rolled back {unwanted.record.title}: {environment} runs {back.title} again, {back.image}.")
         undo = holds.how_to_undo(back.commit, unwanted.record.commit)
-        print(f"Commit {commit[:12]} of {branch}.")
+        echo(f"Commit {commit[:12]} of {branch}.")
         if undo:
-            print(f"{MAIN} still has the change. It is not released again until {MAIN} undoes it ({undo})")
-            print("or REDEPLOY=1 is set.")
+            echo(f"{MAIN} still has the change. It is not released again until {MAIN} undoes it ({undo})")
+            echo("or REDEPLOY=1 is set.")
         if environment == STAGING:
-            print("If it is proposed for production: `make promote` or the workflow Promote updates that proposal.")
+            echo("If it is proposed for production: `make promote` or the workflow Promote updates that proposal.")
     return commit
 
 

@@ -20,11 +20,12 @@ from typing import Any
 
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import GATE, MODEL, RUN, VERIFICATION, ProjectError, digest, run
-from gitops.core.console import one_line, printable
+from gitops.core.console import annotate, echo, one_line
 from gitops.deployment import claims
 from gitops.integrations import dvc, dvc_stages, exported_program
 from gitops.releases import trained, workspace
 from gitops.releases.trained import STAGE, Claim
+from gitops.rendering.markdown import plain
 
 
 def main() -> None:
@@ -36,9 +37,7 @@ def main() -> None:
     found = verify(train=os.environ.get("TRAIN_ON_MAIN") == "1")
     artifacts.write_json(VERIFICATION, found)
     where = "trained here" if found["trained_on"] == "main" else f"taken over from {found['source']}"
-    print(
-        printable(f"verified: model {found['model_sha256'][:12]}, {where}; {found['compared']} other results compared")
-    )
+    echo(f"verified: model {found['model_sha256'][:12]}, {where}; {found['compared']} other results compared")
 
 
 def verify(*, train: bool) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def verify(*, train: bool) -> dict[str, Any]:
     if taken:
         dvc_stages.commit(STAGE)
     else:
-        print("training here: " + ("TRAIN_ON_MAIN is 1" if train else "no branch has shared a model of these inputs"))
+        echo("training here: " + ("TRAIN_ON_MAIN is 1" if train else "no branch has shared a model of these inputs"))
         dvc_stages.reproduce([STAGE])
     dvc_stages.reproduce(after)
     dvc_stages.check_outputs()
@@ -82,7 +81,7 @@ def take_over(claim: Claim, wanted: dict[str, Any], files: list[str]) -> bool:
     md5s = dvc_stages.outputs(entry)
     found = {path: claim.get(path, md5s[path]) for path in files if path in md5s}
     if {*found} != {*files} or None in found.values():
-        print(f"the model of {claim.source} was trained on these inputs, and its files cannot be had")
+        echo(f"the model of {claim.source} was trained on these inputs, and its files cannot be had")
         return False
     have = {path: file for path, file in found.items() if file}
     exported_program.check(have[str(MODEL)], MODEL)
@@ -105,7 +104,8 @@ def refuse(differing: list[str]) -> None:
     """Raise ProjectError, and tell on the run's page too, which results of the branch are not those of its code."""
     lines = "; ".join(one_line(line, 200) for line in differing[:10])
     reason = f"results of the branch are not what its code computes: {lines}"
-    actions.summarise(f"### Not released\n\n{reason}")
+    annotate("error", "Not released", reason)
+    actions.summarise(f"### Not released\n\n{plain(reason, 4000)}")
     raise ProjectError(
         f"{reason}. Nothing is released: find out who wrote them. If they come from an honest machine that computes "
         "otherwise, commit without dvc.lock, or set TRAIN_ON_MAIN=1"

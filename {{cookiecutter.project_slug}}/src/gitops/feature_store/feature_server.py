@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import zipfile
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitops.core import artifacts
 from gitops.core.artifacts import FEATURE_VIEW, ProjectError
+from gitops.core.console import echo
 from gitops.feature_store import feature_store, materialize
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def main() -> None:
         from redis import RedisError
 
         if not materialize.complete(store, view):  # an error of Redis ends the program here
-            print("the online store is incomplete: run `make materialize`", flush=True)
+            echo("the online store is incomplete: run `make materialize`")
         app = get_app(store)
         app.add_exception_handler(RedisError, _unavailable)
         app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) in ROUTES]
-        print(f"features of a {view['entity']}: FEATURE_SERVER=http://{options.host}:{options.port}", flush=True)
+        echo(f"features of a {view['entity']}: FEATURE_SERVER=http://{options.host}:{options.port}")
         uvicorn.run(app, host=options.host, port=options.port, log_level="warning", access_log=False)
 
 
@@ -45,7 +45,7 @@ def _unavailable(_: Request, error: Exception) -> Response:
     """Answer 503 instead of Feast's 500, and log one line instead of a traceback for each request."""
     from fastapi.responses import JSONResponse
 
-    print(f"Redis: {error}", file=sys.stderr, flush=True)
+    echo(f"Redis: {feature_store.reason(error)}", error=True)
     return JSONResponse({"detail": "the online store does not answer"}, HTTPStatus.SERVICE_UNAVAILABLE)
 
 

@@ -52,11 +52,10 @@ def read_features(settings: Params) -> pd.DataFrame:
     path = _section(settings).features
     frame = _read(path, "feature_store.features", settings, TIME)
     entity = str(settings.data.id)
-    if repeated := frame.duplicated([entity, TIME]).sum():
-        row = frame[frame.duplicated([entity, TIME])].iloc[0]
+    if len(repeated := frame.index[frame.duplicated([entity, TIME])]):
         raise ProjectError(
-            f"{path} has {repeated} rows that repeat another's {entity!r} and {TIME!r}, such as {row[entity]!r} at "
-            f"{row[TIME].isoformat()}: keep one row for each time"
+            f"{path} has {len(repeated)} rows that repeat another's {entity!r} and {TIME!r}, the first is row "
+            f"{repeated[0]} (counted from 0 after the header): keep one row for each time"
         )
     if len(frame.columns) < 3:
         raise ProjectError(f"{path} has no column besides {entity!r} and {TIME!r}: there is no feature")
@@ -135,8 +134,13 @@ def opened(view: dict[str, Any], features: pd.DataFrame | None = None) -> Iterat
         try:
             yield store
         except RedisError as error:
-            host, reason = online["connection_string"].partition(",")[0], str(error).rpartition("caused error: ")[2]
-            raise ProjectError(f"FEATURE_STORE_REDIS, {host}: {reason}") from error  # before it: the command's bytes
+            host = online["connection_string"].partition(",")[0]
+            raise ProjectError(f"FEATURE_STORE_REDIS, {host}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return the text of an error of Redis without the command's bytes, which hold ids and values."""
+    return str(error).rpartition("caused error: ")[2]
 
 
 def _online(timeout: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gitops.core import artifacts, params
 from gitops.core.artifacts import FEATURE_VIEW, JOINED, ProjectError
+from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.feature_store import feature_store
 from gitops.feature_store.feature_store import TIME
@@ -23,7 +24,7 @@ def main() -> None:
         joined.to_parquet(temporary, index=False)
     artifacts.write_json(FEATURE_VIEW, view)
     left_out = len(labels) - len(joined)
-    print(f"{JOINED}: {len(joined)} observations; {left_out} without features at their time are left out")
+    echo(f"{JOINED}: {len(joined)} observations; {left_out} without features at their time are left out")
 
 
 def join(labels: pd.DataFrame, features: pd.DataFrame, view: dict[str, Any], settings: Params) -> pd.DataFrame:

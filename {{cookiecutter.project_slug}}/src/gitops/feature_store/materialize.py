@@ -10,6 +10,7 @@ import pandas as pd
 
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import echo
 from gitops.feature_store import feature_store
 from gitops.feature_store.feature_store import MISSING, MISSING_NUMBER, TIME, VIEW
 
@@ -39,7 +40,7 @@ def main() -> None:
         if (newest >= begin).any():
             store.materialize(begin - timedelta(seconds=1), now)
         _mark(store, view, now)
-    print(f"{(newest >= begin).sum()} of {len(newest)} entities: newest features written to the online store")
+    echo(f"{(newest >= begin).sum()} of {len(newest)} entities: newest features written to the online store")
 
 
 def _mark(store: FeatureStore, view: dict[str, Any], time: datetime) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from gitops import owner
 from gitops.core import artifacts, params
 from gitops.core.artifacts import GATE, METRICS, MODEL, SCHEMA, TEST, ProjectError, digest, read_json, run, write_json
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.gate.champion_challenger import Comparison, Difference, compare
 from gitops.integrations import dvc
@@ -46,7 +46,7 @@ class Rule:
 def main() -> int:
     """Write reports/gate.json, print the reason, and return 0 if the candidate is accepted, else 1."""
     result = evaluate(params.load())
-    print(printable(f"{result['reason']}\nAll rules: {GATE}"))
+    echo(f"{result['reason']}\nAll rules: {GATE}")
     return 0 if result["accepted"] else 1
 
 

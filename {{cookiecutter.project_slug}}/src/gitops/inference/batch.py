@@ -25,6 +25,7 @@ from tqdm import tqdm
 from gitops.core import params
 from gitops.core.addresses import PARQUET
 from gitops.core.artifacts import MODEL, PACKAGE, ProjectError, digest, run
+from gitops.core.console import echo
 from gitops.inference import sink
 from gitops.inference.model import Model, load
 from gitops.inference.source import Chunk, Source
@@ -45,15 +46,20 @@ Result = TypeVar("Result")
 def main() -> None:
     """Predict INPUT into OUTPUT and print how many rows were predicted and rejected."""
     options = _options()
+
+    def stop(*_: object) -> None:
+        echo(f"stopped: {options.output} is unchanged", error=True)
+        sys.exit(1)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(f"stopped: {options.output} is unchanged"))
+        signal.signal(number, stop)
     torch.set_num_threads(1)  # each chunk has a thread already
     model = load(*_archive(options))
     source = Source(options.input)
     predicted, rejected = predict(source, options.output, model)
-    print(f"{options.output}: {predicted} rows predicted by {model.version}")
+    echo(f"{options.output}: {predicted} rows predicted by {model.version}")
     if rejected:
-        print(f"{rejected} rows were REJECTED: {sink.rejected(options.output)} has them", file=sys.stderr)
+        echo(f"{rejected} rows were REJECTED: {sink.rejected(options.output)} has them", error=True)
 
 
 def _options() -> argparse.Namespace:

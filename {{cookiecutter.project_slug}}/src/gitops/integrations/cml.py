@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core.artifacts import ProjectError
-from gitops.core.console import one_line
+from gitops.core.console import echo, one_line
 from gitops.integrations import github
 from gitops.integrations.github import GitHub
 
@@ -58,7 +57,7 @@ def publish(repository: GitHub, number: int, text: str, commit: str) -> str:
         try:
             return _update(program, repository, number, text, commit)
         except CmlError as error:
-            print(f"{error}; calling the API instead", file=sys.stderr)
+            echo(f"{error}; calling the API instead", error=True)
             comments = repository.every(path)  # CML may have commented all the same
     body = {"body": f"{text}\n\n{watermark(commit)}"}
     for attempt in range(github.TRIES):

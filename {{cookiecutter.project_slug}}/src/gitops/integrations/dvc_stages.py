@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gitops.core.artifacts import ProjectError, digest
+from gitops.core.artifacts import PIPELINE_LOG, ProjectError, digest
+from gitops.core.console import relay
 from gitops.integrations import dvc
 from gitops.integrations.dvc import LOCK
 
@@ -61,8 +61,8 @@ def entry(stage: str) -> Entry:
 def reproduce(stages: Sequence[str]) -> None:
     """Run the stages, whether they are stale or not, and take no earlier result. Raises ProjectError if one fails."""
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--single-item", *stages]
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-    if subprocess.run(command, env=environment, check=False).returncode:
+    PIPELINE_LOG.parent.mkdir(exist_ok=True)  # for the report
+    if relay(command, os.environ | {"DVC_NO_ANALYTICS": "1"}, log=PIPELINE_LOG):
         raise ProjectError("a stage failed, see above: nothing is released")
 
 

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -25,6 +24,7 @@ import yaml
 
 from gitops.core import params
 from gitops.core.artifacts import MODEL, ProjectError, digest, run
+from gitops.core.console import echo
 
 PROGRAM = Path(".venv/bin/kustomize")
 OVERLAYS = Path("k8s/overlays")
@@ -57,8 +57,8 @@ def main() -> None:
     for file, content in rendered.items():
         (arguments.output / file).write_bytes(content)
     for warning in not_permitted(rendered):
-        print(f"warning: {warning}", file=sys.stderr)
-    print(f"{len(rendered)} objects in {arguments.output}/")
+        echo(f"warning: {warning}", error=True)
+    echo(f"{len(rendered)} objects in {arguments.output}/")
 
 
 def add_image_option(parser: argparse.ArgumentParser) -> None:

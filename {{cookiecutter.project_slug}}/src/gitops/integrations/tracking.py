@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import Any
 
 from gitops.core import artifacts, code, params
 from gitops.core.artifacts import ProjectError
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.integrations import mlflow_server
 from gitops.integrations.mlflow_server import address as address
@@ -54,7 +53,7 @@ class Run:
                 return
             except ProjectError as error:
                 line = f"warning: {error}; the training goes on, and its epochs are logged at the end"
-                print(printable(line), file=sys.stderr, flush=True)
+                echo(line, error=True)
         artifacts.write_json(self._unlogged, [*waiting, entry])
 
     def log_waiting(self) -> None:
@@ -193,7 +192,7 @@ def connect(settings: Params) -> tuple[Any, str]:
         experiment = client.get_experiment_by_name(name)
         if experiment and experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
-            print(printable(f"the experiment {name} was deleted in MLflow at {address()}: it is restored"), flush=True)
+            echo(f"the experiment {name} was deleted in MLflow at {address()}: it is restored")
         mlflow.set_experiment(name)
     return mlflow, name
 

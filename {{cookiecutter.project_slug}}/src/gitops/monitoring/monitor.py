@@ -1,7 +1,10 @@
 """Detect drift between production traffic and the test rows of the release (`make monitor`).
 
-Exit status: 0 no drift or too few rows to evaluate, 3 drift, 1 the monitor failed. `make` turns every failure into the
-same exit status, so `make monitor` succeeds on drift too, and a workflow reads the step's output `status`.
+Exit status: 3 drift, 1 the monitor failed, else 0. `make` turns every failure into the same exit status, so `make
+monitor` succeeds on drift too, and a workflow reads the step's output `status`.
+
+Drift starts a retraining. Refused requests and unreadable lines never do, since whoever may send a request makes those:
+`invalid_requests` is a status of its own, about which people are told.
 
 How far the log was evaluated is stored last, when all else is written and sent: a monitor that is killed and started
 again evaluates the same requests again. A window with too few rows is not stored, and grows until the next run.
@@ -10,7 +13,6 @@ again evaluates the same requests again. A window with too few rows is not store
 from __future__ import annotations
 
 import os
-import subprocess
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import MONITOR, MONITOR_CHECKS, MONITOR_HTML, MONITOR_METRICS, ProjectError, run
+from gitops.core.console import annotate, echo, relay
 from gitops.core.params import Params
 from gitops.monitoring import performance, report, request_ids, request_log, windows
 from gitops.monitoring.windows import Context
@@ -43,10 +46,12 @@ def main() -> int:
     artifacts.write_text(MONITOR_METRICS, text)
     artifacts.write_json(MONITOR, result)
     push(text, context["model"])
-    print(f"{report.line(result)}\nAll checks: {MONITOR}, with plots: {MONITOR_HTML}")
+    echo(f"{report.line(result)}\nAll checks: {MONITOR}, with plots: {MONITOR_HTML}")
+    if result["status"] == "invalid_requests":
+        annotate("warning", "Monitor", report.line(result))
     actions.summarise(summary)
     actions.output({"status": result["status"]})
-    if result["status"] != "too_small":
+    if result["rows"] >= settings.monitor.min_rows:
         request_log.save(context["offsets"], now)
     return DRIFT if result["status"] == "drift" else 0
 
@@ -54,10 +59,12 @@ def main() -> int:
 def evaluate(settings: Params, context: Context) -> dict[str, Any]:
     """Return the result for the tables in monitoring/, the contents of reports/monitor.json."""
     limits = settings.monitor
-    checks, notes = log_checks(settings, context), []
+    checks, notes, drifted = log_checks(settings, context), [], False
+    invalid = _failed(checks)
     if enough := context["rows"] >= limits.min_rows:
         run_drift_checks()
         found = artifacts.read_json(MONITOR_CHECKS, "make monitor")
+        drifted = _failed(found["checks"])
         checks += found["checks"]
         notes += found["notes"]
     else:
@@ -69,9 +76,10 @@ def evaluate(settings: Params, context: Context) -> dict[str, Any]:
     measured = None if "performance" in limits.skip else performance.evaluate(settings, context)
     if measured and measured["passed"] is None:
         notes.append(f"performance not evaluated: {measured['reason']}")
-    failed = [check for check in checks if not check["passed"]] or (measured and measured["passed"] is False)
+    drifted = drifted or bool(measured and measured["passed"] is False)
+    otherwise = "ok" if enough else "too_small"
     return {
-        "status": "drift" if failed else "ok" if enough else "too_small",
+        "status": "drift" if drifted else "invalid_requests" if invalid else otherwise,
         "from": context["from"],
         "to": context["to"],
         "rows": context["rows"],
@@ -82,6 +90,10 @@ def evaluate(settings: Params, context: Context) -> dict[str, Any]:
         "performance": measured,
         "notes": notes,
     }
+
+
+def _failed(checks: list[dict[str, Any]]) -> bool:
+    return any(not check["passed"] for check in checks)
 
 
 def log_checks(settings: Params, context: Context) -> list[dict[str, Any]]:
@@ -120,8 +132,7 @@ def run_drift_checks() -> None:
     if not PYTHON.exists():
         raise ProjectError(f"{PYTHON} is missing: run `make setup` first")
     MONITOR_CHECKS.unlink(missing_ok=True)
-    done = subprocess.run([PYTHON, "-m", "gitops.monitoring.drift"], check=False)
-    if done.returncode:
+    if relay([PYTHON, "-m", "gitops.monitoring.drift"]):
         raise ProjectError("drift checks failed (see the output above): this window was not evaluated")
 
 

@@ -7,13 +7,19 @@ from functools import partial
 from typing import Any
 
 from gitops.core import artifacts
+from gitops.core.console import one_line
 from gitops.rendering.html import BLUE, GREY, document
 from gitops.rendering.markdown import code, details, plain, table
 
-SIGNS = {"ok": "✅ OK", "drift": "⚠️ Drift", "too_small": "⏳ Too few rows"}
+SIGNS = {
+    "ok": "✅ OK",
+    "drift": "⚠️ Drift",
+    "too_small": "⏳ Too few rows",
+    "invalid_requests": "🚫 Invalid requests",
+}
 
 #: The values of Prometheus' metric model_monitor_status.
-STATUS_VALUES = {"ok": 0, "drift": 1, "too_small": 2}
+STATUS_VALUES = {"ok": 0, "drift": 1, "too_small": 2, "invalid_requests": 3}
 
 #: Columns that the page plots, at most, and categories in a plot, at most.
 PLOTS, CATEGORIES = 20, 12
@@ -31,8 +37,10 @@ ADVICE = {
     "prediction drift": "Look at the features first. If none has failed, several have moved a little: retrain with new "
     "rows.",
     "label drift": "The distribution of the labels has changed: retrain with new rows.",
-    "refused requests": "The client's requests do not fit the schema. The log's lines hold the errors.",
-    "unreadable lines": "The log is damaged, or something else writes to it. The monitor sees only a part of it.",
+    "refused requests": "The client's requests do not fit the schema. The log's lines hold the errors. No retraining "
+    "starts for them.",
+    "unreadable lines": "The log is damaged, or something else writes to it. The monitor sees only a part of it. No "
+    "retraining starts for them.",
 }
 
 Result = dict[str, Any]
@@ -50,7 +58,7 @@ def line(result: Result) -> str:
     failed: dict[str, list[str]] = {}
     for check in result["checks"]:
         if not check["passed"]:
-            failed.setdefault(check["check"], []).extend([check["column"]] if check["column"] else [])
+            failed.setdefault(check["check"], []).extend([one_line(check["column"])] if check["column"] else [])
     found = [f"{name}: {_first(columns)}" if columns else name for name, columns in failed.items()]
     if result["performance"] and result["performance"]["passed"] is False:
         found.append(f"performance: {result['performance']['reason']}")
@@ -101,7 +109,11 @@ def metrics(result: Result, context: Context, now: datetime) -> str:
     drifts = [check for check in result["checks"] if check["check"] == "feature drift"]
     performance = result["performance"] or {}
     families: list[tuple[str, str, list[tuple[dict[str, str], float | None]]]] = [
-        ("status", "0 OK, 1 drift, 2 too few rows to evaluate", [({}, STATUS_VALUES[result["status"]])]),
+        (
+            "status",
+            "0 OK, 1 drift, 2 too few rows to evaluate, 3 invalid requests",
+            [({}, STATUS_VALUES[result["status"]])],
+        ),
         ("last_run_timestamp_seconds", "When the monitor ran.", [({}, round(now.timestamp()))]),
         ("rows", "Rows since the last evaluated run.", [({}, result["rows"])]),
         ("refused_requests", "Requests refused since the last evaluated run.", [({}, result["refused"])]),

@@ -114,7 +114,7 @@ def _derived(schema: Schema) -> list[dict[str, Any]]:
 
 def _compute(feature: dict[str, Any], columns: Columns, rows: int) -> Column:
     """Return a derived feature of the release, computed by the project's features.py. Raises ProjectError."""
-    from gitops.tabular.columns import derive
+    from gitops.tabular.columns import derive, raised
 
     name, known = feature["name"], owner.features().DERIVED
     if name not in known:
@@ -124,7 +124,7 @@ def _compute(feature: dict[str, Any], columns: Columns, rows: int) -> Column:
     try:
         column = derive(columns, known, [name])[name]
     except Exception as error:  # the function is the project's own
-        raise ProjectError(f"DERIVED[{name!r}] failed: {type(error).__name__}: {error}") from error
+        raise ProjectError(f"DERIVED[{name!r}] failed: {raised(error)}") from error
     if len(column) != rows or isinstance(column, list) != (feature["dtype"] == "category"):
         raise _unlike(feature, f"does not return one {feature['dtype']} a row")
     return column

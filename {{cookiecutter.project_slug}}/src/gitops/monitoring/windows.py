@@ -71,7 +71,7 @@ def _context(present: Deployed, schema: Schema, rows: list[Entry], log: Log) -> 
         "from": times[0].isoformat() if times else None,
         "to": times[-1].isoformat() if times else None,
         "rows": len(rows),
-        "requests": len({entry["request_id"] for entry in rows}) + len(log.refused),
+        "requests": _requests(rows) + len(log.refused),
         "refused": len(log.refused),
         "refused_for": [[column, count] for column, count in columns.most_common()],
         "lines": len(rows) + len(log.refused) + log.unreadable.total(),
@@ -81,6 +81,17 @@ def _context(present: Deployed, schema: Schema, rows: list[Entry], log: Log) -> 
         "reused": len(log.reused),
         "offsets": log.offsets,
     }
+
+
+def _requests(rows: list[Entry]) -> int:
+    """Return how many requests the rows are of. An id that was sent again is another request with the same id.
+
+    A request leaves a line for each of its instances, of which any may be missing because it cannot be read.
+    """
+    times_sent: dict[str, int] = {}
+    for (request_id, _), lines in Counter((entry["request_id"], entry["instance"]) for entry in rows).items():
+        times_sent[request_id] = max(lines, times_sent.get(request_id, 0))
+    return sum(times_sent.values())
 
 
 def _refused_for(entry: Entry) -> set[str | None]:
@@ -94,10 +105,12 @@ def _labels(classes: list[str], since: datetime) -> pd.DataFrame:
     import pandas as pd
 
     found, _ = ground_truth.labels(since)
-    try:
-        return found if classes else found.assign(label=pd.to_numeric(found["label"]))
-    except ValueError as error:
-        raise ProjectError(f"LABELS has a label that is not a number: {error}") from error
+    if classes:
+        return found
+    numbers = pd.to_numeric(found["label"], errors="coerce")
+    if texts := int(numbers.isna().sum()):
+        raise ProjectError(f"LABELS has labels that are not numbers: {texts} of {len(found)}")
+    return found.assign(label=numbers)
 
 
 def _schema(record: Release) -> Schema:

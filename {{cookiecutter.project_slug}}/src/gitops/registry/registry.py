@@ -9,14 +9,13 @@ here stops or undoes a release, and a rerun completes what an earlier run left h
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
 from gitops.core import params
 from gitops.core.artifacts import GATE, ProjectError, read_json, run
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.integrations import git, kustomize, tracking
 from gitops.registry.versions import Versions, unpacked
@@ -56,11 +55,11 @@ def main() -> None:
     settings = params.load()
     mirror = sync(settings, parser.parse_args().image)
     name = settings.package.model_name
-    print(f"{name} in MLflow at {tracking.address()}: {len(mirror.releases)} releases, {mirror.created} new versions")
+    echo(f"{name} in MLflow at {tracking.address()}: {len(mirror.releases)} releases, {mirror.created} new versions")
     for alias, version in ((CHAMPION, mirror.champion), (CHALLENGER, mirror.challenger)):
-        print(f"{alias}: {f'version {version}' if version else 'none'}")
+        echo(f"{alias}: {f'version {version}' if version else 'none'}")
     if mirror.no_challenger:
-        print(printable(f"The workspace's model is no new challenger: {mirror.no_challenger}"))
+        echo(f"The workspace's model is no new challenger: {mirror.no_challenger}")
 
 
 def sync(settings: Params, image: str | None = None) -> Mirror:
@@ -75,7 +74,7 @@ def sync(settings: Params, image: str | None = None) -> Mirror:
     candidate = new_challenger(settings, image, releases)
     mirror = Mirror(no_challenger=candidate if isinstance(candidate, str) else "")
     if not releases and mirror.no_challenger:
-        print(f"Nothing was ever released to {BRANCH}.")
+        echo(f"Nothing was ever released to {BRANCH}.")
         return mirror
     deployed = history.deployed(releases)
     with tracking.errors():
@@ -138,7 +137,7 @@ def _mirror_release(registry: Versions, known: Known, released: Released, mirror
         mirror.releases[commit] = _put(registry, known, matching, record, wanted, mirror)
     except ProjectError as error:
         mirror.missing[commit] = f"{record.title}, commit {commit[:12]} of {BRANCH}: {error}"
-        print(printable(f"no version for {mirror.missing[commit]}"), file=sys.stderr)
+        echo(f"no version for {mirror.missing[commit]}", error=True)
 
 
 def _mirror_candidate(

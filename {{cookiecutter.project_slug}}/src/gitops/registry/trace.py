@@ -15,7 +15,7 @@ from typing import Any
 
 from gitops.core import params
 from gitops.core.artifacts import ProjectError, run
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.integrations import git
 from gitops.registry import lineage
 from gitops.registry.lineage import SHORT
@@ -42,9 +42,9 @@ def main() -> None:
     if arguments.registry:
         add_registry(found["releases"])
     if arguments.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    print(printable("\n\n".join(filter(None, [found["note"], *map(lineage.table, found["releases"])]))))
+    echo("\n\n".join(filter(None, [found["note"], *map(lineage.table, found["releases"])])))
 
 
 def trace(what: str | None) -> dict[str, Any]:

@@ -8,14 +8,13 @@ release.
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import ValidationError
 
 from gitops.core.artifacts import ProjectError
-from gitops.core.console import one_line
+from gitops.core.console import echo, one_line
 from gitops.integrations import git
 from gitops.releases.record import RECORD, Release
 
@@ -88,7 +87,7 @@ def read(tip: str) -> list[Entry]:
         try:
             record = Release.model_validate_json(contents.get(blob, ""))
         except ValidationError:
-            print(f"commit {commit[:12]} holds no readable release record", file=sys.stderr)
+            echo(f"commit {commit[:12]} holds no readable release record", error=True)
             continue
         entries.append(Entry(commit, time, one_line(author), one_line(subject), blob, record))
     return entries

@@ -7,7 +7,6 @@ Such a branch holds what Argo CD applies: the release record (record.py) and the
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +14,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import echo
 from gitops.integrations import git
 from gitops.integrations.kustomize import PRODUCTION
 from gitops.releases.record import RECORD, Deployed, Release
@@ -60,7 +60,7 @@ def present(environment: str) -> Deployed | None:
     cannot be reached: "no release" and "unknown" are different answers.
     """
     if not git.has_remote():
-        print(f"This repository has no remote named {git.REMOTE}, so there is no release.", file=sys.stderr)
+        echo(f"This repository has no remote named {git.REMOTE}, so there is no release.", error=True)
         return None
     return at(git.fetch(branch(environment)))
 
@@ -105,6 +105,6 @@ def retry(push: Callable[[], Pushed], target: str) -> Pushed:
             return push()
         except git.Refused as error:
             refusal = error
-        print(f"{git.REMOTE} refused the push; reading the branch again ...", flush=True)
+        echo(f"{git.REMOTE} refused the push; reading the branch again ...")
         time.sleep(random.uniform(0.1, 0.4) * 2**attempt)
     raise ProjectError(f"{git.REMOTE} refused {ATTEMPTS} pushes to {target}; the last error: {refusal}")

@@ -18,6 +18,7 @@ from typing import Any
 
 from gitops.core import actions, artifacts
 from gitops.core.artifacts import ProjectError, digest, run
+from gitops.core.console import echo
 from gitops.integrations import dvc, dvc_remote, dvc_stages, github_artifacts
 from gitops.integrations.dvc_stages import Entry
 
@@ -71,7 +72,7 @@ def share() -> str | None:
     """Share the trained model and return its name; None where there is none for what is in the workspace."""
     stages, stale = dvc_stages.lock(), dvc.stale()
     if STAGE in stale or STAGE not in stages:
-        print(f"no model is shared: stage {STAGE} has not run on what is here")
+        echo(f"no model is shared: stage {STAGE} has not run on what is here")
         return None
     name = key(inputs(stages[STAGE]))
     folder = SHARED / name
@@ -83,7 +84,7 @@ def share() -> str | None:
         shutil.copyfile(path, folder / path)
     artifacts.write_json(folder / LOCK, stages)
     dvc_remote.upload(folder, f"{PLACE}/{name}", [*files, LOCK])  # the lock last: with it the folder is complete
-    print(f"the trained model is shared as {name}")
+    echo(f"the trained model is shared as {name}")
     return name
 
 

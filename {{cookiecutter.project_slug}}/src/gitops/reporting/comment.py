@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core.artifacts import PULL_REQUEST, REPORT, ProjectError, run
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.integrations import cml, git, github
 from gitops.integrations.github import GitHub
 from gitops.rendering.markdown import defang, plain
@@ -56,9 +56,9 @@ def main() -> None:
     else:
         comment = of_run(repository, arguments.artifact)
     if isinstance(comment, Comment):
-        print(cml.publish(repository, comment.number, comment.text, comment.commit))
+        echo(cml.publish(repository, comment.number, comment.text, comment.commit))
     else:
-        print(printable(f"nothing is posted: {comment}"))
+        echo(f"nothing is posted: {comment}")
 
 
 def of_workspace(repository: GitHub, folder: Path, number: int) -> Comment:

@@ -6,11 +6,9 @@ one, are left out and named as missing.
 
 from __future__ import annotations
 
-import sys
-
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import ProjectError
-from gitops.core.console import printable
+from gitops.core.console import echo
 from gitops.integrations import dvc
 from gitops.rendering.markdown import fenced, plain
 from gitops.reporting import context, page, sections
@@ -49,8 +47,8 @@ def main() -> None:
     if number := actions.pull_request():
         artifacts.write_text(artifacts.PULL_REQUEST, f"{number}\n")
     actions.summarise(text)
-    sys.stdout.write(printable(text))
-    print(f"\nwritten to {' and, with plots, '.join(map(str, written))}", file=sys.stderr)
+    echo(text.rstrip())
+    echo(f"\nwritten to {' and, with plots, '.join(map(str, written))}", error=True)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ candidate opens no pull request and is reported.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from gitops.core import actions, artifacts, console, params
+from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import (
     APPENDED,
     DATA_VERDICT,
@@ -26,6 +25,7 @@ from gitops.core.artifacts import (
     read_json,
     run,
 )
+from gitops.core.console import annotate, echo, relay
 from gitops.core.params import Params
 from gitops.gate import gate
 from gitops.integrations import dvc, git
@@ -95,7 +95,7 @@ def tune(settings: Params) -> str:
     """
     status = pipeline.run([str(pipeline.DVC), "repro", "--pull", "prepare"])
     command = [sys.executable, "-m", "gitops.tuning.tune", "--trials", str(settings.retrain.tune_trials)]
-    if status or subprocess.run(command, check=False).returncode:
+    if status or relay(command):
         raise ProjectError("the search for better settings has failed: see above")
     return str(read_json(TUNE, "make tune")["verdict"])
 
@@ -148,9 +148,9 @@ def body(settings: Params) -> str:
 def finish(status: str, detail: str, branch: str = "") -> int:
     """Report the outcome on the console, on the run's page and to later steps of the workflow."""
     line = f"{OUTCOMES[status]}: {detail}"
-    print(console.printable(line))
-    if os.environ.get("GITHUB_ACTIONS") and status in ("refused", "nothing"):
-        print(f"::warning title=Retraining::{console.one_line(detail)}")
+    echo(line)
+    if status in ("refused", "nothing"):
+        annotate("warning", "Retraining", detail)
     actions.summarise(defang(line))
     actions.output({"status": status, "branch": branch})
     return 0

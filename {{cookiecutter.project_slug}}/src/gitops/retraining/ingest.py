@@ -16,6 +16,7 @@ import yaml
 
 from gitops.core import artifacts
 from gitops.core.artifacts import APPENDED, ProjectError
+from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.core.sections import Data
 from gitops.integrations import dvc
@@ -52,7 +53,7 @@ def _update(path: Path, settings: Params) -> dict[str, Any]:
             pointer.write_bytes(original)  # the source has another date, tag or commit, and the same contents
         update["kind"] = "import"
     elif settings.data.query is not None:
-        print(f"{path} is a database: labelled requests are not appended to it", flush=True)
+        echo(f"{path} is a database: labelled requests are not appended to it")
     elif settings.feature_store is None:  # a request names no entity, so it is no observation for a feature store
         update |= _append_requests(settings, path)
     return update | {"after": artifacts.tracked_md5(path)}

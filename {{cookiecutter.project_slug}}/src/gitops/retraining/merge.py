@@ -14,6 +14,7 @@ import yaml
 
 from gitops.core import artifacts
 from gitops.core.artifacts import APPENDED, PARAMS, ProjectError
+from gitops.core.console import echo
 from gitops.integrations import git
 from gitops.integrations.dvc import LOCK
 
@@ -34,11 +35,10 @@ def resolve() -> None:
     agreed = {name: entry for name, entry in ours.items() if theirs.get(name) == entry}
     artifacts.write_text(LOCK, yaml.safe_dump({"schema": "2.0", "stages": agreed}, sort_keys=False))
     others = sorted({*ours, *theirs} - {*agreed})
-    print(
+    echo(
         f"{LOCK} held a merge's conflict: kept is what both sides agree on ({', '.join(agreed) or 'no stage'}); "
         f"run again or taken from the run cache: {', '.join(others)}. "
-        f"Then `git add {LOCK}`, and `git commit` or `git rebase --continue`",
-        flush=True,
+        f"Then `git add {LOCK}`, and `git commit` or `git rebase --continue`"
     )
 
 

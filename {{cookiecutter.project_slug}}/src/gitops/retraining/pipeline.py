@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import DATA_REPORT, METRICS, MODEL, MODEL_REPORT, PIPELINE_LOG
-from gitops.core.console import printable
+from gitops.core.console import echo, relay
 from gitops.integrations import dvc, mlflow_server
 from gitops.retraining import merge
 
@@ -24,46 +22,33 @@ def main() -> int:
     settings = params.load()  # a wrong setting fails here, and not in the last stage that reads it
     for table in settings.tables:
         if dvc.follow(table):
-            print(f"{table} was an older version: it is now the one in {table}.dvc", flush=True)
+            echo(f"{table} was an older version: it is now the one in {table}.dvc")
     # A warning, because nothing is logged by stages that come from the run cache; those that train fail by it.
     if (problem := mlflow_server.problem()) and dvc.stale():
-        print(printable(f"warning: {problem}; a stage that trains or evaluates will fail"), file=sys.stderr, flush=True)
+        echo(f"warning: {problem}; a stage that trains or evaluates will fail", error=True)
     # --pull fetches results of other machines from the remote, with the run cache, and runs the rest.
     status = run([str(DVC), "repro", "--pull"])
     if status == 0:
-        print(
+        echo(
             f"model: {MODEL}, metrics: {METRICS}, Deepchecks reports: {DATA_REPORT}, {MODEL_REPORT}; "
             "commit dvc.lock together with your changes"
         )
     else:
-        print("the pipeline stopped at the stage named above; earlier results are kept (`dvc checkout` restores them)")
+        echo("the pipeline stopped at the stage named above; earlier results are kept (`dvc checkout` restores them)")
     return status
 
 
 def run(command: list[str]) -> int:
     """Run `command` and return its exit status. Its output is also written to PIPELINE_LOG, for the report.
 
-    On a terminal it is not: there a person has read it, and a pipe would remove the progress bars. A reader who closes
-    the output (`make pipeline | head`) does not end what runs.
+    On a terminal it is not: there a person has read it, and a pipe would remove the progress bars.
     """
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
     if head := actions.head():
         environment["COMMIT"] = head  # for the run's record in MLflow
     PIPELINE_LOG.unlink(missing_ok=True)
-    if sys.stdout.isatty():
-        return subprocess.run(command, env=environment, check=False).returncode
     PIPELINE_LOG.parent.mkdir(exist_ok=True)
-    with (
-        PIPELINE_LOG.open("wb") as log,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
-    ):
-        assert process.stdout is not None  # noqa: S101  for mypy: it is a pipe
-        for line in process.stdout:
-            log.write(line)
-            with suppress(BrokenPipeError):
-                sys.stdout.buffer.write(line)
-                sys.stdout.flush()
-    return process.returncode
+    return relay(command, environment, log=PIPELINE_LOG)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gitops.core import params
 from gitops.core.artifacts import CHECKPOINTS, MONITOR, PARAMS, ProjectError, run
+from gitops.core.console import echo
 from gitops.integrations import git, tracking
 from gitops.monitoring.request_log import DEFAULTS
 from gitops.releases import release, trained
@@ -41,7 +42,7 @@ def main() -> int:
             shutil.rmtree(REPORTS, ignore_errors=True)
             if (worktree / "reports").exists():
                 shutil.copytree(worktree / "reports", REPORTS)
-                print(f"reports: {REPORTS}/", flush=True)
+                echo(f"reports: {REPORTS}/")
             if (worktree / trained.SHARED).exists():  # for the artifact of a workflow's run
                 shutil.copytree(worktree / trained.SHARED, trained.SHARED, dirs_exist_ok=True)
             remove_worktree()

@@ -31,6 +31,7 @@ from gitops.core.artifacts import (
     TEST,
     ProjectError,
 )
+from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.tabular import columns
 
@@ -57,12 +58,12 @@ def main() -> None:
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
     settings = params.load()
     schema = artifacts.read_json(SCHEMA, "make pipeline")
-    _check_redacted(settings.request_log.redact, schema)
+    _check_redacted(settings, schema)
     request = {"instances": [*instances(artifacts.read_parquet(TEST).head(GOLDEN_ROWS), schema), _unknown(schema)]}
     artifacts.write_json(GOLDEN_REQUEST, request)
     artifacts.write_json(GOLDEN_RESPONSE, respond(request, schema))
     archive = pack(settings)
-    print(f"{archive}: model version {version()}, {archive.stat().st_size / 2**20:.1f} MiB")
+    echo(f"{archive}: model version {version()}, {archive.stat().st_size / 2**20:.1f} MiB")
 
 
 def version() -> str:
@@ -170,10 +171,12 @@ def _not_needed(node: ast.AST) -> list[ast.stmt]:
     return []
 
 
-def _check_redacted(redacted: list[str], schema: dict[str, Any]) -> None:
+def _check_redacted(settings: Params, schema: dict[str, Any]) -> None:
     """Raise ProjectError for a column that no request has, unless it is `client`: the intended one would be logged."""
     names = [feature["name"] for feature in columns.given(schema)]
-    for column in redacted:
+    if settings.feature_store is not None and settings.data.id is not None:
+        names.append(settings.data.id)  # what a request names instead of features
+    for column in settings.request_log.redact:
         if column not in (*names, "client"):
             raise ProjectError(
                 f"{artifacts.PARAMS}: request_log.redact names {column!r}, which no request has; it has "

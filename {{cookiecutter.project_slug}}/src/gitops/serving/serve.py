@@ -15,6 +15,7 @@ from typing import Any
 
 from gitops.core import params
 from gitops.core.artifacts import MODEL, PACKAGE, ProjectError, digest, run
+from gitops.core.console import echo
 from gitops.integrations import kustomize
 from gitops.releases import release
 from gitops.serving import torchserve
@@ -33,15 +34,15 @@ def main() -> None:
             url = f"{server.url}/predictions/{name}"
             request = _golden_request(archive)
             if options.once:
-                print(_post(url, request))
+                echo(_post(url, request))
                 return
-            print(f"\n{name} {sha256[:12]} is ready; its log is {server.log}. Try it:\n")
-            print(_curl(url, {"instances": request["instances"][:1]}))
-            print("\nCtrl-C stops it.", flush=True)
+            echo(f"\n{name} {sha256[:12]} is ready; its log is {server.log}. Try it:\n")
+            echo(_curl(url, {"instances": request["instances"][:1]}))
+            echo("\nCtrl-C stops it.")
             server.wait()
             raise ProjectError("\n".join(["TorchServe has stopped. The end of its log:", *torchserve.tail(server.log)]))
     except KeyboardInterrupt:
-        print("\nstopped")
+        echo("\nstopped")
 
 
 @contextmanager

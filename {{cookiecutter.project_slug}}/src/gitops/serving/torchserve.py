@@ -23,6 +23,7 @@ from pathlib import Path
 
 from gitops.core.artifacts import ProjectError
 from gitops.core.code import SOURCE
+from gitops.core.console import echo
 from gitops.serving.server import probe
 
 ENVIRONMENT = Path(".venv/serve/bin")
@@ -71,7 +72,7 @@ def running(mar: Path, sha256: str, model_name: str, port: int) -> Iterator[Serv
         folder = Path(name)
         ports = _free_ports(port)
         if port not in (0, ports[0]):
-            print(f"port {port} is in use: taking {ports[0]}")
+            echo(f"port {port} is in use: taking {ports[0]}")
         archive = folder / "store" / f"{model_name}.mar"
         archive.parent.mkdir()
         shutil.copyfile(mar, archive)
@@ -152,7 +153,7 @@ def _wait(server: Server, archive: Path) -> None:
         try:
             problem = probe.probe(server.url, archive)
             if problem is None:
-                print(f" {time.monotonic() - begin:.1f} s")
+                echo(f" {time.monotonic() - begin:.1f} s")
                 return
         except (OSError, HTTPException) as error:
             if server.process.poll() is not None or _gave_up(server):

@@ -65,8 +65,10 @@ def _append_parquet(path: Path, rows: list[Row], data: Data) -> None:
         try:
             new = pa.array([None if value is None else _cast(value, type_) for value in values], type_)
             columns.append(pa.chunked_array([*old.cast(type_).chunks, new]))
-        except (ValueError, TypeError, ArithmeticError, pa.ArrowException) as error:
-            raise ProjectError(f"column {field.name!r} of {path} is {type_}; a request does not fit: {error}") from None
+        except (ValueError, TypeError, ArithmeticError, pa.ArrowException):
+            raise ProjectError(
+                f"column {field.name!r} of {path} is {type_}, which a request's value does not fit"
+            ) from None
     grown = pa.table(columns, names=table.column_names)
     with artifacts.replacing(path) as temporary:
         pq.write_table(grown, temporary)

@@ -88,7 +88,9 @@ def from_frame(frame: pd.DataFrame, schema: Schema) -> Columns:
     check_columns(batch.schema, schema, "the frame", has_types=True)
     checked = check(batch, schema | {"missing_markers": []})
     if checked.reasons:
-        raise ProjectError(f"the frame does not fit the schema: {checked.reasons[0]}")
+        name = checked.at_fault[0]
+        expected = typed.EXPECTED[next(each["dtype"] for each in schema["features"] if each["name"] == name)]
+        raise ProjectError(f"the frame does not fit the schema: a value of column {name!r} is not {expected}")
     return checked.columns
 
 

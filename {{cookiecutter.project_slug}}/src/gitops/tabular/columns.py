@@ -18,9 +18,11 @@ so it imports nothing but the standard library and torch. arrow.py makes the sam
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +32,12 @@ MAX_TEXT = 10_000
 
 #: How values are shown in an error: enough to recognise them, not enough to flood a log.
 SHOWN = 60
+
+#: How many calls are named of those that led to an exception.
+FRAMES = 4
+
+#: Exceptions whose text names types and names, and no values.
+NAME_TYPES = (TypeError, AttributeError, NameError, ImportError)
 
 EXPECTED = {
     "number": "a finite number",
@@ -153,6 +161,14 @@ def derive(columns: Columns, derived: Mapping[str, Derived], names: Iterable[str
             column = torch.where(column.isfinite(), column, math.nan)
         found[name] = column
     return found
+
+
+def raised(error: BaseException) -> str:
+    """Return, on one line for a log, an exception's class, its text unless that may quote a value, and its place."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    text = f": {' '.join(str(error).split())}" if isinstance(error, NAME_TYPES) else ""
+    return f"{type(error).__name__}{text} ({places})"
 
 
 def _show(value: Any) -> str:

@@ -12,7 +12,7 @@ import torch
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
 from gitops.tabular import arrow, table
-from gitops.tabular.columns import Column, Columns, Derived, derive
+from gitops.tabular.columns import Column, Columns, Derived, derive, raised
 
 #: Values of a row that is computed beside other rows may differ by this much, relative: vectorised code rounds anew.
 TOLERANCE = 1e-9
@@ -61,7 +61,7 @@ def _compute(name: str, feature: Derived, columns: Columns, rows: int) -> Column
     try:
         column = derive(columns, {name: feature}, [name])[name]
     except Exception as error:  # of the project's own function
-        raise ProjectError(f"DERIVED[{name!r}] failed: {type(error).__name__}: {error}") from error
+        raise ProjectError(f"DERIVED[{name!r}] failed: {raised(error)}") from error
     if isinstance(column, torch.Tensor):
         fits = column.shape == (rows,)
     else:

@@ -138,10 +138,11 @@ def _infer(text: pd.Series[Any], data: Data) -> pd.Series[Any]:
         except ValueError:
             return text
     if numbers.notna().mean() >= MOSTLY:
-        texts = known[numbers.isna()].unique()[:5].tolist()
+        texts = known[numbers.isna()]
         raise ProjectError(
-            f"column {text.name!r} of {data.path} holds numbers and also {texts}: add these to data.missing if they "
-            f"mean unknown, or {text.name!r} to data.categorical if its numbers are codes"
+            f"column {text.name!r} of {data.path} holds numbers, and texts in {len(texts)} rows, the first in row "
+            f"{texts.index[0]} (counted from 0 after the header): add the texts to data.missing if they mean unknown, "
+            f"or {text.name!r} to data.categorical if its numbers are codes"
         )
     return text
 

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import echo, printable
 from gitops.core.params import Params
 from gitops.tuning import report
 from gitops.tuning.study import (
@@ -77,7 +78,7 @@ def main() -> int:
         comparison = compare(study, settings, trainer) if whole else None
     if comparison and comparison["better"]:
         report.write_params(with_values(settings, comparison["best"]["values"]))
-    print(report.write(study, settings, comparison))
+    echo(report.write(study, settings, comparison))
     return 0 if comparison else 130
 
 
@@ -116,7 +117,9 @@ def search(study: optuna.Study, trainer: Trainer, trials: int) -> bool:
     with tqdm(desc="tune", unit="trial", total=trials, initial=len(finished(study)), disable=None) as bar:
         try:
             while len(finished(study)) < trials:
-                study.optimize(trainer.objective, n_trials=1, callbacks=[lambda _, trial: bar.write(_line(trial))])
+                study.optimize(
+                    trainer.objective, n_trials=1, callbacks=[lambda _, trial: bar.write(printable(_line(trial)))]
+                )
                 bar.n = min(trials, len(finished(study)))
                 bar.set_postfix_str(_best(study))
         except KeyboardInterrupt:

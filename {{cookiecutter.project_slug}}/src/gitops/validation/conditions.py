@@ -116,6 +116,19 @@ def target_leakage(maximum: float) -> Any:
     )
 
 
+def no_variants() -> Any:
+    """Condition that no text is spelt in several ways, such as `Paris` and `paris`; the details name columns only."""
+
+    def decide(found: dict[str, Any]) -> ConditionResult:  # Deepchecks' own condition quotes the texts
+        spelt = {str(name): len(forms) for name, forms in found["columns"].items() if forms}
+        if not spelt:
+            return ConditionResult(ConditionCategory.PASS, "no text has variants")
+        shown = ", ".join(f"{name} ({count})" for name, count in [*spelt.items()][:NAMED])
+        return ConditionResult(ConditionCategory.WARN, f"texts with variants, by column: {shown}")
+
+    return checks.StringMismatch().add_condition("No string variants", decide)
+
+
 def conflicting_labels(maximum: float) -> Any:
     """Limit the fraction of rows that differ in nothing but the class."""
     return checks.ConflictingLabels().add_condition_ratio_of_conflicting_labels_less_or_equal(maximum)

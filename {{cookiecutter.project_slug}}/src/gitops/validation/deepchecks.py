@@ -22,6 +22,7 @@ from deepchecks.tabular import Dataset, Suite
 from threadpoolctl import ThreadpoolController
 
 from gitops.core.artifacts import ProjectError, read_parquet, replacing, write_json
+from gitops.core.console import echo
 from gitops.core.sections import Validation
 from gitops.validation.conditions import Candidate
 
@@ -128,7 +129,7 @@ def report(outcomes: SuiteResult, optional_checks: list[str], json_path: Path, h
     with replacing(html_path) as temporary, temporary.open("w", encoding="utf-8") as file:
         outcomes.save_as_html(file, as_widget=False)  # given a path that exists, it would write to another name
     write_json(json_path, result)
-    print(_summary(result), f"see {html_path}", sep="\n")
+    echo(_summary(result), f"see {html_path}")
     return 0 if result["passed"] else 1
 
 
@@ -141,8 +142,7 @@ def _result(outcomes: SuiteResult, optional_checks: list[str]) -> dict[str, Any]
     for outcome in outcomes.results:
         name = outcome.check.name()
         if isinstance(outcome, CheckFailure):
-            reason = f"{type(outcome.exception).__name__}: {outcome.exception}"
-            not_run.append({"check": name, "reason": _line(reason), "allowed": name in optional_checks})
+            not_run.append({"check": name, "reason": _reason(outcome.exception), "allowed": name in optional_checks})
             continue
         for item in outcome.conditions_results:
             details = _line(item.details)
@@ -157,6 +157,12 @@ def _result(outcomes: SuiteResult, optional_checks: list[str]) -> dict[str, Any]
         "conditions": conditions,
         "not_run": not_run,
     }
+
+
+def _reason(error: Exception) -> str:
+    """Return why a check did not run; the text of an error that is not Deepchecks' own may quote a value of a row."""
+    own = isinstance(error, DeepchecksBaseError)
+    return f"{type(error).__name__}: {_line(str(error)) if own else 'its text is in the HTML report'}"
 
 
 def _summary(result: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ import torch
 from gitops.serving.server import request_log
 from gitops.serving.server.metrics import Metrics
 from gitops.serving.server.request_log import Entry, RequestLog
-from gitops.tabular.columns import RowError, check_row, from_rows
+from gitops.tabular.columns import RowError, check_row, from_rows, raised
 
 #: Instances in one request, at most: `make batch` is for whole tables.
 MAX_INSTANCES = 1000
@@ -142,10 +142,10 @@ class Handler:
         try:
             predictions = iter(self._run([row for rows in requests for row in rows]))
             return [list(islice(predictions, len(rows))) for rows in requests]
-        except Exception:
+        except Exception as error:
             if len(requests) > 1:
                 return [self.predict([rows])[0] for rows in requests]
-            log.exception("The model failed on a valid request of %d rows", len(requests[0]))
+            log.error("The model failed on a valid request of %d rows: %s", len(requests[0]), raised(error))
             return [None]
 
     def _run(self, rows: list[Row]) -> list[Any]:

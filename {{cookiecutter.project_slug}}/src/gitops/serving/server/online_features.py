@@ -86,7 +86,7 @@ class OnlineFeatures:
         try:
             return self._ask(ids)
         except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
-            log.warning("%s gave no features: %s", self.url, error)
+            log.warning("%s gave no features: %r", self.url, error)
             self.retry_at = time.monotonic() + RETRY_INTERVAL
             return None
 
@@ -105,12 +105,14 @@ class OnlineFeatures:
         return known
 
     def _cell(self, name: str, value: Any, since: str) -> tuple[Any, str]:
-        """Return a value as a request would give it, and its timestamp. Raises KeyError for an invalid boolean."""
+        """Return a value as a request would give it, and its timestamp. Raises ValueError for an invalid boolean."""
         if value is None:
             return None, NEVER
         dtype = self.dtypes[name]
         texts = TEXTS[dtype]
-        return texts[value] if dtype == "boolean" else texts.get(value, value), since
+        if dtype == "boolean" and value not in texts:
+            raise ValueError(f"a value of {name!r} is not a boolean")  # the value is not for the log
+        return texts.get(value, value), since
 
     def _fill(self, rows: Instances, known: dict[str, Cells] | None) -> tuple[Instances, list[Problem]]:
         filled, problems = [], []

@@ -66,7 +66,7 @@ def probe(server: str, archive: Path) -> str | None:
     status, body = post(url, request)
     if status == 200 and not differs(_parse(body), json.loads(golden)):
         return None
-    text = body[:500].decode(errors="replace").strip()
+    text = ascii(body[:500].decode(errors="replace"))
     return f"the smoke test failed: {url} gave another answer than the golden one, with status {status}: {text}"
 
 
