@@ -8,7 +8,6 @@ which nobody has the contents cannot be compared: main's own counts in any case.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import zipfile
@@ -75,14 +74,14 @@ def differing(path: str, theirs: Path, ours: Path) -> Iterator[str]:
         if path.endswith(".mar"):
             yield from _archives(theirs, ours)
         elif path.endswith(".json"):
-            yield from _values(*(json.loads(file.read_bytes()) for file in (theirs, ours)), at="")
+            yield from _values(json.loads(theirs.read_bytes()), json.loads(ours.read_bytes()), "")
         elif path.endswith(".csv"):
-            yield from _values(*(_table(file.read_text(encoding="utf-8")) for file in (theirs, ours)), at="")
+            yield from _values(_table(theirs), _table(ours), "")
         elif path.endswith(".parquet"):
             yield from _frames(theirs, ours)
         elif theirs.read_bytes() != ours.read_bytes():
             yield "other contents"
-    except (ValueError, KeyError, TypeError, OSError, RecursionError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError, zipfile.BadZipFile, csv.Error) as error:
         yield f"it cannot be read ({type(error).__name__})"
 
 
@@ -105,8 +104,9 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _table(text: str) -> list[list[Any]]:
-    return [[_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text))]
+def _table(path: Path) -> list[list[float | str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [[_cell(cell) for cell in row] for row in csv.reader(file)]
 
 
 def _cell(text: str) -> float | str:
