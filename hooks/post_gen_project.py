@@ -37,9 +37,16 @@ if ANSWERS["dvc_remote"] != "dvc-remote":  # it is elsewhere, and the bundled ta
 if ANSWERS["staging"] == "no":
     MOVES += [("k8s/overlays/staging", None), ("k8s/argocd-staging", None), (".github/workflows/promote.yaml", None)]
 
+#: Generation may run in a hook of another repository: these name that one, as gitops/integrations/git_command.py says.
+HOOK_VARIABLES = """
+    GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_DIR GIT_GRAFT_FILE GIT_IMPLICIT_WORK_TREE GIT_INDEX_FILE
+    GIT_INTERNAL_SUPER_PREFIX GIT_NO_REPLACE_OBJECTS GIT_OBJECT_DIRECTORY GIT_PREFIX GIT_REPLACE_REF_BASE
+    GIT_SHALLOW_FILE GIT_WORK_TREE
+""".split()  # noqa: SIM905
+
 FIRST_COMMIT = [
     ["git", "init", "--quiet", "--initial-branch=main"],
-    ["git", "add", "--all"],
+    ["git", "-c", "core.excludesFile=/dev/null", "add", "--all"],  # not what the person ignores everywhere
     ["git", "commit", "--quiet", "--message=Generate the project"],
 ]
 
@@ -67,8 +74,7 @@ def write_sums() -> None:
 
 def commit() -> None:
     """Make a repository of the project's own, inside another one's work tree too; say what is left where Git cannot."""
-    outer = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
     for number, (git, *arguments) in enumerate(FIRST_COMMIT):
         # Without useConfigOnly Git makes up an identity from the machine's name.
         command = [git, "-c", "user.useConfigOnly=true", *arguments]

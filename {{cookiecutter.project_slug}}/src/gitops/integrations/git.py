@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from gitops.core.artifacts import ProjectError
+from gitops.integrations.git_command import WHERE, GitError, start
 
 REMOTE = "origin"
 
 #: Author of a commit where git has no user configured, as on a fresh CI runner.
 FALLBACK = ("-c", "user.name=release", "-c", "user.email=release@localhost")
 
-
-class GitError(ProjectError):
-    """git failed; the message holds its error output."""
+#: For a command that writes or reads files of a working tree: their bytes are those of the commit.
+UNCHANGED = ("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.safecrlf=false")
 
 
 class Refused(GitError):
@@ -29,20 +27,26 @@ def run(*arguments: str, stdin: bytes | None = None, **variables: str) -> str:
 
     Raises GitError.
     """
-    done = _start(*arguments, stdin=stdin, **variables)
+    done = start(*arguments, stdin=stdin, **variables)
     if done.returncode:
-        raise GitError(f"`git {' '.join(arguments)}` failed: {done.stderr.decode(errors='replace').strip()}")
+        reason = " ".join(done.stderr.decode(errors="replace").split())
+        raise GitError(f"`git {' '.join(arguments)}` failed: {reason}")
     return done.stdout.decode().rstrip("\n")
+
+
+def is_repository() -> bool:
+    """Tell whether the working directory is in a Git repository. Raises GitError for one that Git does not trust."""
+    return start(*WHERE).returncode == 0
 
 
 def exists(revision: str) -> bool:
     """Tell whether this clone holds the object `revision`."""
-    return _start("cat-file", "-e", revision).returncode == 0
+    return start("cat-file", "-e", revision).returncode == 0
 
 
 def is_ancestor(older: str, newer: str) -> bool:
     """Tell whether the history of `newer` holds `older`, two commits of this clone; a commit is its own ancestor."""
-    return _start("merge-base", "--is-ancestor", older, newer).returncode == 0
+    return start("merge-base", "--is-ancestor", older, newer).returncode == 0
 
 
 def differ(older: str, newer: str, *paths: str) -> bool:
@@ -98,7 +102,7 @@ def export(commit: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="index-") as temporary:
         index = str(Path(temporary) / "index")
         run("read-tree", commit, GIT_INDEX_FILE=index)
-        run("checkout-index", "--all", f"--prefix={folder.resolve()}/", GIT_INDEX_FILE=index)
+        run(*UNCHANGED, "checkout-index", "--all", f"--prefix={folder.resolve()}/", GIT_INDEX_FILE=index)
 
 
 def tree(commit: str) -> str:
@@ -117,7 +121,7 @@ def write_tree(entries: Mapping[str, bytes | str]) -> str:
 
 def write_commit(tree: str, parent: str | None, message: str) -> str:
     """Store a commit of `tree` on top of `parent` and return it, without moving a branch."""
-    identity = () if _start("var", "GIT_COMMITTER_IDENT").returncode == 0 else FALLBACK
+    identity = () if start("var", "GIT_COMMITTER_IDENT").returncode == 0 else FALLBACK
     parents = ("-p", parent) if parent else ()
     return run(*identity, "commit-tree", tree, *parents, "-F", "-", stdin=message.encode())
 
@@ -137,8 +141,3 @@ def _push(*arguments: str) -> None:
         run("push", "--quiet", *arguments)
     except GitError as error:
         raise Refused(str(error)) from None
-
-
-def _start(*arguments: str, stdin: bytes | None = None, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, **variables} if variables else None
-    return subprocess.run(["git", *arguments], input=stdin, capture_output=True, check=False, env=environment)

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 
 from gitops.core import artifacts, code, params
 from gitops.core.params import Params
+from gitops.integrations import git, mlflow_files
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 MODEL_CODE = Path(__file__).with_name("mlflow_model.py")
@@ -139,6 +139,9 @@ def connect(settings: Params) -> tuple[Any, str]:
 
 def load() -> Any:
     """Return the module mlflow, set to its address, without a request to it. The import takes three seconds."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        mlflow_files.follow_move()
+    mlflow_files.allow_percent()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -162,12 +165,13 @@ def _open(mlflow: Any, run_id: str | None) -> Any:
 
 
 def _versions(settings: Params) -> dict[str, str]:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
+    """Return the versions of code and data. Raises GitError where Git does not trust the repository."""
+    commit, dirty = "none", False
+    if git.is_repository():
+        commit = git.run("rev-parse", "HEAD") if git.exists("HEAD") else commit
+        dirty = bool(git.run("status", "--porcelain", "--", "src", "params.yaml", "dvc.yaml"))
     return {
-        "git_commit": os.environ.get("COMMIT") or git("rev-parse", "HEAD") or "none",
-        "git_dirty": str(bool(git("status", "--porcelain", "--", "src", "params.yaml", "dvc.yaml"))).lower(),
+        "git_commit": os.environ.get("COMMIT") or commit,
+        "git_dirty": str(dirty).lower(),
         "data_md5": artifacts.tracked_md5(Path(settings.data.path)),
     }

@@ -71,6 +71,8 @@ def set_up(name: str) -> None:
     settings = torch_source.install_torch(install, entry[0], entry[1]) if entry else None
     # Not `uv pip sync`: torch's CUDA build brings libraries that the lock does not list.
     run(*install, "--requirement", lock_file, env=settings)
+    if not any(environment.glob("lib/python*/site-packages/*.dist-info")):
+        sys.exit(f"error: uv put nothing into {environment}: remove `target` or `prefix` from its settings, uv.toml")
     stamp.write_text(wanted)
     print(f"{environment}: ready after {time.monotonic() - started:.0f} s", flush=True)
 

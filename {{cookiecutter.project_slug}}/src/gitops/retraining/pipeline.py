@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import DATA_REPORT, METRICS, MODEL, MODEL_REPORT, PIPELINE_LOG
-from gitops.integrations import dvc
+from gitops.integrations import dvc, git, git_command
 
 #: DVC of this environment, whatever is on the PATH.
 DVC = Path(sys.executable).with_name("dvc")
@@ -17,6 +16,7 @@ DVC = Path(sys.executable).with_name("dvc")
 
 def main() -> int:
     """Return DVC's exit status: 0 when every stage's outputs are there and match its inputs. Raises ProjectError."""
+    git.is_repository()  # one that Git does not trust is refused before anything is trained in it
     for table in params.load().tables:  # a wrong setting fails here, and not in the last stage that reads it
         if dvc.follow(table):
             print(f"{table} was an older version: it is now the one in {table}.dvc", flush=True)
@@ -37,7 +37,7 @@ def run(command: list[str]) -> int:
 
     On a terminal it is not: there a person has read it, and a pipe would remove the progress bars.
     """
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = git_command.environment() | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
     if head := actions.head():
         environment["COMMIT"] = head  # for the run's record in MLflow
     PIPELINE_LOG.unlink(missing_ok=True)
