@@ -46,7 +46,7 @@ HOOK_VARIABLES = """
 
 FIRST_COMMIT = [
     ["git", "init", "--quiet", "--initial-branch=main"],
-    ["git", "-c", "core.excludesFile=/dev/null", "add", "--all"],  # not what the person ignores everywhere
+    ["git", "add", "--all"],
     ["git", "commit", "--quiet", "--message=Generate the project"],
 ]
 
@@ -76,8 +76,9 @@ def commit() -> None:
     """Make a repository of the project's own, inside another one's work tree too; say what is left where Git cannot."""
     environment = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
     for number, (git, *arguments) in enumerate(FIRST_COMMIT):
-        # Without useConfigOnly Git makes up an identity from the machine's name.
-        command = [git, "-c", "user.useConfigOnly=true", *arguments]
+        # Without useConfigOnly Git makes up an identity from the machine's name; what a person ignores everywhere is
+        # a part of the project.
+        command = [git, "-c", "user.useConfigOnly=true", "-c", "core.excludesFile=/dev/null", *arguments]
         try:
             subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:

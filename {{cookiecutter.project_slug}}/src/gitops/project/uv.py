@@ -53,7 +53,7 @@ def find_uv() -> str | Path:
     run(*pip, f"uv=={UV}", env=environment() | {"PIP_USER": "0"})
     if not own.exists():
         sys.exit(
-            f"error: pip did not install uv into {own.parent}: `pip config list` names the setting, such as target"
+            f"error: pip put no uv into {own.parent}: remove what sends it elsewhere, such as `target` in pip.conf"
         )
     return own
 
