@@ -7,8 +7,24 @@ ENVIRONMENTS = PYTHONPATH='{{cookiecutter.project_slug}}/src' $(PYTHON) -m gitop
 # A worker for each core, up to four; the tests of a file stay together, as they share what takes long to make.
 WORKERS = --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# Compiled modules halve the start of each stage; images of Python often switch them off.
-unexport PYTHONDONTWRITEBYTECODE
+# What a shell, or a hook of Git's, has set for other programs does not reach these. Compiled modules halve the start of each
+# stage; images of Python often switch them off.
+unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONSAFEPATH
+unexport GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_DIR GIT_GRAFT_FILE GIT_IMPLICIT_WORK_TREE GIT_INDEX_FILE \
+  GIT_INTERNAL_SUPER_PREFIX GIT_NO_REPLACE_OBJECTS GIT_OBJECT_DIRECTORY GIT_PREFIX GIT_REPLACE_REF_BASE GIT_SHALLOW_FILE \
+  GIT_WORK_TREE
+# Files and paths are UTF-8, in the POSIX locale too.
+export PYTHONUTF8 = 1
+ifneq ($(filter C POSIX,$(LC_ALL)),)
+export LC_ALL := C.UTF-8
+endif
+# A proxy is for other machines: what listens on this one is asked directly.
+ifneq ($(strip $(HTTP_PROXY) $(http_proxy) $(HTTPS_PROXY) $(https_proxy) $(ALL_PROXY) $(all_proxy)),)
+ifneq ($(or $(no_proxy),$(NO_PROXY)),*)
+export no_proxy := $(or $(no_proxy),$(NO_PROXY),localhost),localhost,127.0.0.1,::1
+export NO_PROXY := $(no_proxy)
+endif
+endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -37,6 +37,13 @@ if ANSWERS["dvc_remote"] != "dvc-remote":  # it is elsewhere, and the bundled ta
 if ANSWERS["staging"] == "no":
     MOVES += [("k8s/overlays/staging", None), ("k8s/argocd-staging", None), (".github/workflows/promote.yaml", None)]
 
+#: Generation may run in a hook of another repository: these name that one, as gitops/integrations/git_command.py says.
+HOOK_VARIABLES = """
+    GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_DIR GIT_GRAFT_FILE GIT_IMPLICIT_WORK_TREE GIT_INDEX_FILE
+    GIT_INTERNAL_SUPER_PREFIX GIT_NO_REPLACE_OBJECTS GIT_OBJECT_DIRECTORY GIT_PREFIX GIT_REPLACE_REF_BASE
+    GIT_SHALLOW_FILE GIT_WORK_TREE
+""".split()  # noqa: SIM905
+
 FIRST_COMMIT = [
     ["git", "init", "--quiet", "--initial-branch=main"],
     ["git", "add", "--all"],
@@ -67,11 +74,11 @@ def write_sums() -> None:
 
 def commit() -> None:
     """Make a repository of the project's own, inside another one's work tree too; say what is left where Git cannot."""
-    outer = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
     for number, (git, *arguments) in enumerate(FIRST_COMMIT):
-        # Without useConfigOnly Git makes up an identity from the machine's name.
-        command = [git, "-c", "user.useConfigOnly=true", *arguments]
+        # Without useConfigOnly Git makes up an identity from the machine's name; what a person ignores everywhere is
+        # a part of the project.
+        command = [git, "-c", "user.useConfigOnly=true", "-c", "core.excludesFile=/dev/null", *arguments]
         try:
             subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:

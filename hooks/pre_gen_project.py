@@ -54,6 +54,28 @@ IMPORTED = set(
     """.split()  # noqa: SIM905
 )
 
+#: Modules that the list of the Python which runs this may lack: those of 3.11 and 3.12 that are gone later, those that
+#: later ones have, Python's tests, and what Python or pytest imports by itself when it starts.
+STANDARD = set(
+    """
+    aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression conftest crypt distutils imghdr imp lib2to3
+    mailcap msilib nis nntplib ossaudiodev pip pipes profiling sitecustomize smtpd sndhdr spwd sunau telnetlib test
+    tomllib usercustomize uu xdrlib
+    """.split()  # noqa: SIM905
+)
+
+#: Folders and files of the project, those of its results too. `project` is what its tests call the package, `handler` a
+#: module beside it in the model's archive.
+OWN = set(
+    """
+    build data docs dvc evaluation handler jobs k8s labels licenses mlartifacts mlruns model monitoring package params
+    project reports requests requirements serving src tests
+    """.split()  # noqa: SIM905
+)
+
+#: YAML takes these words for true, false and nothing.
+YAML = {"false", "no", "null", "off", "on", "true", "yes"}
+
 
 def problems() -> list[str]:
     """Return a sentence for each answer that cannot be used."""
@@ -67,12 +89,18 @@ def problems() -> list[str]:
         refuse("project_name", 'one line of up to 60 characters, a letter or digit first, no braces or " \\ < > | ` $')
     if not re.fullmatch(SLUG, ANSWERS["project_slug"]):
         refuse("project_slug", "2 to 50 lower-case letters, digits and single hyphens, a letter first: churn-model")
+    elif ANSWERS["project_slug"] in YAML:
+        refuse("project_slug", f"YAML does not read it as text; {ANSWERS['project_slug']}-model would do")
     package = ANSWERS["package_name"]
     if not re.fullmatch(PACKAGE, package):
         refuse("package_name", "2 to 50 lower-case letters, digits and underscores, a letter first: churn_model")
     elif package == "gitops":
         refuse("package_name", "the template's own package in src/ has that name; gitops_model would do")
-    elif keyword.iskeyword(package) or package in sys.stdlib_module_names or package in IMPORTED:
+    elif package in YAML:
+        refuse("package_name", f"YAML does not read it as text; {package}_model would do")
+    elif package in OWN:
+        refuse("package_name", f"the project has a folder or module of that name; {package}_model would do")
+    elif keyword.iskeyword(package) or package in {*sys.stdlib_module_names, *STANDARD, *IMPORTED}:
         refuse("package_name", f"Python or a dependency of the project has that name; {package}_model would do")
     if not re.fullmatch(OWNER, ANSWERS["github_owner"]):
         refuse("github_owner", "a GitHub name has 1 to 39 letters, digits and single hyphens, none first or last")

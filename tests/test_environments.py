@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
+import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from projects import ROOT
 
 #: Stands for uv: notes what it is asked for, and makes what `uv venv` and `uv pip compile` make.
 UV = """\
@@ -27,7 +31,7 @@ for last; do true; done
 case "$*" in
   venv*) rm -rf "$last"; mkdir -p "$last/bin"; : > "$last/bin/python" ;;
   *--output-file*) printf 'numpy==2.0 \\\\\\n    --hash=sha256:aa\\n' > requirements/.tiny.txt ;;
-  *) exit "${UV_STATUS:-0}" ;;
+  *) mkdir -p .venv/tiny/lib/python3/site-packages/numpy-2.0.dist-info; exit "${UV_STATUS:-0}" ;;
 esac
 """
 
@@ -240,3 +244,158 @@ def test_kustomize_for_an_unknown_machine(
     monkeypatch.setattr(environments.kustomize_program.platform, "machine", lambda: "riscv64")
     with pytest.raises(SystemExit, match="riscv64: install kubectl or kustomize"):
         environments.kustomize_program.set_up()
+
+
+#: Stands for uv's wheel: its program says its version.
+PROGRAM = "#!/bin/sh\necho uv 0.13.9\n"
+
+
+def wheel(folder: Path, name: str, version: str, program: str = "") -> Path:
+    """Write a wheel with one module and, where it is given, one program; return its path."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    if program:
+        files[f"{name}-{version}.data/scripts/{name}"] = program
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"]))
+    return path
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels, which is all that pip and uv look at: what says where packages come from keeps counting."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    for name in ("PIP", "UV"):
+        monkeypatch.setenv(f"{name}_FIND_LINKS", str(folder))
+        monkeypatch.setenv(f"{name}_NO_INDEX", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    return folder
+
+
+#: Variables of a shell that send packages elsewhere, forbid them, or name others.
+ELSEWHERE = {
+    "PIP_USER": "1",
+    "PIP_TARGET": "elsewhere",
+    "PIP_PREFIX": "elsewhere",
+    "PIP_ROOT": "elsewhere",
+    "PIP_DRY_RUN": "1",
+    "PIP_REQUIRE_HASHES": "1",
+    "PIP_REQUIRE_VIRTUALENV": "1",
+    "PYTHONUSERBASE": "elsewhere",
+    "PYTHONSAFEPATH": "1",
+    "UV_CONSTRAINT": "others.txt",
+    "UV_BUILD_CONSTRAINT": "others.txt",
+    "UV_OVERRIDE": "others.txt",
+    "UV_EXCLUDE": "others.txt",
+    "UV_REQUIRE_HASHES": "1",
+    "UV_WORKING_DIR": "/nonexistent",
+    "UV_SYSTEM_PYTHON": "1",
+    "UV_PYTHON": "3.9",
+    "UV_TARGET": "elsewhere",
+    "UV_PREFIX": "elsewhere",
+    "UV_PROJECT_ENVIRONMENT": "elsewhere",
+    "UV_MANAGED_PYTHON": "1",
+    "VIRTUAL_ENV": "/nonexistent",
+    "CONDA_PREFIX": "/nonexistent",
+}
+
+
+def test_pip_installs_uv_whatever_the_shell_says(
+    environments: ModuleType, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variables of a user, a pip.conf of a user, and modules on a foreign path that would shadow pip's."""
+    wheel(wheels, "uv", "0.13.9", PROGRAM)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (tmp_path / "pip.conf").write_text("[install]\nuser = true\n")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/pip.py").write_text("raise SystemExit('not this one')\n")
+    for name, value in (ELSEWHERE | {"PYTHONPATH": "foreign", "PIP_CONFIG_FILE": "pip.conf"}).items():
+        monkeypatch.setenv(name, value)
+    assert environments.find_uv() == Path(".venv/uv/bin/uv")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_pip_that_puts_uv_elsewhere_is_one_line(
+    environments: ModuleType, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(wheels, "uv", "0.13.9", PROGRAM)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (tmp_path / "pip.conf").write_text("[install]\ntarget = elsewhere\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "pip.conf")
+    with pytest.raises(SystemExit, match=r"^error: pip put no uv into .*/bin: .* `target` in pip\.conf$"):
+        environments.find_uv()
+
+
+@pytest.fixture
+def uv(environments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The real one."""
+    monkeypatch.chdir(ROOT)
+    return Path(environments.find_uv()).absolute()
+
+
+@pytest.fixture
+def tiny(environments: ModuleType, uv: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one environment, of one package and the project itself."""
+    monkeypatch.setattr(environments, "find_uv", lambda: uv)
+    digest = hashlib.sha256(wheel(wheels, "tiny", "1.0").read_bytes()).hexdigest()
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/tiny.in").write_text("tiny\n-e .\n")
+    lock = f"{environments.locks.digest_line('tiny')}\ntiny==1.0 --hash=sha256:{digest}\n-e .\n"
+    (tmp_path / "requirements/tiny.txt").write_text(lock)
+    build = '[build-system]\nrequires = ["uv_build>=0.8,<1"]\nbuild-backend = "uv_build"\n'
+    (tmp_path / "pyproject.toml").write_text(f'{build}[project]\nname = "own"\nversion = "1"\n')
+    (tmp_path / "src/own").mkdir(parents=True)
+    (tmp_path / "src/own/__init__.py").touch()
+    (tmp_path / "others.txt").write_text("tiny==2.0\n")
+    return tmp_path
+
+
+def test_uv_installs_the_lock_whatever_the_shell_says(
+    environments: ModuleType, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (ELSEWHERE | {"PYTHONPATH": "foreign"}).items():
+        monkeypatch.setenv(name, value)
+    environments.set_up("tiny")
+    program = "import importlib.metadata as m, own, tiny; print(m.version('tiny'), tiny.__file__)"
+    own = {"PATH": os.environ["PATH"]}
+    done = subprocess.run([".venv/tiny/bin/python", "-c", program], env=own, capture_output=True, text=True, check=True)
+    version, place = done.stdout.split()
+    assert version == "1.0" and place.startswith(f"{tiny}/.venv/tiny/lib/")
+    assert not (tiny / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("setting", ["target", "prefix"])
+def test_uv_that_puts_packages_elsewhere_is_one_line(
+    setting: str, environments: ModuleType, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny / "uv.toml").write_text(f'[pip]\n{setting} = "{tiny}/elsewhere"\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(tiny / "uv.toml"))
+    with pytest.raises(SystemExit, match=r"^error: uv put nothing into \.venv/tiny: remove `target` or `prefix` from"):
+        environments.set_up("tiny")
+    assert not (tiny / ".venv/tiny/.stamp").exists()
+
+
+@pytest.mark.parametrize("name", ["a:b", "O'Brien", "what?"])
+def test_a_path_that_no_tool_copes_with_is_refused(
+    name: str, environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python makes no environment there, Java finds no class, MLflow creates no database."""
+    (repository / name).mkdir()
+    (repository / "requirements").rename(repository / name / "requirements")
+    monkeypatch.chdir(repository / name)
+    (sign,) = set(":'?") & set(name)
+    with pytest.raises(SystemExit) as error:
+        environments.set_up("tiny")
+    assert str(error.value) == f"error: the project is in {Path.cwd()}: move it to a path without {sign}"
+    assert calls(repository) == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cookiecutter.exceptions import FailedHookException
-from projects import generate
+from projects import ROOT, generate
 
 REFUSED = [
     ("project_name", "", "one line of up to 60"),
@@ -44,6 +46,18 @@ REFUSED = [
     ("package_name", "cuda", "cuda_model would do"),  # this and the next two are what torch's CUDA build brings
     ("package_name", "nvidia", "nvidia_model would do"),
     ("package_name", "triton", "triton_model would do"),
+    ("package_name", "test", "Python or a dependency of the project has that name; test_model would do"),
+    ("package_name", "TEST", "lower-case letters"),
+    ("package_name", "\uff54\uff45\uff53\uff54", "lower-case letters"),  # Python reads it as `test`
+    ("package_name", "conftest", "conftest_model would do"),
+    ("package_name", "sitecustomize", "sitecustomize_model would do"),
+    ("package_name", "usercustomize", "usercustomize_model would do"),
+    ("package_name", "distutils", "distutils_model would do"),  # gone in 3.12
+    ("package_name", "compression", "compression_model would do"),  # new in 3.14
+    ("package_name", "tests", "the project has a folder or module of that name; tests_model would do"),
+    ("package_name", "handler", "handler_model would do"),
+    ("package_name", "null", "YAML does not read it as text; null_model would do"),
+    ("project_slug", "on", "YAML does not read it as text; on-model would do"),
     ("github_owner", "", "a GitHub name"),
     ("github_owner", "-acme", "none first or last"),
     ("github_owner", "acme-", "none first or last"),
@@ -85,6 +99,43 @@ def test_every_wrong_answer_is_named_at_once(tmp_path: Path, capfd: pytest.Captu
     with pytest.raises(FailedHookException):
         generate(tmp_path, project_slug="A", package_name="torch", github_owner="", dvc_remote="x")
     assert capfd.readouterr().err.count("error: ") == 4
+
+
+def test_a_name_that_becomes_test_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The package's name comes from the project's, whatever its case and width."""
+    for name in ("Test", "\uff34\uff25\uff33\uff34"):
+        with pytest.raises(FailedHookException):
+            generate(tmp_path, project_name=name)
+        assert "package_name is 'test': " in capfd.readouterr().err
+
+
+def test_no_module_of_a_python_that_runs_a_project_can_be_the_package() -> None:
+    """Also where another Python generates it: the hook has those of 3.11 and 3.12, and those of newer ones."""
+    refused = refused_packages()
+    for program in ("python3.11", "python3.12", "python3.13", "python3.14"):
+        command = [program, "-c", "import sys; print(*sys.stdlib_module_names)"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:
+            continue
+        assert not set(re.findall(r"(?<!\S)[a-z]\w+", done.stdout)) - refused - set(sys.stdlib_module_names), program
+    # What the oldest of them and the newest have is refused without them, too.
+    assert {"asynchat", "asyncore", "distutils", "imp", "smtpd", "cgi", "telnetlib", "tomllib"} <= refused
+
+
+def test_no_folder_of_a_project_can_be_the_package(projects: dict[str, Path]) -> None:
+    """The folders and files at its root, and those in which results come to lie."""
+    for project in projects.values():
+        ignored = re.findall(r"(?m)^/(\w+)/$", (project / ".gitignore").read_text())
+        roots = {Path(name).parts[0].partition(".")[0] for name in git(project, "ls-files").splitlines()}
+        names = {name for name in {*ignored, *roots} if re.fullmatch(r"[a-z][a-z0-9_]+", name)}
+        assert {"tests", "src", "params", "mlruns"} <= names
+        assert not names - refused_packages() - {"pyproject"}
+
+
+def refused_packages() -> set[str]:
+    hook = (ROOT / "hooks/pre_gen_project.py").read_text()
+    return {word for words in re.findall(r'= set\(\s+"""(.*?)"""', hook, re.DOTALL) for word in words.split()}
 
 
 def git(project: Path, *arguments: str) -> str:

@@ -118,6 +118,17 @@ def test_id_gives_the_same_answer_as_its_features_with_one_look_up_for_a_batch(
     assert server.asked == [{"feature_service": "tiny", "entities": {"customer": ["7", "8"]}}]
 
 
+def test_features_are_looked_up_without_a_proxy(
+    server: FeatureServer, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is on this machine, or a Service of the cluster."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert answers(started(server, model_folder, tmp_path, monkeypatch), [{"customer": "7"}])[0][0] == 200
+
+
 def test_features_given_by_an_instance_are_not_overwritten(handler: handling.Handler, server: FeatureServer) -> None:
     older, other = GOLD | {"age": 90.0}, {"age": 1.0, PLAN: None}
     found = answers(handler, [older, other], [{"customer": "7", "age": 90.0}, {"customer": "nobody"} | other])

@@ -51,6 +51,22 @@ def test_a_kill_while_the_worktree_is_created_does_not_block_later_runs(here: Pa
     assert not worktree.exists() and not (here / ".git/worktrees").exists()
 
 
+def test_the_cache_is_shared_whatever_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC writes ASCII alone; what the settings of this clone alone say stays there."""
+    here, worktree = tmp_path / "50% größer ß", tmp_path / "50% größer ß/.dvc/tmp/retrain"
+    for folder in (here, worktree):
+        (folder / ".dvc").mkdir(parents=True)
+        (folder / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+    (worktree / ".dvc/config.local").write_text("['remote \"storage\"']\n    password = geheim ß\n", encoding="utf-8")
+    monkeypatch.chdir(here)
+    retrain.share_cache(worktree)
+    from dvc.repo import Repo
+
+    with Repo(str(worktree)) as there:
+        assert there.cache.local.path == str(here / ".dvc/cache/files/md5")
+        assert there.config["remote"]["storage"]["user"] == "Größe"
+
+
 def test_results_are_kept_outside_the_worktree(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
     monkeypatch.setattr(tracking, "connect", lambda settings: begun.append((Path.cwd(), settings.package.model_name)))

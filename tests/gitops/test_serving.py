@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +238,34 @@ def archive(workspace: Path) -> Path:
     return workspace / f"package/{NAME}.mar"
 
 
+class Proxy(BaseHTTPRequestHandler):
+    """A proxy that reaches nothing on this machine, and says so."""
+
+    def do_GET(self) -> None:
+        self.send_error(503)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def running(archive: Path) -> Iterator[torchserve.Server]:
-    with torchserve.running(archive, digest(MODEL), NAME, 0) as server:
+    """Started in a shell that has a proxy for everything, and variables for another Java, Python and TorchServe."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy, contextlib.ExitStack() as stack:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        stack.callback(proxy.shutdown)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+                patch.setenv(name, f"http://127.0.0.1:{proxy.server_port}")
+            for name in ("NO_PROXY", "no_proxy"):
+                patch.delenv(name, raising=False)
+            for name in ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"):
+                patch.setenv(name, "-javaagent:/nonexistent.jar")
+            for name in ("JAVA_HOME", "CLASSPATH", "PYTHONHOME", "TS_CONFIG_FILE"):
+                patch.setenv(name, "/nonexistent")
+            server = stack.enter_context(torchserve.running(archive, digest(MODEL), NAME, 0))
         yield server
 
 

@@ -7,7 +7,6 @@ output. Whoever can write that file can write anything into it.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from gitops.core.artifacts import PIPELINE_LOG, ProjectError, digest
 from gitops.core.console import relay
-from gitops.integrations import dvc
+from gitops.integrations import dvc, git_command
 from gitops.integrations.dvc import LOCK
 
 #: End of the md5 of a folder: the object of that name lists the folder's files.
@@ -62,7 +61,7 @@ def reproduce(stages: Sequence[str]) -> None:
     """Run the stages, whether they are stale or not, and take no earlier result. Raises ProjectError if one fails."""
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--single-item", *stages]
     PIPELINE_LOG.parent.mkdir(exist_ok=True)  # for the report
-    if relay(command, os.environ | {"DVC_NO_ANALYTICS": "1"}, log=PIPELINE_LOG):
+    if relay(command, git_command.environment(DVC_NO_ANALYTICS="1"), log=PIPELINE_LOG):
         raise ProjectError("a stage failed, see above: nothing is released")
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from gitops.core.artifacts import ProjectError
+from gitops.integrations.git_command import WHERE, GitError, start
 
 REMOTE = "origin"
 
 #: Author of a commit where git has no user configured, as on a fresh CI runner.
 FALLBACK = ("-c", "user.name=release", "-c", "user.email=release@localhost")
 
-
-class GitError(ProjectError):
-    """git failed; the message holds its error output."""
+#: For a command that writes or reads files of a working tree: their bytes are those of the commit.
+UNCHANGED = ("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.safecrlf=false")
 
 
 class Refused(GitError):
@@ -38,20 +36,26 @@ def run(*arguments: str, stdin: bytes | None = None, **variables: str) -> str:
 
     Raises GitError.
     """
-    done = _start(*arguments, stdin=stdin, **variables)
+    done = start(*arguments, stdin=stdin, **variables)
     if done.returncode:
-        raise GitError(f"`git {' '.join(arguments)}` failed: {done.stderr.decode(errors='replace').strip()}")
+        reason = " ".join(done.stderr.decode(errors="replace").split())
+        raise GitError(f"`git {' '.join(arguments)}` failed: {reason}")
     return done.stdout.decode().rstrip("\n")
+
+
+def is_repository() -> bool:
+    """Tell whether the working directory is in a Git repository. Raises GitError for one that Git does not trust."""
+    return start(*WHERE).returncode == 0
 
 
 def exists(revision: str) -> bool:
     """Tell whether this clone holds the object `revision`."""
-    return _start("cat-file", "-e", revision).returncode == 0
+    return start("cat-file", "-e", revision).returncode == 0
 
 
 def is_ancestor(older: str, newer: str) -> bool:
     """Tell whether the history of `newer` holds `older`, two commits of this clone; a commit is its own ancestor."""
-    return _start("merge-base", "--is-ancestor", older, newer).returncode == 0
+    return start("merge-base", "--is-ancestor", older, newer).returncode == 0
 
 
 def differ(older: str, newer: str, *paths: str) -> bool:
@@ -70,7 +74,7 @@ def log(*revisions: str) -> list[Commit]:
 
     Bytes of a message that are no UTF-8 are replaced: anybody may have written it.
     """
-    done = _start("log", "--topo-order", "--format=%x01%H%x00%P%x00%B", *revisions)
+    done = start("log", "--topo-order", "--format=%x01%H%x00%P%x00%B", *revisions)
     if done.returncode:
         raise GitError(f"`git log {' '.join(revisions)}` failed: {done.stderr.decode(errors='replace').strip()}")
     commits = (text.split("\0", 2) for text in done.stdout.decode(errors="replace").split("\1")[1:])
@@ -125,7 +129,7 @@ def export(commit: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="index-") as temporary:
         index = str(Path(temporary) / "index")
         run("read-tree", commit, GIT_INDEX_FILE=index)
-        run("checkout-index", "--all", f"--prefix={folder.resolve()}/", GIT_INDEX_FILE=index)
+        run(*UNCHANGED, "checkout-index", "--all", f"--prefix={folder.resolve()}/", GIT_INDEX_FILE=index)
 
 
 def tree(commit: str) -> str:
@@ -144,7 +148,7 @@ def write_tree(entries: Mapping[str, bytes | str]) -> str:
 
 def write_commit(tree: str, parent: str | None, message: str) -> str:
     """Store a commit of `tree` on top of `parent` and return it, without moving a branch."""
-    identity = () if _start("var", "GIT_COMMITTER_IDENT").returncode == 0 else FALLBACK
+    identity = () if start("var", "GIT_COMMITTER_IDENT").returncode == 0 else FALLBACK
     parents = ("-p", parent) if parent else ()
     return run(*identity, "commit-tree", tree, *parents, "-F", "-", stdin=message.encode())
 
@@ -164,8 +168,3 @@ def _push(*arguments: str) -> None:
         run("push", "--quiet", *arguments)
     except GitError as error:
         raise Refused(str(error)) from None
-
-
-def _start(*arguments: str, stdin: bytes | None = None, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, **variables} if variables else None
-    return subprocess.run(["git", *arguments], input=stdin, capture_output=True, check=False, env=environment)

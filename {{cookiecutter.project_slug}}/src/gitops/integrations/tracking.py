@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from gitops.core import artifacts, code, params
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.core.params import Params
-from gitops.integrations import mlflow_server
+from gitops.integrations import git, mlflow_files, mlflow_server
 from gitops.integrations.mlflow_server import address as address
 from gitops.integrations.mlflow_server import errors as errors
 
@@ -205,6 +204,9 @@ def load() -> Any:
     if problem := mlflow_server.problem():
         raise ProjectError(problem)
     mlflow_server.bound_waiting()
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        mlflow_files.follow_move()
+    mlflow_files.allow_percent()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -245,12 +247,13 @@ def _continues(mlflow: Any, experiment: str, run_id: str) -> bool:
 
 
 def _versions(settings: Params) -> dict[str, str]:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
+    """Return the versions of code and data. Raises GitError where Git does not trust the repository."""
+    commit, dirty = "none", False
+    if git.is_repository():
+        commit = git.run("rev-parse", "HEAD") if git.exists("HEAD") else commit
+        dirty = bool(git.run("status", "--porcelain", "--", "src", "params.yaml", "dvc.yaml"))
     return {
-        "git_commit": os.environ.get("COMMIT") or git("rev-parse", "HEAD") or "none",
-        "git_dirty": str(bool(git("status", "--porcelain", "--", "src", "params.yaml", "dvc.yaml"))).lower(),
+        "git_commit": os.environ.get("COMMIT") or commit,
+        "git_dirty": str(dirty).lower(),
         "data_md5": artifacts.tracked_md5(Path(settings.data.path)),
     }

@@ -22,6 +22,9 @@ from gitops.project import command, kustomize_program, locks, torch_source
 from gitops.project.locks import REQUIREMENTS
 from gitops.project.uv import VENV, check_python, find_uv, quiet, run
 
+#: In the project's path: `:` ends a path for Python and Java, `'` breaks MLflow's SQL, `?` ends a database's address.
+UNUSABLE = ":'?"
+
 STALE = "requirements/{0}.in has changed since requirements/{0}.txt was made from it: run `make lock`"
 
 
@@ -62,6 +65,8 @@ def set_up(name: str) -> None:
     if stamp.exists() and stamp.read_text() == wanted and (environment / "bin/python").exists():
         return
     check_python()
+    if found := [character for character in UNUSABLE if character in str(environment.absolute())]:
+        sys.exit(f"error: the project is in {Path.cwd()}: move it to a path without {' '.join(found)}")
     print(f"{environment}: installing {lock_file}", flush=True)
     started = time.monotonic()
     uv = find_uv()
@@ -71,6 +76,8 @@ def set_up(name: str) -> None:
     settings = torch_source.install_torch(install, entry[0], entry[1]) if entry else None
     # Not `uv pip sync`: torch's CUDA build brings libraries that the lock does not list.
     run(*install, "--requirement", lock_file, env=settings)
+    if not any(environment.glob("lib/python*/site-packages/*.dist-info")):
+        sys.exit(f"error: uv put nothing into {environment}: remove `target` or `prefix` from its settings, uv.toml")
     stamp.write_text(wanted)
     print(f"{environment}: ready after {time.monotonic() - started:.0f} s", flush=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 import shutil
 import urllib.error
@@ -13,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from gitops.project.torch_source import BUILDS_COMMENT, TORCH_ENTRY, TORCH_URL
-from gitops.project.uv import PYTHONS, find_uv, run, without
+from gitops.project.uv import PYTHONS, environment, find_uv, run, without
 
 REQUIREMENTS = Path("requirements")
 TORCH_BUILDS = ("cpu", "cu126", "cu128", "cu129", "cu130", "cu132")  # those that PyTorch has of the locked version
@@ -26,13 +25,13 @@ def lock(name: str, upgrade: bool) -> None:
     if target.exists() and not upgrade:
         shutil.copy(target, draft)  # uv keeps the versions that it finds in its output file
     # A local wheel folder is this machine's; what it holds must not decide what the lock says.
-    environment = without(os.environ, "UV_FIND_LINKS", "UV_TORCH_BACKEND")
+    variables = without(environment(), "UV_FIND_LINKS", "UV_TORCH_BACKEND")
     oldest = f"{PYTHONS[0][0]}.{PYTHONS[0][1]}"
     try:
         run(
             *(find_uv(), "pip", "compile", "--quiet", "--universal", "--python-version", oldest, "--generate-hashes"),
             *("--custom-compile-command", "make lock", "--output-file", draft, source),
-            env=environment,
+            env=variables,
         )
         before = target.read_text(encoding="utf-8") if target.exists() else ""
         text = with_torch_builds(draft.read_text(encoding="utf-8"), before)

@@ -23,8 +23,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
-from gitops.project.uv import run, without
+from gitops.project.uv import environment, run, without
 
 TORCH_URL = "https://download.pytorch.org/whl"
 TORCH_PATIENCE = 10  # seconds for PyTorch's index to answer, where no setting asks for it
@@ -39,7 +40,7 @@ def install_torch(install: tuple[str | Path, ...], entry: str, version: str) -> 
     Alone, because the place that it comes from may have other, older packages too. It is checked against the hashes in
     the lock's entry where those of the build that is found are among them.
     """
-    rest = without(os.environ, *TORCH_SETTINGS)
+    rest = without(environment(), *TORCH_SETTINGS)
     hashes = re.findall(r"--hash=(\S+)", entry)
     if wheel := local_wheel(version):
         if f"sha256:{file_sha256(wheel)}" not in hashes:
@@ -64,9 +65,10 @@ def local_wheel(version: str) -> Path | None:
     python = f"cp{sys.version_info[0]}{sys.version_info[1]}"
     system = "macosx" if sys.platform == "darwin" else sys.platform
     name = f"torch-{version}[+-]*{python}-{python}-*{system}*{platform.machine()}.whl"
-    folders = f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}"
-    for folder in folders.replace(",", " ").split():
-        if wheels := sorted(Path(folder.removeprefix("file://")).glob(name)):
+    folders = [*os.environ.get("UV_FIND_LINKS", "").split(","), *os.environ.get("PIP_FIND_LINKS", "").split()]
+    for folder in filter(None, map(str.strip, folders)):
+        place = unquote(folder.removeprefix("file://")) if folder.startswith("file://") else folder
+        if wheels := sorted(Path(place).glob(name)):
             return wheels[0]
     return None
 
@@ -77,7 +79,7 @@ def find_torch(uv: str | Path, version: str) -> tuple[str, dict[str, str]]:
 
     Ends with a message where neither the index that a setting names has it nor, without one, the configured index.
     """
-    configured, settings = without(os.environ, *TORCH_SETTINGS), torch_settings()
+    configured, settings = without(environment(), *TORCH_SETTINGS), torch_settings()
     chosen = " and ".join(f"{name}={os.environ[name]}" for name in TORCH_SETTINGS if os.environ.get(name))
     found, reason = resolve_torch(uv, version, settings, patient=bool(chosen))
     if not (found or chosen) and settings != configured:
@@ -98,7 +100,7 @@ def find_torch(uv: str | Path, version: str) -> tuple[str, dict[str, str]]:
 
 def torch_settings() -> dict[str, str]:
     """Return the environment variables with which uv asks the index that a setting names, or PyTorch's own."""
-    configured = without(os.environ, *TORCH_SETTINGS)
+    configured = without(environment(), *TORCH_SETTINGS)
     index, backend = (os.environ.get(name, "") for name in TORCH_SETTINGS)
     if index == "pypi":
         return configured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -12,6 +13,15 @@ from pathlib import Path
 
 VENV = Path(".venv")
 PYTHONS = [(3, 11), (3, 12)]
+
+#: Variables that put packages elsewhere than into the environment, or others than the lock's. Those that say where
+#: packages come from (indexes, folders, proxies) are the user's to set.
+DIVERTING = (
+    *("PYTHONHOME", "PYTHONPATH"),
+    *("PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_PREFIX", "PIP_PYTHON", "PIP_REQUIRE_HASHES", "PIP_ROOT", "PIP_TARGET"),
+    *("UV_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_EXCLUDE", "UV_OVERRIDE", "UV_REQUIRE_HASHES", "UV_WORKING_DIR"),
+    *("UV_WORKING_DIRECTORY",),
+)
 
 UV = "0.13.9"  # installed where no uv of this minor version or a later one is on PATH
 
@@ -32,19 +42,30 @@ def find_uv() -> str | Path:
     own = VENV / "uv" / "bin" / "uv"
     for candidate in (shutil.which("uv"), shutil.which(own)):
         if candidate:
-            version = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False).stdout
-            numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
+            command = [candidate, "--version"]
+            done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+            numbers = [int(number) for number in re.findall(r"\d+", done.stdout)[:2]]
             if numbers >= [int(number) for number in UV.split(".")[:2]]:
                 return candidate
     check_python()
     run(sys.executable, "-m", "venv", "--clear", VENV / "uv")
-    run(VENV / "uv" / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", f"uv=={UV}")
+    pip = (VENV / "uv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, f"uv=={UV}", env=environment() | {"PIP_USER": "0"})
+    if not own.exists():
+        sys.exit(
+            f"error: pip put no uv into {own.parent}: remove what sends it elsewhere, such as `target` in pip.conf"
+        )
     return own
+
+
+def environment() -> dict[str, str]:
+    """Return the variables with which pip and uv make the environments."""
+    return without(os.environ, *DIVERTING)
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None, text: str | None = None) -> None:
     """Run the command, with `text` as its input; where it fails, end with its status after what it printed."""
-    status = subprocess.run(command, env=env, input=text, text=True, check=False).returncode
+    status = subprocess.run(command, env=env or environment(), input=text, text=True, check=False).returncode
     if status:
         sys.exit(f"error: `{' '.join(map(str, command))}` ended with status {status}; the reason stands above")
 

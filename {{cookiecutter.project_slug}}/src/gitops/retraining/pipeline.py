@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import DATA_REPORT, METRICS, MODEL, MODEL_REPORT, PIPELINE_LOG
 from gitops.core.console import echo, relay
-from gitops.integrations import dvc, mlflow_server
+from gitops.integrations import dvc, git, git_command, mlflow_server
 from gitops.retraining import merge
 
 #: DVC of this environment, whatever is on the PATH.
@@ -18,6 +17,7 @@ DVC = Path(sys.executable).with_name("dvc")
 
 def main() -> int:
     """Return DVC's exit status: 0 when every stage's outputs are there and match its inputs. Raises ProjectError."""
+    git.is_repository()  # one that Git does not trust is refused before anything is trained in it
     merge.resolve()
     settings = params.load()  # a wrong setting fails here, and not in the last stage that reads it
     for table in settings.tables:
@@ -43,7 +43,7 @@ def run(command: list[str]) -> int:
 
     On a terminal it is not: there a person has read it, and a pipe would remove the progress bars.
     """
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    environment = git_command.environment(DVC_NO_ANALYTICS="1")
     if head := actions.head():
         environment["COMMIT"] = head  # for the run's record in MLflow
     PIPELINE_LOG.unlink(missing_ok=True)

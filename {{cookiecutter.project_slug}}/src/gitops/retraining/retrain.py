@@ -20,7 +20,7 @@ from pathlib import Path
 from gitops.core import params
 from gitops.core.artifacts import CHECKPOINTS, MONITOR, PARAMS, ProjectError, run
 from gitops.core.console import echo
-from gitops.integrations import git, tracking
+from gitops.integrations import git, git_command, mlflow_files, tracking
 from gitops.monitoring.request_log import DEFAULTS
 from gitops.releases import release, trained
 
@@ -92,13 +92,15 @@ def create_worktree() -> Path:
 
 
 def share_cache(worktree: Path) -> None:
-    """Let the working tree use this one's DVC cache."""
+    """Let the working tree use this one's DVC cache. DVC itself cannot write a setting that is not ASCII."""
+    from configobj import ConfigObj
     from dvc.repo import Repo
 
     with Repo() as here:
         cache = here.cache.local_cache_dir
-    with Repo(str(worktree)) as there, there.config.edit("local") as config:
-        config["cache"]["dir"] = cache
+    local = ConfigObj(str(worktree / ".dvc/config.local"), encoding="utf-8")
+    local.setdefault("cache", {})["dir"] = cache
+    local.write()
 
 
 def remove_worktree() -> None:
@@ -109,13 +111,14 @@ def remove_worktree() -> None:
 
 def environment(project: Path, worktree: Path) -> dict[str, str]:
     """Return the variables of the process in the working tree: its own code, with logs and databases of `project`."""
-    variables = os.environ | {"PYTHONPATH": str(worktree / "src")}
+    variables = git_command.environment() | {"PYTHONPATH": str(worktree / "src")}
     for name, folder in DEFAULTS.items():
         address = variables.get(name) or (folder if (project / folder).exists() else "")
         variables[name] = str(project / address) if address and "://" not in address else address
     if not variables.get("MLFLOW_TRACKING_URI"):
         if not (project / "mlflow.db").exists():  # created in the working tree, its files would be removed with that
             tracking.connect(params.load(worktree / PARAMS))
+        mlflow_files.follow_move()
         variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{project / 'mlflow.db'}"
     if not variables.get("TUNE_STORAGE"):
         variables["TUNE_STORAGE"] = f"sqlite:///{project / 'tune.db'}"

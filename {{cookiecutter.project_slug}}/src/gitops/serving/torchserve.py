@@ -13,8 +13,6 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +33,9 @@ STARTUP_TIMEOUT = 120.0
 
 #: Seconds for a server to end after SIGTERM: longer than start.py takes to drain, flush and stop Java.
 SHUTDOWN_TIMEOUT = 20.0
+
+#: How variables begin that a shell may have set for other programs, and that TorchServe, Java or Python would obey.
+FOREIGN = ("TS_", "PYTHON", "JAVA_", "_JAVA_", "JDK_JAVA_", "CLASSPATH")
 
 #: Lines of the log that are shown if the server does not start.
 LOG_LINES = 30
@@ -118,7 +119,7 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
     if not python.exists():
         raise ProjectError(f"{ENVIRONMENT / 'python'} is missing: run `make setup` first")
     log = os.environ.get("REQUEST_LOG", "requests")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("TS_", "PYTHON"))} | {
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)} | {
         "MODEL_SHA256": sha256,
         "TEMP": str(folder),
         "TMPDIR": str(folder),
@@ -169,11 +170,8 @@ def _wait(server: Server, archive: Path) -> None:
 def _gave_up(server: Server) -> bool:
     """Tell whether TorchServe reports that it has no worker left: requests would then wait for ever."""
     try:
-        with urllib.request.urlopen(f"{server.url}/ping", timeout=2):
-            return False
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
+        return probe.request("GET", f"{server.url}/ping")[0] >= 400
+    except (OSError, HTTPException):
         return False
 
 

@@ -40,10 +40,15 @@ def differs(actual: Any, golden: Any) -> bool:
 
 def post(url: str, body: bytes) -> tuple[int, bytes]:
     """Post JSON and return status and body. Raises OSError or HTTPException if no answer comes in time."""
+    return request("POST", url, body, {"Content-Type": "application/json", "X-Request-Id": REQUEST_ID})
+
+
+def request(method: str, url: str, body: bytes = b"", headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    """Send a request, past every proxy, and return status and body; raises as `post` does."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
     try:
-        connection.request("POST", parts.path, body, {"Content-Type": "application/json", "X-Request-Id": REQUEST_ID})
+        connection.request(method, parts.path, body, headers or {})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -61,9 +66,9 @@ def probe(server: str, archive: Path) -> str | None:
             return f"{archive} must hold one archive, and holds {len(archives)}"
         archive = archives[0]
     with zipfile.ZipFile(archive) as files:
-        request, golden = files.read("golden_request.json"), files.read("golden_response.json")
+        question, golden = files.read("golden_request.json"), files.read("golden_response.json")
     url = f"{server}/predictions/{archive.stem}"
-    status, body = post(url, request)
+    status, body = post(url, question)
     if status == 200 and not differs(_parse(body), json.loads(golden)):
         return None
     text = ascii(body[:500].decode(errors="replace"))
