@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from gitops.core.artifacts import ProjectError
-from gitops.integrations.git_command import WHERE, GitError, start
+from gitops.integrations.git_command import WHERE, start
+from gitops.integrations.git_command import GitError as GitError
 
 REMOTE = "origin"
 
