@@ -28,6 +28,7 @@ LONG = (
     "test_staleness",
     "test_serving_real",
     "test_serving_hostile",
+    "test_machine_real",
 )
 
 

@@ -57,7 +57,9 @@ def test_the_cache_is_shared_whatever_the_path(tmp_path: Path, monkeypatch: pyte
     for folder in (here, worktree):
         (folder / ".dvc").mkdir(parents=True)
         (folder / ".dvc/config").write_text("[core]\n    no_scm = True\n")
-    (worktree / ".dvc/config.local").write_text("['remote \"storage\"']\n    password = geheim ß\n", encoding="utf-8")
+    (worktree / ".dvc/config.local").write_text(
+        "['remote \"storage\"']\n    url = ssh://host/srv\n    user = Größe\n", encoding="utf-8"
+    )
     monkeypatch.chdir(here)
     retrain.share_cache(worktree)
     from dvc.repo import Repo

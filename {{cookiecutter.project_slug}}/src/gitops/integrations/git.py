@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gitops.core.artifacts import ProjectError
-from gitops.integrations.git_command import WHERE, GitError, start
+from gitops.integrations.git_command import WHERE, start
+from gitops.integrations.git_command import GitError as GitError
 
 REMOTE = "origin"
 
