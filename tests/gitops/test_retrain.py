@@ -14,6 +14,7 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.gate import gate
 from gitops.integrations import dvc, github
+from gitops.releases import trained
 from gitops.reporting import report
 from gitops.retraining import candidate, pipeline, pull_request, trigger
 from gitops.tabular import append
@@ -218,7 +219,7 @@ STEPS = [
     (pipeline, "main"),
     (gate, "evaluate"),
     (report, "main"),
-    (dvc, "push"),
+    (trained, "main"),
     (pull_request, "push"),
     (pull_request, "open_or_edit"),
     (pull_request, "record"),

@@ -44,6 +44,7 @@ VARIABLES = {
     "LABELS": "address of the labels; without it performance in production is not measured",
     "APP_ID": "GitHub App that opens the pull requests of retrainings, so that their checks start automatically",
     "REGISTRY_USERNAME": "user who pushes the image, if its registry is not ghcr.io",
+    "TRAIN_ON_MAIN": "1: main trains again; without it a branch's model is released, whatever it was trained on",
     "FIRST_ENVIRONMENT": "environment that a merge is released to: set to staging here, if the project has that",
 }
 SECRETS = {
