@@ -137,6 +137,9 @@ assert all(
 
 
 def test_fresh_clone_has_the_table(made: Path, tmp_path: Path) -> None:
-    run("git", "clone", "--quiet", made, tmp_path / "clone", cwd=tmp_path)
+    """Where Git is set to convert line ends, too."""
+    converting = ("-c", "core.autocrlf=true", "-c", "core.eol=crlf", "-c", "core.safecrlf=true")
+    run("git", "clone", "--quiet", *converting, made, tmp_path / "clone", cwd=tmp_path)
     run(made / ".venv/pipeline/bin/dvc", "pull", "data/raw.csv.dvc", cwd=tmp_path / "clone")
     assert (tmp_path / "clone/data/raw.csv").read_bytes() == (made / "data/raw.csv").read_bytes()
+    assert run("git", "status", "--porcelain", cwd=tmp_path / "clone") == ""
