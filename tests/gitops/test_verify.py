@@ -19,7 +19,8 @@ from github_server import GitHub
 from gitops.core.artifacts import ProjectError, digest
 from gitops.deployment import claims
 from gitops.integrations import dvc, dvc_stages, exported_program
-from gitops.releases import trained
+from gitops.releases import trained, workspace
+from gitops.releases.record import Candidate, Model, Training
 from gitops.releases.trained import Claim
 from verifying import STAGES, Project
 
@@ -173,6 +174,25 @@ def test_the_model_comes_from_an_artifact_of_a_run(
         found = project.verify()
     assert (found["trained_on"], found["source"], project.trainings()) == ("branch", "the artifact of a run", 0)
     assert not list(tmp_path.rglob("outside")) and project.git("status", "--porcelain") == "?? dvc.lock"
+
+
+def test_only_what_was_verified_is_released(project: Project) -> None:
+    """A release asks for the verification of just these results, and records where the model was trained."""
+    model = Model(name="toy", version="1", sha256=digest(project.honest), md5="0" * 32)
+    candidate = Candidate.model_construct(model=model)
+    with contextlib.chdir(project.path):
+        with pytest.raises(ProjectError, match=r"reports/verification.json is missing: run `make verify` first"):
+            workspace.verified(candidate)
+        found = project.verify()
+        training = workspace.verified(candidate).training
+        assert training == Training(trained_on="branch", inputs=found["training_inputs"])
+        other = candidate.model_copy(update={"model": model.model_copy(update={"sha256": "1" * 64})})
+        with pytest.raises(ProjectError, match=r"about other results than those here: run `make verify` again"):
+            workspace.verified(other)
+        dvc_stages.reproduce(["evaluate"])
+        project.forge("evaluate", "evaluation/metrics.json", b"{}")
+        with pytest.raises(ProjectError, match=r"about other results than those here: run `make verify` again"):
+            workspace.verified(candidate)
 
 
 def test_forged_metrics_release_nothing(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
