@@ -16,7 +16,7 @@ from conftest import SETTINGS
 from defaults import ROOT
 from gitops.core import artifacts, code, params
 from gitops.core.artifacts import ProjectError
-from gitops.integrations import tracking
+from gitops.integrations import logged_model, tracking
 
 SCHEMA: dict[str, Any] = {
     "task": "regression",
@@ -102,7 +102,7 @@ def log(folder: Path, schema: dict[str, Any], archived: Path | None = None) -> s
     mlflow = tracking.load()
     mlflow.set_experiment("toy")
     with mlflow.start_run():
-        return f"models:/{tracking.log_model(mlflow, *export(folder, schema), archived=archived)}"
+        return f"models:/{logged_model.log(mlflow, *export(folder, schema), archived=archived)}"
 
 
 def predict(model: str, frame: dict[str, list[Any]]) -> list[float]:
@@ -165,7 +165,7 @@ def test_files_that_dvc_has_linked_to_its_cache_are_logged(source: Path, tmp_pat
     mlflow = tracking.load()
     mlflow.set_experiment("toy")
     with mlflow.start_run() as opened:
-        model = tracking.log_model(mlflow, tmp_path / "model.pt2", tmp_path / "schema.json")
+        model = logged_model.log(mlflow, tmp_path / "model.pt2", tmp_path / "schema.json")
         tracking.Run(mlflow, opened.info.run_id, "toy").log_files(tmp_path / "schema.json")
     assert predict(f"models:/{model}", {"a": [1.5], "plan": [None]}) == [1.5]
     logged = {path.name: path for path in tmp_path.glob("mlruns/**/artifacts/**/*") if path.is_file()}

@@ -1,6 +1,6 @@
 """The model as MLflow loads it ("models from code"): predictions of the exported program from raw columns.
 
-MLflow runs this file by itself. The modules that it imports are logged with the model (tracking.log_model).
+MLflow runs this file by itself. The modules that it imports are logged with the model (logged_model.log).
 """
 
 from __future__ import annotations

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gitops.core import artifacts, code, params
+from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.core.params import Params
-from gitops.integrations import git, mlflow_files, mlflow_server
+from gitops.integrations import git, logged_model, mlflow_files, mlflow_server
 from gitops.integrations.mlflow_server import address as address
 from gitops.integrations.mlflow_server import errors as errors
 
 KEPT = "what was trained is kept, and `make pipeline` goes on from there once MLflow answers"
-MODEL_CODE = Path(__file__).with_name("mlflow_model.py")
 
 
 class Run:
@@ -76,7 +73,7 @@ class Run:
     def log_model(self) -> None:
         """Log model.pt2 so that `mlflow.pyfunc.load_model` loads it and predicts from a frame of raw columns."""
         with errors(KEPT):
-            log_model(self._mlflow, artifacts.MODEL, artifacts.SCHEMA)
+            logged_model.log(self._mlflow, artifacts.MODEL, artifacts.SCHEMA)
 
     def address(self) -> dict[str, str]:
         """Return the run's id, experiment and MLflow's address."""
@@ -138,46 +135,6 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def log_model(mlflow: Any, model: Path, schema: Path, archived: Path | None = None) -> str:
-    """Log a model in the open run, with its schema and the code that encodes rows; return the logged model's id.
-
-    `archived` is the folder of an unpacked model archive, whose own modules then replace the workspace's.
-    """
-    with tempfile.TemporaryDirectory(prefix="model-code-") as folder, tempfile.TemporaryDirectory() as copies:
-        _copy_code(Path(folder), archived)
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(MODEL_CODE),
-            artifacts={"model": _plain_file(model, copies), "schema": _plain_file(schema, copies)},
-            model_config={"package": params.package()},
-            code_paths=[str(path) for path in sorted(Path(folder).iterdir())],
-            pip_requirements=["torch", "pandas", "pyarrow"],
-        )
-    return str(logged.model_id)
-
-
-def _copy_code(folder: Path, archived: Path | None) -> None:
-    """Copy the packages' modules that mlflow_model.py imports into `folder`."""
-    modules = (code.SOURCE / params.package() / "features.py", code.SOURCE / "gitops/tabular/arrow.py")
-    sources = [(code.SOURCE, path) for module in modules for path in code.imported(module)]
-    if archived is not None:  # only modules in packages: the archive also holds TorchServe's handler
-        sources += [(archived, path) for path in archived.rglob("*/*.py")]
-    for root, path in sources:
-        copy = folder / path.relative_to(root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-
-
-def _plain_file(path: Path, copies: str) -> str:
-    """Return a path to the same file through no symbolic link: MLflow refuses those that leave their folder.
-
-    DVC's `cache.type symlink` makes such links. MLflow names an artifact after its file, so a link is copied.
-    """
-    if not path.is_symlink():
-        return str(path.resolve())
-    return str(shutil.copyfile(path, Path(copies, path.name)))
 
 
 def connect(settings: Params) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gitops.core.artifacts import MODEL, SCHEMA, ProjectError, digest
 from gitops.core.params import Params
-from gitops.integrations import dvc, mlflow_server, tracking
+from gitops.integrations import dvc, logged_model, mlflow_server, tracking
 from gitops.releases.record import Candidate
 
 #: Tag of the registered model: the first commit of the repository that it belongs to.
@@ -99,7 +99,7 @@ class Versions:
             chosen = {name: candidate.params.get(name, {}) for name in ("data", "model", "train")}
             self._mlflow.log_params(tracking.flatten(chosen))
             self._mlflow.log_metrics({f"test_{name}": score.value for name, score in candidate.metrics.items()})
-            logged = tracking.log_model(self._mlflow, folder / MODEL.name, folder / SCHEMA.name, archived=folder)
+            logged = logged_model.log(self._mlflow, folder / MODEL.name, folder / SCHEMA.name, archived=folder)
             return run.info.run_id, logged
 
     def _models(self, run: str) -> list[str]:
