@@ -393,6 +393,16 @@ def test_only_training_on_main_helps_against_a_model_of_other_rows(project: Proj
     assert (found["trained_on"], found["model_sha256"], project.trainings()) == ("main", digest(project.honest), 1)
 
 
+@pytest.mark.parametrize("name", ["reports/gate.json", ".dvc/config.local", "__pycache__/stages.cpython-311.pyc"])
+def test_what_a_run_makes_is_no_part_of_a_commit(name: str, project: Project) -> None:
+    """Added by force, it would be taken for this machine's own: a result, a setting, other code than the source."""
+    project.write(name, "x")
+    project.git("add", "--force", name)
+    project.git("commit", "--quiet", "--message", "Look at this")
+    with pytest.raises(ProjectError, match=f"1 file.s. that .gitignore leaves out, such as {name}"):
+        project.verify()
+
+
 def test_nothing_of_a_person_is_lost(project: Project) -> None:
     """A table that was changed and not added, and files that were not committed."""
     project.write("data/raw.csv", "x,y\n1,1\n")

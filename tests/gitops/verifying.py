@@ -105,9 +105,8 @@ class Project:
         for name in ("project", "project/data"):
             (folder / name).mkdir(exist_ok=True)
         self.git("init", "--quiet", "--initial-branch=main")
-        self.write(
-            ".gitignore", "/data/prepared/\n/model/\n/evaluation/\n/reports/\n/package/\n/build/\n/dvc-remote/\n"
-        )
+        ignored = "data/prepared", "model", "evaluation", "reports", "package", "build", "dvc-remote"
+        self.write(".gitignore", "".join(f"/{name}/\n" for name in ignored) + "__pycache__/\n")
         self.write("stages.py", PROGRAM)
         self.write("params.yaml", yaml.safe_dump(complete(SETTINGS)))
         self.write("train.py", str(self.honest))

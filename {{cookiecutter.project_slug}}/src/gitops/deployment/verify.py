@@ -33,6 +33,7 @@ def main() -> None:
     for path in (VERIFICATION, GATE):  # the gate comes after this, on what is computed here
         path.unlink(missing_ok=True)
     params.load()  # a wrong setting fails here, and not in the last stage that reads it
+    workspace.require_nothing_made(allowed="dvc-remote/")  # the folder remote: what its objects are is checked
     workspace.require_committed("a commit is verified")
     found = verify(train=os.environ.get("TRAIN_ON_MAIN") == "1")
     artifacts.write_json(VERIFICATION, found)

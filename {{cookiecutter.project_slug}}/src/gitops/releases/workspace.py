@@ -71,6 +71,20 @@ def require_committed(purpose: str) -> None:
         raise ProjectError(f"{purpose}, and these files differ from it: {', '.join(changed[:5])}{more}")
 
 
+def require_nothing_made(allowed: str) -> None:
+    """Raise ProjectError where the commit holds files that .gitignore leaves out, but for those below `allowed`.
+
+    They are what runs make: results, DVC's cache and local settings, Python's compiled modules, which it prefers to the
+    source. Found in a checkout, they would be taken for this machine's own.
+    """
+    listed = git.run("ls-files", "-z", "--cached", "--ignored", "--exclude-per-directory=.gitignore").split("\0")
+    if made := [path for path in listed if path and not path.startswith(allowed)]:
+        raise ProjectError(
+            f"the commit holds {len(made)} file(s) that .gitignore leaves out, such as {made[0]}: what a run makes is "
+            f"no part of a commit; `git rm --cached {made[0]}`"
+        )
+
+
 def uncommitted() -> list[str]:
     """Return the files that differ from HEAD, except those that the pipeline itself changes."""
     return [path for path in git.changes() if path not in DERIVED]
