@@ -91,6 +91,24 @@ def test_an_unexpected_error_is_one_line_and_a_file(runner: str) -> None:
         assert " (src/command.py:7); " in line
 
 
+def test_a_mistake_in_a_module_that_is_imported_is_one_line_too(tmp_path: Path) -> None:
+    """As in features.py, which a stage imports before anything runs. Other programs have Python's traceback."""
+    shutil.copytree(SOURCE / "gitops/core", "src/gitops/core")
+    shutil.copy(SOURCE / "gitops/__init__.py", "src/gitops")
+    for name, text in (("__init__", ""), ("features", "def encode(:\n"), ("stage", "from . import features\n")):
+        path = Path("src/model", f"{name}.py")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("from gitops.core import artifacts\n" * (name == "stage") + text)
+    environment = os.environ | {"PYTHONPATH": "src"}
+    for arguments, lines in (("-m", "model.stage"), 1), (("-c", "import model.stage"), 5):
+        done = subprocess.run(
+            [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1 and (len(done.stderr.splitlines()) == 1) == (lines == 1), done.stderr
+        assert "SyntaxError" in done.stderr
+    assert "def encode(:" in Path("reports/errors/model.stage.txt").read_text()
+
+
 def test_neither_the_line_nor_the_file_holds_a_secret() -> None:
     done = command("local = 'in a variable'; raise ValueError('http://me:hid@den@host/x, ' + os.environ['API_TOKEN'])")
     (line,) = done.stderr.splitlines()

@@ -19,8 +19,12 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 from gitops.core.console import echo, one_line
+
+#: The folder of the packages.
+SOURCE = Path(__file__).resolve().parents[2]
 
 #: Where tracebacks are written: one file a command, that of its last failure.
 FOLDER = Path("reports/errors")
@@ -51,6 +55,21 @@ def run(main: Callable[[], int | None]) -> None:
     except BaseException as error:  # KeyboardInterrupt too: it is a way to end
         status = report(error)
     sys.exit(_flush(status))
+
+
+def on_import(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report what is raised before `run`, while a command's modules are imported: a mistake in one of them, mostly.
+
+    It is Python's hook for exceptions that nobody catches; programs other than those in src/ keep Python's own.
+    """
+    origin = getattr(getattr(sys.modules["__main__"], "__spec__", None), "origin", None)
+    if origin and Path(origin).resolve().is_relative_to(SOURCE):
+        report(error)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = on_import
 
 
 def report(error: BaseException) -> int:
