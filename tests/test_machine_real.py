@@ -73,6 +73,7 @@ def git(project: Path, *arguments: str) -> str:
 
 
 def test_a_release_and_a_retraining(odd: Path) -> None:
+    make(odd, "verify")
     make(odd, "gate")
     make(odd, "report")
     make(odd, "manifests")

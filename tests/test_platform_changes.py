@@ -90,6 +90,7 @@ def released(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(project, "remote", "add", "origin", str(folder / "origin.git"))
     commit(project, "Train")
     make(project, "verify")
+    assert git(project, "status", "--porcelain") == ""  # the same results are the same bytes
     make(project, "gate")
     make(project, "deploy")
     return project

@@ -26,6 +26,11 @@ from gitops.core.console import echo
 from gitops.core.sections import Validation
 from gitops.validation.conditions import Candidate
 
+#: Ids that pandas' tables, Deepchecks' links and plotly's figures get at random.
+RANDOM_ID = re.compile(
+    r'<table id="(T_[0-9a-f]{5})"|id="\w+?_([A-Z0-9]{25})"|<div id="([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"'
+)
+
 STATUS = {ConditionCategory.PASS: "passed", ConditionCategory.WARN: "warned", ConditionCategory.FAIL: "failed"}
 
 
@@ -126,11 +131,25 @@ def report(outcomes: SuiteResult, optional_checks: list[str], json_path: Path, h
     The page, about 4 MB, includes its scripts and opens without a network.
     """
     result = _result(outcomes, optional_checks)
-    with replacing(html_path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        outcomes.save_as_html(file, as_widget=False)  # given a path that exists, it would write to another name
+    names = sorted(outcome.check.name() for outcome in outcomes.results)
+    with replacing(html_path) as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+            outcomes.save_as_html(file, as_widget=False)  # given a path that exists, it would write to another name
+        temporary.write_text(_reproducible(temporary.read_text(encoding="utf-8"), names), encoding="utf-8")
     write_json(json_path, result)
     echo(_summary(result), f"see {html_path}")
     return 0 if result["passed"] else 1
+
+
+def _reproducible(html: str, names: list[str]) -> str:
+    """Return the page without what is made up anew for each: ids of elements, and which checks are mentioned first.
+
+    Equal results are then equal bytes, so that running a stage again changes nothing in dvc.lock.
+    """
+    html = re.sub(r"(?<=various checks such as: )[^<]*?(?=, etc)", lambda _: ", ".join(names[:3]), html)
+    for number, found in enumerate(dict.fromkeys("".join(groups) for groups in RANDOM_ID.findall(html))):
+        html = html.replace(found, f"element-{number}")
+    return html
 
 
 def _result(outcomes: SuiteResult, optional_checks: list[str]) -> dict[str, Any]:
