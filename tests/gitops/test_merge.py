@@ -16,7 +16,7 @@ from gitops.retraining import merge, pipeline
 
 PIPELINE = """\
 stages:
-  same: {cmd: cp source same, deps: [source], outs: [same]}
+  same: {cmd: cp source same, deps: [source], params: [rate], outs: [same]}
   left: {cmd: cat shared one > left, deps: [shared, one], outs: [left]}
   right: {cmd: cat shared two > right, deps: [shared, two], outs: [right]}
 """
@@ -53,6 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         git("init", "--quiet", "--initial-branch=main")
         Repo.init().close()
         Path("dvc.yaml").write_text(PIPELINE)
+        Path("params.yaml").write_text("rate: 1.0e-05\n")  # 1e-05 in dvc.lock, which is a text to PyYAML
         for name in ("source", "shared", "one", "two"):
             Path(name).write_text(f"{name}\n")
         git("add", "--all")

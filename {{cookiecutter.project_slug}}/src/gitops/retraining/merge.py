@@ -10,8 +10,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gitops.core import artifacts
 from gitops.core.artifacts import APPENDED, PARAMS, ProjectError
 from gitops.core.console import echo
@@ -31,9 +29,11 @@ def resolve() -> None:
         artifacts.refuse_conflict(path)
     if not artifacts.conflicted(LOCK):
         return
+    from dvc.utils.serialize import dumps_yaml
+
     ours, theirs = (_stages(text) for text in _sides())
     agreed = {name: entry for name, entry in ours.items() if theirs.get(name) == entry}
-    artifacts.write_text(LOCK, yaml.safe_dump({"schema": "2.0", "stages": agreed}, sort_keys=False))
+    artifacts.write_text(LOCK, dumps_yaml({"schema": "2.0", "stages": agreed}))
     others = sorted({*ours, *theirs} - {*agreed})
     echo(
         f"{LOCK} held a merge's conflict: kept is what both sides agree on ({', '.join(agreed) or 'no stage'}); "
@@ -63,8 +63,10 @@ def _sides() -> tuple[str, str]:
 
 
 def _stages(text: str) -> dict[str, Any]:
+    from dvc.utils.serialize import ParseError, parse_yaml  # YAML 1.2, in which 1e-05 is a number
+
     try:
-        return dict(yaml.safe_load(text)["stages"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        return dict(parse_yaml(text, str(LOCK))["stages"])
+    except (ParseError, KeyError, TypeError, ValueError) as error:
         wanted = f"take one side (`git checkout --theirs {LOCK}`) or delete it, and run `make pipeline` again"
         raise ProjectError(f"{LOCK} holds a merge's conflict that cannot be read: {wanted}") from error
