@@ -99,6 +99,7 @@ def test_nothing_of_the_loop_commands_a_runner(room: Room) -> None:
     said = told(room, "pipeline")
     assert "Running stage 'validate_data'" in said
     room.commit("Train")
+    told(room, "verify")
     told(room, "gate")
     assert "add-mask" in told(room, "report")
     told(room, "deploy")
