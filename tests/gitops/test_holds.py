@@ -7,18 +7,26 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from github_server import GitHub
-from gitops.core import params
-from gitops.core.artifacts import ProjectError
-from gitops.deployment import plan
-from gitops.integrations import github, kustomize
+from gitops.integrations import github
 from gitops.registry import lineage, trace
 from gitops.releases import history, holds, release
-from gitops.reporting import context, report, sections
-from releases import Job, isolate, make_origin, refused, render
+from holding import (
+    FOLLOWERS,
+    began,
+    held,
+    isolated,
+    merge,
+    parents,
+    planned,
+    push,
+    reported,
+    run_pipeline,
+    undone_on_main,
+)
+from releases import Job, make_origin, refused
 from test_promote import merged, promoted
 from test_rollback import revert_by_hand
 
@@ -46,95 +54,7 @@ def origin(tmp_path: Path, environment: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    isolate(monkeypatch)
-    known: dict[Any, dict[str, bytes]] = {}
-
-    def rendered(*arguments: Any) -> dict[str, bytes]:
-        """Render what has not been rendered yet: kustomize is the slow part."""
-        folder = arguments[4] / "k8s" if len(arguments) > 4 else Path("k8s")
-        files = tuple(path.read_bytes() for path in sorted(folder.rglob("*.yaml")))
-        key = (*arguments[:4], files)
-        if key not in known:
-            known[key] = render(*arguments)
-        return known[key]
-
-    monkeypatch.setattr(kustomize, "render", rendered)
-
-
-def merge(job: Job, kind: str, text: str = "bad") -> str:
-    """Change main by a model, a handler, a manifest, data or documents, run the pipeline, and return main's commit."""
-    if kind == "manifest":
-        path = job.path / "k8s/base/service.yaml"
-        service = path.read_text()
-        if "annotations:\n" not in service:
-            service = service.replace("metadata:\n", "metadata:\n  annotations:\n", 1)
-        path.write_text(service.replace("annotations:\n", f"annotations:\n    {text}: changed\n", 1))
-    elif kind == "data":
-        job.write("data/raw.csv.dvc", f"outs:\n- md5: {text[0] * 32}\n  path: raw.csv\n")
-    elif kind == "documents":
-        job.write("docs/operate.md", text)
-    else:
-        job.write(f"src/{kind}.py", text)
-    commit = push(job, f"{kind}: {text}")
-    run_pipeline(job)
-    return commit
-
-
-def push(job: Job, message: str) -> str:
-    """Commit all that has changed to main, on origin too, and return the commit."""
-    job.git("add", "--all")
-    job.git("commit", "--quiet", "--allow-empty", "--message", message)
-    job.git("push", "--quiet", "--force", "origin", "HEAD:main")
-    return job.git("rev-parse", "HEAD")
-
-
-def run_pipeline(job: Job) -> None:
-    """Train the model that src/model.py and the data give, and pack it with the handler; run the gate."""
-    paths = (job.path / f"src/{name}.py" for name in ("model", "handler"))
-    model, handler = (path.read_text() if path.exists() else "" for path in paths)
-    job.train(f"{model} of {(job.path / 'data/raw.csv.dvc').read_text()}", handler)
-    job.gate()
-
-
-def planned(job: Job) -> bool:
-    with contextlib.chdir(job.path):
-        return plan.plan(params.load()) is not None
-
-
-def held(job: Job, match: str) -> None:
-    """Neither `make plan` nor `make deploy` releases."""
-    for command in (lambda: planned(job), job.deploy):
-        with refused(match):
-            command()
-
-
-def undone_on_main(job: Job, *commits: str) -> None:
-    for commit in commits:
-        job.git("revert", "--no-edit", *(["-m", "1"] if len(parents(job, commit)) > 1 else []), commit)
-    job.git("push", "--quiet", "origin", "HEAD:main")
-    run_pipeline(job)
-
-
-def parents(job: Job, commit: str) -> list[str]:
-    return job.git("log", "-1", "--format=%P", commit).split()
-
-
-def began(job: Job, kind: str) -> tuple[str, str]:
-    """Release twice and return the two commits of main; the second changes what `kind` says."""
-    first = merge(job, "model", "good")
-    assert job.deploy()
-    second = merge(job, kind)
-    assert job.deploy()
-    return first, second
-
-
-FOLLOWERS = {
-    "the same job": lambda job: None,
-    "documents": lambda job: merge(job, "documents", "new"),
-    "a retraining": lambda job: merge(job, "data", "1"),
-    "a fix on top": lambda job: merge(job, "handler", "fixed"),
-    "another manifest": lambda job: merge(job, "manifest", "another"),
-}
+    isolated(monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -461,69 +381,6 @@ def test_a_file_that_can_change_no_release_may_differ(job: Job) -> None:
     job.write("src/notes.md", "read by the handler, perhaps")
     with contextlib.chdir(job.path):
         assert holds.reverts(f"{second}^", second) == [f"git revert {second[:12]}"]
-
-
-def test_the_runs_page_says_it(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    merge(job, "model", "good")
-    job.deploy()
-    job.write("src/5%0A\n::stop-commands::é.py", "")
-    second = merge(job, "handler")
-    job.deploy()
-    job.rollback()
-    job.gate()
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
-    capsys.readouterr()
-    with pytest.raises(ProjectError) as error:
-        planned(job)
-    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")]
-    told = " ".join(str(error.value).split()).replace("%", "%25")
-    assert line == f"::error title=Not released to production, which rolled it back::{told}"
-    assert "src/5%250A ::stop-commands::é.py" in line
-    summary = (tmp_path / "summary").read_text()
-    assert summary.startswith("### Not released to production, which rolled it back\n") and second[:12] in summary
-
-
-STAGES = ["prepare", "validate_data", "train", "evaluate", "validate_model", "package"]
-
-
-def reported(job: Job, stale: list[str] = STAGES) -> str:
-    with contextlib.chdir(job.path):
-        text: str = sections.rollbacks(context.gather(params.load(), stale))
-    return text
-
-
-def test_the_report_of_a_pull_request_says_it(job: Job) -> None:
-    _, second = began(job, "handler")
-    assert reported(job) == ""
-    job.rollback()
-    merge(job, "documents", "new")
-    text = reported(job)
-    assert text.startswith("### ⛔ Will not be released to production: it was rolled back there\n\n- commit ")
-    assert f"git revert {second[:12]}" in text and "REDEPLOY=1" in text
-    with contextlib.chdir(job.path):
-        assert report.compose(context.gather(params.load(), STAGES)).count(text) == 1
-    assert sections.rollbacks in sections.SUMMARY, "of a retraining's pull request too"
-    undone_on_main(job, second)
-    text = reported(job)
-    assert text.startswith("### Will be released to production again\n\nWhat production rolled back, toy ")
-    assert f"of `{second[:12]}`, is undone here: merging is not held up." in text
-    merge(job, "data", "1")
-    assert job.deploy() and reported(job) == ""
-
-
-def test_the_report_knows_the_model(job: Job) -> None:
-    """Another history of main leads to it."""
-    first, _ = began(job, "model")
-    job.rollback()
-    job.git("reset", "--quiet", "--hard", first)
-    merge(job, "documents", "another history")
-    merge(job, "model")
-    assert reported(job) == ""
-    job.write("model/learning_curve.csv", "epoch\n1\n")
-    assert "has the same model" in reported(job, [name for name in STAGES if name != "train"])
 
 
 @pytest.mark.parametrize("environment", ["staging"], indirect=True)
