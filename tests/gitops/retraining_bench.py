@@ -9,16 +9,18 @@ import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from breast_cancer.metrics import METRICS
+from github_server import GitHub
 from gitops.core import params
 from gitops.core.artifacts import GATE, RETRAIN, digest, write_json
 from gitops.gate import gate
-from gitops.integrations import dvc
+from gitops.integrations import dvc, github
 from gitops.reporting import report, sections
 from gitops.reporting.context import Context
 from gitops.retraining import candidate, pipeline, pull_request, trigger
@@ -28,6 +30,17 @@ TABLE = "x,note,day,y\n" + "".join(
     f"{place}.5,{'a' if place % 3 else 'b'},2026-01-{1 + place % 28:02d},{'yes' if place % 2 else 'no'}\n"
     for place in range(40)
 )
+
+
+@contextlib.contextmanager
+def on_github(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+    """Put GitHub in front of the origin, for as long as the block runs."""
+    folder.mkdir()
+    with GitHub(folder) as made:
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(github, "PAUSE", 0)
+        yield made
 
 
 class Bench:

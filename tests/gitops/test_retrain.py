@@ -13,13 +13,13 @@ from github_server import GitHub
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.gate import gate
-from gitops.integrations import dvc, github
+from gitops.integrations import dvc
 from gitops.releases import trained
 from gitops.reporting import report
 from gitops.retraining import candidate, pipeline, pull_request, trigger
 from gitops.tabular import append
 from releases import isolate
-from retraining_bench import TABLE, Bench
+from retraining_bench import TABLE, Bench, on_github
 
 
 @pytest.fixture
@@ -31,12 +31,7 @@ def bench(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benc
 @pytest.fixture
 def server(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
     """GitHub, in front of the same origin."""
-    folder = tmp_path / "github"
-    folder.mkdir()
-    with GitHub(folder) as made:
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(github, "PAUSE", 0)
+    with on_github(tmp_path / "github", monkeypatch) as made:
         yield made
 
 

@@ -14,7 +14,7 @@ from gitops.core import artifacts
 from gitops.integrations import github
 from gitops.retraining import clients, pull_request
 from releases import isolate
-from retraining_bench import TABLE, Bench
+from retraining_bench import TABLE, Bench, on_github
 
 LOOK = "Do not merge before somebody has looked at the rows"
 
@@ -27,12 +27,7 @@ def bench(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benc
 
 @pytest.fixture
 def server(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
-    folder = tmp_path / "github"
-    folder.mkdir()
-    with GitHub(folder) as made:
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(github, "PAUSE", 0)
+    with on_github(tmp_path / "github", monkeypatch) as made:
         yield made
 
 
