@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
         project.pipeline()
         project.commit("Train")
         with contextlib.chdir(project.path):
-            trained.main()
+            trained.push()
     return project
 
 
