@@ -170,7 +170,7 @@ def project(s3: S3, identity: None, tmp_path_factory: pytest.TempPathFactory) ->
         subprocess.run([*git, "add", "--all"], check=True)
         subprocess.run([*git, "commit", "--quiet", "--message=Train"], check=True)
         subprocess.run([*git, "push", "--quiet", "origin", "HEAD:main"], check=True)
-        make(project, "verify", "gate", "deploy", "IMAGE=registry.example/model:1")
+        make(project, "verify", "gate", "plan", "deploy", "IMAGE=registry.example/model:1")
     return project
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-PASSWORD = "the key's password"
+PASSWORD = "the key's password"  # noqa: S105 it opens nothing
 KEY = "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nc2VjcmV0\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n"
 
 #: The options of each command that are known here: whether one takes a value.
@@ -61,7 +61,7 @@ def sign(options: dict[str, str], images: list[str]) -> None:
     config = options.get("--signing-config")
     used = config is not None or options.get("--use-signing-config", "true") == "true"
     if used and options.get("--tlog-upload", "true") != "true":
-        fail("--tlog-upload=false is not supported with --signing-config or --use-signing-config. Provide a signing config")
+        fail("--tlog-upload=false is not supported with --signing-config or --use-signing-config.")
     services = json.loads(Path(config).read_text())["services"] if config else ["fulcio", "oidc", "rekor", "tsa"]
     if len(images) != 1 or not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", images[0]):
         fail(f"signing {images}: a digest is needed")

@@ -245,7 +245,10 @@ def test_without_git_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 #: Stands in for ssh: lets in who shows the deploy key, and runs what Git asks for beside the repositories.
 SSH = """#!/bin/sh
 echo "$@" >> "$RUNNER_TEMP/asked"
-test "$2" = "$RUNNER_TEMP/key" && test "$(cat "$2")" = "deploy key" || { echo "Permission denied (publickey)." >&2; exit 255; }
+if test "$2" != "$RUNNER_TEMP/key" || test "$(cat "$2")" != "deploy key"; then
+  echo "Permission denied (publickey)." >&2
+  exit 255
+fi
 for command in "$@"; do :; done
 cd "$RUNNER_TEMP" && eval "$command"
 """

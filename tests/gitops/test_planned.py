@@ -221,7 +221,9 @@ def run(job: Job, *command: str, **variables: str) -> str:
     python = str(ROOT / ".venv/release/bin/python")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), **variables}
     environment["PATH"] = f"{ROOT / '.venv/bin'}:{environment['PATH']}"
-    done = subprocess.run([python, *command], cwd=job.path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, *command], cwd=job.path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -129,39 +129,40 @@ def test_a_rewritten_main_is_an_error(job: Job, other: Job) -> None:
         other.deploy()
 
 
-def test_of_two_jobs_the_newer_one_wins(job: Job, other: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever pushes first. The newer one plans again where it was the other: it has to be better than that one."""
-    for number, lost_by_newer in enumerate((True, False)):
-        job.release(f"model A{number}")
-        other.git("pull", "--quiet", "origin", "main")
-        other.merge(f"Change to model B{number}")
-        job.git("pull", "--quiet", "origin", "main")
-        job.merge(f"Change to model C{number}")
-        for each, model in ((job, "C"), (other, "B")):
-            each.train(f"model {model}{number}")
-            each.gate()
-            each.plan()
-        before = job.releases()
-        loser, winner = (job, other) if lost_by_newer else (other, job)
-        push = git.push
+@pytest.mark.parametrize(("lost_by_newer", "releases"), [(True, 3), (False, 2)])
+def test_of_two_jobs_the_newer_one_wins(
+    job: Job, other: Job, monkeypatch: pytest.MonkeyPatch, lost_by_newer: bool, releases: int
+) -> None:
+    """Whichever pushes first. Where that is the older one, the newer one has to be better than it: it plans again."""
+    job.release("model A")
+    other.git("pull", "--quiet", "origin", "main")
+    other.merge("Change to model B")
+    job.git("pull", "--quiet", "origin", "main")
+    job.merge("Change to model C")
+    for each, model in ((job, "model C"), (other, "model B")):
+        each.train(model)
+        each.gate()
+        each.plan()
+    loser, winner = (job, other) if lost_by_newer else (other, job)
+    push = git.push
 
-        def outrun(commit: str, branch: str) -> None:
-            monkeypatch.setattr(git, "push", push)
-            assert winner.carry_out()
-            push(commit, branch)
+    def outrun(commit: str, branch: str) -> None:
+        monkeypatch.setattr(git, "push", push)
+        assert winner.carry_out()
+        push(commit, branch)
 
-        monkeypatch.setattr(git, "push", outrun)
-        if lost_by_newer:
-            with refused("production has changed since the gate compared .*`make gate` and `make plan` again"):
-                loser.carry_out()
-            with refused("another release than production's: run `make gate` again"):
-                loser.plan()
-            loser.gate()
-            assert loser.deploy()
-        else:
-            assert loser.carry_out() is None
-        assert job.production().record.model.sha256 == digest(job.path / "model/model.pt2")
-        assert job.releases() == before + (2 if lost_by_newer else 1)
+    monkeypatch.setattr(git, "push", outrun)
+    if lost_by_newer:
+        with refused("production has changed since the gate compared .*`make gate` and `make plan` again"):
+            loser.carry_out()
+        with refused("another release than production's: run `make gate` again"):
+            loser.plan()
+        loser.gate()
+        assert loser.deploy()
+    else:
+        assert loser.carry_out() is None
+    assert job.production().record.model.sha256 == digest(job.path / "model/model.pt2")
+    assert job.releases() == releases
 
 
 def test_concurrent_jobs_all_end_well(origin: Path, tmp_path: Path) -> None:

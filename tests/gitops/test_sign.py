@@ -27,7 +27,7 @@ class Machine:
         self.path = folder / "bin"
         self.path.mkdir()
         program = self.path / "cosign"
-        program.write_text(f"#!/bin/sh\nexec {sys.executable} {fake_cosign.__file__} \"$@\"\n")
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake_cosign.__file__} "$@"\n')
         program.chmod(0o755)
 
     def sign(self, image: str = IMAGE, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -112,5 +112,7 @@ def test_what_cannot_be_signed_is_an_error(machine: Machine, variables: dict[str
 def test_the_stand_in_refuses_what_cosign_refuses(machine: Machine, arguments: list[str], reason: str) -> None:
     command = [machine.path / "cosign", *arguments]
     environment = {**os.environ, **KEY, "SIGNATURES": str(machine.signatures)}
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1 and reason in done.stderr

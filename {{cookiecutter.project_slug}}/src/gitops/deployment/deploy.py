@@ -86,8 +86,8 @@ def require_same_production(plan: Plan, production: Deployed | None) -> None:
     if plan.gate.release != present:
         then, now = (commit[:12] if commit else "no release" for commit in (plan.gate.release, present))
         raise ProjectError(
-            f"{PRODUCTION} has changed since the gate compared {plan.candidate.title} with it (then {then}, now {now}): "
-            "run `make gate` and `make plan` again, on GitHub all jobs of this run"
+            f"{PRODUCTION} has changed since the gate compared {plan.candidate.title} with it (then {then}, now {now}):"
+            " run `make gate` and `make plan` again, on GitHub all jobs of this run"
         )
 
 

@@ -1,4 +1,4 @@
-"""The plan of a release, build/release/plan.json: what `make plan` has decided, and `make archive` and `make deploy` do.
+"""The plan of a release, build/release/plan.json: `make plan` decides, `make archive` and `make deploy` carry it out.
 
 It holds what release.json will hold. Days may lie between it and the release, which people can review, and another
 machine may go on from here; so it is read as data, and holds for the commit that it was made from alone.
@@ -45,11 +45,15 @@ def read() -> Plan:
     try:
         plan = Plan.model_validate_json(PATH.read_bytes())
     except FileNotFoundError:
-        raise ProjectError(f"{PATH} is missing: run `make plan`, which writes it if there is something to release") from None
+        raise ProjectError(
+            f"{PATH} is missing: run `make plan`, which writes it if there is something to release"
+        ) from None
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "it"
-        raise ProjectError(f"{PATH} is no plan ({where}: {one_line(problem['msg'], 200)}): run `make plan` again") from None
+        raise ProjectError(
+            f"{PATH} is no plan ({where}: {one_line(problem['msg'], 200)}): run `make plan` again"
+        ) from None
     here = git.run("rev-parse", "HEAD")
     if plan.candidate.commit != here:
         planned = one_line(plan.candidate.commit, 12)

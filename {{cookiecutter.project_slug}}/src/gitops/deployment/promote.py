@@ -28,7 +28,7 @@ from gitops.rendering.markdown import changes, code, interval, plain, table
 NEXT = f"{BRANCH}-next"
 
 #: In which direction a metric is better.
-ARROWS = {"higher": " ↑", "lower": " ↓"}
+ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
 
 
 def main() -> None:
@@ -147,7 +147,7 @@ def _metrics(record: Release, old: Release | None) -> str:
     for name, new in record.metrics.items():
         scores = (old.metrics.get(name) if old else None, new)
         values = [interval(score.value, score.low, score.high) if score else "–" for score in scores]
-        rows.append([f"{plain(name)}{ARROWS.get(new.better, '')}", *values])
+        rows.append([f"{plain(name)}{ARROWS[new.better]}", *values])
     note = "On the test split, with 95 % intervals; ↑ higher, ↓ lower is better."
     if old and old.test_md5 != record.test_md5:
         note += " **The two were not measured on the same rows.**"

@@ -8,7 +8,7 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest, read_json
 from gitops.core.params import Params
 from gitops.integrations import dvc, git, kustomize
-from gitops.releases.record import Candidate, File, Model, Training
+from gitops.releases.record import Candidate, File, Model, Score, Training
 
 #: Files that may differ from the commit: `dvc repro` writes dvc.lock, and a job that may not commit to main leaves it
 #: changed. dvc.stale() checks its contents.
@@ -40,7 +40,10 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
         rows=schema["rows"],
         columns={feature["name"]: feature["dtype"] for feature in schema["features"]},
         params=settings.model_dump(mode="json"),
-        metrics={name: {**score, "better": better.get(name)} for name, score in evaluated["metrics"].items()},
+        metrics={
+            name: Score.model_validate({**score, "better": better.get(name)})
+            for name, score in evaluated["metrics"].items()
+        },
         mlflow_run_id=read_json(artifacts.RUN, "make pipeline").get("run_id"),
         image=image or kustomize.default_image(model.version),
     )
