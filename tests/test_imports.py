@@ -14,8 +14,8 @@ from projects import ROOT
 
 SOURCE = ROOT / "{{cookiecutter.project_slug}}/src"
 
-#: What runs before any environment is there: `make setup`, `make github`, `make comment`, and the line of `make test`.
-BARE = ("gitops.project", "gitops.reporting.comment")
+#: What runs before any environment is there: `make setup`, `github`, `comment` and `sign`, and the line of `make test`.
+BARE = ("gitops.project", "gitops.reporting.comment", "gitops.deployment.sign")
 
 
 @pytest.fixture

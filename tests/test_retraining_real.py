@@ -210,6 +210,7 @@ def released(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Room:
     room.commit("Train")
     make(room.project, "verify")
     make(room.project, "gate")
+    make(room.project, "plan")
     make(room.project, "deploy")
     room.keep()
     return room

@@ -178,7 +178,7 @@ def project(s3: S3, identity: None, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_a_branch_shares_its_model_and_writes_nothing_else(s3: S3, project: Path) -> None:
     before = s3.objects().keys()
-    status, said = run(project, s3.environment("branch"), "releases.trained", "--share")
+    status, said = run(project, s3.environment("branch"), "releases.trained")
     assert status == 0, said
     assert all(key.startswith("dvc/branches/") for key in s3.objects().keys() - before)
     (project / "data/more.csv").write_text("a\n1\n")
@@ -186,7 +186,7 @@ def test_a_branch_shares_its_model_and_writes_nothing_else(s3: S3, project: Path
         for name, value in s3.environment("branch").items():
             patch.setenv(name, value)
         subprocess.run([project / ".venv/pipeline/bin/dvc", "add", "--quiet", "data/more.csv"], cwd=project, check=True)
-        status, said = run(project, s3.environment("branch"), "releases.trained")
+        status, said = run(project, s3.environment("branch"), "releases.trained", "--dvc")
     for path in ("data/more.csv", "data/more.csv.dvc"):
         (project / path).unlink()
     assert status == 1, said

@@ -240,3 +240,40 @@ def test_without_git_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(ProjectError, match=r"git cannot be run \(.+\): is it installed"):
         git.changes()
+
+
+#: Stands in for ssh: lets in who shows the deploy key, and runs what Git asks for beside the repositories.
+SSH = """#!/bin/sh
+echo "$@" >> "$RUNNER_TEMP/asked"
+if test "$2" != "$RUNNER_TEMP/key" || test "$(cat "$2")" != "deploy key"; then
+  echo "Permission denied (publickey)." >&2
+  exit 255
+fi
+for command in "$@"; do :; done
+cd "$RUNNER_TEMP" && eval "$command"
+"""
+
+
+def test_releases_and_rollbacks_use_the_deploy_key_that_actions_checkout_leaves(
+    job: Job, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the local setting core.sshCommand, in the form that git-auth-helper.ts of v7.0.1 gives it."""
+    isolate(monkeypatch)
+    temporary = tmp_path / "temporary"
+    (temporary / "team").mkdir(parents=True)
+    (temporary / "team/toy.git").symlink_to(origin)
+    (temporary / "key").write_text("deploy key\n")
+    ssh = temporary / "ssh"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("RUNNER_TEMP", str(temporary))
+    options = '-o StrictHostKeyChecking=yes -o CheckHostIP=no -o "UserKnownHostsFile=$RUNNER_TEMP/known_hosts"'
+    job.git("config", "--local", "core.sshCommand", f'"{ssh}" -i "$RUNNER_TEMP/key" {options}')
+    job.git("remote", "set-url", "origin", "git@github.com:team/toy.git")
+    first = job.release("model A")
+    job.release("model B")
+    assert job.tree(str(job.rollback())) == job.tree(first)
+    assert "git-receive-pack 'team/toy.git'" in (temporary / "asked").read_text()
+    (temporary / "key").write_text("another key")
+    with pytest.raises(ProjectError, match="Permission denied"):
+        job.rollback()

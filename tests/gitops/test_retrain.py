@@ -214,7 +214,7 @@ STEPS = [
     (pipeline, "main"),
     (gate, "evaluate"),
     (report, "main"),
-    (trained, "main"),
+    (trained, "push"),
     (pull_request, "push"),
     (pull_request, "open_or_edit"),
     (pull_request, "record"),

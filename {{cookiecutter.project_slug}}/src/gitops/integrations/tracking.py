@@ -16,7 +16,7 @@ from typing import Any
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
-from gitops.core.params import Params
+from gitops.core.params import Params, flatten
 from gitops.integrations import git, logged_model, mlflow_files, mlflow_server
 from gitops.integrations.mlflow_server import address as address
 from gitops.integrations.mlflow_server import errors as errors
@@ -127,14 +127,6 @@ def resume(settings: Params) -> Iterator[Run]:
             with errors():
                 mlflow.set_tags({**_versions(settings), "trained_in_run": trained})
         yield Run(mlflow, opened, experiment)
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one, with keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def connect(settings: Params) -> tuple[Any, str]:

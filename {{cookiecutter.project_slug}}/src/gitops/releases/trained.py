@@ -1,13 +1,16 @@
 """The trained model of a branch, shared under the hash of what it was trained from.
 
-A model is trained once, on a branch, and main takes it over (deployment/verify.py). So `make push` keeps, in the
+A model is trained once, on a branch, and main takes it over (deployment/verify.py). So `make share` keeps, in the
 branches' own place of the DVC remote, and in GitHub Actions as an artifact of the run, a folder named by the inputs of
 stage `train`: its command, the md5 of each dependency, its parameters. The folder holds dvc.lock, the stage's outputs,
 and the results that the branch's report has shown. So dvc.lock need not be committed. All of it is a claim.
+
+That is all that a workflow's run on a branch writes there. `make push`, for people, pushes with DVC before.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import shutil
@@ -62,8 +65,23 @@ def key(wanted: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Share the workspace's results (`make push`): data and results with DVC, the trained model for main."""
+    """Share the workspace's trained model, and with --dvc all data and results before."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dvc", action="store_true", help="push data and results to the DVC remote before")
+    if parser.parse_args().dvc:
+        push()
+    else:
+        hand_over()
+
+
+def push() -> None:
+    """Push data and results to the DVC remote, and share the trained model. Raises ProjectError."""
     dvc.push()
+    hand_over()
+
+
+def hand_over() -> None:
+    """Share the trained model, and name it for the workflow's next step if that is to keep it. Raises ProjectError."""
     name = share()
     actions.output({"trained": name if name and dvc_remote.in_repository() else ""})
 
@@ -118,7 +136,7 @@ def _read(folder: Path, source: str) -> Claim:
         file = folder / path
         return file if file.is_file() and digest(file, "md5") == md5 else None
 
-    stages = artifacts.read_json(folder / LOCK, "make push")
+    stages = artifacts.read_json(folder / LOCK, "make share")
     try:
         for entry in stages.values():
             inputs(entry), dvc_stages.outputs(entry)

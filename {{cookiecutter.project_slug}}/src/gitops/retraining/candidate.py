@@ -123,7 +123,7 @@ def propose(client: GitHub | None, main_commit: str, paths: list[Path], title: s
 
     `review` says why a person must look at the rows before, or is empty.
     """
-    trained.main()
+    trained.push()
     settings = params.load()
     objects = (dvc.tracked_object(artifacts.tracked_md5(path)) for path in settings.tables)
     paths = [*paths, *(path for path in objects if path)]  # a clone could not get the tables from anywhere else
