@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from commenting import REPORT, SHA, Bench, writes
 from defaults import ROOT
-from gitops.integrations import cml
+from gitops.integrations import cml, git
 from gitops.rendering.markdown import APART
 from releases import Job, isolate
 
@@ -67,8 +67,11 @@ def test_a_report_that_has_expired_is_not_missed(opened: Bench) -> None:
 
 
 def job(name: str, seconds: int, *steps: tuple[str, int], **changes: Any) -> dict[str, Any]:
+    start = datetime(2026, 11, 1, 10, tzinfo=UTC)
+
     def times(took: int) -> dict[str, str]:
-        return {"started_at": "2026-11-01T10:00:00Z", "completed_at": f"2026-11-01T10:{took // 60:02d}:{took % 60:02d}Z"}
+        ended = start + timedelta(seconds=took)
+        return {"started_at": f"{start:%Y-%m-%dT%H:%M:%SZ}", "completed_at": f"{ended:%Y-%m-%dT%H:%M:%SZ}"}
 
     told = [{"name": step, "conclusion": "success", **times(took)} for step, took in steps]
     entry = {"name": name, "conclusion": "success", "steps": told, "html_url": "https://github.invalid/job"}
@@ -114,11 +117,17 @@ class Released:
 
     def __init__(self, bench: Bench, job: Job) -> None:
         self.bench, self.job = bench, job
+        self.tips: list[str] = []
 
-    def release(self, model: str) -> str:
+    def release(self, model: str, environment: str = "production") -> str:
         """Merge and release; return the commit of main."""
-        self.job.release(model)
-        commit = self.job.git("rev-parse", "HEAD")
+        commit = self.job.merge(f"Change to {model}")
+        record = {"commit": commit, "model": {"name": "toy", "version": model}}
+        record["previous"] = self.tips[-1] if self.tips else None
+        tree = git.write_tree({"release.json": json.dumps(record).encode()})
+        tip = git.write_commit(tree, record["previous"], f"Release toy {model}")
+        git.push(tip, f"env/{environment}")
+        self.tips.append(tip)
         self.bench.server.merges.setdefault(commit, [])
         return commit
 
@@ -131,7 +140,6 @@ class Released:
 def released(bench: Bench, job: Job, monkeypatch: pytest.MonkeyPatch) -> Released:
     isolate(monkeypatch)
     monkeypatch.chdir(job.path)
-    monkeypatch.setenv("PATH", os.environ["PATH"])
     bench.name = "push"
     return Released(bench, job)
 
@@ -139,14 +147,13 @@ def released(bench: Bench, job: Job, monkeypatch: pytest.MonkeyPatch) -> Release
 @pytest.mark.parametrize("event", ["push", "workflow_dispatch"])
 def test_a_merged_pull_request_is_told_its_release(released: Released, event: str) -> None:
     commit = released.release("one")
-    bench, tip = released.bench, released.job.production().commit
+    bench, tip = released.bench, released.tips[-1]
     bench.name = event
     bench.events[event] = {}
     merged(bench, 5, commit)
     assert bench.run()[0] == 0
     said = released.said(5)
-    version = released.job.production().record.model.version
-    assert said.startswith(f"Released as `toy {version}` to **production**: commit [{tip[:12]}](")
+    assert said.startswith(f"Released as `toy one` to **production**: commit [{tip[:12]}](")
     assert f"/owner/name/commit/{tip}) of `env/production`" in said and "`make rollback` or the button Rollback" in said
     assert "live" not in said
     assert bench.run()[0] == 0, "run again"
@@ -205,9 +212,9 @@ def test_staging_is_told_as_staging(released: Released) -> None:
     commit = released.release("one")
     merged(released.bench, 5, commit)
     released.bench.silent("env/staging holds no release")
-    released.job.git("push", "--quiet", "origin", "origin/env/production:refs/heads/env/staging")
+    merged(released.bench, 6, released.release("two", "staging"))
     assert released.bench.run()[0] == 0
-    said = released.said(5)
+    said = released.said(6)
     assert "to **staging**" in said and '`make rollback ARGS="--environment staging"`' in said
     assert "once the promotion is merged" in said
 
@@ -215,8 +222,7 @@ def test_staging_is_told_as_staging(released: Released) -> None:
 def test_it_tells_a_release_on_bare_python(released: Released) -> None:
     commit = released.release("one")
     merged(released.bench, 5, commit)
-    event = released.bench.folder / "event.json"
-    event.write_text(json.dumps({}))
+    (released.bench.folder / "event.json").write_text("{}")
     variables = {"PYTHONPATH": str(ROOT / "src"), "GITHUB_EVENT_NAME": "push", "GITHUB_REF": "refs/heads/main"}
     command = [sys.executable, "-S", "-m", "gitops.reporting.comment"]
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
