@@ -48,8 +48,8 @@ class GitHub:
     certificate by it. Fill `.pulls`, `.comments`, `.runs` and `.jobs` directly or with `open_pull`, `say` and `ran`;
     read them and `.calls` at the end. `.tokens` says who a token belongs to, `.permissions` what one may that may not
     all; it is checked as for a private repository. Answers in `.refusals` are given, in their order, to the next calls
-    of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect. `may_open` is
-    the setting by which Actions may open pull requests, `drafts` whether the plan has drafts. `dispatchable` are the
+    of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect. `may_open`
+    is the setting by which Actions may open pull requests, `drafts` whether the plan has drafts. `dispatchable` are the
     workflows that each ref has with the trigger `workflow_dispatch`, `dispatched` those that were started so.
     """
 
@@ -140,9 +140,7 @@ class GitHub:
         run |= {"head_branch": branch, "head_repository": repository, "html_url": address, "pull_requests": []}
         self.runs.append(run | changes)
 
-    def store(
-        self, name: str, content: bytes, *, run: int = 1, fork: bool = False, expired: bool = False
-    ) -> None:
+    def store(self, name: str, content: bytes, *, run: int = 1, fork: bool = False, expired: bool = False) -> None:
         """Keep an artifact of a run of this repository, or of a fork's pull request to it."""
         identity = next(self._ids)
         of = {"id": run, "repository_id": 1, "head_repository_id": 2 if fork else 1}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commenting import OLD, REPORT, SHA, Bench
+from commenting import OLD, SHA, Bench
 from gitops.core import artifacts
 from gitops.integrations import cml, github_artifacts
 from gitops.rendering.markdown import APART, defang
