@@ -49,7 +49,7 @@ def test_two_jobs_propose_what_one_command_does(bench: Bench, server: GitHub) ->
     server.permissions[server.token] = {"pull-requests": "read", "actions": "read"}
     outputs = bench.in_workflow()
     left = outputs.pop("branch")
-    assert outputs == {"status": "ready", "candidate": "true"}
+    assert outputs == {"status": "ready", "propose": "true"}
     assert bench.branches() == {} and server.pulls == []
     server.permissions[server.token] = {"pull-requests": "write", "actions": "write"}
     assert bench.propose() == 0
@@ -77,7 +77,7 @@ def test_nothing_is_handed_over_where_nothing_is_new(bench: Bench, server: GitHu
 def test_a_refused_candidate_is_recorded_by_the_job_that_may(bench: Bench, server: GitHub) -> None:
     bench.accepted = False
     bench.ask("r1", "yes")
-    assert bench.in_workflow() == {"status": "refused", "candidate": "true"}
+    assert bench.in_workflow() == {"status": "refused", "propose": "true"}
     assert proposals.LAST not in bench.seed.git("ls-remote", "origin")
     assert bench.propose() == 0
     assert "Retrain-result: refused" in bench.refusal()

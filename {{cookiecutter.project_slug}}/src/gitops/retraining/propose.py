@@ -66,7 +66,7 @@ def finish(status: str, detail: str, branch: str = "") -> int:
     if status in ("refused", "nothing"):
         annotate("warning", "Retraining", detail)
     actions.summarise(defang(line))
-    actions.output({"status": status, "branch": branch, "candidate": "true" if status in LEFT else ""})
+    actions.output({"status": status, "branch": branch, "propose": "true" if status in LEFT else ""})
     return 0
 
 
