@@ -42,6 +42,8 @@ ENVIRONMENT = os.environ | {
 # Variables of the template's own make and environment must not reach the project.
 for name in ("ARGS", "VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MLFLOW_TRACKING_URI"):
     ENVIRONMENT.pop(name, None)
+# Nor those of a job on GitHub: this is a person's machine, where a retraining proposes what it has trained.
+ENVIRONMENT = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("GITHUB_")}
 
 STEPS: list[dict[str, Any]] = []
 

@@ -14,7 +14,7 @@ import pytest
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import git, git_command, tracking
 from gitops.releases import history
-from gitops.retraining import pipeline, pull_request, retrain
+from gitops.retraining import pipeline, retrain
 from releases import Job, isolate
 
 #: Settings of a person that each change what some command of Git prints or does.
@@ -135,7 +135,7 @@ def test_a_persons_settings_change_nothing_that_is_read(
         git.export(main, tmp_path / "exported")
         worktree = retrain_worktree(monkeypatch)
         (worktree / "README.md").write_text("Three\r\n")
-        commit = pull_request_commit(worktree, main, monkeypatch)
+        commit = overlaid(worktree, main, monkeypatch)
     assert (tmp_path / "exported/README.md").read_bytes() == b"One\nTwo\n"
     assert job.git("log", "-1", "--format=%s", commit) == "Größe"
 
@@ -146,9 +146,9 @@ def retrain_worktree(monkeypatch: pytest.MonkeyPatch) -> Path:
     return retrain.create_worktree()
 
 
-def pull_request_commit(worktree: Path, main: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def overlaid(worktree: Path, main: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(worktree)
-    return pull_request.commit(main, [Path("params.yaml")], "Größe")
+    return git.write_commit(git.overlay(main, {"params.yaml": Path("params.yaml")}), main, "Größe")
 
 
 @pytest.fixture
