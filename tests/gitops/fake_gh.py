@@ -2,27 +2,27 @@
 
 The file that FAKE_GH names holds the state as JSON: repositories, the owner with its plan, teams. It answers as GitHub
 does, with GitHub's own words where it refuses; the REST interface is fake_rest.py. Repositories are bare ones beside
-the file.
+the file. A test starts this dozens of times, so it imports little.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-FILE = Path(os.environ["FAKE_GH"])
-STATE: dict[str, Any] = json.loads(FILE.read_text())
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FILE = os.environ["FAKE_GH"]
+with open(FILE, encoding="utf-8") as opened:
+    STATE: dict[str, Any] = json.load(opened)
 REPOSITORIES: dict[str, Any] = STATE["repositories"]
 
 
 def main() -> None:
-    import fake_rest
-
     arguments = sys.argv[1:]
     text = sys.stdin.read() if "--input" in arguments or reads_value(arguments) else ""
     body = json.loads(text) if "--input" in arguments else None
@@ -34,6 +34,8 @@ def main() -> None:
     if STATE["broken"] and STATE["broken"] in " ".join(arguments):
         fail("error connecting to api.github.com")
     if arguments[0] == "api":
+        import fake_rest
+
         method = option(arguments, "--method") or "GET"
         answer = fake_rest.api(method, path_of(arguments[1:]), fields(arguments) if body is None else body)
     else:
@@ -46,7 +48,8 @@ def main() -> None:
 
 
 def save() -> None:
-    FILE.write_text(json.dumps(STATE))
+    with open(FILE, "w", encoding="utf-8") as file:
+        json.dump(STATE, file)
 
 
 def fail(message: str, status: int = 0) -> Any:
@@ -76,9 +79,24 @@ def fields(arguments: list[str]) -> dict[str, Any]:
         if flag == "-f":
             given[name] = value
         elif flag == "-F":
-            file = Path(value[1:]).read_text() if value.startswith("@") else None
-            given[name] = file if file is not None else {"true": True, "false": False}[value]
+            given[name] = read(value[1:]) if value.startswith("@") else {"true": True, "false": False}[value]
     return given
+
+
+def read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def git(*arguments: str) -> str:
+    """Return the output of git; empty if it fails."""
+    import subprocess
+
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout
+
+
+def bare(name: str) -> str:
+    return f"{os.path.dirname(FILE)}/{name}.git"
 
 
 def repo(_: str, action: str, rest: list[str], text: str) -> Any:
@@ -89,15 +107,14 @@ def repo(_: str, action: str, rest: list[str], text: str) -> Any:
             fail(f"GraphQL: Name already exists on this account (createRepository): {name}")
         new_repository(name, "PUBLIC" if "--public" in rest else "PRIVATE")
         if remote := option(rest, "--remote"):
-            subprocess.run(["git", "remote", "add", remote, f"{url}.git"], check=True)
+            git("remote", "add", remote, f"{url}.git")
         return None
     if not found:
         return fail(f"GraphQL: Could not resolve to a Repository with the name '{name}'. (repository)")
     if action == "view":
         return {"url": url, "visibility": found["visibility"]}
     branch = option(rest, "--default-branch")
-    listed = subprocess.run(["git", "ls-remote", f"{url}.git", f"refs/heads/{branch}"], capture_output=True, check=True)
-    if not listed.stdout:
+    if not git("--git-dir", bare(name), "for-each-ref", f"refs/heads/{branch}"):
         fail("Validation Failed", 422)
     found["settings"] = sorted(item for item in rest[1:] if item.startswith("--") and item != "--add-topic")
     found["topics"] = sorted({*found["topics"], str(option(rest, "--add-topic"))})
@@ -105,8 +122,7 @@ def repo(_: str, action: str, rest: list[str], text: str) -> Any:
 
 
 def new_repository(name: str, visibility: str) -> None:
-    path = FILE.parent / f"{name}.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", path], check=True)
+    git("init", "--quiet", "--bare", "--initial-branch=main", bare(name))
     REPOSITORIES[name] = {
         "visibility": visibility,
         "topics": [],

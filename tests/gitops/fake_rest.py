@@ -1,17 +1,17 @@
 """GitHub's REST interface, for fake_gh.py.
 
-What it refuses, and the words, are GitHub's: https://docs.github.com/rest, and reports of people who got them (rulesets:
+What it refuses, and the words, are GitHub's: https://docs.github.com/rest, and reports of people who met it (rulesets:
 github.com/github/branch-deploy/pull/345; environments: github.com/integrations/terraform-provider-github/issues/1262,
 with reviewers: github.com/backstage/backstage/issues/28977; deploy keys: github.com/vitodeploy/vito/issues/949).
 """
 
 from __future__ import annotations
 
-import base64
-import subprocess
-from typing import Any
+from fake_gh import REPOSITORIES, STATE, bare, fail, git
 
-from fake_gh import FILE, REPOSITORIES, STATE, fail
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BRANCH_GATE = "Fail to create protected rule, please ensure billing plan include protected branch gate."
 REVIEWERS_GATE = (
@@ -88,6 +88,8 @@ def repository(name: str, found: Any, method: str, path: list[str], body: Any) -
     if path[0] == "collaborators":
         return [{"login": login} for login in found["collaborators"]]
     if path[0] == "contents":
+        import base64
+
         content = show(name, "/".join(path[1:])) or fail("Not Found", 404)
         return {"content": base64.encodebytes(content.encode()).decode()}
     key = "/".join(path)
@@ -190,8 +192,7 @@ def code_owner_errors(name: str) -> list[Any]:
 
 def show(name: str, path: str) -> str:
     """Return a file of main; empty if it is not there."""
-    command = ["git", "--git-dir", str(FILE.parent / f"{name}.git"), "show", f"main:{path}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return git("--git-dir", bare(name), "show", f"main:{path}")
 
 
 def checked(key: str, body: Any) -> Any:

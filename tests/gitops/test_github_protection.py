@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from defaults import ROOT
 from github_laptop import Laptop, rules
 
 BRANCHES = ("env/production", "env/staging", "env/production-next", "env/new", "main", "idea")
@@ -79,7 +81,7 @@ def test_environments_of_a_project_with_staging(tmp_path: Path) -> None:
     repository = laptop.repository
     assert repository["variable"].items() >= {"FIRST_ENVIRONMENT": "staging"}.items()
     assert repository["actions/permissions/workflow"]["can_approve_pull_request_reviews"] is True  # promote.yaml opens
-    assert repository["environments"].keys() == {"staging", "production", "rollback", "image"}
+    assert repository["environments"].keys() == {"staging", "rollback", "image"}  # those that a job stands in
     for environment in repository["environments"].values():
         assert [policy["name"] for policy in environment["policies"].values()] == ["main"]
     laptop.set_up()
@@ -107,6 +109,19 @@ def test_the_releases_have_a_deploy_key(laptop: Laptop) -> None:
         assert secret not in told
     assert list(laptop.temporary.iterdir()) == []
     assert all(path.is_dir() or private not in path.read_text("latin-1") for path in laptop.project.rglob("*"))
+
+
+def test_the_jobs_find_their_secrets(laptop: Laptop) -> None:
+    """In the environment that each stands in, and there is no other environment."""
+    laptop.set_up()
+    stand: dict[str, set[str]] = {}
+    for path in (ROOT / ".github/workflows").glob("*.yaml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            if "environment" in job:
+                name = job["environment"]["name"]
+                name = "production" if "vars.FIRST_ENVIRONMENT || 'production'" in name else name
+                stand[name] = set(re.findall(r"secrets\.((?:RELEASE|COSIGN)_\w+)", str(job)))
+    assert stand == {name: set(each["secret"]) for name, each in laptop.repository["environments"].items()}
 
 
 def test_keys_are_made_once_and_again_where_they_are_lost(laptop: Laptop) -> None:

@@ -3,8 +3,8 @@
     make github ARGS="--variable TRAINING_RUNNER=gpu"   idempotent: can be run again at any time
     make github ARGS=--print                            prints the commands for a new repository and runs none
 
-Each call is printed before it is made. What the plan lacks is listed, with what that leaves open, and is no failure: the
-rest is set, and releases work. Settings that GitHub refuses for another reason, such as a rule of the organisation, are
+Each call is printed before it is made. What the plan lacks is listed, with what that leaves open, and is no failure:
+the rest is set, and releases work. Settings that GitHub refuses for another reason, such as a rule of the organisation, are
 listed at the end, with exit status 1, and the others are applied. Any other failure ends the command.
 """
 
@@ -163,8 +163,8 @@ def limit_actions(github: GitHub, plan: Plan) -> None:
 
 def protect(github: GitHub, approvals: int | None, plan: Plan, people: list[str]) -> list[str]:
     """Make environments, the releases' key and the rulesets, and return the environments that are there."""
-    releasing = ["staging", "production"] if STAGING.is_dir() else ["production"]
-    wanted = [*releasing, github_environments.ROLLBACK, github_environments.IMAGE]
+    releasing = ["staging" if STAGING.is_dir() else "production", github_environments.ROLLBACK]
+    wanted = [*releasing, github_environments.IMAGE]
     environments = []
     for name in wanted:
         limit = partial(github_environments.limit_to_main, github, name)
@@ -172,7 +172,7 @@ def protect(github: GitHub, approvals: int | None, plan: Plan, people: list[str]
             environments.append(name)
     key = False
     if environments == wanted:
-        make = partial(github_keys.release_key, github, [*releasing, github_environments.ROLLBACK])
+        make = partial(github_keys.release_key, github, releasing)
         key = github.attempt("The deploy key of the releases", make, DEPLOY_KEYS)
 
     def rulesets() -> None:
