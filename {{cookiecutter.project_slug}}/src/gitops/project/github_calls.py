@@ -30,6 +30,11 @@ class Refused(Failed):
     """GitHub, or this machine, cannot make a setting; the others are made."""
 
 
+def is_github_com() -> bool:
+    """Return whether gh talks to github.com, and not to a GitHub Enterprise Server."""
+    return os.environ.get("GH_HOST", "github.com") == "github.com"
+
+
 @dataclass
 class GitHub:
     """Calls of `gh` and `git`, each printed so that it can be copied. If not `live`, none is made."""

@@ -46,7 +46,7 @@ def release_key(github: GitHub, environments: Sequence[str]) -> None:
 def signing_key(github: GitHub, *, environment: bool) -> None:
     """Make the key that signs a private repository's images, as secrets of the environment `image` if there is one.
 
-    A public repository needs none: its images are signed by the workflow's identity, in the public log.
+    A public repository on github.com needs none: its images are signed by the workflow's identity, in a public log.
     """
     place = ("--env", IMAGE) if environment else ()
     in_repository = github.names("secret") if environment else set()

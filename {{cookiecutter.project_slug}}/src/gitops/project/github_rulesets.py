@@ -10,11 +10,10 @@ promotions      with staging: env/production changes by pull request, except for
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
-from gitops.project.github_calls import GitHub
+from gitops.project.github_calls import GitHub, is_github_com
 
 #: GitHub's ids of repository roles: https://github.com/github/rest-api-description/issues/7111
 MAINTAIN, ADMIN = 2, 5
@@ -91,7 +90,7 @@ def rules_of_main(github: GitHub, review: dict[str, Any]) -> dict[str, Any]:
 
 def actions_app(github: GitHub) -> dict[str, int]:
     """Return the id of GitHub Actions' app, whose check counts: a GitHub Enterprise Server has an id of its own."""
-    if os.environ.get("GH_HOST", "github.com") == "github.com":
+    if is_github_com():
         return {"integration_id": 15368}
     app = github.read("gh", "api", "apps/github-actions", otherwise={})
     return {"integration_id": app["id"]} if "id" in app else {}

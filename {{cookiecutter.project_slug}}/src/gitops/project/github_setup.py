@@ -4,8 +4,8 @@
     make github ARGS=--print                            prints the commands for a new repository and runs none
 
 Each call is printed before it is made. What the plan lacks is listed, with what that leaves open, and is no failure:
-the rest is set, and releases work. Settings that GitHub refuses for another reason, such as a rule of the organisation, are
-listed at the end, with exit status 1, and the others are applied. Any other failure ends the command.
+the rest is set, and releases work. Settings that GitHub refuses for another reason, such as a rule of the organisation,
+are listed at the end, with exit status 1, and the others are applied. Any other failure ends the command.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gitops.project import (
     github_variables,
     repository,
 )
-from gitops.project.github_calls import Failed, GitHub
+from gitops.project.github_calls import Failed, GitHub, is_github_com
 from gitops.project.github_plan import Plan
 from gitops.project.github_variables import KEYS, SECRETS, VARIABLES
 
@@ -123,9 +123,9 @@ def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> 
     repository.edit(github)
     limit_actions(github, plan)
     environments = protect(github, options.approvals, plan, people) if plan.rules else []
-    if not public:
+    if not public or not is_github_com():  # only github.com's tokens can sign without a key
         make = partial(github_keys.signing_key, github, environment=github_environments.IMAGE in environments)
-        github.attempt("A key that signs the images of a private repository", make, ADMINISTRATOR)
+        github.attempt("A key that signs images", make, ADMINISTRATOR)
     github_variables.show(github, environments)
     github_plan.show_lacks(plan)
     for note in github.notes:
