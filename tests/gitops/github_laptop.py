@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from defaults import ROOT
 
 NAME = "team/churn"
+#: Who pushes, by GitHub's ids of roles; a deploy key has none.
+KEY, MAINTAIN, WRITE, ADMIN = None, 2, 4, 5
 OVERLAY = "k8s/overlays/production/kustomization.yaml"
 CODEOWNERS = ".github/CODEOWNERS"
 OWNED = "# Who reviews\n/.github/   @team\n/k8s/       @team  # the cluster\n"
@@ -118,3 +121,22 @@ def rules(repository: Any, name: str) -> dict[str, Any]:
     [ruleset] = [each for each in repository["rulesets"].values() if each["name"] == name]
     assert ruleset["enforcement"] == "active"
     return {rule["type"]: rule.get("parameters") for rule in ruleset["rules"]}
+
+
+def may(repository: Any, action: str, branch: str, who: Any) -> bool:
+    """Return whether GitHub lets `who` (an id of a role, or None for a deploy key) do `action` to the branch.
+
+    `action` is a type of rule: what an active ruleset restricts is open to its bypass list alone, which is free of the
+    whole ruleset; a merge of a pull request is an update that the rule `pull_request` lets through.
+    """
+    for ruleset in repository["rulesets"].values():
+        names = ruleset["conditions"]["ref_name"]
+        here = any(fnmatch(f"refs/heads/{branch}", pattern) for pattern in names["include"])
+        here = here and not any(fnmatch(f"refs/heads/{branch}", pattern) for pattern in names["exclude"])
+        blocking = {"merge": {"update"}, "update": {"update", "pull_request"}}.get(action, {action})
+        restricted = (
+            here and ruleset["enforcement"] == "active" and blocking & {rule["type"] for rule in ruleset["rules"]}
+        )
+        if restricted and who not in [actor["actor_id"] for actor in ruleset["bypass_actors"]]:
+            return False
+    return True
