@@ -130,7 +130,7 @@ def nothing(job: JobRun, inputs: Inputs) -> None:
     """What is installed here is on the machine, or not needed."""
 
 
-#: Action: what stands in for it, and the inputs that it knows. None for actions/cache: a fork can restore what it keeps.
+#: Action: what stands in for it, and the inputs that it knows. None for actions/cache: forks can restore what it keeps.
 ACTIONS: dict[str, tuple[Callable[[JobRun, Inputs], dict[str, str] | None], set[str]]] = {
     "actions/checkout": (check_out, {"fetch-depth", "persist-credentials", "ref", "ssh-key"}),
     "astral-sh/setup-uv": (set_up_uv, {"enable-cache", "cache-dependency-glob"}),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from projects import ROOT, module_of
+from workflow_events import ACTIONS, pull_request
 from workflow_hub import Hub, Refused
 
 #: How a job that calls the stand-in trusts it.
@@ -43,7 +44,12 @@ def server_of(folder: Path, hub: Hub) -> Any:
                 return refusal.args[0], {}, {"message": refusal.args[1]}
             return 204, {}, {}
         server.tokens[token] = module.ACTIONS
-        return answer(call, token)
+        status, headers, body = answer(call, token)
+        if (call.method, path, status) == ("POST", "/pulls", 201) and body["base"]["ref"] == "main":
+            pull_request(
+                hub, body["number"], call.body["head"], actor=ACTIONS
+            )  # it starts nothing: the token opened it
+        return status, headers, body
 
     server.answer = permitted
     return server

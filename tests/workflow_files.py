@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,11 @@ STARTING = [None, "opened", "synchronize", "reopened", "checks_requested"]
 
 def parse(text: str, kind: str) -> dict[Any, Any]:
     """Read a workflow or an action. Raises UnknownError for a key that is not known, and an action that floats."""
+    return copy.deepcopy(_parsed(text, kind))
+
+
+@functools.cache
+def _parsed(text: str, kind: str) -> dict[Any, Any]:
     document: dict[Any, Any] = yaml.safe_load(text)
     check_keys(document, kind)
     for used in uses(document):

@@ -124,8 +124,9 @@ class JobRun:
         for after in self.always_after:
             after()
         self.result = "failure" if self.failed else "success"
+        left = {key: {"outputs": dict(step["outputs"])} for key, step in done.items()}  # a step need not set all
         for name, value in self.job.get("outputs", {}).items():
-            self.outputs[name] = text_of(render(value, contexts | {"steps": done}))
+            self.outputs[name] = text_of(render(value, contexts | {"steps": left}))
 
     def take(
         self, steps: list[dict[str, Any]], contexts: dict[str, Any], environment: dict[str, str], inner: bool = False

@@ -65,7 +65,7 @@ class Project:
         if settings:
             (self.clone / "settings.txt").write_text(f"{settings}\n")
         for name, text in files.items():
-            (self.clone / name.replace("__", "/")).write_text(text)
+            (self.clone / name.replace("__", ".")).write_text(text)
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", f"Change {branch}")
         self.push(branch, to, who)

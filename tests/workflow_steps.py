@@ -1,8 +1,8 @@
 """The commands of the small project of workflow_project.py: `workflow_steps.py TARGET` stands for `make TARGET`.
 
-A model depends on settings.txt alone, and a training is a line in the world's log. Each command insists on what it has to
-have: the token that it is given, the role that the job has signed in with, what an earlier job has handed on. Names and
-outputs are those of the real commands, as the workflows use them.
+A model depends on settings.txt alone, and a training is a line in the world's log. Each command insists on what it has
+to have: the token that it is given, the role that the job has signed in with, what an earlier job has handed on. Names
+and outputs are those of the real commands, as the workflows use them.
 """
 
 from __future__ import annotations
