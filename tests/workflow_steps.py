@@ -169,7 +169,7 @@ def deploy() -> None:
 def comment() -> None:
     event = json.loads(Path(ENV["GITHUB_EVENT_PATH"]).read_text())
     pulls = event.get("workflow_run", {}).get("pull_requests") or [event.get("pull_request", {"number": "of the fork"})]
-    number = pulls[0]["number"] if ENV["GITHUB_EVENT_NAME"] != "push" else "that was merged"
+    number = "that was merged" if ENV["GITHUB_JOB"] == "release" else pulls[0]["number"]
     note(f"comment on {number} at {git('rev-parse', '--abbrev-ref', 'HEAD')}")
 
 
