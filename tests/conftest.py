@@ -36,6 +36,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which actionlint has run: test_workflows_lint.py."""
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        for name, value in getattr(report, "user_properties", []):
+            if name == "actionlint" and report.when == "call":
+                terminalreporter.write_line(f"actionlint: {value}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Whoever runs the tests: Git's settings are these and no others."""

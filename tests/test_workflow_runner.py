@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import textwrap
 from pathlib import Path
@@ -12,13 +11,18 @@ from typing import Any
 import pytest
 import workflow_expressions as expressions
 import yaml
-from workflow_actions import ignored, restore_cache, save_cache
+from workflow_events import ACTIONS, DEPENDABOT, Event, completed, dispatch, of_main, push
 from workflow_expressions import Strict, UnknownError, condition, evaluate, render
-from workflow_hub import Event, Hub
-from workflow_runner import JobRun, Run, run, status
+from workflow_files import fits
+from workflow_hub import Environment, Hub, Refused, Rule
+from workflow_images import ignored
+from workflow_job import status
+from workflow_runner import Run, again, begin, go, run
 
 CONTEXTS: dict[str, Any] = {
-    "github": Strict({"event_name": "push", "event": {"number": 7, "user": {"login": "Eve"}}}),
+    "github": Strict(
+        {"event_name": "push", "event": {"number": 7, "user": {"login": "Eve"}, "pulls": [{"number": 8}]}}
+    ),
     "vars": {},
     "needs": {"test": {"result": "success"}, "pipeline": {"result": "failure"}},
 }
@@ -42,10 +46,15 @@ CONTEXTS: dict[str, Any] = {
         ("github.event.pull_request.number || github.event.number", 7),
         ("github.event.user.Login != 'eve'", False),
         ("join(needs.*.result, ',')", "success,failure"),
+        ("startsWith('refs/heads/Dependabot/x', 'refs/heads/dependabot/')", True),
+        ("!startsWith('x', 'y') && 'no' || 'yes'", "no"),
+        ("github.event.pulls[0].number", 8),
+        ("github.event.pulls[1]", None),
+        ("github.event.none[0]", None),
     ],
 )
 def test_expression(expression: str, value: Any) -> None:
-    assert evaluate(expression, CONTEXTS, {"join": expressions.join}) == value
+    assert evaluate(expression, CONTEXTS) == value
 
 
 @pytest.mark.parametrize(
@@ -54,7 +63,7 @@ def test_expression(expression: str, value: Any) -> None:
 )
 def test_unknown_expression(expression: str) -> None:
     with pytest.raises(UnknownError):
-        evaluate(expression, CONTEXTS, {"join": expressions.join})
+        evaluate(expression, CONTEXTS)
 
 
 def test_values() -> None:
@@ -94,67 +103,111 @@ def hub(projects: dict[str, Path], tmp_path: Path) -> Hub:
     return hub_of(tmp_path, projects["defaults"])
 
 
-def pull_request(hub: Hub, repository: str, author: str = "somebody") -> Event:
-    """A pull request as far as expressions read it."""
-    pull = {"number": 1, "user": {"login": author}, "head": {"ref": "change", "repo": {"full_name": repository}}}
-    payload = {"action": "opened", "pull_request": pull | {"base": {"ref": "main"}}}
-    return Event("pull_request", payload, hub.git("rev-parse", "main"), "refs/pull/1/merge")
+@pytest.mark.parametrize(
+    ("pattern", "branch", "value"),
+    [
+        ("env/**", "env/production", True),
+        ("env/**", "environment", False),
+        ("main", "main", True),
+        ("dependabot/uv/**", "dependabot/uv/python-1/x", True),
+        ("release/*", "release/1/2", False),
+    ],
+)
+def test_pattern_of_branches(pattern: str, branch: str, value: bool) -> None:
+    assert fits(pattern, branch) is value
 
 
 def test_what_starts_what(hub: Hub) -> None:
     main = hub.git("rev-parse", "main")
-    ci = Run(1, "CI", hub.push(main), {})
+    ci = Run(hub, 1, "ci.yaml", push(hub), {"name": "CI"}, {})
+    for branch in ("other", "env/production", "dependabot/uv/python-1", "gh-readonly-queue/main/pr-1-a", "a/b"):
+        hub.git("update-ref", f"refs/heads/{branch}", main)
+    queued = {"action": "checks_requested", "merge_group": {}}
+    pull: dict[str, Any] = {"head": {"ref": "other", "sha": main}, "base": {"ref": "main"}}
     for event, files in (
-        (pull_request(hub, "owner/name"), ["ci.yaml"]),
-        (hub.push(main), ["ci.yaml", "deploy.yaml"]),
-        (Event("push", {}, main, "refs/heads/other"), []),
-        (Event("workflow_dispatch", {}, main), ["deploy.yaml", "monitor.yaml", "retrain.yaml"]),
-        (Event("schedule", {}, main), ["monitor.yaml", "retrain.yaml"]),
-        (Event("repository_dispatch", {"action": "new-data"}, main), ["retrain.yaml"]),
-        (Event("repository_dispatch", {"action": "other"}, main), []),
-        (hub.completed(ci), ["report.yaml"]),
-        (hub.completed(Run(2, "Deploy", hub.push(main), {})), []),
+        (push(hub), ["ci.yaml"]),
+        (push(hub, "other"), ["ci.yaml"]),
+        (push(hub, "a/b"), ["ci.yaml"]),
+        (push(hub, "other", actor=ACTIONS), []),
+        (push(hub, "env/production"), []),
+        (push(hub, "gh-readonly-queue/main/pr-1-a"), []),
+        (push(hub, "dependabot/uv/python-1", actor=DEPENDABOT), ["ci.yaml", "locks.yaml"]),
+        (Event("push", {}, main, "refs/tags/v1"), []),
+        (Event("merge_group", queued, main, "refs/heads/gh-readonly-queue/main/pr-1-a"), ["ci.yaml"]),
+        (Event("pull_request", {"action": "opened", "pull_request": pull}, main), ["ci.yaml", "report.yaml"]),
+        (Event("pull_request", {"action": "synchronize", "pull_request": pull}, main), ["ci.yaml"]),
+        (Event("pull_request", {"action": "closed", "pull_request": pull}, main), []),
+        (Event("pull_request", {"action": "opened", "pull_request": pull}, main, actor=ACTIONS), []),
+        (Event("pull_request", {"action": "opened", "pull_request": pull | {"base": {"ref": "env/x"}}}, main), []),
+        (dispatch(hub, "ci.yaml", "other"), ["ci.yaml"]),
+        (dispatch(hub, "ci.yaml", "other", actor=ACTIONS), ["ci.yaml"]),
+        (dispatch(hub, "rollback.yaml"), ["rollback.yaml"]),
+        (of_main(hub, "schedule"), ["monitor.yaml", "retrain.yaml"]),
+        (of_main(hub, "repository_dispatch", {"action": "new-data"}), ["retrain.yaml"]),
+        (of_main(hub, "repository_dispatch", {"action": "other"}), []),
+        (completed(hub, ci), ["report.yaml"]),
+        (completed(hub, Run(hub, 2, "locks.yaml", push(hub), {"name": "Locks"}, {})), []),
     ):
         assert list(hub.workflows(event)) == files, event
 
 
+def test_fork_of_a_private_repository_starts_nothing(hub: Hub) -> None:
+    """Unless a setting says so."""
+    pull = {"head": {"ref": "x", "sha": "", "repo": {"full_name": "stranger/name"}}, "base": {"ref": "main"}}
+    payload = {"action": "opened", "pull_request": pull}
+    event = Event("pull_request", payload, hub.git("rev-parse", "main"), "refs/pull/1/merge", fork=True)
+    assert "ci.yaml" in hub.workflows(event)
+    hub.visibility = "private"
+    assert hub.workflows(event) == {}
+    hub.fork_runs = True
+    assert "ci.yaml" in hub.workflows(event)
+
+
+def test_dispatch_by_the_api(hub: Hub) -> None:
+    """It takes `actions: write`, a branch that is there, a workflow that both it and main have, and known inputs."""
+    token = hub.issue({"actions": "write"})
+    hub.git("branch", "candidate", "main")
+    for given, ref, file, inputs, code in (
+        (hub_token_of_a_reader(hub), "candidate", "ci.yaml", {}, 403),
+        ("ghs_unknown", "candidate", "ci.yaml", {}, 403),
+        (token, "nowhere", "ci.yaml", {}, 422),
+        (token, "candidate", "other.yaml", {}, 404),
+        (token, "candidate", "report.yaml", {}, 422),
+        (token, "candidate", "ci.yaml", {"force": "1"}, 422),
+    ):
+        hub.tokens.setdefault(token, {"actions": "write"})
+        with pytest.raises(Refused) as refusal:
+            hub.dispatch(given, file, ref, inputs)
+        assert refusal.value.args[0] == code
+    hub.dispatch(token, "ci.yaml", "candidate", {"redeploy": "false"})
+    (event,) = hub.caused()
+    assert (event.name, event.ref, event.actor) == ("workflow_dispatch", "refs/heads/candidate", ACTIONS)
+    assert hub.caused() == []
+
+
+def hub_token_of_a_reader(hub: Hub) -> str:
+    """Return a token that may read runs and start none."""
+    token = "ghs_reader"  # noqa: S105
+    hub.tokens[token] = {"actions": "read"}
+    return token
+
+
 def test_monitor_without_a_log_is_skipped(hub: Hub) -> None:
     """A project that has no log yet fails no daily job, and none looks as if it had judged."""
-    monitor = run(hub, "monitor.yaml", Event("schedule", {}, hub.git("rev-parse", "main")))
+    monitor = run(hub, "monitor.yaml", of_main(hub, "schedule"))
     assert monitor.conclusion == "skipped"
 
 
 @pytest.mark.parametrize(
-    ("repository", "author", "runner", "trusted"),
-    [
-        ("owner/name", "somebody", "big-machine", "true"),
-        ("stranger/name", "stranger", "ubuntu-24.04", "false"),
-        ("owner/name", "dependabot[bot]", "ubuntu-24.04", "false"),
-    ],
+    ("file", "name"), [("ci.yaml", "pipeline"), ("ci.yaml", "verify"), ("retrain.yaml", "propose")]
 )
-def test_who_is_trusted(repository: str, author: str, runner: str, trusted: str, hub: Hub) -> None:
-    """The workflow itself keeps the runner and MLflow from a fork, even if GitHub told it the variables."""
-    hub.vars = {"TRAINING_RUNNER": "big-machine", "MLFLOW_TRACKING_URI": "https://mlflow.invalid"}
-    event = pull_request(hub, repository, author)
-    job = hub.workflows(event)["ci.yaml"]["jobs"]["pipeline"]
-    contexts = hub.contexts(event)
-    assert render(job["runs-on"], contexts) == runner
-    environment = {"TRUSTED": expressions.text_of(render(job["env"]["TRUSTED"], contexts))}
-    assert environment["TRUSTED"] == trusted
-    (step,) = (step for step in job["steps"] if step["name"] == "Pipeline")
-    address = render(step["env"]["MLFLOW_TRACKING_URI"], contexts | {"env": environment})
-    assert bool(address) is (trusted == "true")
-
-
-@pytest.mark.parametrize(("file", "name"), [("ci.yaml", "pipeline"), ("deploy.yaml", "deploy")])
 @pytest.mark.parametrize(("host", "password"), [("git.example", "the-token"), ("evil.example", None)])
 def test_git_gives_the_token_to_its_own_server_alone(
     file: str, name: str, host: str, password: str | None, hub: Hub
 ) -> None:
     hub.url = "https://git.example"
-    event = hub.push(hub.git("rev-parse", "main"))
-    contexts = hub.contexts(event)
-    entries = hub.workflows(event)[file]["jobs"][name]["env"].items()
+    contexts = hub.contexts(push(hub))
+    entries = hub.workflow(file, "main")["jobs"][name]["env"].items()
     settings = {key: expressions.text_of(render(value, contexts)) for key, value in entries if key.startswith("GIT_")}
     done = subprocess.run(
         ["git", "credential", "fill"],
@@ -167,14 +220,6 @@ def test_git_gives_the_token_to_its_own_server_alone(
     assert (f"password={password}\n" in done.stdout) if password else "the-token" not in done.stdout
 
 
-def test_redeploy(hub: Hub) -> None:
-    main = hub.git("rev-parse", "main")
-    for inputs, value in (({"redeploy": True}, "1"), ({"redeploy": False}, ""), ({}, "")):
-        event = Event("workflow_dispatch", {}, main, inputs=inputs)
-        job = hub.workflows(event)["deploy.yaml"]["jobs"]["deploy"]
-        assert render(job["env"]["REDEPLOY"], hub.contexts(event)) == value
-
-
 #: A workflow of the tests' own, without the steps of its one job.
 PROBE = """
 name: Probe
@@ -184,8 +229,10 @@ on:
 permissions: {}
 concurrency:
   group: probe
+  cancel-in-progress: false
 jobs:
   probe:
+    name: probe
     runs-on: ubuntu-24.04
     permissions: PERMISSIONS
     steps:
@@ -194,17 +241,17 @@ CHECK_OUT = """
 - name: Check out
   uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1  # v7.0.1
   with:
-    persist-credentials: false
     fetch-depth: 0
+    persist-credentials: false
 """
 UPLOAD = "actions/upload-artifact@043fb46d1a93c77aae656e7c1c64a875d1fc6a0a  # v7.0.1"
 
 
-def probe(folder: Path, steps: str, permissions: str = "{}") -> Run:
-    """Run steps as a workflow of a repository that holds nothing else, for a push to main."""
+def probe_hub(folder: Path, steps: str, permissions: str = "{}", more: str = "") -> Hub:
+    """Return the hub of a repository that holds a workflow of these steps and nothing else."""
     source = folder / "source"
     (source / ".github/workflows").mkdir(parents=True)
-    text = PROBE.replace("PERMISSIONS", permissions) + textwrap.indent(textwrap.dedent(steps), "      ")
+    text = PROBE.replace("PERMISSIONS", f"{permissions}{more}") + textwrap.indent(textwrap.dedent(steps), "      ")
     (source / ".github/workflows/probe.yaml").write_text(text)
     git = ["git", "-C", str(source)]
     subprocess.run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
@@ -212,7 +259,13 @@ def probe(folder: Path, steps: str, permissions: str = "{}") -> Run:
     subprocess.run([*git, "commit", "--quiet", "--message", "Probe"], check=True)
     hub = hub_of(folder, source)
     hub.secrets = {"TOKEN": "the-secret"}
-    return run(hub, "probe.yaml", hub.push(hub.git("rev-parse", "main")))
+    return hub
+
+
+def probe(folder: Path, steps: str, permissions: str = "{}") -> Run:
+    """Run steps for a push to main."""
+    hub = probe_hub(folder, steps, permissions)
+    return run(hub, "probe.yaml", push(hub))
 
 
 @pytest.mark.parametrize(
@@ -307,36 +360,121 @@ def test_outputs_failures_and_artifacts(tmp_path: Path) -> None:
     assert {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()} == {"b/one", "two"}
 
 
-def test_cache_of_a_pull_request_is_not_mains(tmp_path: Path) -> None:
-    """A run restores from its own ref, then from main; by key, then by its beginning; and saves nothing over a hit."""
-    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "origin.git"], check=True)
-    hub = Hub(tmp_path / "hub", tmp_path / "origin.git")
-    change, main = "refs/pull/1/merge", "refs/heads/main"
-
-    def turn(ref: str, key: str) -> str | None:
-        path = hub.workspace / "kept"
-        shutil.rmtree(path, ignore_errors=True)
-        event = Event("push", {}, "", ref)
-        contexts = hub.contexts(event) | {"needs": {}}
-        job = JobRun(hub, Run(1, "x", event, {}), "x", {"runs-on": "x", "permissions": {}}, contexts)
-        restore_cache(job, {"path": "kept", "key": key, "restore-keys": "k-"})
-        found = (path / "from").read_text() if path.exists() else None
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "from").write_text(f"{ref} {key}")
-        save_cache(job, {"path": "kept", "key": key})
-        return found
-
-    assert turn(change, "k-1") is None
-    assert turn(main, "k-1") is None
-    assert turn(change, "k-2") == f"{change} k-1"
-    assert turn("refs/pull/2/merge", "k-3") == f"{main} k-1"
-    assert turn(main, "k-1") == f"{main} k-1"
-    assert turn(main, "k-4") == f"{main} k-1"
-
-
 @pytest.mark.parametrize(
     ("path", "left_out"),
     [("src/a.py", False), ("src/x/__pycache__/a.pyc", True), ("__pycache__/a.pyc", True), ("data/a", True)],
 )
 def test_rules_of_dockerignore(path: str, left_out: bool) -> None:
     assert ignored(Path(path), ["*", "!/src", "**/__pycache__"]) is left_out
+
+
+PUSH = "- name: Push\n  run: git push origin HEAD:refs/heads/env/production"
+KEPT = CHECK_OUT.replace("persist-credentials: false", "ssh-key: ${{ secrets.TOKEN }}")
+
+
+@pytest.mark.parametrize(
+    ("plan", "visibility", "steps", "keys", "result"),
+    [
+        ("free", "public", KEPT, ["the-secret"], "success"),
+        ("free", "public", KEPT, ["another"], "failure"),
+        ("free", "public", KEPT.replace("TOKEN", "NONE"), [], "failure"),
+        ("free", "private", KEPT.replace("TOKEN", "NONE"), [], "success"),
+        ("team", "private", KEPT.replace("TOKEN", "NONE"), [], "failure"),
+        ("team", "private", KEPT, ["the-secret"], "success"),
+    ],
+)
+def test_ruleset_lets_the_deploy_key_through(
+    plan: str, visibility: str, steps: str, keys: list[str], result: str, tmp_path: Path
+) -> None:
+    """And not the job's token, where the plan has rules; where it has none everybody who may write may push."""
+    hub = probe_hub(tmp_path, f"{steps}\n{PUSH}", "{contents: write}")
+    hub.plan, hub.visibility, hub.keys, hub.rules = plan, visibility, keys, [Rule("env/*")]
+    ran = run(hub, "probe.yaml", push(hub))
+    assert ran.jobs["probe"].step("Push").result == result, ran.told()
+    pushed = [event.actor for event in hub.caused()]
+    assert pushed == ([] if result == "failure" else ["owner"] if keys else [ACTIONS])
+
+
+def test_credentials_stay_only_where_a_job_pushes(tmp_path: Path) -> None:
+    kept = CHECK_OUT.replace("    persist-credentials: false\n", "")
+    assert "every later step could push" in probe(tmp_path, kept, "{contents: read}").told()
+
+
+def test_workflows_are_not_pushed_with_the_token(tmp_path: Path) -> None:
+    change = "echo '# x' >> .github/workflows/probe.yaml && git -c user.name=a -c user.email=a commit -qam x"
+    steps = f"{CHECK_OUT}\n- name: Push\n  run: {change} && git push origin HEAD:refs/heads/x\n"
+    steps += "  env: {GITHUB_TOKEN: '${{ github.token }}'}"
+    job = probe(tmp_path, steps, "{contents: write}").jobs["probe"]
+    assert job.step("Push").result == "failure" and "without `workflows` permission" in job.step("Push").output
+
+
+@pytest.mark.parametrize(
+    ("plan", "visibility", "branch", "token"),
+    [
+        ("free", "public", "main", "of the environment"),
+        ("free", "public", "other", None),
+        ("free", "private", "main", "the-secret"),
+        ("free", "private", "other", "the-secret"),
+        ("team", "private", "main", "of the environment"),
+        ("team", "private", "other", None),
+    ],
+)
+def test_environment(plan: str, visibility: str, branch: str, token: str | None, tmp_path: Path) -> None:
+    """Its secrets are its branches' alone; a plan without environments has none of them, and guards nothing."""
+    more = "\n    environment:\n      name: release\n      deployment: false"
+    told = "- name: Told\n  run: echo \"$IT\"\n  env: {IT: '${{ secrets.TOKEN }}'}"
+    hub = probe_hub(tmp_path, told, more=more)
+    hub.plan, hub.visibility = plan, visibility
+    hub.environments = {"release": Environment({"TOKEN": "of the environment"})}
+    job = run(hub, "probe.yaml", push(hub)).jobs["probe"]
+    assert job.subject == "repo:owner/name:environment:release"
+    event = Event("push", {}, hub.git("rev-parse", "main"), f"refs/heads/{branch}")
+    this = begin(hub, "probe.yaml", push(hub))
+    this.event = event
+    job = go(this).jobs["probe"]
+    assert job.result == ("failure" if token is None else "success")
+    assert token is None or job.step("Told").output == f"{token}\n"
+
+
+def test_run_again(tmp_path: Path) -> None:
+    """An artifact's name is taken in the run that is run again, unless it is overwritten."""
+    steps = f"- name: Make\n  run: echo $GITHUB_RUN_ATTEMPT > a\n- name: Keep\n  uses: {UPLOAD}\n  with:\n"
+    steps += "    name: kept\n    path: a\n"
+    first = probe(tmp_path, steps)
+    assert first.conclusion == "success"
+    assert "already exists on the workflow run" in again(first).told()
+    first.content["jobs"]["probe"]["steps"][1]["with"]["overwrite"] = "true"
+    assert again(first, failed=True).conclusion == "success"
+    assert (first.hub.artifact(first.id, "kept") / "a").read_text() == "3\n"
+
+
+def test_concurrency(tmp_path: Path) -> None:
+    """One runs and one waits: a new one takes the place of who waits, and of who runs where it may be cancelled."""
+    hub = probe_hub(tmp_path, "- {name: A, run: 'true'}")
+    one, two, three = (begin(hub, "probe.yaml", push(hub)) for _ in range(3))
+    assert [ran.state for ran in (one, two, three)] == ["running", "cancelled", "pending"]
+    with pytest.raises(UnknownError, match="pending"):
+        go(three)
+    go(one)
+    assert go(three).conclusion == "success" and two.conclusion == "cancelled"
+
+
+def test_checks_of_a_job_that_is_skipped(tmp_path: Path) -> None:
+    """Under its name, evaluated or not; a required check that is skipped has passed, as GitHub takes it."""
+    hub = probe_hub(tmp_path, "- {name: A, run: 'true'}", more="\n    if: false")
+    ran = begin(hub, "probe.yaml", push(hub))
+    ran.content["jobs"]["probe"]["name"] = "${{ 'pa' }}ss"
+    sha = go(ran).event.sha
+    assert hub.checks(sha) == {"pass": "skipped"}
+    assert hub.checks(sha, evaluated=False) == {"${{ 'pa' }}ss": "skipped"}
+    hub.pulls[1] = {"head": {"sha": sha}}
+    assert hub.mergeable(1)
+
+
+def test_billed_minutes(tmp_path: Path) -> None:
+    """A job that ran is a minute at least; one on a machine of one's own is none."""
+    hub = probe_hub(tmp_path, "- {name: A, run: 'true'}")
+    assert run(hub, "probe.yaml", push(hub)).billed == 1
+    own = begin(hub, "probe.yaml", push(hub))
+    own.content["jobs"]["probe"]["runs-on"] = "big-machine"
+    assert go(own).billed == 0

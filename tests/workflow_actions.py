@@ -11,32 +11,33 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workflow_hub import Cache
+from workflow_images import build_and_push, install_cosign, log_in
+from workflow_machine import Failed
+
 if TYPE_CHECKING:
-    from workflow_runner import JobRun
+    from workflow_job import JobRun
 
 Inputs = dict[str, str]
 
-#: cosign for the steps of a job: like the real one it signs only with a token for the signing service.
-COSIGN = """#!/bin/sh
-test -n "$ACTIONS_ID_TOKEN_REQUEST_URL" || { echo "no id-token: this job may not have one" >&2; exit 1; }
-echo "$@" >> '%s'
-"""
-
-
-class Failed(Exception):
-    """The step fails, with this as its output."""
-
 
 def check_out(job: JobRun, inputs: Inputs) -> None:
-    """Fetch the event's commit alone, or with `fetch-depth: 0` every branch, and leave no credentials behind."""
-    _need(job, "contents")
-    if inputs.get("persist-credentials") != "false":
+    """Fetch the event's commit alone, or with `fetch-depth: 0` every branch.
+
+    Credentials are left behind only where the job is there to push: its token, or the deploy key that it was given.
+    """
+    job.need("contents")
+    persistent = inputs.get("persist-credentials", "true") == "true"
+    if persistent and job.permissions.get("contents") != "write":
         raise Failed("persist-credentials is not false: every later step could push")
+    if not persistent and inputs.get("ssh-key"):
+        raise Failed("the key is given, and taken away before it is used")
     ref, sha = job.event.ref, job.event.sha
+    if branch := inputs.get("ref"):
+        ref, sha = f"refs/heads/{branch}", job.hub.git("rev-parse", f"refs/heads/{branch}")
     local = ref.replace("refs/heads/", "refs/remotes/origin/").replace("refs/pull/", "refs/remotes/pull/")
     depth = inputs.get("fetch-depth", "1")
     job.git("init", "--quiet", "--initial-branch=main")
@@ -47,16 +48,23 @@ def check_out(job: JobRun, inputs: Inputs) -> None:
     job.git("fetch", "--quiet", *([] if depth == "0" else [f"--depth={depth}"]), "origin", f"+{sha}:{local}")
     branch = ref.removeprefix("refs/heads/")
     job.git("checkout", "--quiet", "--force", *(["-B", branch] if branch != ref else ["--detach"]), local)
+    if persistent:  # what the hook of the hub's repository sees of who pushes
+        who = f"HUB_KEY='{key}'" if (key := inputs.get("ssh-key")) else f"HUB_TOKEN={job.token}"
+        job.git("config", "remote.origin.receivepack", f"{who} git-receive-pack")
 
 
 def set_up_uv(job: JobRun, inputs: Inputs) -> None:
-    """Nothing but speed: the project's make gets uv itself, and its cache is this machine's.
+    """Nothing but speed: the project's make gets uv itself. Its cache, of packages alone, is this machine's.
 
     Where the cache is on, the environments of the job before are here already. Their stamps say whether they still fit.
     """
     kept = job.hub.folder / "environments"
     if inputs.get("enable-cache") != "true":
         return
+    locks = b"".join(path.read_bytes() for path in sorted(job.workspace.glob(inputs["cache-dependency-glob"])))
+    cache = Cache(job.event.ref, f"setup-uv-{hashlib.sha256(locks).hexdigest()}")
+    if cache not in job.hub.restorable(job.event.ref):
+        job.hub.caches.append(cache)
     if kept.exists():
         kept.rename(job.workspace / ".venv")
 
@@ -67,34 +75,12 @@ def set_up_uv(job: JobRun, inputs: Inputs) -> None:
     job.always_after.append(keep)
 
 
-def restore_cache(job: JobRun, inputs: Inputs) -> dict[str, str]:
-    """Restore from this ref's caches or else from main's. Main never reads those of a pull request."""
-    path, key = job.workspace / inputs["path"], inputs["key"]
-    wanted = [rf"{re.escape(key)}", *(rf"{re.escape(start)}.*" for start in inputs.get("restore-keys", "").split())]
-    scopes = dict.fromkeys((job.event.ref, "refs/heads/main"))
-    newest = list(reversed(job.hub.caches))
-    fitting = (
-        entry
-        for scope in scopes
-        for pattern in wanted
-        for entry in newest
-        if entry.scope == scope and re.fullmatch(pattern, entry.key)
-    )
-    if hit := next(fitting, None):
-        shutil.copytree(hit.folder, path, dirs_exist_ok=True)
-
-    return {"cache-hit": "true" if hit and hit.key == key else "false", "cache-primary-key": key}
-
-
-def save_cache(job: JobRun, inputs: Inputs) -> None:
-    """Save under a new key of this branch; what is not there is not saved, which is a warning only."""
-    path = job.workspace / inputs["path"]
-    if path.exists():
-        job.hub.save_cache(job.event.ref, inputs["key"], path)
-
-
 def upload_artifact(job: JobRun, inputs: Inputs) -> None:
-    """Keep the files under `path`, from the folder on that all entries of `path` have in common; no hidden ones."""
+    """Keep the files under `path`, from the folder on that all entries of `path` have in common; no hidden ones.
+
+    The name may be there already, of an earlier attempt of the run: an error but for `overwrite`.
+    Source: https://github.com/actions/upload-artifact/blob/main/docs/MIGRATION.md
+    """
     paths = [job.workspace / line.strip() for line in inputs["path"].split("\n") if line.strip()]
     root = Path(os.path.commonpath(paths))
     root = root.parent if root.is_file() else root
@@ -108,7 +94,7 @@ def upload_artifact(job: JobRun, inputs: Inputs) -> None:
     if inputs.get("overwrite") == "true":
         shutil.rmtree(target, ignore_errors=True)
     if target.exists():
-        raise Failed(f"the run has an artifact {inputs['name']} already")
+        raise Failed("(409) Conflict: an artifact with this name already exists on the workflow run")
     for file in found:
         copy = target / file.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -116,81 +102,38 @@ def upload_artifact(job: JobRun, inputs: Inputs) -> None:
 
 
 def download_artifact(job: JobRun, inputs: Inputs) -> None:
-    """Copy an artifact of another run."""
-    _need(job, "actions")
-    if job.hub.tokens.get(inputs["github-token"]) != job.permissions:
-        raise Failed("Bad credentials")
-    source = job.hub.artifact(int(inputs["run-id"]), inputs["name"])
+    """Copy an artifact of this run, or with a token that may read them one of another run."""
+    run = job.run.id
+    if "run-id" in inputs:
+        job.need("actions")
+        if job.hub.tokens.get(inputs["github-token"]) != job.permissions:
+            raise Failed("Bad credentials")
+        run = int(inputs["run-id"])
+    source = job.hub.artifact(run, inputs["name"])
     if not source.exists():
         raise Failed(f"Artifact not found for name: {inputs['name']}")
-    shutil.copytree(source, job.workspace / inputs["path"])
+    shutil.copytree(source, job.workspace / inputs["path"], dirs_exist_ok=True)
 
 
 def sign_in(job: JobRun, inputs: Inputs) -> None:
-    """Exchange the run's own token for a cloud's; the run's record holds that it was asked for."""
-    _need(job, "id-token", "write")
+    """Exchange the run's own token for a cloud's, where the cloud trusts its subject with the role."""
+    job.need("id-token", "write")
     if not all(inputs.values()):
         raise Failed(f"an input is empty: {inputs}")
-
-
-def log_in(job: JobRun, inputs: Inputs) -> None:
-    """Sign in to a registry."""
-    if not inputs["username"] or not inputs["password"]:
-        raise Failed("username or password is empty")
-    if inputs["password"] in job.hub.tokens:
-        _need(job, "packages", "write")
-    job.registries.add(inputs["registry"])
-
-
-def build_and_push(job: JobRun, inputs: Inputs) -> dict[str, str]:
-    """Take the bytes of what the Containerfile copies for the image, whose digest is that of these bytes."""
-    if inputs["context"] != "." or inputs["push"] != "true":
-        raise Failed(f"not understood: {inputs}")
-    files = copied(job.workspace, job.workspace / inputs["file"])
-    if not files:
-        raise Failed(f"{inputs['file']} copies nothing")
-    bytes_of = (f"{file.relative_to(job.workspace)}\0".encode() + file.read_bytes() for file in sorted(files))
-    digest = f"sha256:{hashlib.sha256(b''.join(bytes_of)).hexdigest()}"
-    known = re.findall(r"(?m)^ARG (.*)", (job.workspace / inputs["file"]).read_text())
-    for argument in inputs["build-args"].splitlines():
-        name, _, value = argument.partition("=")
-        if not value or name not in " ".join(known).split():
-            raise Failed(f"{argument!r} is no argument of {inputs['file']}")
-    for tag in inputs["tags"].splitlines():
-        if tag.partition("/")[0] not in job.registries or not re.fullmatch(r"[a-z0-9./-]+:[\w.-]+", tag):
-            raise Failed(f"denied: {tag}")
-        job.hub.images[tag] = digest
-    return {"digest": digest}
-
-
-def attest(job: JobRun, inputs: Inputs) -> None:
-    """Record where an image of the registry came from."""
-    _need(job, "id-token", "write")
-    _need(job, "attestations", "write")
-    pushed = [digest for tag, digest in job.hub.images.items() if tag.rpartition(":")[0] == inputs["subject-name"]]
-    if inputs["subject-digest"] not in pushed:
-        raise Failed(f"{inputs['subject-name']} has no {inputs['subject-digest']}")
-
-
-def install_cosign(job: JobRun, inputs: Inputs) -> None:
-    """Put a cosign on PATH that writes its arguments to hub.signatures."""
-    program = job.temporary / "bin/cosign"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(COSIGN % job.hub.signatures)
-    program.chmod(0o755)
-    job.path.append(str(program.parent))
+    role = next(inputs[name] for name in ("role-to-assume", "service_account", "client-id") if name in inputs)
+    if not re.fullmatch(job.hub.roles.get(role, ".*"), job.subject):
+        raise Failed(f"Not authorized to perform sts:AssumeRoleWithWebIdentity: {job.subject} as {role}")
+    job.exported["CLOUD_ROLE"] = role
 
 
 def nothing(job: JobRun, inputs: Inputs) -> None:
     """What is installed here is on the machine, or not needed."""
 
 
-#: Action: what stands in for it, and the inputs that it knows.
+#: Action: what stands in for it, and the inputs that it knows. None for actions/cache: forks can restore what it keeps.
 ACTIONS: dict[str, tuple[Callable[[JobRun, Inputs], dict[str, str] | None], set[str]]] = {
-    "actions/checkout": (check_out, {"fetch-depth", "persist-credentials"}),
+    "actions/checkout": (check_out, {"fetch-depth", "persist-credentials", "ref", "ssh-key"}),
     "astral-sh/setup-uv": (set_up_uv, {"enable-cache", "cache-dependency-glob"}),
-    "actions/cache/restore": (restore_cache, {"path", "key", "restore-keys"}),
-    "actions/cache/save": (save_cache, {"path", "key"}),
     "actions/upload-artifact": (upload_artifact, {"name", "path", "if-no-files-found", "overwrite", "retention-days"}),
     "actions/download-artifact": (download_artifact, {"name", "path", "run-id", "github-token"}),
     "iterative/setup-cml": (nothing, {"version", "vega"}),
@@ -203,50 +146,5 @@ ACTIONS: dict[str, tuple[Callable[[JobRun, Inputs], dict[str, str] | None], set[
         build_and_push,
         {"context", "file", "push", "tags", "build-args", "sbom", "provenance"},
     ),
-    "actions/attest": (attest, {"subject-name", "subject-digest", "push-to-registry", "create-storage-record"}),
     "sigstore/cosign-installer": (install_cosign, set()),
 }
-
-
-def _need(job: JobRun, permission: str, level: str = "read") -> None:
-    """Fail as GitHub does where the job's token lacks a permission."""
-    if job.permissions.get(permission) not in (level, "write"):
-        raise Failed(f"Resource not accessible by integration: {permission}: {level} is missing")
-
-
-def copied(context: Path, containerfile: Path) -> set[Path]:
-    """Return the files that a Containerfile copies from its context. Raises Failed where there is nothing to copy."""
-    if not containerfile.is_file():
-        raise Failed(f"{containerfile} is missing")
-    ignore = context / ".dockerignore"
-    rules = [line for line in ignore.read_text().splitlines() if line and line[0] != "#"] if ignore.exists() else []
-    text = re.sub(r"\\\n", " ", re.sub(r"(?m)^\s*#.*\n", "", containerfile.read_text()))
-    files: set[Path] = set()
-    for line in text.splitlines():
-        instruction, *words = line.split() or [""]
-        if instruction.upper() not in ("COPY", "ADD") or any(word.startswith("--from=") for word in words):
-            continue
-        for source in [word for word in words if not word.startswith("--")][:-1]:
-            matches = [file for path in context.glob(source) for file in (path, *path.rglob("*")) if file.is_file()]
-            if not (kept := {file for file in matches if not ignored(file.relative_to(context), rules)}):
-                raise Failed(f"{line}: {source} is not in the context")
-            files |= kept
-    return files
-
-
-def ignored(path: Path, rules: list[str]) -> bool:
-    """Tell whether .dockerignore leaves a file out: the last rule decides that fits it or a folder that it lies in."""
-    result = False
-    for rule in rules:
-        pattern = rule.removeprefix("!").strip("/")
-        parts = pattern.removeprefix("**/").split("/")
-        if "**" in parts:
-            raise Failed(f".dockerignore: {rule} is not understood here")
-        starts = range(len(path.parts)) if pattern.startswith("**/") else (0,)
-        if any(_fits(path.parts[start:], parts) for start in starts):
-            result = not rule.startswith("!")
-    return result
-
-
-def _fits(names: tuple[str, ...], parts: list[str]) -> bool:
-    return len(parts) <= len(names) and all(map(fnmatchcase, names, parts))

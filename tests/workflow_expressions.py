@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 TOKEN = re.compile(
-    r"\s*(?:(?P<text>'(?:[^']|'')*')|(?P<number>-?\d+(?:\.\d+)?)|(?P<name>[A-Za-z_][\w-]*)|(?P<sign>&&|\|\||[=!]=|[!().,*]))"
+    r"\s*(?:(?P<text>'(?:[^']|'')*')|(?P<number>-?\d+(?:\.\d+)?)|(?P<name>[A-Za-z_][\w-]*)|(?P<sign>&&|\|\||[=!]=|[][!().,*]))"
 )
 PLACE = re.compile(r"\$\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
 LITERALS = {"true": True, "false": False, "null": None}
@@ -55,7 +55,7 @@ def condition(value: Any, contexts: Mapping[str, Any], functions: Functions) -> 
 
 def evaluate(expression: str, contexts: Mapping[str, Any], functions: Functions | None = None) -> Any:
     """Return the value of an expression. Both sides of `&&` and `||` are always read. Raises UnknownError."""
-    reader = _Reader(tokens(expression), contexts, functions or {})
+    reader = _Reader(tokens(expression), contexts, {**FUNCTIONS, **(functions or {})})
     value = reader.alternatives()
     if reader.left:
         raise UnknownError(f"{expression!r}: {' '.join(reader.left)!r} is not understood")
@@ -113,8 +113,11 @@ class _Reader:
 
     def access(self) -> Any:
         value = self.primary()
-        while self.take("."):
-            if self.take("*"):
+        while sign := self.take(".", "["):
+            if sign == "[":
+                value = _element(value, self.alternatives())
+                self.demand("]")
+            elif self.take("*"):
                 value = _Filtered(value.values() if isinstance(value, dict) else value or [])
             else:
                 value = _property(value, self.left.pop(0))
@@ -160,6 +163,13 @@ def _property(value: Any, name: str) -> Any:
     return value[found[0]] if found else None
 
 
+def _element(value: Any, place: Any) -> Any:
+    """Return what `[place]` of a list gives: null where there is nothing."""
+    if not isinstance(place, float):
+        raise UnknownError(f"[{place!r}] is not understood")
+    return value[int(place)] if isinstance(value, list) and int(place) < len(value) else None
+
+
 def truth(value: Any) -> bool:
     """Tell whether a value counts as true: all but false, null, 0, NaN and the empty text do, and all objects."""
     return isinstance(value, dict | list) or (bool(value) and value == value)
@@ -197,3 +207,12 @@ def text_of(value: Any) -> str:
 def join(values: Any, separator: str = ",") -> str:
     """The function of that name."""
     return separator.join(map(text_of, values)) if isinstance(values, list) else text_of(values)
+
+
+def starts_with(text: Any, beginning: Any) -> bool:
+    """The function startsWith, which does not regard case."""
+    return text_of(text).casefold().startswith(text_of(beginning).casefold())
+
+
+#: What may be called everywhere; `if:` has the functions of status besides.
+FUNCTIONS: Functions = {"join": join, "startsWith": starts_with}

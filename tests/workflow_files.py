@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -9,20 +11,25 @@ import yaml
 from workflow_expressions import UnknownError
 
 if TYPE_CHECKING:
-    from workflow_hub import Event
+    from workflow_events import Event
 
 #: The keys that are understood; YAML reads `on` as true.
 KEYS: dict[str, set[Any]] = {
     "workflow": {"name", True, "permissions", "concurrency", "jobs"},
-    "job": {"name", "if", "needs", "runs-on", "environment", "timeout-minutes", "permissions", "env", "steps"},
+    "job": {
+        *("name", "if", "needs", "runs-on", "environment", "concurrency", "timeout-minutes", "permissions", "outputs"),
+        *("env", "steps"),
+    },
+    "environment": {"name", "deployment"},
     "step": {"name", "id", "if", "uses", "with", "run", "env", "continue-on-error"},
     "action": {"name", "description", "inputs", "runs"},
 }
 
 #: The triggers that are understood, with their filters.
 TRIGGERS = {
-    "push": {"branches"},
-    "pull_request": {"branches"},
+    "push": {"branches", "branches-ignore"},
+    "merge_group": set[str](),
+    "pull_request": {"branches", "types"},
     "workflow_run": {"workflows", "types"},
     "workflow_dispatch": {"inputs"},
     "schedule": {"cron"},
@@ -30,18 +37,23 @@ TRIGGERS = {
 }
 
 #: The kinds of an event that start a workflow which names none.
-STARTING = [None, "opened", "synchronize", "reopened"]
+STARTING = [None, "opened", "synchronize", "reopened", "checks_requested"]
 
 
 def parse(text: str, kind: str) -> dict[Any, Any]:
     """Read a workflow or an action. Raises UnknownError for a key that is not known, and an action that floats."""
+    return copy.deepcopy(_parsed(text, kind))
+
+
+@functools.cache
+def _parsed(text: str, kind: str) -> dict[Any, Any]:
     document: dict[Any, Any] = yaml.safe_load(text)
     check_keys(document, kind)
     for used in uses(document):
         if used.startswith("./"):
             continue
         if not re.fullmatch(r"[^@]+@[0-9a-f]{40}", used) or not re.search(
-            rf"(?m)^[ -]*uses: {re.escape(used)}  # v\d+(\.\d+)*$", text
+            rf"(?m)^[ -]*uses: {re.escape(used)}  # v\d+(\.\d+)*( |$)", text
         ):
             raise UnknownError(f"{used}: not pinned by its commit, with its version behind it")
     return document
@@ -82,14 +94,26 @@ def started(workflow: dict[Any, Any], event: Event) -> bool:
     filters = triggers[event.name] or {}
     if event.name == "schedule":
         return True
+    if event.name == "push" and filters and not event.ref.startswith("refs/heads/"):
+        return False  # with filters on branches alone no tag starts it
     pull = event.payload.get("pull_request")  # the filter is on the branch that it is to be merged into
     branch = pull["base"]["ref"] if pull else event.ref.removeprefix("refs/heads/")
     ended = event.payload.get("workflow_run", {}).get("name")
     return (
-        branch in filters.get("branches", [branch])
+        any(fits(pattern, branch) for pattern in filters.get("branches", ["**"]))
+        and not any(fits(pattern, branch) for pattern in filters.get("branches-ignore", []))
         and event.payload.get("action") in filters.get("types", STARTING)
         and ended in filters.get("workflows", [ended])
     )
+
+
+def fits(pattern: str, branch: str) -> bool:
+    """Tell whether a filter's pattern fits a branch: `*` is anything but a slash, `**` anything."""
+    if re.search(r"[?+\[\]!]", pattern):
+        raise UnknownError(f"the pattern {pattern!r} is not understood")
+    parts = re.split(r"(\*\*|\*)", pattern)
+    expression = "".join({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+    return re.fullmatch(expression, branch) is not None
 
 
 def read_outputs(text: str) -> dict[str, str]:
