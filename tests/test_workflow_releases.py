@@ -60,8 +60,9 @@ def test_run_of_main(make: Make, remote: str) -> None:
         "release": "ubuntu-24.04",
     }
     assert {name: job.environment for name, job in ran.jobs.items() if job.environment} == {
-        "build": "image",
+        "build": "main",
         "release": "production",
+        "register": "main",
     }
     signed_in = ran.inputs_of("aws-actions/configure-aws-credentials")
     assert [use["role-to-assume"] for use in signed_in] == [MAIN_ROLE, MAIN_ROLE]  # to judge, and for the archive

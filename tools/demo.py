@@ -135,7 +135,7 @@ def origin_and_project() -> None:
 
 
 def release() -> None:
-    """Release main, as the workflow Deploy does."""
+    """Release main, as the workflow CI does."""
     step("verify main: nothing is trained again", "make verify")
     step("run the gate", "make gate")
     step("release it", "make deploy")
@@ -147,7 +147,7 @@ def propose() -> None:
     text = params.read_text(encoding="utf-8")
     if text.count(CHANGE[0]) != 1:
         raise SystemExit(f"params.yaml has no single {CHANGE[0]!r} for the demo to change")
-    edit = f"sed -i 's/{CHANGE[0]}/{CHANGE[1]}/' params.yaml"
+    edit = f"sed -i.bak 's/{CHANGE[0]}/{CHANGE[1]}/' params.yaml && rm params.yaml.bak"
     step(
         "change a parameter", edit, "git commit --quiet -am 'Try more dropout'", f"git push --quiet -u origin {BRANCH}"
     )

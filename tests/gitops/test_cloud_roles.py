@@ -17,18 +17,19 @@ MAIN, BRANCHES, RIGHTS = (
 OPERATORS = {
     "StringEquals": lambda value, wanted: value == wanted,
     "StringLike": fnmatchcase,
-    "StringNotEquals": lambda value, wanted: value != wanted,
+    "StringNotLike": lambda value, wanted: not fnmatchcase(value, wanted),
 }
 
 
 def trusts(policy: Any, subject: str, ref: str) -> bool:
-    """Return whether AWS lets a token take the role: all conditions hold, each for one of its values."""
+    """Return whether AWS lets a token take the role: all conditions hold, each for one value, a negated one for all."""
     [statement] = policy["Statement"]
     claims = {"sub": subject, "ref": ref, "aud": "sts.amazonaws.com"}
     for operator, keys in statement["Condition"].items():
         for key, wanted in keys.items():
             value = claims[key.rpartition(":")[2]]
-            if not any(OPERATORS[operator](value, one) for one in ([wanted] if isinstance(wanted, str) else wanted)):
+            held = [OPERATORS[operator](value, one) for one in ([wanted] if isinstance(wanted, str) else wanted)]
+            if not (all(held) if "Not" in operator else any(held)):
                 return False
     return True
 
@@ -37,8 +38,8 @@ def trusts(policy: Any, subject: str, ref: str) -> bool:
     ("subject", "ref", "roles"),
     [
         ("repo:o@1/n@2:ref:refs/heads/main", "refs/heads/main", {"main"}),
-        ("repo:o@1/n@2:environment:image", "refs/heads/main", {"main"}),
-        ("repo:o@1/n@2:environment:image", "refs/heads/idea", set()),  # as any branch can ask for on the free plan
+        ("repo:o@1/n@2:environment:main", "refs/heads/main", {"main"}),
+        ("repo:o@1/n@2:environment:main", "refs/heads/idea", set()),  # as any branch can ask for on the free plan
         ("repo:o@1/n@2:environment:production", "refs/heads/main", set()),  # the job `release` needs no cloud
         ("repo:o@1/n@2:ref:refs/heads/idea", "refs/heads/idea", {"branches"}),
         ("repo:o@1/n@2:ref:refs/heads/feature/main", "refs/heads/feature/main", {"branches"}),
@@ -47,6 +48,8 @@ def trusts(policy: Any, subject: str, ref: str) -> bool:
             "refs/heads/gh-readonly-queue/main/pr-1-abc",
             {"branches"},
         ),
+        ("repo:o@1/n@2:ref:refs/heads/dependabot/uv/x", "refs/heads/dependabot/uv/x", set()),
+        ("repo:o@1/n@2:ref:refs/heads/locks/uv/x", "refs/heads/locks/uv/x", set()),
         ("repo:o@1/n@2:pull_request", "refs/pull/1/merge", set()),
         ("repo:o@9/n@2:ref:refs/heads/main", "refs/heads/main", set()),
         ("repo:o@1/n@2:ref:refs/tags/v1", "refs/tags/v1", set()),

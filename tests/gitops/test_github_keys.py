@@ -27,7 +27,7 @@ def test_the_releases_have_a_deploy_key(laptop: Laptop) -> None:
     assert key["title"] == "releases of churn" and key["read_only"] is False
     secrets = {name: environment["secret"] for name, environment in repository["environments"].items()}
     private = secrets["production"]["RELEASE_KEY"]
-    assert secrets["rollback"] == {"RELEASE_KEY": private} and "RELEASE_KEY" not in secrets["image"]
+    assert secrets["rollback"] == {"RELEASE_KEY": private} and "RELEASE_KEY" not in secrets["main"]
     assert repository["secret"] == {}
     file = laptop.temporary / "key"
     file.touch(mode=0o600)
@@ -36,7 +36,7 @@ def test_the_releases_have_a_deploy_key(laptop: Laptop) -> None:
     assert derived.split()[:2] == key["key"].split()[:2]
     file.unlink()
     told = printed + str(laptop.calls)
-    for secret in (*private.splitlines()[1:-1], *secrets["image"].values()):
+    for secret in (*private.splitlines()[1:-1], *secrets["main"].values()):
         assert secret not in told
     assert list(laptop.temporary.iterdir()) == []
     assert all(path.is_dir() or private not in path.read_text("latin-1") for path in laptop.project.rglob("*"))
@@ -67,7 +67,7 @@ def test_keys_are_made_once_and_again_where_they_are_lost(laptop: Laptop) -> Non
     [key] = again["keys"].values()
     assert key != next(iter(first["keys"].values()))
     assert again["environments"]["rollback"]["secret"] == again["environments"]["production"]["secret"]
-    assert again["environments"]["image"] == first["environments"]["image"]
+    assert again["environments"]["main"] == first["environments"]["main"]
 
 
 def test_another_key_that_may_write_is_named(laptop: Laptop) -> None:
@@ -115,7 +115,7 @@ def test_a_private_repository_signs_with_a_key(laptop: Laptop, plan: str) -> Non
     laptop.change(plan=plan)
     printed = laptop.set_up()
     repository = laptop.repository
-    secrets = repository["secret"] if plan == "free" else repository["environments"]["image"]["secret"]
+    secrets = repository["secret"] if plan == "free" else repository["environments"]["main"]["secret"]
     assert secrets["COSIGN_PRIVATE_KEY"] == f"private half, under {secrets['COSIGN_PASSWORD']}"
     assert len(secrets["COSIGN_PASSWORD"]) > 40
     assert repository["variable"]["COSIGN_PUBLIC_KEY"] == "public half" and "public half" in printed
@@ -136,10 +136,10 @@ def test_a_key_of_the_repository_is_named_once_there_are_environments(laptop: La
 def test_without_cosign_images_stay_unsigned_which_is_said(laptop: Laptop) -> None:
     (laptop.bin / "cosign").unlink()
     assert re.search(r"# Note: Images stay unsigned.*cosign", laptop.set_up())
-    assert laptop.repository["environments"]["image"]["secret"] == {}
+    assert laptop.repository["environments"]["main"]["secret"] == {}
     laptop.install_cosign()
     assert "unsigned" not in laptop.set_up()
-    assert laptop.repository["environments"]["image"]["secret"].keys() == {"COSIGN_PRIVATE_KEY", "COSIGN_PASSWORD"}
+    assert laptop.repository["environments"]["main"]["secret"].keys() == {"COSIGN_PRIVATE_KEY", "COSIGN_PASSWORD"}
 
 
 def test_a_public_repository_needs_no_key_for_signatures(laptop: Laptop) -> None:

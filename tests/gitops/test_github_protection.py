@@ -52,7 +52,7 @@ def test_environments_of_a_project_with_staging(tmp_path: Path) -> None:
     repository = laptop.repository
     assert repository["variable"].items() >= {"FIRST_ENVIRONMENT": "staging"}.items()
     assert repository["actions/permissions/workflow"]["can_approve_pull_request_reviews"] is True  # promote.yaml opens
-    assert repository["environments"].keys() == {"staging", "rollback", "image"}  # those that a job stands in
+    assert repository["environments"].keys() == {"staging", "rollback", "main"}  # those that a job stands in
     for environment in repository["environments"].values():
         assert [policy["name"] for policy in environment["policies"].values()] == ["main"]
     laptop.set_up()
@@ -110,7 +110,7 @@ def test_reviewers_stay_where_releases_wait_and_go_where_nothing_may(laptop: Lap
     repository = laptop.repository
     [kept] = repository["environments"]["production"]["protection_rules"]
     assert kept["reviewers"] == reviewers
-    for name in ("rollback", "image"):
+    for name in ("rollback", "main"):
         assert repository["environments"][name]["protection_rules"] == []
     assert repository["topics"] == ["churn", "gitops-mlops"]
     assert repository["actions/permissions"]["allowed_actions"] == "selected"

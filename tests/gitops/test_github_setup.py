@@ -94,7 +94,7 @@ def test_any_other_failure_ends_it(laptop: Laptop) -> None:
     laptop.change(broken="keys")
     error = laptop.refused()
     assert "error connecting" in error and "keys" in error
-    assert laptop.repository["environments"].keys() == {"production", "image", "rollback"}
+    assert laptop.repository["environments"].keys() == {"production", "main", "rollback"}
     assert laptop.repository["rulesets"] == {}
 
 

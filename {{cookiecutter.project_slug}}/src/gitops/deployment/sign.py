@@ -26,7 +26,7 @@ NO_SERVICES = ("--no-default-fulcio", "--no-default-oidc", "--no-default-rekor",
 
 UNSIGNED = (
     "this repository is private and has no key for its images: `make github` makes one and keeps it as the secrets "
-    "COSIGN_PRIVATE_KEY and COSIGN_PASSWORD of the environment `image`"
+    "COSIGN_PRIVATE_KEY and COSIGN_PASSWORD of the environment `main`"
 )
 
 

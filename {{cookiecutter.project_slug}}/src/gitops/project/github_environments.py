@@ -6,10 +6,10 @@ from typing import Any
 
 from gitops.project.github_calls import GitHub
 
-IMAGE, ROLLBACK = "image", "rollback"
+MAIN, ROLLBACK = "main", "rollback"
 
 #: Jobs in these never wait for a person or a timer: reviewers are for releases, and a rollback is never held up.
-UNATTENDED = (IMAGE, ROLLBACK)
+UNATTENDED = (MAIN, ROLLBACK)
 
 
 def limit_to_main(github: GitHub, name: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitops.project.github_calls import GitHub, Refused
-from gitops.project.github_environments import IMAGE
+from gitops.project.github_environments import MAIN
 
 RELEASE_KEY = "RELEASE_KEY"
 SIGNING = ("COSIGN_PRIVATE_KEY", "COSIGN_PASSWORD")
@@ -44,11 +44,11 @@ def release_key(github: GitHub, environments: Sequence[str]) -> None:
 
 
 def signing_key(github: GitHub, *, environment: bool) -> None:
-    """Make the key that signs a private repository's images, as secrets of the environment `image` if there is one.
+    """Make the key that signs a private repository's images, as secrets of the environment `main` if there is one.
 
     A public repository on github.com needs none: its images are signed by the workflow's identity, in a public log.
     """
-    place = ("--env", IMAGE) if environment else ()
+    place = ("--env", MAIN) if environment else ()
     in_repository = github.names("secret") if environment else set()
     if set(SIGNING) <= in_repository:
         names = " and ".join(SIGNING)

@@ -18,7 +18,7 @@ UPGRADE = re.compile(r"Upgrade to GitHub \w+", re.IGNORECASE)
 PAID = {
     "Rulesets": "whoever has write access can push to main without a pull request or the check `pass`, rewrite its"
     " history, and change or delete env/*, which is what the cluster runs",
-    "Environments": "any branch's workflow can use all secrets, and name the environment `image`: let a cloud trust the"
+    "Environments": "any branch's workflow can use all secrets, and name the environment `main`: let a cloud trust the"
     " claim `ref` too (docs/system-design.md, Cloud roles)",
     "Code owners": "nobody has to approve a change of .github/, k8s/ or src/gitops/",
 }
