@@ -96,6 +96,19 @@ def test_the_failed_stage_and_its_last_lines_are_found() -> None:
     assert "raw 569" not in found.lines
 
 
+def test_what_ran_beside_the_failed_stage_is_no_part_of_its_output() -> None:
+    """It is printed when both have ended."""
+    beside = "Stage 'other' didn't change, skipping\nRunning stage 'package':\n> python -m package\n0.3 MiB\n"
+    artifacts.write_text(artifacts.PIPELINE_LOG, LOG + beside)
+    found = context.failure(["train", "package"])
+    assert found and found.stage == "train"
+    assert found.lines[0].endswith("breast_cancer.train") and found.lines[-1].startswith("ERROR: failed to reproduce")
+    other = LOG.replace("ERROR: failed", "ok") + beside + "ERROR: failed to reproduce 'package': failed to run\n"
+    artifacts.write_text(artifacts.PIPELINE_LOG, other)
+    found = context.failure(["package"])
+    assert found and found.lines[0] == "> python -m package" and found.lines[1] == "0.3 MiB"
+
+
 def test_an_error_of_dvc_itself_is_reported() -> None:
     artifacts.write_text(artifacts.PIPELINE_LOG, "ERROR: unexpected error - Unable to locate credentials\n")
     found = context.failure(["prepare"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from gitops.core.artifacts import ProjectError
-from gitops.integrations import git, git_command, tracking
+from gitops.integrations import git, git_command, mlflow_run, tracking
 from gitops.releases import history
 from gitops.retraining import pipeline, retrain
 from releases import Job, isolate
@@ -130,7 +130,7 @@ def test_a_persons_settings_change_nothing_that_is_read(
     settings = SimpleNamespace(data=SimpleNamespace(path="data/raw.csv"))
     with hostile():
         assert set(git.changes()) == {"größer ß.txt", "src/new.py"}
-        assert tracking._versions(settings)["git_dirty"] == "true"
+        assert mlflow_run.versions(settings)["git_dirty"] == "true"
         assert git.fetch("main") == main
         git.export(main, tmp_path / "exported")
         worktree = retrain_worktree(monkeypatch)
@@ -205,7 +205,7 @@ def test_another_users_repository_is_one_line(foreign: Path, monkeypatch: pytest
         git.has_remote,
         git_command.main,
         pipeline.main,
-        lambda: tracking._versions(settings),
+        lambda: mlflow_run.versions(settings),
     ]
     for ask in asked:
         with pytest.raises(ProjectError, match=said) as error:
@@ -214,7 +214,7 @@ def test_another_users_repository_is_one_line(foreign: Path, monkeypatch: pytest
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "safe.directory")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(foreign))
-    assert tracking._versions(settings)["git_commit"] == git.run("rev-parse", "HEAD")
+    assert mlflow_run.versions(settings)["git_commit"] == git.run("rev-parse", "HEAD")
 
 
 def test_a_folder_that_is_no_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,14 +226,14 @@ def test_a_folder_that_is_no_repository_has_no_commit(tmp_path: Path, monkeypatc
     Path("raw.csv").touch()
     settings = SimpleNamespace(data=SimpleNamespace(path="raw.csv"))
     assert not git.is_repository()
-    assert tracking._versions(settings) | {"data_md5": ""} == {
+    assert mlflow_run.versions(settings) | {"data_md5": ""} == {
         "git_commit": "none",
         "git_dirty": "false",
         "data_md5": "",
     }
     subprocess.run(["git", "init", "--quiet"], check=True)
     assert git.is_repository()
-    assert tracking._versions(settings)["git_commit"] == "none"
+    assert mlflow_run.versions(settings)["git_commit"] == "none"
 
 
 def test_without_git_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
