@@ -124,7 +124,7 @@ def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> 
     limit_actions(github, plan)
     environments = protect(github, options.approvals, plan, people) if plan.rules else []
     if not public or not is_github_com():  # only github.com's tokens can sign without a key
-        make = partial(github_keys.signing_key, github, environment=environments.MAIN in environments)
+        make = partial(github_keys.signing_key, github, environment=github_environments.MAIN in environments)
         github.attempt("A key that signs images", make, ADMINISTRATOR)
     github_variables.show(github, environments)
     github_plan.show_lacks(plan)
@@ -164,7 +164,7 @@ def limit_actions(github: GitHub, plan: Plan) -> None:
 def protect(github: GitHub, approvals: int | None, plan: Plan, people: list[str]) -> list[str]:
     """Make environments, the releases' key and the rulesets, and return the environments that are there."""
     releasing = ["staging" if STAGING.is_dir() else "production", github_environments.ROLLBACK]
-    wanted = [*releasing, environments.MAIN]
+    wanted = [*releasing, github_environments.MAIN]
     environments = []
     for name in wanted:
         limit = partial(github_environments.limit_to_main, github, name)
