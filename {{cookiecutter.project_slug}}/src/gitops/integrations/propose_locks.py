@@ -43,7 +43,7 @@ def propose(branch: str, folder: Path, commit: str) -> str | None:
     None where there is nothing to propose. An empty `commit` stands for the newest. Raises ProjectError.
     """
     if not re.fullmatch(rf"{THEIRS}[\w./-]+", branch, re.ASCII):
-        raise ProjectError(f"--branch is {branch!r}: a branch of Dependabot's is needed, {THEIRS}...")
+        raise ProjectError(f"--branch is {branch!r} (or GITHUB_REF_NAME): Dependabot's is needed, {THEIRS}...")
     client = github.connect()
     tip = git.fetch(branch)
     if tip is None or commit not in ("", tip):

@@ -52,7 +52,8 @@ def of_event(repository: GitHub) -> list[Comment] | str:
         return ci_comment.of_pull_request(repository, event["pull_request"])
     if name in ("push", "workflow_dispatch") and os.environ.get("GITHUB_REF") == f"refs/heads/{git.MAIN}":
         return release_comment.of_head(repository)
-    raise ProjectError(f"GITHUB_EVENT_NAME is {name!r}, which asks for no comment: give --pull-request NUMBER")
+    told = f"GITHUB_EVENT_NAME is {name}, which" if name else "outside a workflow GitHub"
+    raise ProjectError(f"{told} asks for no comment: give --pull-request NUMBER")
 
 
 def of_workspace(repository: GitHub, folder: Path, number: int) -> Comment:
