@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 from gitops.core.artifacts import ProjectError, digest
-from gitops.integrations import dvc, dvc_contents, git
+from gitops.integrations import dvc, dvc_contents, dvc_stages, git
 from gitops.releases import gc, named, trained
 from gitops.releases.record import RECORD, File, GateResult, Model, Release, Training
 
@@ -213,6 +213,23 @@ def test_what_cannot_be_read_removes_nothing(project: Project, broken: str, monk
     with pytest.raises(ProjectError):
         collect(monkeypatch, "--yes")
     assert project.objects() == before
+
+
+def test_a_training_that_writes_a_folder_is_not_shared(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Main trains then: neither the folder's list of files nor half of them is taken for a model."""
+    Path("dvc.yaml").write_text(
+        "stages: {train: {cmd: mkdir -p model && cp source model/a, deps: [source], outs: [model]}}"
+    )
+    Path("model").unlink()
+    with Repo() as repository:
+        repository.reproduce()
+    dvc.push()
+    assert trained.share() is None and "model is a folder" in capsys.readouterr().out
+    entry = dvc_stages.lock()["train"]
+    (own,) = trained.claims(trained.inputs(entry), {"train": entry}, ["model"])
+    assert not trained.take_over(own, trained.inputs(entry), ["model"])
 
 
 def test_days(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

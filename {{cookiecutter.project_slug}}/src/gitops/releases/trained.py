@@ -93,11 +93,15 @@ def share() -> str | None:
     if STAGE in stale or STAGE not in stages:
         echo(f"no model is shared: stage {STAGE} has not run on what is here")
         return None
+    model_files = dvc_stages.outputs(stages[STAGE])
+    if folders := [path for path, md5 in model_files.items() if md5.endswith(dvc_stages.FOLDER)]:
+        echo(f"no model is shared, and main trains: {folders[0]} is a folder; dvc.yaml has to name its files as outputs")
+        return None
     name = key(inputs(stages[STAGE]))
     folder = SHARED / name
     shutil.rmtree(SHARED, ignore_errors=True)
     results = {path for stage in stages if stage not in stale for path in dvc_stages.outputs(stages[stage])}
-    files = [*dvc_stages.outputs(stages[STAGE]), *(path for path in RESULTS if path in results)]
+    files = [*model_files, *(path for path in RESULTS if path in results)]
     for path in files:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / path)
@@ -163,6 +167,8 @@ def _check_run(path: Path) -> None:
 
 
 def _object(_: str, md5: str) -> Path | None:
+    if md5.endswith(dvc_stages.FOLDER):  # its object is the list of its files
+        return None
     try:
         return dvc.fetch(md5)
     except ProjectError:  # it was never pushed, or is not what its name says
