@@ -63,14 +63,16 @@ def test_stages_that_do_not_depend_on_each_other_run_beside_each_other(
 ) -> None:
     """And those of a large table one after the other, as each holds it in memory."""
     edit(project, "globals()[sys.argv[1]]()\n", WAITING)
-    after = ["evaluate", "validate_model", "package"]
+    around = dvc_stages.around("train")
+    assert (around.before, around.after) == (["prepare"], ["evaluate", "validate_model"])
+    assert sorted(around.beside) == ["package", "validate_data"]
     (project.path / "package/golden_response.json").unlink()
-    assert dvc_repro.reproduce(after, "force")
+    assert dvc_repro.reproduce(around.after, "force", around.beside)
     assert not dvc_stages.runs("validate_model")
     monkeypatch.setattr(threads, "SMALL", 0)
     (project.path / "package/golden_response.json").unlink()
     edit(project, "range(200)", "range(2)")
-    assert not dvc_repro.reproduce(after, "force")
+    assert not dvc_repro.reproduce(around.after, "force", around.beside)
     assert "package has not run beside evaluate" in capfd.readouterr().err
 
 
@@ -86,7 +88,7 @@ def test_a_stage_that_fails_is_named_wherever_it_runs(failing: str, project: Pro
     """What ran beside it is kept."""
     edit(project, f"def {failing}():\n", f"def {failing}():\n    sys.exit('it broke')\n")
     with pytest.raises(ProjectError, match="a stage failed"):
-        dvc_stages.reproduce(["evaluate", "validate_model", "package"])
+        dvc_stages.reproduce(["evaluate", "validate_model"], ["package"])
     printed = artifacts.PIPELINE_LOG.read_text()
     assert f"ERROR: failed to reproduce '{failing}': failed to run: " in printed
     assert {"evaluate", "package"} <= {*re.findall("Running stage '(.*)'", printed)}

@@ -9,6 +9,7 @@ standard library is imported: every environment uses this module.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import select
@@ -54,6 +55,8 @@ def run(main: Callable[[], int | None]) -> None:
         status = error.code
     except BaseException as error:  # KeyboardInterrupt too: it is a way to end
         status = report(error)
+    # Python ends by searching all that was imported for garbage: a second where that is PyTorch.
+    gc.freeze()
     sys.exit(_flush(status))
 
 

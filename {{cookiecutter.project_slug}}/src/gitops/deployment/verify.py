@@ -41,9 +41,9 @@ def main() -> None:
 def verify(*, train: bool) -> dict[str, Any]:
     """Run the stages and return the contents of reports/verification.json. Raises ProjectError where a check fails."""
     own = dvc_stages.lock()
-    before, after = dvc_stages.around(STAGE)
+    around = dvc_stages.around(STAGE)
     dvc.pull_data()
-    dvc_stages.reproduce(before)
+    dvc_stages.reproduce(around.before)
     computed = dvc_stages.entry(STAGE)
     wanted, files = trained.inputs(computed), [out["path"] for out in computed["outs"]]
     found = list(trained.claims(wanted, own, files))
@@ -53,7 +53,7 @@ def verify(*, train: bool) -> dict[str, Any]:
     else:
         echo("training here: " + ("TRAIN_ON_MAIN is 1" if train else "no branch has shared a model of these inputs"))
         dvc_stages.reproduce([STAGE])
-    dvc_stages.reproduce(after)
+    dvc_stages.reproduce(around.after, around.beside)
     dvc_stages.check_outputs()
     differing, compared = claims.differences(found, dvc_stages.lock())
     if differing:

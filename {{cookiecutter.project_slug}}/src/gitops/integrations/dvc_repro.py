@@ -1,6 +1,6 @@
-"""Run stages as `dvc repro` does, and those that do not depend on each other beside each other.
+"""Run stages as `dvc repro` does, and some of them beside others.
 
-    python -m gitops.integrations.dvc_repro force|pull [--beside] STAGE ...
+    python -m gitops.integrations.dvc_repro force|pull STAGE ... [--beside STAGE ...]
 
 DVC itself runs one after the other, and takes a second to start. What it prints stays as it is; what stages print that
 run beside others comes when both have ended.
@@ -8,6 +8,7 @@ run beside others comes when both have ended.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import subprocess
 import sys
@@ -23,25 +24,21 @@ from gitops.integrations import dvc_stages
 #: the results of other machines from the remote.
 OPTIONS: dict[str, dict[str, bool]] = {"force": {"force": True, "run_cache": False}, "pull": {"pull": True}}
 
-#: Says that the stages are those which another process has left to this one.
-BESIDE = "--beside"
 
+def reproduce(stages: Sequence[str], how: str, beside: Sequence[str] = ()) -> bool:
+    """Run the stages, in their order, and those `beside` at the same time; return whether none has failed.
 
-def reproduce(stages: Sequence[str], how: str) -> bool:
-    """Run the stages, given in an order in which they can run; return whether all that had to run did so.
-
-    Two stages run at a time at most, and one of a large table, because each has the rows that it reads in memory.
-    Raises ProjectError where dvc.yaml cannot be read.
+    So two stages run at once, and one of a large table, because each has the rows that it reads in memory.
     """
-    first, others = dvc_stages.split(stages)
     if not threads.small(artifacts.TRAIN):
-        first, others = list(stages), []
-    beside = _start(others, how) if others else None
+        stages, beside = [*stages, *beside], []
+    other = _start(beside, how) if beside else None
     try:
-        done = _run(first, how)
+        done = _run(stages, how)
     finally:
-        ended = _end(*beside) if beside else True
-    dvc_stages.sort_lock()
+        ended = _end(*other) if other else True
+    if other:
+        dvc_stages.sort_lock()
     return done and ended
 
 
@@ -63,7 +60,7 @@ def _run(stages: Sequence[str], how: str) -> bool:
 
 def _start(stages: Sequence[str], how: str) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     output = tempfile.TemporaryFile()  # noqa: SIM115  # _end closes it
-    command = [sys.executable, "-m", "gitops.integrations.dvc_repro", how, BESIDE, *stages]
+    command = [sys.executable, "-m", "gitops.integrations.dvc_repro", how, *stages]
     return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT), output
 
 
@@ -77,10 +74,12 @@ def _end(process: subprocess.Popen[bytes], output: IO[bytes]) -> bool:
 
 def main() -> int:
     """Run the stages that the command line names; return 0, or 1 where one failed."""
-    how, *stages = sys.argv[1:]
-    # Beside other stages nothing may be read before DVC has its lock: they write dvc.lock.
-    done = _run(stages[1:], how) if stages[0] == BESIDE else reproduce(stages, how)
-    return 0 if done else 1
+    parser = argparse.ArgumentParser(description="Run stages as `dvc repro` does.")
+    parser.add_argument("how", choices=OPTIONS)
+    parser.add_argument("stages", nargs="*")
+    parser.add_argument("--beside", nargs="*", default=[])
+    options = parser.parse_args()
+    return 0 if reproduce(options.stages, options.how, options.beside) else 1
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from gitops.core.artifacts import PIPELINE_LOG, ProjectError, digest, write_text
 from gitops.core.console import relay
@@ -35,11 +39,21 @@ def lock() -> dict[str, Entry]:
     return stages
 
 
-def around(stage: str, *, sources: bool = False) -> tuple[list[str], list[str]]:
-    """Return the stages that `stage` depends on, and all others but itself, each in an order in which they can run.
+@dataclass(frozen=True)
+class Around:
+    """The stages but one, each list in an order in which they can run: those it needs, and all others in two parts.
 
-    With `sources`, those .dvc files that name data are among them.
+    No stage of a part depends on one of the other part, so they can run beside each other: `after` is the longest part,
+    `beside` all that does not depend on it.
     """
+
+    before: list[str]
+    after: list[str]
+    beside: list[str]
+
+
+def around(stage: str, *, sources: bool = False) -> Around:
+    """Return the stages around `stage`. With `sources`, the .dvc files that name data are among them."""
     import networkx
 
     with dvc.opened("cannot read dvc.yaml") as repository:
@@ -47,38 +61,27 @@ def around(stage: str, *, sources: bool = False) -> tuple[list[str], list[str]]:
         (node,) = repository.stage.collect(stage)
         needed = networkx.descendants(graph, node)
         ordered = [other for other in networkx.dfs_postorder_nodes(graph) if sources or not other.is_data_source]
-        before = [other.addressing for other in ordered if other in needed]
-        return before, [other.addressing for other in ordered if other not in needed and other != node]
-
-
-def split(stages: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return two parts of the stages, none of which depends on the other; the first is the longest that goes together.
-
-    The second is empty where all depend on each other.
-    """
-    import networkx
-
-    with dvc.opened("cannot read dvc.yaml") as repository:
-        nodes = {node: stage for stage in stages for node in repository.stage.collect(stage)}
-        parts = networkx.weakly_connected_components(repository.index.graph.subgraph(nodes))
-        longest = max(parts, key=len, default=set())
-        first = [stage for node, stage in nodes.items() if node in longest]
-    return first, [stage for stage in stages if stage not in first]
+        others = [other for other in ordered if other not in needed and other != node]
+        longest = max(networkx.weakly_connected_components(graph.subgraph(others)), key=len, default=set())
+        parts = (needed & {*ordered}, longest, {*others} - {*longest})
+        return Around(*([other.addressing for other in ordered if other in part] for part in parts))
 
 
 def sort_lock() -> None:
     """Put the entries of dvc.lock into the order of the stages in dvc.yaml, and not that in which they ended."""
-    if not LOCK.exists():
-        return
-    from dvc.utils.serialize import dumps_yaml, load_yaml
+    order = [*yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]]
 
-    with dvc.opened(f"cannot read {LOCK}") as repository:
-        order = {stage.name: number for number, stage in enumerate(repository.stage.collect("dvc.yaml"))}
+    def place(name: str) -> int:
+        name = name.partition("@")[0]  # NAME@ITEM, of a stage with foreach
+        return order.index(name) if name in order else len(order)
+
+    text = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
+    names = re.findall(r"^  (\S+):$", text, re.MULTILINE)  # DVC's parser takes a tenth of a second
+    if names != sorted(names, key=place):
+        from dvc.utils.serialize import dumps_yaml, load_yaml
+
         contents = load_yaml(str(LOCK))
-    names = [*contents.get("stages", {})]
-    wanted = sorted(names, key=lambda name: order.get(name, len(order)))
-    if names != wanted:
-        contents["stages"] = {name: contents["stages"][name] for name in wanted}
+        contents["stages"] = dict(sorted(contents["stages"].items(), key=lambda item: place(item[0])))
         write_text(LOCK, dumps_yaml(contents))
 
 
@@ -116,9 +119,12 @@ def entry(stage: str) -> Entry:
         return dict(to_single_stage_lockfile(node)) | {"outs": [{"path": str(out)} for out in node.outs]}
 
 
-def reproduce(stages: Sequence[str]) -> None:
-    """Run the stages, whether they are stale or not, and take no earlier result. Raises ProjectError if one fails."""
-    command = [sys.executable, "-m", "gitops.integrations.dvc_repro", "force", *stages]
+def reproduce(stages: Sequence[str], beside: Sequence[str] = ()) -> None:
+    """Run the stages, whether they are stale or not, and take no earlier result; those `beside` at the same time.
+
+    Raises ProjectError if one fails.
+    """
+    command = [sys.executable, "-m", "gitops.integrations.dvc_repro", "force", *stages, "--beside", *beside]
     PIPELINE_LOG.parent.mkdir(exist_ok=True)  # for the report
     if relay(command, git_command.environment(DVC_NO_ANALYTICS="1"), log=PIPELINE_LOG):
         raise ProjectError("a stage failed, see above: nothing is released")

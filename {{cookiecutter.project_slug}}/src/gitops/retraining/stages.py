@@ -22,11 +22,12 @@ def main() -> int:
     # A warning, because nothing is logged by stages that come from the run cache; those that train fail by it.
     if (problem := mlflow_server.problem()) and dvc.stale():
         echo(f"warning: {problem}; a stage that trains or evaluates will fail", error=True)
-    before, after = dvc_stages.around(STAGE, sources=True)
-    if not dvc_repro.reproduce(before, "pull"):
+    around = dvc_stages.around(STAGE, sources=True)
+    if not dvc_repro.reproduce(around.before, "pull"):
         return 1
     take_over()
-    return 0 if dvc_repro.reproduce([STAGE], "pull") and dvc_repro.reproduce(after, "pull") else 1
+    done = dvc_repro.reproduce([STAGE], "pull") and dvc_repro.reproduce(around.after, "pull", around.beside)
+    return 0 if done else 1
 
 
 def take_over() -> None:
