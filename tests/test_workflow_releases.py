@@ -62,6 +62,7 @@ def test_run_of_main(make: Make, remote: str) -> None:
     assert {name: job.environment for name, job in ran.jobs.items() if job.environment} == {
         "build": "image",
         "release": "production",
+        "register": "image",
     }
     signed_in = ran.inputs_of("aws-actions/configure-aws-credentials")
     assert [use["role-to-assume"] for use in signed_in] == [MAIN_ROLE, MAIN_ROLE]  # to judge, and for the archive
@@ -237,13 +238,15 @@ def test_register(make: Make, release: str) -> None:
     """Whatever became of the release: this is the latest point at which the registry sees a rollback."""
     project = make()
     project.hub.vars["MLFLOW_TRACKING_URI"] = "https://mlflow.invalid"
+    project.hub.vars["MLFLOW_TRACKING_USERNAME"] = "logs-runs"
+    project.hub.environments["image"].vars["MLFLOW_TRACKING_USERNAME"] = "registers"
     if release == "failed":
         project.hub.environments["production"].secrets = {}
     ran = ci(project)
     if release == "nothing":
         project.change("main", notes="x")
         ran = ci(project)
-    assert ran.results["register"] == "success" and "register: register" in project.log()
+    assert ran.results["register"] == "success" and "register: register as registers" in project.log()
     assert ran.jobs["register"].permissions == {"contents": "read"}
 
 

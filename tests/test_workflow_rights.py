@@ -57,6 +57,7 @@ SECRETS = {
 
 ENVIRONMENTS = {
     "ci.yaml build": "image",
+    "ci.yaml register": "image",
     "ci.yaml release": "${{ vars.FIRST_ENVIRONMENT || 'production' }}",
     "promote.yaml promote": "staging",
     "rollback.yaml rollback": "rollback",

@@ -92,6 +92,7 @@ class Project:
         else:
             self.git("merge", "--quiet", "--no-ff", "--message", f"Merge pull request #{number}", head["sha"])
         self.push("main")
+        self.hub.merged[self.git("rev-parse", "HEAD")] = number
 
     def queue(self, number: int) -> list[Run]:
         """Put a pull request in the merge queue: main becomes what has passed there."""
@@ -104,6 +105,7 @@ class Project:
         self.push("main")
         self.git("push", "--quiet", "origin", f":{event.ref}")
         del self.hub.pulls[number]
+        self.hub.merged[event.sha] = number
         return ran
 
     def deliver(self, *events: Event) -> list[Run]:
