@@ -10,25 +10,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from projects import generate
-from workflow_api import connect, server_of
 from workflow_events import completed, dispatch, of_main, push
-from workflow_hub import Hub
-from workflow_project import Project
+from workflow_real import TESTED, RealProject, real_project
 from workflow_runner import Run, deliver, run
 
-REPOSITORY = "owner/breast-cancer"
-FORK = "stranger/breast-cancer"
-
-#: Results are had sooner with these, and mean less, which is of no matter here.
-QUICK = {"epochs: 200": "epochs: 40", "bootstrap: 1000": "bootstrap: 100"}
+FORK = "stranger/name"
 
 VARIABLES = {
     "TRAINING_RUNNER": "big-machine",
@@ -38,65 +30,16 @@ VARIABLES = {
 }
 SECRETS = {"MLFLOW_TRACKING_PASSWORD": "secret-of-mlflow"}
 
-#: A job whose steps have been run before for the same code.
-TESTED = {"test": "success"}
-
-
-@dataclass
-class Repository(Project):
-    """The default project on all sides."""
-
-    def edit(self, branch: str, *edits: tuple[str, str, str], to: str = "origin") -> str:
-        """Commit edits (file, old, new) to a branch, which may be new, push it and return the commit."""
-        self.git(
-            "switch", "--quiet", *([branch] if self.git("branch", "--list", branch) else ["--create", branch, "main"])
-        )
-        for name, old, new in edits:
-            text = (self.clone / name).read_text()
-            assert text.count(old) == 1, (name, old)
-            (self.clone / name).write_text(text.replace(old, new))
-        self.git("commit", "--quiet", "--all", "--message", f"Change {branch}")
-        self.push(branch, to)
-        commit = self.git("rev-parse", "HEAD")
-        self.git("switch", "--quiet", "main")
-        return commit
-
-    def tested(self) -> list[Run]:
-        """Run what was pushed but for the job `test`."""
-        return deliver(self.hub, assume=TESTED)
-
-    def comment(self, number: int, mark: str = "") -> str:
-        """Return the one comment on a pull request whose text holds `mark`."""
-        [body] = [str(entry["body"]) for entry in self.api.comments[number] if mark in entry["body"]]
-        return body
-
-    def record(self, environment: str = "production") -> dict[str, dict[str, str]]:
-        """Return the release record of an environment."""
-        found: dict[str, dict[str, str]] = json.loads(self.hub.git("show", f"env/{environment}:release.json"))
-        return found
-
 
 @pytest.fixture(scope="module")
-def repository(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
+def repository(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealProject]:
     """The default project, pushed to main, set up as `make github` does, with variables and secrets."""
     folder = tmp_path_factory.mktemp("workflows")
-    origin, project = folder / "origin.git", generate(folder)
-    params = (project / "params.yaml").read_text()
-    for old, new in QUICK.items():
-        assert params.count(old) == 1
-        params = params.replace(old, new)
-    (project / "params.yaml").write_text(params)
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", origin], check=True)
-    hub = Hub(folder / "hub", origin, REPOSITORY)
-    hub.vars, hub.secrets = dict(VARIABLES), SECRETS
-    with server_of(folder, hub) as server:
-        connect(hub, server)
-        made = Repository(hub, project, folder, server)
+    with real_project(folder, generate(folder)) as made:
+        made.hub.vars, made.hub.secrets = dict(VARIABLES), SECRETS
         made.set_up()
-        made.git("commit", "--quiet", "--all", "--message", "Be quick")
-        made.git("remote", "add", "origin", str(origin))
         made.push("main")
-        hub.caused()
+        made.hub.caused()
         yield made
 
 
@@ -108,7 +51,7 @@ def of(runs: list[Run], workflow: str, conclusion: str = "success", **results: s
     return found
 
 
-def artifact(repository: Repository, ran: Run) -> dict[str, str]:
+def artifact(repository: RealProject, ran: Run) -> dict[str, str]:
     """Return the text of each file of a run's report."""
     root = repository.hub.artifact(ran.id, "report")
     files = [path for path in root.rglob("*") if path.is_file()]
@@ -124,7 +67,7 @@ def taken_over(ran: Run) -> bool:
 
 
 @pytest.mark.real
-def test_push(repository: Repository) -> None:
+def test_push(repository: RealProject) -> None:
     """Everything is run, and handed over: the model to main, the report to the pull request that is opened later."""
     sha = repository.edit("more-dropout", ("params.yaml", "dropout: 0.1", "dropout: 0.3"))
     ci = of(repository.deliver(), "CI", test="success", pipeline="success")
@@ -142,7 +85,7 @@ def test_push(repository: Repository) -> None:
 
 
 @pytest.mark.real
-def test_second_push_edits_the_comment(repository: Repository) -> None:
+def test_second_push_edits_the_comment(repository: RealProject) -> None:
     """What the first push trained is taken over, and its comment is edited."""
     first = repository.comment(1)
     commit = repository.edit("more-dropout", ("README.md", "# Breast Cancer", "# Breast Cancer, again"))
@@ -154,7 +97,7 @@ def test_second_push_edits_the_comment(repository: Repository) -> None:
 
 
 @pytest.mark.real
-def test_stage_that_fails(repository: Repository) -> None:
+def test_stage_that_fails(repository: RealProject) -> None:
     """The pull request cannot be merged, and its comment shows what the stage said."""
     repository.edit("no-such-column", ("params.yaml", "target: diagnosis", "target: prognosis"))
     repository.open(2, "no-such-column")
@@ -170,7 +113,7 @@ def test_stage_that_fails(repository: Repository) -> None:
 
 
 @pytest.mark.real
-def test_break_before_any_report(repository: Repository) -> None:
+def test_break_before_any_report(repository: RealProject) -> None:
     """Without a report the comment says which steps failed."""
     repository.edit("broken", ("Makefile", "help:  ## list the commands", "help  ## list the commands"))
     repository.open(3, "broken")
@@ -183,7 +126,7 @@ def test_break_before_any_report(repository: Repository) -> None:
 
 
 @pytest.mark.real
-def test_merge(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merge(repository: RealProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Main takes the model over and runs all else anew; then come the image, the release, and a word of it."""
     monkeypatch.setitem(repository.hub.vars, "MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     repository.merge(1)
@@ -207,7 +150,7 @@ def test_merge(repository: Repository, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.real
-def test_older_commit_that_is_run_late(repository: Repository) -> None:
+def test_older_commit_that_is_run_late(repository: RealProject) -> None:
     """A run of the commit before does not take the newer release's place."""
     before = repository.releases()
     ci = run(repository.hub, "ci.yaml", push(repository.hub, sha=repository.git("rev-parse", "HEAD^")), TESTED)
@@ -216,7 +159,7 @@ def test_older_commit_that_is_run_late(repository: Repository) -> None:
 
 
 @pytest.mark.real
-def test_merge_of_documents(repository: Repository) -> None:
+def test_merge_of_documents(repository: RealProject) -> None:
     """Nobody is asked, and nothing is built or trained."""
     before = repository.releases(), dict(repository.hub.images)
     repository.edit("readme", ("README.md", "# Breast Cancer, again", "# Breast Cancer"))
@@ -229,7 +172,7 @@ def test_merge_of_documents(repository: Repository) -> None:
 
 
 @pytest.mark.real
-def test_rollback_and_redeploy(repository: Repository) -> None:
+def test_rollback_and_redeploy(repository: RealProject) -> None:
     """A second release, taken back by the button with a light environment alone, and released again when asked."""
     repository.edit("more-pods", ("k8s/base/horizontalpodautoscaler.yaml", "maxReplicas: 6", "maxReplicas: 8"))
     repository.tested()
@@ -249,7 +192,7 @@ def test_rollback_and_redeploy(repository: Repository) -> None:
 
 
 @pytest.mark.real
-def test_monitor_of_requests_that_are_refused(repository: Repository, tmp_path: Path) -> None:
+def test_monitor_of_requests_that_are_refused(repository: RealProject, tmp_path: Path) -> None:
     """Whoever may send requests can cause this: a green run that tells people, and that starts no retraining."""
     version = repository.record()["model"]["version"]
     problem = {"instance": 0, "column": "\n::error::x", "error": "no such column"}
@@ -268,30 +211,10 @@ def test_monitor_of_requests_that_are_refused(repository: Repository, tmp_path: 
     assert {ran.conclusion for ran in repository.deliver(completed(repository.hub, monitor))} == {"skipped"}
 
 
-def log_requests(folder: Path, table: Path) -> dict[str, str]:
-    """Write a request log and its labels, of rows that are like the table's; return the variables that name them."""
-    lines = table.read_text().splitlines()
-    columns = lines[0].split(",")
-    entries, labels = [], ["request_id,label"]
-    for place, line in enumerate(lines[1:101]):
-        row = dict(zip(columns, line.split(","), strict=True))
-        labels.append(f"r{place},{row.pop('diagnosis')}")
-        inputs = {name: float(value) * 1.001 for name, value in row.items()}
-        entry = {"time": "2026-11-01T12:00:00Z", "request_id": f"r{place}", "instance": 0, "inputs": inputs}
-        entries.append(json.dumps(entry))
-    for name, content in (("requests/a.jsonl", entries), ("labels/a.csv", labels)):
-        (folder / name).parent.mkdir()
-        (folder / name).write_text("\n".join(content) + "\n")
-    return {"REQUEST_LOG": str(folder / "requests"), "LABELS": str(folder / "labels")}
-
-
 @pytest.mark.real
-def test_retraining(repository: Repository, tmp_path: Path) -> None:
+def test_retraining(repository: RealProject, tmp_path: Path) -> None:
     """A dispatch becomes a pull request with its checks and its report, without an App; its merge is a release."""
-    pointer = (repository.clone / "data/raw.csv.dvc").read_text()
-    md5 = re.findall("md5: (.{32})", pointer)[0]
-    table = repository.clone / "dvc-remote/files/md5" / md5[:2] / md5[2:]
-    repository.hub.vars = VARIABLES | log_requests(tmp_path, table)
+    repository.hub.vars = VARIABLES | repository.requests(tmp_path)
     checks = [{"check": "feature drift", "column": "mean area", "value": 0.4, "limit": 0.2, "passed": False}]
     verdict = {"status": "drift", "from": "2026-11-01", "to": "2026-11-02", "rows": 100, "checks": checks}
     payload = {"reason": 'drift"; $(touch /tmp/x) @all', "monitor": json.dumps(verdict)}
@@ -318,7 +241,7 @@ def test_retraining(repository: Repository, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_fork(repository: Repository, tmp_path: Path) -> None:
+def test_fork(repository: RealProject, tmp_path: Path) -> None:
     """A stranger's code gets nothing of value, and nothing of it runs where a token can write; the report is told."""
     fork, marks = tmp_path / "fork.git", tmp_path / "marks"
     repository.git("clone", "--quiet", "--bare", str(repository.hub.origin), str(fork))
@@ -345,7 +268,7 @@ def test_fork(repository: Repository, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_staging(repository: Repository, tmp_path: Path) -> None:
+def test_staging(repository: RealProject, tmp_path: Path) -> None:
     """A project that takes staging up: a merge reaches staging alone, and production by a pull request."""
     hub, api = repository.hub, repository.api
     model = generate(tmp_path, staging="yes")
