@@ -192,13 +192,15 @@ def fork_of(project: Project, tmp_path: Path) -> Path:
     return fork
 
 
-def test_fork(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("branch", ["idea", "main"])
+def test_fork(make: Make, branch: str, tmp_path: Path) -> None:
     """It has what the public has, and its comment; what it trained is a claim that main does not take."""
     project = make()
     project.hub.vars |= {"TRAINING_RUNNER": "big-machine", "MLFLOW_TRACKING_URI": "https://mlflow.invalid"}
     fork = fork_of(project, tmp_path)
-    project.change("idea", "epochs: 20", to=str(fork))
-    event = project.open(1, "idea", fork=("stranger/name", fork))
+    project.change(branch, "epochs: 20", to=str(fork))
+    project.git("reset", "--quiet", "--hard", "origin/main")
+    event = project.open(1, branch, fork=("stranger/name", fork))
     ci = of(runs := project.deliver(event), "CI")
     assert ci.results.get("pass") == "success" and ci.results["verify"] == "skipped"
     pipeline = ci.jobs["pipeline"]
