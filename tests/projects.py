@@ -87,9 +87,10 @@ def gitops_tests(project: Path, *options: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return a user's variables: not those that the template's own make or environment hands down."""
+    """Return a user's variables: not those that the template's own make, environment or job on GitHub hands down."""
     handed_down = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONDONTWRITEBYTECODE", "MLFLOW_TRACKING_URI")
-    return {name: value for name, value in os.environ.items() if name not in handed_down}
+    own = (item for item in os.environ.items() if not item[0].startswith("GITHUB_"))
+    return {name: value for name, value in own if name not in handed_down}
 
 
 def make(project: Path, *arguments: str) -> str:

@@ -102,6 +102,7 @@ def test_nothing_of_the_loop_commands_a_runner(room: Room) -> None:
     told(room, "verify")
     told(room, "gate")
     assert "add-mask" in told(room, "report")
+    told(room, "plan")
     told(room, "deploy")
     version = json.loads(room.git("show", "env/production:release.json", at=room.origin))["model"]["version"]
     log(room.project, rows[:150], version)

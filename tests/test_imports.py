@@ -14,8 +14,15 @@ from projects import ROOT
 
 SOURCE = ROOT / "{{cookiecutter.project_slug}}/src"
 
-#: What runs before any environment is there: `make setup`, `make github`, `make comment`, and the line of `make test`.
-BARE = ("gitops.project", "gitops.reporting.comment")
+#: What runs before any environment is there: `make setup`, `make github`, and the line of `make test`; and what runs
+#: where a token can write, or an image is signed, and nothing is installed.
+BARE = (
+    "gitops.project",
+    "gitops.reporting.comment",
+    "gitops.retraining.propose",
+    "gitops.integrations.propose_locks",
+    "gitops.deployment.sign",
+)
 
 
 @pytest.fixture

@@ -221,6 +221,7 @@ def world(
     world.commit("Train")
     make(project, "verify")
     make(project, "gate")
+    make(project, "plan")
     make(project, "deploy")
     return world
 

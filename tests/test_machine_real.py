@@ -77,6 +77,7 @@ def test_a_release_and_a_retraining(odd: Path) -> None:
     make(odd, "gate")
     make(odd, "report")
     make(odd, "manifests")
+    make(odd, "plan")
     assert "Released breast_cancer" in make(odd, "deploy")
     make(odd, "batch", "INPUT=data/raw.csv", f"OUTPUT={odd.parent / 'out.csv'}")
     assert len((odd.parent / "out.csv").read_text().splitlines()) == 570

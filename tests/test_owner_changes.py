@@ -130,6 +130,7 @@ def test_everything_after_it_works(changed: Path, request: pytest.FixtureRequest
     make(changed, "verify")
     make(changed, "gate")
     report = make(changed, "report")
+    make(changed, "plan")
     make(changed, "deploy")
     schema = json.loads((changed / "data/prepared/schema.json").read_text())
     features = {feature["name"]: feature for feature in schema["features"]}

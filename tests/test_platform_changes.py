@@ -92,6 +92,7 @@ def released(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(project, "verify")
     assert git(project, "status", "--porcelain") == ""  # the same results are the same bytes
     make(project, "gate")
+    make(project, "plan")
     make(project, "deploy")
     return project
 
@@ -119,17 +120,17 @@ def test_everything_stays_green(name: str, released: Path, monkeypatch: pytest.M
     make(released, "manifests")
     make(released, "gate")
     make(released, "report")
-    plan, deployed = make(released, "plan"), make(released, "deploy")
-    after, objects = production(released)
+    plan = make(released, "plan")
     if name in RELEASED:
         assert "To be released" in plan
+        make(released, "deploy")
+        after, objects = production(released)
         assert RELEASED[name](objects)
         assert "### Deployment\n\n<details>" in (released / "reports/report.md").read_text()
         make(released, "rollback")
         assert production(released)[0] == before != after
     else:
-        assert "nothing to release" in plan and "nothing to release" in deployed
-        assert after == before
+        assert "nothing to release" in plan
     git(released, "revert", "--no-edit", "HEAD")
     git(released, "push", "--quiet", "origin", "HEAD:main")
 

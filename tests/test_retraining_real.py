@@ -210,6 +210,7 @@ def released(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Room:
     room.commit("Train")
     make(room.project, "verify")
     make(room.project, "gate")
+    make(room.project, "plan")
     make(room.project, "deploy")
     room.keep()
     return room
@@ -251,7 +252,7 @@ class Held:
 def github(room: Room, tmp_path: Path) -> Iterator[Any]:
     """GitHub, in front of origin."""
     with module_of(ROOT, "tests/gitops/github_server.py").GitHub(tmp_path) as server:
-        room.variables |= server.environment | {"GITHUB_ACTIONS": "true"}
+        room.variables |= server.environment
         yield server
 
 
@@ -334,6 +335,8 @@ def refused(room: Room, folder: Path) -> None:
     assert "Refused" in report and "100 labelled requests appended" in report
     assert summary.read_text().startswith(report) and "\nNothing opened: Refused: brier is " in summary.read_text()
     assert "\nrefused\n" in output.read_text()
+    assert "\ntrue\n" in output.read_text() and room.git("ls-remote", "origin", "refs/retrain/last") == ""
+    assert "recorded in refs/retrain/last" in make(room.project, "propose")
     assert room.branches() == [] and "Retrain-result: refused" in room.last()
     assert "less than retrain.cooldown_hours" in room.retrain()
     room.check_tidy()

@@ -47,10 +47,12 @@ RIGHTS = {
     },
 }
 
-#: What the DVC remote takes of who reads a release, and of who writes one.
+#: What the DVC remote takes of who reads a release, of who writes one, of a branch's run, and of who cleans up.
 REMOTE = {
     "monitor": {"": ["ListBucket"], "dvc/*": ["GetObject"]},
     "release": {"": ["ListBucket"], "dvc/*": ["GetObject", "PutObject"]},
+    "branch": {"": ["ListBucket"], "dvc/*": ["GetObject"], "dvc/branches/*": ["PutObject"]},
+    "cleaner": {"": ["ListBucket", "DeleteObject"], "dvc/*": ["GetObject", "DeleteObject"]},
 }
 
 NOBODY = {"AWS_ACCESS_KEY_ID": "AKIANOBODY", "AWS_SECRET_ACCESS_KEY": "no-such-secret"}
@@ -170,8 +172,47 @@ def project(s3: S3, identity: None, tmp_path_factory: pytest.TempPathFactory) ->
         subprocess.run([*git, "add", "--all"], check=True)
         subprocess.run([*git, "commit", "--quiet", "--message=Train"], check=True)
         subprocess.run([*git, "push", "--quiet", "origin", "HEAD:main"], check=True)
-        make(project, "verify", "gate", "deploy", "IMAGE=registry.example/model:1")
+        make(project, "verify", "gate", "plan", "deploy", "IMAGE=registry.example/model:1")
     return project
+
+
+def test_a_branch_shares_its_model_and_writes_nothing_else(s3: S3, project: Path) -> None:
+    before = s3.objects().keys()
+    status, said = run(project, s3.environment("branch"), "releases.trained")
+    assert status == 0, said
+    assert all(key.startswith("dvc/branches/") for key in s3.objects().keys() - before)
+    (project / "data/more.csv").write_text("a\n1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.environment("branch").items():
+            patch.setenv(name, value)
+        subprocess.run([project / ".venv/pipeline/bin/dvc", "add", "--quiet", "data/more.csv"], cwd=project, check=True)
+        status, said = run(project, s3.environment("branch"), "releases.trained", "--dvc")
+    for path in ("data/more.csv", "data/more.csv.dvc"):
+        (project / path).unlink()
+    assert status == 1, said
+
+
+def test_what_nothing_names_is_removed(s3: S3, project: Path) -> None:
+    """As if a hundred days had gone by: what the release needs stays."""
+    forgotten = {"dvc/files/md5/00/" + "0" * 30: "a model", "dvc/branches/forgotten/model.pt2": "a model"}
+    before = s3.objects().keys()
+    s3.put(**forgotten)
+    program = """
+from datetime import UTC, datetime, timedelta
+from gitops.integrations import dvc_contents
+from gitops.releases import gc, named
+gc.refuse_shared()
+found = gc.select(named.named(), datetime.now(UTC) + timedelta(days=100))
+gc.show(found, 90)
+for files in found.gone.values():
+    dvc_contents.remove(file.path for file in files)
+"""
+    command: list[str | Path] = [project / ".venv/pipeline/bin/python", "-c", program]
+    environment = os.environ | s3.environment("cleaner")
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "goes: 1 files" in done.stdout
+    assert s3.objects().keys() == before
 
 
 def ask(container: Container, project: Path, name: str, requests: int) -> list[float]:

@@ -60,9 +60,9 @@ def test_run_of_main(make: Make, remote: str) -> None:
         "release": "ubuntu-24.04",
     }
     assert {name: job.environment for name, job in ran.jobs.items() if job.environment} == {
-        "build": "image",
+        "build": "main",
         "release": "production",
-        "register": "image",
+        "register": "main",
     }
     signed_in = ran.inputs_of("aws-actions/configure-aws-credentials")
     assert [use["role-to-assume"] for use in signed_in] == [MAIN_ROLE, MAIN_ROLE]  # to judge, and for the archive
@@ -239,7 +239,7 @@ def test_register(make: Make, release: str) -> None:
     project = make()
     project.hub.vars["MLFLOW_TRACKING_URI"] = "https://mlflow.invalid"
     project.hub.vars["MLFLOW_TRACKING_USERNAME"] = "logs-runs"
-    project.hub.environments["image"].vars["MLFLOW_TRACKING_USERNAME"] = "registers"
+    project.hub.environments["main"].vars["MLFLOW_TRACKING_USERNAME"] = "registers"
     if release == "failed":
         project.hub.environments["production"].secrets = {}
     ran = ci(project)

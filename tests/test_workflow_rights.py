@@ -56,8 +56,8 @@ SECRETS = {
 }
 
 ENVIRONMENTS = {
-    "ci.yaml build": "image",
-    "ci.yaml register": "image",
+    "ci.yaml build": "main",
+    "ci.yaml register": "main",
     "ci.yaml release": "${{ vars.FIRST_ENVIRONMENT || 'production' }}",
     "promote.yaml promote": "staging",
     "rollback.yaml rollback": "rollback",

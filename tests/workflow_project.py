@@ -22,7 +22,7 @@ from workflow_runner import Run, deliver
 #: Who a cloud trusts with which role: main's may write, the branches' reads, and no branch of Dependabot's gets one.
 MAIN_ROLE, BRANCH_ROLE = "arn:aws:iam::1:role/main", "arn:aws:iam::1:role/branches"
 ROLES = {
-    MAIN_ROLE: r"repo:owner/name:(ref:refs/heads/main|environment:image)",
+    MAIN_ROLE: r"repo:owner/name:(ref:refs/heads/main|environment:main)",
     BRANCH_ROLE: r"repo:owner/name:ref:refs/heads/(?!main$|dependabot/).*",
 }
 VARIABLES = {"AWS_ROLE_ARN": MAIN_ROLE, "AWS_BRANCH_ROLE_ARN": BRANCH_ROLE, "AWS_REGION": "eu-west-1"}
@@ -47,9 +47,9 @@ class Project:
         self.hub.keys = [KEY]
         self.hub.rules = [Rule("env/*"), Rule("main", ("maintainer",))]
         key = {"RELEASE_KEY": KEY}
-        image = Environment({"COSIGN_PRIVATE_KEY": "the key of cosign", "COSIGN_PASSWORD": "its password"})
+        main = Environment({"COSIGN_PRIVATE_KEY": "the key of cosign", "COSIGN_PASSWORD": "its password"})
         self.hub.environments = {
-            "image": image,
+            "main": main,
             "rollback": Environment(key),
             "production": Environment(key, reviewers=reviewers),
         }

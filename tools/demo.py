@@ -42,6 +42,8 @@ ENVIRONMENT = os.environ | {
 # Variables of the template's own make and environment must not reach the project.
 for name in ("ARGS", "VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MLFLOW_TRACKING_URI"):
     ENVIRONMENT.pop(name, None)
+# Nor those of a job on GitHub: this is a person's machine, where a retraining proposes what it has trained.
+ENVIRONMENT = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("GITHUB_")}
 
 STEPS: list[dict[str, Any]] = []
 
@@ -133,7 +135,7 @@ def origin_and_project() -> None:
 
 
 def release() -> None:
-    """Release main, as the workflow Deploy does."""
+    """Release main, as the workflow CI does."""
     step("verify main: nothing is trained again", "make verify")
     step("run the gate", "make gate")
     step("release it", "make deploy")
@@ -145,7 +147,7 @@ def propose() -> None:
     text = params.read_text(encoding="utf-8")
     if text.count(CHANGE[0]) != 1:
         raise SystemExit(f"params.yaml has no single {CHANGE[0]!r} for the demo to change")
-    edit = f"sed -i 's/{CHANGE[0]}/{CHANGE[1]}/' params.yaml"
+    edit = f"sed -i.bak 's/{CHANGE[0]}/{CHANGE[1]}/' params.yaml && rm params.yaml.bak"
     step(
         "change a parameter", edit, "git commit --quiet -am 'Try more dropout'", f"git push --quiet -u origin {BRANCH}"
     )

@@ -75,7 +75,7 @@ def loop(origin: str) -> None:
     first = expect("ask the first release")
 
     demo.chapter("A change goes to production")
-    edit = f"sed -i 's/{demo.CHANGE[0]}/{demo.CHANGE[1]}/' params.yaml"
+    edit = f"sed -i.bak 's/{demo.CHANGE[0]}/{demo.CHANGE[1]}/' params.yaml && rm params.yaml.bak"
     demo.step("merge a change", edit, "git commit --quiet -am 'More dropout'")
     release("the change")
     second = expect("ask the second release")
@@ -104,6 +104,7 @@ def release(what: str) -> None:
     demo.step("run the gate", "make gate")
     version = hashlib.sha256((demo.PROJECT / "model/model.pt2").read_bytes()).hexdigest()[:12]
     image = f"localhost/{cluster.NAME}:{version}"  # no such registry: the image is loaded into the nodes
+    demo.step("plan the release", "make plan")
     demo.step("build its image", f"docker build --quiet --file serving/Containerfile --tag {image} .")
     demo.step("give it to the nodes", f"kind load docker-image {image} --name {cluster.CLUSTER}")
     demo.step("release it", f"make deploy IMAGE={image}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,48 +28,66 @@ PATH, REAL_CML = os.environ["PATH"], shutil.which("cml")
 
 
 class Bench:
-    """A run of `make comment`: what GitHub tells it, what CI left, and what came out."""
+    """A run of `make comment`: what GitHub tells it, what CI left, and what came out.
+
+    `run_of_ci` is the run that has ended. `events` are the payloads by the event's name, one of them `name`.
+    """
 
     def __init__(self, server: GitHub, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         self.server, self.folder, self.monkeypatch, self.capsys = server, folder, monkeypatch, capsys
-        self.reports = folder / "artifact/reports"
-        self.event: dict[str, Any] = {
-            "id": 77,
-            "html_url": f"{server.url}/owner/name/actions/runs/77",
-            "event": "pull_request",
-            "conclusion": "success",
-            "head_sha": SHA,
-            "head_branch": "change",
-            "head_repository": {"full_name": "owner/name", "owner": {"login": "owner"}},
-            "pull_requests": [],
-        }
+        server.ran(77, SHA)
+        self.run_of_ci = server.runs[0]
+        self.name, self.ref = "workflow_run", "refs/heads/main"
+        self.events: dict[str, Any] = {"workflow_run": {"workflow_run": self.run_of_ci}, "push": {}}
 
-    def leave(self, report: str | None, number: object = 12) -> None:
-        """Lay down what CI's artifact holds."""
-        self.reports.mkdir(parents=True, exist_ok=True)
-        for name, text in ((artifacts.REPORT, report), (artifacts.PULL_REQUEST, number)):
-            if text is not None:
-                (self.folder / "artifact" / name).write_text(f"{text}\n", encoding="utf-8")
+    def leave(self, report: str | None, **options: bool) -> None:
+        """Lay down what CI's artifact holds; None: there is no artifact."""
+        self.server.artifacts.clear()
+        if report is not None:
+            self.pack({artifacts.REPORT.as_posix(): f"{report}\n"}, **options)
+
+    def pack(self, files: dict[str | zipfile.ZipInfo, str | bytes], **options: bool) -> None:
+        """Store an artifact with these files, as packed as GitHub's are."""
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as contents:
+            for name, content in files.items():
+                contents.writestr(name, content)
+        self.server.store("report", archive.getvalue(), run=77, **options)
+
+    def of_fork(self, name: str = "stranger/name") -> None:
+        """Let the run be that of a fork's pull request."""
+        owner = {"login": name.partition("/")[0]}
+        self.run_of_ci |= {"event": "pull_request", "head_repository": {"full_name": name, "owner": owner}}
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Return the exit status, and what was printed on both outputs."""
-        (self.folder / "event.json").write_text(json.dumps({"workflow_run": self.event}))
-        self.monkeypatch.setattr(sys, "argv", ["comment", *(arguments or ("--artifact", "artifact"))])
+        (self.folder / "event.json").write_text(json.dumps(self.events[self.name]))
+        self.monkeypatch.setenv("GITHUB_EVENT_NAME", self.name)
+        self.monkeypatch.setenv("GITHUB_REF", self.ref)
+        self.monkeypatch.setattr(sys, "argv", ["comment", *arguments])
         with pytest.raises(SystemExit) as ended:
             artifacts.run(comment.main)
         out, err = self.capsys.readouterr()
         assert self.server.token not in out + err
         return int(ended.value.code or 0), out, err
 
+    def silent(self, match: str) -> None:
+        """Run, and require a line that says why nothing is posted."""
+        before = self.posted()
+        status, out, error = self.run()
+        assert (status, error) == (0, "")
+        assert re.fullmatch(f"nothing is posted: .*{match}.*\n", out), out
+        assert self.posted() == before
+
     def posted(self) -> list[str]:
         """Return what we have said, in all comments of all pull requests."""
         said = [entry for comments in self.server.comments.values() for entry in comments]
         return [entry["body"] for entry in said if entry["user"]["login"] == ACTIONS]
 
-    def refused(self, match: str) -> None:
+    def refused(self, match: str, *arguments: str) -> None:
         """Run, and require one line of error that `match` finds and no comment."""
         before = self.posted()
-        status, _, error = self.run()
+        status, _, error = self.run(*arguments)
         assert (status, error.count("\n")) == (1, 1)
         assert re.search(match, error), error
         assert self.posted() == before

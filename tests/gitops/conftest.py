@@ -27,6 +27,9 @@ SLOW = (
     "test_registry",
     "test_validation",
     "test_tune_workers",
+    "test_github_keys",
+    "test_github_owners",
+    "test_github_protection",
     "test_github_setup",
 )
 

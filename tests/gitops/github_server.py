@@ -1,4 +1,4 @@
-"""A stand-in for GitHub: the part of its REST API that comments and promotions need, behaving as GitHub does, on this
+"""A stand-in for GitHub: the part of its REST API that comments and proposals need, behaving as GitHub does, on this
 machine alone.
 
 Nothing of pytest is imported, so that other programs can use it too.
@@ -45,10 +45,12 @@ class GitHub:
     """One repository on an HTTPS server on 127.0.0.1, for as long as the `with` block runs.
 
     `folder` gets the server's certificate. `.environment` is what a client needs: Python and node trust the
-    certificate by it. Fill `.pulls`, `.comments` and `.jobs` directly or with `open_pull` and `say`; read them and
-    `.calls` at the end. `.tokens` says who a token belongs to. Answers in `.refusals` are given, in their order, to the
-    next calls of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect.
-    `may_open` is the setting by which Actions may open pull requests, `drafts` whether the plan has drafts.
+    certificate by it. Fill `.pulls`, `.comments`, `.runs` and `.jobs` directly or with `open_pull`, `say` and `ran`;
+    read them and `.calls` at the end. `.tokens` says who a token belongs to, `.permissions` what one may that may not
+    all; it is checked as for a private repository. Answers in `.refusals` are given, in their order, to the next calls
+    of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect. `may_open`
+    is the setting by which Actions may open pull requests, `drafts` whether the plan has drafts. `dispatchable` are the
+    workflows that each ref has with the trigger `workflow_dispatch`, `dispatched` those that were started so.
     """
 
     folder: Path
@@ -56,7 +58,12 @@ class GitHub:
     token: str = "ghs_thisIsTheTokenOfTheTests0123456789"  # noqa: S105
     pulls: list[dict[str, Any]] = field(default_factory=list)
     comments: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by the pull request's number
+    runs: list[dict[str, Any]] = field(default_factory=list)  # of ci.yaml
     jobs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by the run's id
+    merges: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by commit: its pull requests
+    permissions: dict[str, dict[str, str]] = field(default_factory=dict)  # by token
+    dispatchable: dict[str, list[str]] | None = None  # None: ci.yaml on every ref
+    dispatched: list[tuple[str, str]] = field(default_factory=list)  # workflow and ref
     calls: list[Call] = field(default_factory=list)
     refusals: dict[str, list[Answer]] = field(default_factory=dict)
     late: bool = False
@@ -125,11 +132,19 @@ class GitHub:
         self.comments.setdefault(number, []).append(comment)
         return comment
 
-    def store(self, name: str, content: bytes, *, fork: bool = False, expired: bool = False) -> None:
+    def ran(self, identity: int, sha: str, branch: str = "change", event: str = "push", **changes: Any) -> None:
+        """Add a run of CI, one that has succeeded if nothing else is said."""
+        repository = {"full_name": self.repository, "owner": {"login": self.repository.partition("/")[0]}}
+        run = {"id": identity, "event": event, "status": "completed", "conclusion": "success", "head_sha": sha}
+        address = f"{self.url}/{self.repository}/actions/runs/{identity}"
+        run |= {"head_branch": branch, "head_repository": repository, "html_url": address, "pull_requests": []}
+        self.runs.append(run | changes)
+
+    def store(self, name: str, content: bytes, *, run: int = 1, fork: bool = False, expired: bool = False) -> None:
         """Keep an artifact of a run of this repository, or of a fork's pull request to it."""
         identity = next(self._ids)
-        run = {"repository_id": 1, "head_repository_id": 2 if fork else 1}
-        entry = {"id": identity, "name": name, "expired": expired, "workflow_run": run}
+        of = {"id": run, "repository_id": 1, "head_repository_id": 2 if fork else 1}
+        entry = {"id": identity, "name": name, "expired": expired, "workflow_run": of}
         self.artifacts.append(entry | {"created_at": f"2026-11-01T00:00:00.{identity}Z"})
         self.storage[f"/storage/{identity}"] = content
 
@@ -138,6 +153,8 @@ class GitHub:
         login = self.tokens.get(token)
         if login is None:
             return 401, {}, {"message": "Bad credentials"}
+        if not self._may(call, token):
+            return 403, {}, {"message": "Resource not accessible by integration"}
         refusals = self.refusals.get(call.method, [])
         refusal = refusals.pop(0) if refusals else None
         if refusal and not self.late:
@@ -152,6 +169,10 @@ class GitHub:
             rf"POST /repos/{self.repository}/issues/(\d+)/comments": lambda number: self._create(call, number, login),
             rf"PATCH /repos/{self.repository}/issues/comments/(\d+)": lambda identity: self._edit(call, identity),
             rf"GET /repos/{self.repository}/actions/runs/(\d+)/jobs": lambda run: self._jobs(call, run),
+            rf"GET /repos/{self.repository}/actions/runs/(\d+)/artifacts": lambda run: self._artifacts(call, run),
+            rf"GET /repos/{self.repository}/actions/workflows/ci\.yaml/runs": lambda: self._runs(call),
+            rf"POST /repos/{self.repository}/actions/workflows/[\w.-]+/dispatches": lambda: self._dispatch(call),
+            rf"GET /repos/{self.repository}/commits/[0-9a-f]+/pulls": lambda: self._merged(call),
             rf"GET /repos/{self.repository}/actions/artifacts": lambda: self._artifacts(call),
             rf"GET /repos/{self.repository}/actions/artifacts/(\d+)/zip": self._download,
         }
@@ -160,6 +181,13 @@ class GitHub:
                 answer = act(*map(int, found.groups()))
                 return refusal or answer
         return 404, {}, {"message": "Not Found"}
+
+    def _may(self, call: Call, token: str) -> bool:
+        """Tell whether a token may make a call (docs.github.com, "Permissions required for GitHub Apps")."""
+        if token not in self.permissions or call.path == "/user":
+            return True
+        room = "actions" if "/actions/" in call.path else "pull-requests"
+        return self.permissions[token].get(room) in (("read", "write") if call.method == "GET" else ("write",))
 
     def _user(self, login: str) -> Answer:
         if login == ACTIONS:
@@ -208,8 +236,32 @@ class GitHub:
         status, headers, page = self._page(call, jobs)
         return status, headers, {"total_count": len(jobs), "jobs": page}
 
-    def _artifacts(self, call: Call) -> Answer:
+    def _runs(self, call: Call) -> Answer:
+        wanted = {"head_sha": call.query.get("head_sha"), "head_branch": call.query.get("branch")}
+        found = [run for run in self.runs if all(value in (None, run[name]) for name, value in wanted.items())]
+        status, headers, page = self._page(call, found)
+        return status, headers, {"total_count": len(found), "workflow_runs": page}
+
+    def _dispatch(self, call: Call) -> Answer:
+        """Start a workflow as the ref's own file has it; GitHub answers with nothing at all."""
+        workflow, ref = call.path.split("/")[-2], call.body["ref"]
+        if self.dispatchable is not None:
+            if all(workflow not in workflows for workflows in self.dispatchable.values()):
+                return 404, {}, {"message": "Not Found"}
+            if ref not in self.dispatchable:
+                return 422, {}, {"message": f"No ref found for: {ref}"}
+            if workflow not in self.dispatchable[ref]:
+                return 422, {}, {"message": "Workflow does not have 'workflow_dispatch' trigger"}
+        self.dispatched.append((workflow, ref))
+        return 204, {}, None
+
+    def _merged(self, call: Call) -> Answer:
+        commit = call.path.split("/")[-2]
+        return self._page(call, self.merges[commit]) if commit in self.merges else (422, {}, _no_commit(commit))
+
+    def _artifacts(self, call: Call, run: int | None = None) -> Answer:
         found = [entry for entry in self.artifacts if call.query.get("name") in (None, entry["name"])]
+        found = [entry for entry in found if run in (None, entry["workflow_run"]["id"])]
         status, headers, page = self._page(call, found)
         return status, headers, {"total_count": len(found), "artifacts": page}
 
@@ -259,7 +311,7 @@ class GitHub:
                     github.calls.append(call)
                     under = address.path.startswith("/api/v3/")
                     status, headers, body = github.answer(call, token) if under else (404, {}, {"message": "Not Found"})
-                    sent = json.dumps(body).encode()
+                    sent = b"" if status == 204 else json.dumps(body).encode()
                     if (stored := github.storage.get(address.path)) is not None:
                         # The address is the key; a second one is refused, as Azure does.
                         status, sent = (403, b"<Error/>") if token else (200, stored)
@@ -284,6 +336,10 @@ class _Server(ThreadingHTTPServer):
         """Say nothing of a client that does not trust the certificate, or has gone."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(*connection)
+
+
+def _no_commit(commit: str) -> dict[str, str]:
+    return {"message": f"No commit found for SHA: {commit}"}
 
 
 def _too_long(call: Call) -> Answer | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from gitops.core import params
-from gitops.deployment import plan
 from gitops.integrations import kustomize
 from gitops.reporting import context, sections
 from releases import Job, isolate, refused, render
@@ -69,15 +68,15 @@ def run_pipeline(job: Job) -> None:
 
 
 def planned(job: Job) -> bool:
-    with contextlib.chdir(job.path):
-        return plan.plan(params.load()) is not None
+    return job.plan() is not None
 
 
 def held(job: Job, match: str) -> None:
-    """Neither `make plan` nor `make deploy` releases."""
-    for command in (lambda: planned(job), job.deploy):
-        with refused(match):
-            command()
+    """`make plan` plans nothing, and `make deploy` releases no plan that was made before."""
+    with refused(match):
+        job.plan()
+    with refused("plan.json is missing"):
+        job.carry_out()
 
 
 def undone_on_main(job: Job, *commits: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError, digest
-from gitops.integrations import tracking
+from gitops.integrations import mlflow_run, tracking
 from gitops.registry import registry
 from releases import Job
 
@@ -38,7 +38,7 @@ class Registering(Job):
         self.write("model/run.json", json.dumps({"run_id": self._log() if logged else "e" * 32}))
 
     def _log(self) -> str:
-        with contextlib.chdir(self.path), tracking.start(params.load(), Path(".checkpoints/run")) as run:
+        with contextlib.chdir(self.path), mlflow_run.start(params.load(), Path(".checkpoints/run")) as run:
             run.log_model()
             os.remove(".checkpoints/run")
             return str(run.run_id)

@@ -22,7 +22,8 @@ import yaml
 from defaults import ROOT, complete
 from gitops.core import params
 from gitops.core.artifacts import ProjectError, digest
-from gitops.deployment import deploy, rollback
+from gitops.deployment import deploy, plan, rollback
+from gitops.deployment.planned import Plan
 from gitops.integrations import dvc, dvc_remote, kustomize
 from gitops.releases import release, trained, workspace
 from gitops.releases.record import Training
@@ -96,13 +97,35 @@ class Job:
         self.write("reports/gate.json", json.dumps(result))
         return result
 
-    def deploy(self, image: str | None = None, redeploy: bool = False) -> str | None:
+    def plan(self, redeploy: bool = False) -> Plan | None:
         with contextlib.chdir(self.path):
-            commit: str | None = deploy.deploy(params.load(), image, redeploy=redeploy)
+            return plan.plan(params.load(), redeploy=redeploy)
+
+    def deploy(self, image: str | None = None, redeploy: bool = False) -> str | None:
+        """Plan, and release the plan, if there is something to release."""
+        return self.carry_out(image, redeploy) if self.plan(redeploy) else None
+
+    def carry_out(self, image: str | None = None, redeploy: bool = False) -> str | None:
+        """Release the plan that is there, as the workflow's last job does."""
+        with contextlib.chdir(self.path):
+            commit: str | None = deploy.deploy(image, redeploy=redeploy)
         return commit
 
+    def compete(self) -> str | None:
+        """Release the plan that is there, and plan again where production has changed since the gate ran."""
+        while True:
+            try:
+                return self.carry_out()
+            except ProjectError as error:
+                if "run `make gate` and `make plan` again" not in str(error):
+                    raise
+            self.gate()
+            with contextlib.suppress(ProjectError):  # production has changed between these two as well
+                if self.plan() is None:
+                    return None
+
     def release(self, model: str) -> str:
-        """Merge, train, run the gate and deploy; return the new commit of env/production."""
+        """Merge, train, run the gate, plan and deploy; return the new commit of env/production."""
         self.merge(f"Change to {model}")
         self.train(model)
         self.gate()
@@ -148,7 +171,8 @@ def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dvc, "stale", list)
     monkeypatch.setattr(dvc, "push", lambda: None)
     monkeypatch.setattr(dvc_remote, "ensure", lambda md5s: [])
-    monkeypatch.setattr(trained, "main", lambda: None)
+    monkeypatch.setattr(dvc_remote, "in_repository", lambda: False)
+    monkeypatch.setattr(trained, "push", lambda: None)
     monkeypatch.setattr(workspace, "verified", lambda candidate: candidate.model_copy(update={"training": TRAINED}))
     monkeypatch.setattr(kustomize, "render", rendered_once)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,10 @@ from github_server import GitHub
 from gitops.core import params
 from gitops.core.artifacts import GATE, RETRAIN, digest, write_json
 from gitops.gate import gate
-from gitops.integrations import dvc, github
+from gitops.integrations import dvc, git, github
 from gitops.reporting import report, sections
 from gitops.reporting.context import Context
-from gitops.retraining import candidate, pipeline, pull_request, trigger
+from gitops.retraining import candidate, handover, pipeline, proposals, propose, trigger
 from releases import Job
 
 TABLE = "x,note,day,y\n" + "".join(
@@ -109,6 +110,26 @@ class Bench:
         with contextlib.chdir(self.job.path):
             return candidate.retrain(params.load(), trigger.reason(why), forced=forced)
 
+    def in_workflow(self, why: str = "drift", *, forced: bool = False) -> dict[str, str]:
+        """Retrain in a job of a workflow, whose token may only read; return the job's outputs that say something."""
+        output = self.folder / "output"
+        output.unlink(missing_ok=True)
+        with self.monkeypatch.context() as patch:
+            patch.setenv("GITHUB_ACTIONS", "true")
+            patch.setenv("GITHUB_OUTPUT", str(output))
+            patch.setattr(git, "_push", lambda *_: pytest.fail("pushed"))
+            assert self.run(why, forced=forced) == 0
+        return {name: value for name, value in re.findall(r"(\w+)<<\w+\n(.*)\n", output.read_text()) if value}
+
+    def propose(self) -> int:
+        """Run `make propose` in a clone of main of its own, with what the last retraining has left."""
+        self.runs += 1
+        job = Job(self.origin, self.folder / f"run-{self.runs}")
+        shutil.copytree(self.job.path / handover.FOLDER, job.path / handover.FOLDER, symlinks=True)
+        with contextlib.chdir(job.path), self.monkeypatch.context() as patch:
+            patch.setenv("GITHUB_ACTIONS", "true")
+            return propose.main()
+
     def branches(self) -> dict[str, str]:
         """Return the tree of each proposal on origin."""
         listed = self.seed.git(
@@ -162,7 +183,7 @@ class Bench:
 
     def last(self) -> str:
         """Return the commit by which origin remembers the newest retraining."""
-        return self.seed.git("rev-parse", pull_request.LAST, at=self.origin)
+        return self.seed.git("rev-parse", proposals.LAST, at=self.origin)
 
     def refusal(self) -> str:
-        return self.seed.git("log", "-1", "--format=%B", pull_request.LAST, at=self.origin)
+        return self.seed.git("log", "-1", "--format=%B", proposals.LAST, at=self.origin)

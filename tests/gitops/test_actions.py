@@ -31,20 +31,19 @@ def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "number", "head"),
+    ("event", "head"),
     [
-        ({"pull_request": {"number": 7, "head": {"sha": "abc"}}}, 7, "abc"),
-        ({"ref": "refs/heads/main"}, None, None),
-        (None, None, None),
+        ({"pull_request": {"number": 7, "head": {"sha": "abc"}}}, "abc"),
+        ({"ref": "refs/heads/main"}, None),
+        (None, None),
     ],
 )
-def test_pull_request(
-    event: object, number: int | None, head: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_head_of_a_pull_request(
+    event: object, head: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if event is not None:
         (tmp_path / "event.json").write_text(json.dumps(event))
         monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
-    assert actions.pull_request() == number
     assert actions.head() == head
 
 
@@ -97,6 +96,19 @@ def test_the_failed_stage_and_its_last_lines_are_found() -> None:
     assert "raw 569" not in found.lines
 
 
+def test_what_ran_beside_the_failed_stage_is_no_part_of_its_output() -> None:
+    """It is printed when both have ended."""
+    beside = "Stage 'other' didn't change, skipping\nRunning stage 'package':\n> python -m package\n0.3 MiB\n"
+    artifacts.write_text(artifacts.PIPELINE_LOG, LOG + beside)
+    found = context.failure(["train", "package"])
+    assert found and found.stage == "train"
+    assert found.lines[0].endswith("breast_cancer.train") and found.lines[-1].startswith("ERROR: failed to reproduce")
+    other = LOG.replace("ERROR: failed", "ok") + beside + "ERROR: failed to reproduce 'package': failed to run\n"
+    artifacts.write_text(artifacts.PIPELINE_LOG, other)
+    found = context.failure(["package"])
+    assert found and found.lines[0] == "> python -m package" and found.lines[1] == "0.3 MiB"
+
+
 def test_an_error_of_dvc_itself_is_reported() -> None:
     artifacts.write_text(artifacts.PIPELINE_LOG, "ERROR: unexpected error - Unable to locate credentials\n")
     found = context.failure(["prepare"])
@@ -119,8 +131,6 @@ def test_only_the_last_lines_are_reported() -> None:
 
 def test_unusable_settings_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = tmp_path / "summary.md"
-    (tmp_path / "event.json").write_text('{"pull_request": {"number": 12}}')
-    monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     artifacts.PARAMS.write_text("data: {target: 5, colour: red}\n")
     report.main()
@@ -128,5 +138,4 @@ def test_unusable_settings_are_reported(tmp_path: Path, monkeypatch: pytest.Monk
     assert "params.yaml" in text
     assert "colour" in text
     assert summary.read_text() == f"{text}\n"
-    assert artifacts.PULL_REQUEST.read_text() == "12\n"
     assert not artifacts.REPORT_HTML.exists()

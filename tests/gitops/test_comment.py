@@ -26,10 +26,10 @@ def test_two_pushes_leave_one_comment(either: Bench) -> None:
     assert (len(by_cml), error) == (2 if cml.shutil.which("cml") else 1, "")  # CML asks for a page of no size
     assert (status, out.strip()) == (0, first["html_url"])
     assert "Accepted: toy" in first["body"]
-    assert f"[Run 77]({either.event['html_url']}) of commit `aaaaaaaaaaaa`" in first["body"]
+    assert f"[Run 77]({either.run_of_ci['html_url']}) of commit `aaaaaaaaaaaa`" in first["body"]
 
     either.server.say(12, "Nice.")
-    either.event["head_sha"] = either.server.pulls[0]["head"]["sha"] = "b" * 40
+    either.run_of_ci["head_sha"] = either.server.pulls[0]["head"]["sha"] = "b" * 40
     either.leave(REPORT.replace("Accepted", "Refused"))
     assert either.run()[:2] == (0, out)
     (body,) = either.posted()
@@ -98,23 +98,20 @@ def test_a_closed_or_newer_pull_request_gets_no_comment(bench: Bench) -> None:
 
 
 def test_a_fork_is_distinguished_from_its_namesakes(bench: Bench) -> None:
-    """The same branch and commit in three repositories; one has been deleted. No number was left."""
+    """The same branch and commit in three repositories; one has been deleted."""
     bench.server.open_pull(20, SHA, fork="stranger/name")
     bench.server.open_pull(21, SHA, fork="stranger/other")
     bench.server.open_pull(22, SHA, fork="stranger/name")["head"]["repo"] = None
-    (bench.folder / "artifact" / artifacts.PULL_REQUEST).unlink()
-    bench.event["head_repository"] = {"full_name": "stranger/name", "owner": {"login": "stranger"}}
+    bench.of_fork()
     assert bench.run()[0] == 0
     assert list(bench.server.comments) == [20]
 
 
-def test_several_pull_requests_of_a_branch_need_the_number(bench: Bench) -> None:
+def test_each_pull_request_of_the_branch_is_told(bench: Bench) -> None:
+    """GitHub lets a branch have one for each base."""
     bench.server.open_pull(13, SHA)["base"]["ref"] = "other"
-    bench.leave(REPORT, 13)
     assert bench.run()[0] == 0
-    assert list(bench.server.comments) == [13]
-    (bench.folder / "artifact" / artifacts.PULL_REQUEST).unlink()
-    bench.refused("12, 13")
+    assert sorted(bench.server.comments) == [12, 13]
 
 
 def jobs(server: GitHub) -> list[dict[str, Any]]:
@@ -137,10 +134,9 @@ def jobs(server: GitHub) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("left", [REPORT, None])
 def test_a_failed_run_says_what_failed(either: Bench, left: str | None) -> None:
-    either.event["conclusion"] = "failure"
+    either.run_of_ci["conclusion"] = "failure"
     either.server.jobs[77] = jobs(either.server)
-    if left is None:
-        shutil.rmtree(either.folder / "artifact")
+    either.leave(left)
     assert either.run()[0] == 0
     (body,) = either.posted()
     assert body.startswith("## ❌ The run's conclusion: failure\n\n- [pipeline](")
@@ -158,25 +154,43 @@ def test_a_failed_run_says_what_failed(either: Bench, left: str | None) -> None:
 def test_a_report_does_not_outlive_its_commit(bench: Bench) -> None:
     """A run that ends well without a report, as a fork's may that edits the workflow, takes the old report away."""
     bench.run()
-    shutil.rmtree(bench.reports)
+    bench.leave(None)
     assert bench.run()[0] == 0
     (body,) = bench.posted()
     assert body.startswith("## ❌ No report")
     assert "Accepted" not in body
 
 
-@pytest.mark.parametrize("changes", [{"event": "push"}, {"conclusion": "action_required"}, {"head_repository": None}])
-def test_nothing_is_posted_where_there_is_nothing_to_say(bench: Bench, changes: dict[str, Any]) -> None:
-    bench.event |= changes
-    status, out, _ = bench.run()
-    assert (status, out.startswith("nothing is posted: ")) == (0, True)
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"event": "merge_group"}, "not for a branch"),
+        ({"event": "pull_request"}, "not for a branch"),  # skipped: the push has a run
+        ({"event": "schedule"}, "not for a branch"),
+        ({"event": "pull_request", "head_repository": None}, "not for a branch"),
+        ({"conclusion": "action_required"}, "action required"),
+        ({"conclusion": "cancelled"}, "cancelled"),  # by a newer push, mostly, whose run reports
+        ({"conclusion": "skipped"}, "skipped"),
+    ],
+)
+def test_nothing_is_posted_where_there_is_nothing_to_say(bench: Bench, changes: dict[str, Any], why: str) -> None:
+    bench.run_of_ci |= changes
+    bench.silent(why)
     assert bench.server.calls == []
+
+
+@pytest.mark.parametrize("event", ["push", "workflow_dispatch"])
+def test_a_branch_and_what_was_started_on_it_report(bench: Bench, event: str) -> None:
+    """A retraining's run is started by hand, as GitHub says."""
+    bench.run_of_ci["event"] = event
+    assert bench.run()[0] == 0
+    assert len(bench.posted()) == 1
 
 
 def test_it_runs_on_bare_python(bench: Bench) -> None:
     """As in its job: the system's Python, of which -S hides what is installed, and an empty environment."""
     bench.run()
-    command = [sys.executable, "-S", "-m", "gitops.reporting.comment", "--artifact", "artifact"]
+    command = [sys.executable, "-S", "-m", "gitops.reporting.comment"]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False
     )
@@ -188,6 +202,7 @@ def test_it_runs_on_bare_python(bench: Bench) -> None:
 def test_a_person_posts_from_a_laptop(either: Bench) -> None:
     server = either.server
     server.tokens[server.token] = "maria"
+    either.name = "push"
     for name in ("GITHUB_ACTIONS", "GITHUB_EVENT_PATH", "GITHUB_REPOSITORY"):
         either.monkeypatch.delenv(name)
     home = either.folder / "home"
@@ -201,6 +216,8 @@ def test_a_person_posts_from_a_laptop(either: Bench) -> None:
         subprocess.run(["git", *command.split()], check=True, capture_output=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     server.say(12, f"by CI\n\n{cml.watermark(OLD)}", ACTIONS)
+    (either.folder / "artifact/reports").mkdir(parents=True)
+    (either.folder / "artifact" / artifacts.REPORT).write_text(REPORT)
 
     for _ in range(2):
         assert either.run("--artifact", "artifact", "--pull-request", "12")[0] == 0
@@ -212,6 +229,7 @@ def test_a_person_posts_from_a_laptop(either: Bench) -> None:
 
     assert "GitHub answers 404" in either.run("--pull-request", "99", "--artifact", "artifact")[2]
     assert "run `make report` first" in either.run("--pull-request", "12")[2]
+    either.ref = ""
     assert "--pull-request NUMBER" in either.run()[2]
     subprocess.run(["git", "remote", "set-url", "origin", origin.replace("127.0.0.1", "elsewhere")], check=True)
     error = either.run("--pull-request", "12", "--artifact", "artifact")[2]

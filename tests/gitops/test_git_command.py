@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from gitops.core.artifacts import ProjectError
-from gitops.integrations import git, git_command, tracking
+from gitops.integrations import git, git_command, mlflow_run, tracking
 from gitops.releases import history
-from gitops.retraining import pipeline, pull_request, retrain
+from gitops.retraining import pipeline, retrain
 from releases import Job, isolate
 
 #: Settings of a person that each change what some command of Git prints or does.
@@ -130,12 +130,12 @@ def test_a_persons_settings_change_nothing_that_is_read(
     settings = SimpleNamespace(data=SimpleNamespace(path="data/raw.csv"))
     with hostile():
         assert set(git.changes()) == {"größer ß.txt", "src/new.py"}
-        assert tracking._versions(settings)["git_dirty"] == "true"
+        assert mlflow_run.versions(settings)["git_dirty"] == "true"
         assert git.fetch("main") == main
         git.export(main, tmp_path / "exported")
         worktree = retrain_worktree(monkeypatch)
         (worktree / "README.md").write_text("Three\r\n")
-        commit = pull_request_commit(worktree, main, monkeypatch)
+        commit = overlaid(worktree, main, monkeypatch)
     assert (tmp_path / "exported/README.md").read_bytes() == b"One\nTwo\n"
     assert job.git("log", "-1", "--format=%s", commit) == "Größe"
 
@@ -146,9 +146,9 @@ def retrain_worktree(monkeypatch: pytest.MonkeyPatch) -> Path:
     return retrain.create_worktree()
 
 
-def pull_request_commit(worktree: Path, main: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def overlaid(worktree: Path, main: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(worktree)
-    return pull_request.commit(main, [Path("params.yaml")], "Größe")
+    return git.write_commit(git.overlay(main, {"params.yaml": Path("params.yaml")}), main, "Größe")
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_another_users_repository_is_one_line(foreign: Path, monkeypatch: pytest
         git.has_remote,
         git_command.main,
         pipeline.main,
-        lambda: tracking._versions(settings),
+        lambda: mlflow_run.versions(settings),
     ]
     for ask in asked:
         with pytest.raises(ProjectError, match=said) as error:
@@ -214,7 +214,7 @@ def test_another_users_repository_is_one_line(foreign: Path, monkeypatch: pytest
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "safe.directory")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(foreign))
-    assert tracking._versions(settings)["git_commit"] == git.run("rev-parse", "HEAD")
+    assert mlflow_run.versions(settings)["git_commit"] == git.run("rev-parse", "HEAD")
 
 
 def test_a_folder_that_is_no_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,17 +226,54 @@ def test_a_folder_that_is_no_repository_has_no_commit(tmp_path: Path, monkeypatc
     Path("raw.csv").touch()
     settings = SimpleNamespace(data=SimpleNamespace(path="raw.csv"))
     assert not git.is_repository()
-    assert tracking._versions(settings) | {"data_md5": ""} == {
+    assert mlflow_run.versions(settings) | {"data_md5": ""} == {
         "git_commit": "none",
         "git_dirty": "false",
         "data_md5": "",
     }
     subprocess.run(["git", "init", "--quiet"], check=True)
     assert git.is_repository()
-    assert tracking._versions(settings)["git_commit"] == "none"
+    assert mlflow_run.versions(settings)["git_commit"] == "none"
 
 
 def test_without_git_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(ProjectError, match=r"git cannot be run \(.+\): is it installed"):
         git.changes()
+
+
+#: Stands in for ssh: lets in who shows the deploy key, and runs what Git asks for beside the repositories.
+SSH = """#!/bin/sh
+echo "$@" >> "$RUNNER_TEMP/asked"
+if test "$2" != "$RUNNER_TEMP/key" || test "$(cat "$2")" != "deploy key"; then
+  echo "Permission denied (publickey)." >&2
+  exit 255
+fi
+for command in "$@"; do :; done
+cd "$RUNNER_TEMP" && eval "$command"
+"""
+
+
+def test_releases_and_rollbacks_use_the_deploy_key_that_actions_checkout_leaves(
+    job: Job, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the local setting core.sshCommand, in the form that git-auth-helper.ts of v7.0.1 gives it."""
+    isolate(monkeypatch)
+    temporary = tmp_path / "temporary"
+    (temporary / "team").mkdir(parents=True)
+    (temporary / "team/toy.git").symlink_to(origin)
+    (temporary / "key").write_text("deploy key\n")
+    ssh = temporary / "ssh"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("RUNNER_TEMP", str(temporary))
+    options = '-o StrictHostKeyChecking=yes -o CheckHostIP=no -o "UserKnownHostsFile=$RUNNER_TEMP/known_hosts"'
+    job.git("config", "--local", "core.sshCommand", f'"{ssh}" -i "$RUNNER_TEMP/key" {options}')
+    job.git("remote", "set-url", "origin", "git@github.com:team/toy.git")
+    first = job.release("model A")
+    job.release("model B")
+    assert job.tree(str(job.rollback())) == job.tree(first)
+    assert "git-receive-pack 'team/toy.git'" in (temporary / "asked").read_text()
+    (temporary / "key").write_text("another key")
+    with pytest.raises(ProjectError, match="Permission denied"):
+        job.rollback()

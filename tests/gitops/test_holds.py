@@ -73,7 +73,7 @@ def test_nothing_that_holds_it_is_released(
     job.gate()
     for follow in FOLLOWERS.values():
         follow(job)
-        undo = rf"undo it on main \(`git revert {second[:12]}`\), or set REDEPLOY=1.*workflow Deploy"
+        undo = rf"undo it on main \(`git revert {second[:12]}`\), or set REDEPLOY=1.*workflow CI"
         held(
             job,
             rf"commit {back[:12]} of env/{environment} rolled back toy .* of commit {second[:12]}.*\.(py|yaml).*{undo}",

@@ -18,7 +18,7 @@ import pytest
 from conftest import SETTINGS
 from gitops.core import params
 from gitops.core.artifacts import ProjectError
-from gitops.integrations import mlflow_server, tracking
+from gitops.integrations import mlflow_run, mlflow_server, tracking
 
 Answer = tuple[int, str, str]
 
@@ -163,7 +163,7 @@ def test_a_password_in_the_address_goes_to_mlflow_alone(monkeypatch: pytest.Monk
     mlflow = tracking.load()
     assert mlflow.get_tracking_uri() == "https://host:5000/path"
     assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me@here", "hid/den")
-    assert tracking.Run(mlflow, "1", "one").address()["tracking_uri"] == "https://host:5000/path"
+    assert mlflow_run.Run(mlflow, "1", "one").address()["tracking_uri"] == "https://host:5000/path"
 
 
 def test_a_users_own_patience_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from gitops.core import params
 from gitops.core.artifacts import digest
 from gitops.deployment import plan
 from gitops.integrations import kustomize
@@ -24,9 +23,8 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(job: Job, *, redeploy: bool = False) -> str | None:
     """Return the image that the plan is to build, or None."""
     job.gate()
-    with contextlib.chdir(job.path):
-        candidate = plan.plan(params.load(), redeploy=redeploy)
-    return candidate.image if candidate else None
+    decided = job.plan(redeploy)
+    return decided.candidate.image if decided else None
 
 
 def released(job: Job) -> None:
@@ -108,8 +106,8 @@ def test_no_image_is_built_for_what_deploy_would_refuse(job: Job) -> None:
         planned(job)
     assert planned(job, redeploy=True) is not None
     job.gate(accepted=False, reason="Refused: worse.")
-    with contextlib.chdir(job.path), refused("Refused: worse."):
-        plan.plan(params.load(), redeploy=True)
+    with refused("Refused: worse."):
+        job.plan(redeploy=True)
 
 
 def test_later_steps_get_the_images_build_arguments(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +119,9 @@ def test_later_steps_get_the_images_build_arguments(job: Job, tmp_path: Path, mo
     with contextlib.chdir(job.path):
         plan.main()
         text = output.read_text()
-        candidate = plan.plan(params.load())
-    assert candidate
+    decided = job.plan()
+    assert decided
+    candidate = decided.candidate
     name = candidate.image.rpartition(":")[0]
     assert f"\n{name}\n" in text
     assert f"\n{name.partition('/')[0]}\n" in text

@@ -235,7 +235,7 @@ def test_staging_refuses_what_was_rolled_back_there(job: Job, server: GitHub) ->
     job.rollback("staging")
     job.merge("Only documents")
     job.gate()
-    with refused("of env/staging rolled back toy .* the same model.*workflow Deploy"):
+    with refused("of env/staging rolled back toy .* the same model.*workflow CI"):
         job.deploy()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from gitops.core.artifacts import digest
-from gitops.gate import gate
 from gitops.integrations import git, kustomize
 from gitops.releases import release
 from releases import Job, isolate, together
@@ -54,7 +53,7 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def deploy(job: Job, delay: float) -> None:
     time.sleep(delay)
-    job.write("reports/released.txt", job.deploy() or "")
+    job.write("reports/released.txt", job.compete() or "")
 
 
 def movements(origin: Path) -> list[list[str]]:
@@ -68,7 +67,6 @@ def test_two_jobs_at_the_same_time(
 ) -> None:
     older, newer = Job(origin, tmp_path / "older"), Job(origin, tmp_path / "newer")
     jobs = {job.path: job for job in (older, newer)}
-    monkeypatch.setattr(gate, "evaluate", lambda settings: jobs[Path.cwd()].gate())
     newer.git("config", "core.logAllRefUpdates", "true", at=origin)  # as it is not for a bare repository by default
     history: list[str] = []
     for number in range(ROUNDS):
@@ -78,6 +76,7 @@ def test_two_jobs_at_the_same_time(
         for path, job in jobs.items():
             job.train(f"{path.name} model {number}")
             job.gate()
+            job.plan()
         delays = {path: STAGGER * number / (ROUNDS - 1) * (path.name == late) for path in jobs}
         assert together([functools.partial(deploy, job, delays[path]) for path, job in jobs.items()]) == [0, 0]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 from gitops.core.artifacts import digest
-from gitops.gate import gate
 from gitops.integrations import dvc, git
 from gitops.releases import release
 from releases import Job, isolate, refused, render, together
@@ -131,42 +130,50 @@ def test_a_rewritten_main_is_an_error(job: Job, other: Job) -> None:
 
 
 @pytest.mark.parametrize(("lost_by_newer", "releases"), [(True, 3), (False, 2)])
-def test_a_job_that_loses_a_race_succeeds(
+def test_of_two_jobs_the_newer_one_wins(
     job: Job, other: Job, monkeypatch: pytest.MonkeyPatch, lost_by_newer: bool, releases: int
 ) -> None:
+    """Whichever pushes first. Where that is the older one, the newer one has to be better than it: it plans again."""
     job.release("model A")
     other.git("pull", "--quiet", "origin", "main")
     other.merge("Change to model B")
     job.git("pull", "--quiet", "origin", "main")
     job.merge("Change to model C")
-    job.train("model C")
-    other.train("model B")
-    job.gate()
-    other.gate()
+    for each, model in ((job, "model C"), (other, "model B")):
+        each.train(model)
+        each.gate()
+        each.plan()
     loser, winner = (job, other) if lost_by_newer else (other, job)
     push = git.push
 
     def outrun(commit: str, branch: str) -> None:
         monkeypatch.setattr(git, "push", push)
-        winner.deploy()
+        assert winner.carry_out()
         push(commit, branch)
 
     monkeypatch.setattr(git, "push", outrun)
-    monkeypatch.setattr(gate, "evaluate", lambda settings: loser.gate())
-    loser.deploy()
+    if lost_by_newer:
+        with refused("production has changed since the gate compared .*`make gate` and `make plan` again"):
+            loser.carry_out()
+        with refused("another release than production's: run `make gate` again"):
+            loser.plan()
+        loser.gate()
+        assert loser.deploy()
+    else:
+        assert loser.carry_out() is None
     assert job.production().record.model.sha256 == digest(job.path / "model/model.pt2")
     assert job.releases() == releases
 
 
-def test_concurrent_jobs_all_succeed(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_jobs_all_end_well(origin: Path, tmp_path: Path) -> None:
     jobs = []
     for number in range(3):
         jobs.append(Job(origin, tmp_path / f"job-{number}"))
         jobs[-1].merge(f"Change {number}")
         jobs[-1].train(f"model {number}")
         jobs[-1].gate()
-    monkeypatch.setattr(gate, "evaluate", lambda settings: Job.gate(next(it for it in jobs if it.path == Path.cwd())))
-    assert together([each.deploy for each in jobs]) == [0, 0, 0]
+        jobs[-1].plan()
+    assert together([each.compete for each in jobs]) == [0, 0, 0]
     assert jobs[0].production().record.model.sha256 == digest(jobs[2].path / "model/model.pt2")
 
 

@@ -13,10 +13,10 @@ from github_server import GitHub
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.gate import gate
-from gitops.integrations import dvc
+from gitops.integrations import dvc, git, github_pulls
 from gitops.releases import trained
 from gitops.reporting import report
-from gitops.retraining import candidate, pipeline, pull_request, trigger
+from gitops.retraining import candidate, handover, pipeline, proposals, trigger
 from gitops.tabular import append
 from releases import isolate
 from retraining_bench import TABLE, Bench, on_github
@@ -79,13 +79,9 @@ def test_settings_are_tuned(bench: Bench, server: GitHub) -> None:
 def test_a_refused_candidate_opens_nothing_and_counts(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.accepted = False
     bench.ask("r", "yes")
-    bench.monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    output = bench.folder / "output"
-    bench.monkeypatch.setenv("GITHUB_OUTPUT", str(output))
     assert bench.run() == 0
     assert bench.branches() == {} and "Retrain-result: refused" in bench.refusal()
-    assert "::warning title=Retraining::Refused: worse." in capsys.readouterr().out
-    assert "refused" in output.read_text()
+    assert "Nothing opened: Refused: worse." in capsys.readouterr().out
     assert bench.run() == 0
     assert "less than retrain.cooldown_hours" in capsys.readouterr().out
 
@@ -134,8 +130,8 @@ HOSTILE = "fixes #1 @everyone <img src=x> [a](http://b) $(rm -rf /)\n::error::x\
 
 def test_a_hostile_reason_is_only_text(bench: Bench, server: GitHub) -> None:
     bench.ask("r", "yes")
-    bench.monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    assert bench.run(HOSTILE) == 0
+    bench.in_workflow(HOSTILE)
+    assert bench.propose() == 0
     (pull,) = server.pulls
     (branch,) = bench.branches()
     message = bench.seed.git("log", "-1", "--format=%B", branch, at=bench.origin)
@@ -164,7 +160,7 @@ def test_a_pull_request_with_the_monitors_result(bench: Bench, server: GitHub) -
     assert pull["base"]["ref"] == "main" and pull["head"]["ref"] in bench.branches()
     assert "1 labelled requests appended" in pull["body"] and "| ❌ | feature drift |" in pull["body"]
     assert "1 of 2 checks failed" in pull["body"] and "0.34" in pull["body"] and "0.1 |" not in pull["body"]
-    assert "wait for you" in pull["body"] and "@note" not in pull["body"]
+    assert "@note" not in pull["body"]
 
 
 @pytest.mark.parametrize("status", ["ok", "too_small", "invalid_requests"])
@@ -188,7 +184,7 @@ def test_a_closed_pull_request_does_not_block(bench: Bench, server: GitHub) -> N
     assert bench.run(forced=False) == 0
     assert len(server.pulls) == 1
     server.pulls[0]["state"] = "closed"
-    bench.monkeypatch.setattr(pull_request, "last", lambda: None)
+    bench.monkeypatch.setattr(proposals, "last", lambda client: None)
     assert bench.run() == 0
     assert [pull["state"] for pull in server.pulls] == ["closed", "open"] and len(bench.branches()) == 1
 
@@ -214,10 +210,10 @@ STEPS = [
     (pipeline, "main"),
     (gate, "evaluate"),
     (report, "main"),
-    (trained, "main"),
-    (pull_request, "push"),
-    (pull_request, "open_or_edit"),
-    (pull_request, "record"),
+    (trained, "push"),
+    (handover, "leave"),
+    (git, "propose"),
+    (github_pulls, "propose"),
 ]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from github_server import GitHub
 from gitops.core import artifacts
-from gitops.integrations import github
-from gitops.retraining import clients, pull_request
+from gitops.integrations import github, github_pulls
+from gitops.retraining import clients, proposals
 from releases import isolate
 from retraining_bench import TABLE, Bench, on_github
 
@@ -131,7 +131,7 @@ def test_a_plan_without_drafts_gets_a_title_that_says_so(bench: Bench, server: G
     send(bench, "a", 9)
     assert bench.run() == 0
     (pull,) = server.pulls
-    assert (pull["draft"], pull["title"]) == (False, f"{pull_request.REVIEW}Retrain: drift")
+    assert (pull["draft"], pull["title"]) == (False, f"{proposals.REVIEW}Retrain: drift")
     assert LOOK in pull["body"].splitlines()[0]
 
 
@@ -158,10 +158,11 @@ def test_an_open_pull_request_is_edited(bench: Bench, server: GitHub, draft: boo
     assert bench.run() == 0
     change(bench, 1 if draft else 0.1)
     client = github.connect()
-    assert pull_request.open_or_edit(client, *bench.branches(), "Retrain: drift", "text", review=not draft)
+    warning = "" if draft else proposals.REVIEW
+    assert github_pulls.open_or_edit(client, *bench.branches(), "Retrain: drift", "text", warning=warning)
     (pull,) = server.pulls
     assert pull["draft"] == draft
-    assert pull["title"] == ("" if draft else pull_request.REVIEW) + "Retrain: drift"
+    assert pull["title"] == ("" if draft else proposals.REVIEW) + "Retrain: drift"
 
 
 def test_without_github_the_message_says_it(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+from gitops.deployment import rollback
 from gitops.integrations import git, kustomize
 from gitops.releases import release
-from releases import Job, isolate, refused, render, together
+from releases import Job, isolate, make_origin, refused, render, together
 
 
 @pytest.fixture(autouse=True)
@@ -165,3 +168,30 @@ def test_rollback_works_after_a_revert_by_hand(job: Job) -> None:
     job.release("model C")
     revert_by_hand(job)
     assert job.tree(str(job.rollback())) == job.tree(first)
+
+
+@pytest.mark.parametrize("asked", ["option", "variable"])
+def test_the_environment_can_be_named(tmp_path: Path, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an option, or by the variable that a workflow sets to its input."""
+    job = Job(make_origin(tmp_path, staging=True), tmp_path / "job")
+    first = job.release("model A")
+    job.release("model B")
+    monkeypatch.setenv("ENVIRONMENT", "staging" if asked == "variable" else "production")
+    monkeypatch.setattr("sys.argv", ["rollback", *(["--environment", "staging"] if asked == "option" else [])])
+    with contextlib.chdir(job.path):
+        rollback.main()
+    assert job.tree(job.production("staging").commit) == job.tree(first)
+
+
+@pytest.mark.parametrize("named", ["staging", "prod", "../main", "::error::x\n::y"])
+def test_an_environment_that_the_project_does_not_have_is_refused(
+    job: Job, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.release("model A")
+    job.release("model B")
+    monkeypatch.setenv("ENVIRONMENT", named)
+    monkeypatch.setattr("sys.argv", ["rollback"])
+    with contextlib.chdir(job.path), refused("ENVIRONMENT is .*: production is needed") as error:
+        rollback.main()
+    assert "\n" not in str(error.value)
+    assert job.releases() == 2

@@ -63,7 +63,7 @@ def test_what_runs_and_where_it_came_from(job: Job) -> None:
     assert one["data"] == {"path": "data/raw.csv", "md5": "d" * 32}
     assert one["rows"] == {"raw": 9}
     assert one["changed_params"] == {"train.epochs": (200, 7)}
-    assert one["metrics"] == {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
+    assert one["metrics"] == {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0, "better": "higher"}}
     assert one["gate"] == {"accepted": True, "mode": "absolute", "reason": "Accepted.", "release": record.previous}
     assert one["mlflow"] == {"run_id": "run-2", "address": "sqlite:///mlflow.db"}
     assert one["package"]["md5"] == record.package.md5

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from conftest import SETTINGS
 from defaults import ROOT
 from gitops.core import artifacts, code, params
 from gitops.core.artifacts import ProjectError
-from gitops.integrations import logged_model, tracking
+from gitops.integrations import logged_model, mlflow_run, tracking
 
 SCHEMA: dict[str, Any] = {
     "task": "regression",
@@ -166,7 +168,7 @@ def test_files_that_dvc_has_linked_to_its_cache_are_logged(source: Path, tmp_pat
     mlflow.set_experiment("toy")
     with mlflow.start_run() as opened:
         model = logged_model.log(mlflow, tmp_path / "model.pt2", tmp_path / "schema.json")
-        tracking.Run(mlflow, opened.info.run_id, "toy").log_files(tmp_path / "schema.json")
+        mlflow_run.Run(mlflow, opened.info.run_id, "toy").log_files(tmp_path / "schema.json")
     assert predict(f"models:/{model}", {"a": [1.5], "plan": [None]}) == [1.5]
     logged = {path.name: path for path in tmp_path.glob("mlruns/**/artifacts/**/*") if path.is_file()}
     assert logged.keys() >= {"model.pt2", "schema.json"} and not any(path.is_symlink() for path in logged.values())
@@ -195,9 +197,9 @@ def test_a_deleted_experiment_is_restored(settings: params.Params, capsys: pytes
 @pytest.mark.parametrize("lost", ["deleted", "unknown", "another experiment's"])
 def test_a_run_that_cannot_be_continued_is_a_new_one(settings: params.Params, lost: str) -> None:
     resume_from = Path("checkpoints/run")
-    with tracking.start(settings, resume_from) as first:
+    with mlflow_run.start(settings, resume_from) as first:
         pass
-    with tracking.start(settings, resume_from) as again:
+    with mlflow_run.start(settings, resume_from) as again:
         assert again.run_id == first.run_id
     mlflow = tracking.load()
     if lost == "deleted":
@@ -209,7 +211,7 @@ def test_a_run_that_cannot_be_continued_is_a_new_one(settings: params.Params, lo
         with mlflow.start_run() as other:
             resume_from.write_text(other.info.run_id)
     before = resume_from.read_text()
-    with tracking.start(settings, resume_from) as second:
+    with mlflow_run.start(settings, resume_from) as second:
         assert second.run_id != before and resume_from.read_text() == second.run_id
     run = mlflow.get_run(second.run_id)
     assert run.info.status == "FINISHED" and run.data.params["data.target"] == "diagnosis"
@@ -222,7 +224,7 @@ def test_a_place_for_artifacts_that_is_gone_is_an_error_before_the_training(
     (tmp_path / "gone").write_text("a file, where a folder should be")
     mlflow.create_experiment(settings.package.model_name, artifact_location=f"file://{tmp_path}/gone/artifacts")
     failed = pytest.raises(ProjectError, match=r"MLFLOW_TRACKING_URI\): request failed: .*gone")
-    with failed, tracking.start(settings, Path("run")):
+    with failed, mlflow_run.start(settings, Path("run")):
         pytest.fail("the training would begin")
     assert not Path("run").exists()
 
@@ -244,12 +246,16 @@ def test_a_training_outlives_its_mlflow(
 
     monkeypatch.setattr(mlflow, "log_metrics", flaky)
 
+    def history(last: int) -> list[dict[str, float]]:
+        return [{"epoch": epoch, "val_loss": epoch / 10} for epoch in range(1, last)]
+
     def train(first: int, last: int) -> str:
-        with tracking.start(settings, Path("folder/run")) as run:
+        with mlflow_run.start(settings, Path("folder/run")) as run:
             for epoch in range(first, last):
                 away[0] = away[0] or epoch == 3
                 run.log({"epoch": epoch, "val_loss": epoch / 10})
             away[0] = away[0] and back == "after the end"
+            run.log_epochs(history(last))
         return run.run_id
 
     if back == "after the end":
@@ -260,13 +266,112 @@ def test_a_training_outlives_its_mlflow(
         run_id = train(6, 6)
     else:
         run_id = train(1, 6)
-    history = mlflow.MlflowClient().get_metric_history(run_id, "val_loss")
-    assert sorted((metric.step, metric.value) for metric in history) == [(n, n / 10) for n in range(1, 6)]
+    logged = mlflow.MlflowClient().get_metric_history(run_id, "val_loss")
+    assert sorted((metric.step, metric.value) for metric in logged) == [(n, n / 10) for n in range(1, 6)]
     assert mlflow.get_run(run_id).info.status == "FINISHED"
-    assert capsys.readouterr().err.count("warning: MLflow at") == 1 and not Path("folder/unlogged.json").exists()
+    assert capsys.readouterr().err.count("warning: MLflow at") == 1
 
 
 def test_a_failing_training_is_no_failure_of_mlflow(settings: params.Params) -> None:
-    with pytest.raises(OSError, match="disk"), tracking.start(settings, Path("run")):
+    with pytest.raises(OSError, match="disk"), mlflow_run.start(settings, Path("run")):
         raise OSError("disk")
     assert tracking.load().get_run(Path("run").read_text()).info.status == "FAILED"
+
+
+@pytest.fixture
+def project(settings: params.Params, database: Path, tmp_path: Path) -> params.Params:
+    """A trained project: the process that logs a run reads what a stage has written."""
+    model, schema = export(tmp_path, SCHEMA)
+    for found, wanted in ((model, artifacts.MODEL), (schema, artifacts.SCHEMA)):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(found, wanted)
+    return settings
+
+
+def statuses() -> dict[str, str]:
+    """Return the status of each run in MLflow by its id."""
+    mlflow = tracking.load()
+    found = mlflow.MlflowClient().search_runs([one.experiment_id for one in mlflow.search_experiments()])
+    return {run.info.run_id: run.info.status for run in found}
+
+
+def test_a_stage_logs_through_a_process_of_its_own(project: params.Params) -> None:
+    """The stage itself imports no MLflow, and does not wait for it while it trains; evaluation adds to the same run."""
+    with tracking.start(project, Path("folder/run")) as run:
+        begun = time.monotonic()
+        history = [{"epoch": epoch, "val_loss": epoch / 10} for epoch in range(1, 4)]
+        for entry in history:
+            run.log(entry)
+        assert time.monotonic() - begun < 0.5
+        run.log_epochs(history)
+        run.log_model()
+        artifacts.write_json(artifacts.RUN, run.address())
+    run_id = artifacts.read_json(artifacts.RUN, "make pipeline")["run_id"]
+    assert Path("folder/run").read_text() == run_id
+    with tracking.resume(project) as again:
+        again.log_metrics({"test_r2": 0.5})
+        again.log_files(artifacts.SCHEMA)
+        assert again.address()["run_id"] == run_id
+    client = tracking.load().MlflowClient()
+    assert statuses() == {run_id: "FINISHED"}
+    assert [metric.step for metric in client.get_metric_history(run_id, "val_loss")] == [1, 2, 3]
+    assert client.get_run(run_id).data.metrics["test_r2"] == 0.5
+    assert {one.path for one in client.list_artifacts(run_id)} >= {"params.yaml", "schema.json"}
+
+
+def test_what_fails_in_mlflows_process_fails_the_stage(project: params.Params, tmp_path: Path) -> None:
+    """Epochs need not wait for an answer, so the first ones may pass; the training does not end well."""
+    mlflow = tracking.load()
+    (tmp_path / "gone").write_text("a file, where a folder should be")
+    mlflow.create_experiment(project.package.model_name, artifact_location=f"file://{tmp_path}/gone/artifacts")
+    failed = pytest.raises(ProjectError, match=r"MLFLOW_TRACKING_URI\): request failed: .*gone")
+    with failed, tracking.start(project, Path("run")) as run:
+        for epoch in range(1, 600):
+            run.log({"epoch": epoch, "val_loss": 0.1})
+            time.sleep(0.1)
+        pytest.fail("a training of a minute would not have noticed")
+    assert [*statuses().values()] == ["FAILED"] and not Path("run").exists()
+
+
+def test_a_stage_that_fails_leaves_a_failed_run_and_no_process(
+    project: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(tracking.subprocess, "Popen", noted)
+
+    def interrupted(run: tracking.Run) -> None:
+        run.address()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), tracking.start(project, Path("run")) as run:
+        interrupted(run)
+    assert [*statuses().values()] == ["FAILED"]
+    with pytest.raises(OSError, match="disk"), tracking.resume(project):
+        raise OSError("disk")  # before anything could be logged: a run of a good training stays finished
+    assert [*statuses().values()] == ["FAILED"]
+    assert len(started) == 2 and all(process.returncode is not None for process in started)
+
+
+def test_mlflows_process_ends_with_a_stage_that_is_killed(project: params.Params, tmp_path: Path) -> None:
+    program = """
+import os, pickle, signal, sys
+from pathlib import Path
+from gitops.integrations import tracking
+with tracking.start(pickle.loads(Path("settings").read_bytes()), Path("run")) as run:
+    run.address()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    Path("settings").write_bytes(pickle.dumps(project))
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert done.returncode == -9
+    for _ in range(100):
+        if [*statuses().values()] == ["FAILED"]:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the run is {statuses()}")

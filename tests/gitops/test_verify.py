@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
         project.pipeline()
         project.commit("Train")
         with contextlib.chdir(project.path):
-            trained.main()
+            trained.push()
     return project
 
 
@@ -49,6 +49,12 @@ def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("TRAIN_ON_MAIN", "")
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     return copy
+
+
+def object_of(path: Path) -> str:
+    """Return where DVC keeps a file's contents."""
+    md5 = digest(path, "md5")
+    return f"{md5[:2]}/{md5[2:]}"
 
 
 def scored(text: bytes, value: float) -> bytes:
@@ -174,6 +180,29 @@ def test_the_model_comes_from_an_artifact_of_a_run(
         found = project.verify()
     assert (found["trained_on"], found["source"], project.trainings()) == ("branch", "the artifact of a run", 0)
     assert not list(tmp_path.rglob("outside")) and project.git("status", "--porcelain") == "?? dvc.lock"
+
+
+@pytest.mark.parametrize(("options", "folders"), [([], {"branches"}), (["--dvc"], {"branches", "files", "runs"})])
+def test_a_branch_in_ci_writes_in_the_branches_part_alone(
+    options: list[str], folders: set[str], project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make share` gives main what it takes over, by a role that may write nowhere else; `make push` is for people."""
+    remote = project.path / "dvc-remote"
+    data = remote / "files/md5" / object_of(project.path / "data/raw.csv")
+    data.rename(tmp_path / "data")
+    shutil.rmtree(remote)
+    output = tmp_path / "output"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(output))
+    monkeypatch.setattr("sys.argv", ["trained", *options])
+    with contextlib.chdir(project.path):
+        trained.main()
+    assert {path.name for path in remote.iterdir()} == folders
+    (shared,) = (remote / "branches").iterdir()
+    assert f"\n{shared.name}\n" in output.read_text()
+    data.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(tmp_path / "data", data)
+    project.forget(cache=False)
+    assert (project.verify()["trained_on"], project.trainings()) == ("branch", 0)
 
 
 def test_only_what_was_verified_is_released(project: Project) -> None:

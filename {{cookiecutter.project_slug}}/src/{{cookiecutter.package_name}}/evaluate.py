@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from gitops.core import artifacts
+from gitops.core import artifacts, threads
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.integrations import tracking
@@ -96,20 +96,21 @@ def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, out
 def main() -> None:
     """Write predictions, metrics and plot data, and add the metrics to the run that trained the model."""
     settings = Settings.load()
-    schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    program = torch.export.load(artifacts.MODEL).module()
-    train, test = artifacts.read_parquet(artifacts.TRAIN), artifacts.read_parquet(artifacts.TEST)
-    outputs = predict(program, test, schema)
-    result = evaluate(settings, schema, test, outputs)
-    tables = [
-        prediction_table(train, predict(program, train, schema), "train", schema),
-        prediction_table(test, outputs, "test", schema),
-    ]
-    with artifacts.replacing(artifacts.PREDICTIONS) as temporary:
-        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
-    plots.write(encode_target(test[schema["target"]["name"]], schema).numpy(), outputs, schema)
-    artifacts.write_json(artifacts.METRICS, result)
+    threads.limit(artifacts.TRAIN)
     with tracking.resume(settings) as run:
+        schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
+        program = torch.export.load(artifacts.MODEL).module()
+        train, test = artifacts.read_parquet(artifacts.TRAIN), artifacts.read_parquet(artifacts.TEST)
+        outputs = predict(program, test, schema)
+        result = evaluate(settings, schema, test, outputs)
+        tables = [
+            prediction_table(train, predict(program, train, schema), "train", schema),
+            prediction_table(test, outputs, "test", schema),
+        ]
+        with artifacts.replacing(artifacts.PREDICTIONS) as temporary:
+            pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
+        plots.write(encode_target(test[schema["target"]["name"]], schema).numpy(), outputs, schema)
+        artifacts.write_json(artifacts.METRICS, result)
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
         run.log_files(artifacts.METRICS)
     for name, score in result["metrics"].items():

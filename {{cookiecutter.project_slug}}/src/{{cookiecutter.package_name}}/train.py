@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from gitops.core import artifacts, code
+from gitops.core import artifacts, code, threads
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.integrations import tracking
@@ -198,6 +198,7 @@ def checkpoint_folder(settings: Settings) -> Path:
 def main() -> None:
     """Train on the prepared splits; write the model, the learning curve and the run's address."""
     settings = Settings.load()
+    threads.limit(artifacts.TRAIN)
     splits = load_splits(settings)
     folder = checkpoint_folder(settings)
     with tracking.start(settings, folder / "run") as run:
@@ -207,6 +208,7 @@ def main() -> None:
         save(export(model, splits.schema), artifacts.MODEL)
         with artifacts.replacing(artifacts.LEARNING_CURVE) as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
+        run.log_epochs(history)
         run.log_model()
         artifacts.write_json(artifacts.RUN, run.address())
     shutil.rmtree(folder)

@@ -12,12 +12,6 @@ from pathlib import Path
 from typing import Any
 
 
-def pull_request() -> int | None:
-    """Return the number of the pull request that started this run, or None."""
-    number = _pull_request().get("number")
-    return int(number) if number else None
-
-
 def head() -> str | None:
     """Return the newest commit of the pull request that started this run, or None.
 

@@ -59,7 +59,6 @@ VERIFICATION = Path("reports/verification.json")
 REPORT = Path("reports/report.md")
 REPORT_HTML = Path("reports/report.html")
 PIPELINE_LOG = Path("reports/pipeline.log")
-PULL_REQUEST = Path("reports/pull_request.txt")
 
 APPENDED = Path("data/appended.json")
 RETRAIN = Path("reports/retrain.json")

@@ -151,6 +151,14 @@ def load(path: Path = PARAMS) -> Params:
     return declared.load(path)
 
 
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one, with keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
 def _explain(path: Path, error: ValidationError) -> list[str]:
     """Return a line for each problem; a setting that is missing because its old name is there is one problem."""
     problems = [(".".join(map(str, problem["loc"])), problem) for problem in error.errors()]

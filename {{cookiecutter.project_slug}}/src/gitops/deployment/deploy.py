@@ -1,4 +1,4 @@
-"""Release the workspace's model (`make deploy`): one commit on env/production with manifests and release record.
+"""Release what `make plan` has decided (`make deploy`): one commit on env/production with manifests and release record.
 
 A project with staging releases to env/staging, and promote.py proposes that for production. The gate compares with
 production in both cases, because that is what users get.
@@ -9,6 +9,9 @@ of main never replaces a newer release.
 
 After a rollback main still holds what was taken back, and any merge would release it again. That is refused until main
 undoes it or a person sets REDEPLOY=1, which the release records (held.py, gitops/releases/holds.py).
+
+The job that runs this may push to the environments' branches. It has only the environment `release`, and all that it
+takes from the jobs before is the plan and the image's name.
 """
 
 from __future__ import annotations
@@ -16,26 +19,24 @@ from __future__ import annotations
 import argparse
 import os
 
-from gitops.core import params
-from gitops.core.artifacts import GATE, ProjectError, read_json, run
+from gitops.core.artifacts import ProjectError, run
 from gitops.core.console import echo
-from gitops.core.params import Params
-from gitops.deployment import held
-from gitops.gate import gate
-from gitops.integrations import dvc, dvc_remote, git, kustomize
+from gitops.deployment import held, planned
+from gitops.deployment.planned import Plan
+from gitops.integrations import git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
 from gitops.releases import history, release, workspace
-from gitops.releases.record import RECORD, Candidate, Deployed, GateResult, Release
+from gitops.releases.record import RECORD, Candidate, Deployed, Release
 from gitops.releases.release import MAIN, MANIFESTS
 
 
 def main() -> None:
-    """Release the workspace's model, or print why not."""
+    """Release what was planned, or print why not."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     kustomize.add_image_option(parser)
     add_redeploy_option(parser)
     arguments = parser.parse_args()
-    deploy(params.load(), arguments.image, redeploy=arguments.redeploy)
+    deploy(arguments.image, redeploy=arguments.redeploy)
 
 
 def add_redeploy_option(parser: argparse.ArgumentParser) -> None:
@@ -48,32 +49,27 @@ def add_redeploy_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False) -> str | None:
-    """Release the workspace's model to the first environment; return the new commit of its branch.
+def deploy(image: str | None = None, *, redeploy: bool = False) -> str | None:
+    """Release the planned candidate to the first environment; return the new commit of its branch.
 
-    Returns None where there is nothing to release. Raises ProjectError where the model may not be released. The gate
-    must have accepted this very model; where production has changed since, it is evaluated again here.
+    Returns None where there is nothing to release. Raises ProjectError where there is no plan for what is checked out,
+    where a rollback holds it up, and where production has changed since the gate compared with it.
     """
     check_source()
+    plan = planned.read()
     environment = kustomize.first()
-    candidate = workspace.verified(workspace.candidate(settings, image))
+    candidate = plan.candidate.model_copy(update={"image": image}) if image else plan.candidate
     rendered = kustomize.render(candidate.image, candidate.model.name, candidate.model.sha256, environment)
     manifests = git.write_tree(rendered)
-    pushed = False
 
     def make(present: Deployed | None) -> tuple[str, str] | None:
-        nonlocal pushed
         if reason := nothing_to_release(candidate, manifests, present, environment):
             echo(reason)
             return None
         lifts = held.check(candidate, manifests, present, environment, redeploy)
-        result = accepted(settings, candidate, present if environment == PRODUCTION else release.production())
+        require_same_production(plan, present if environment == PRODUCTION else release.production())
         previous = present.commit if present else None
-        record = Release(**candidate.model_dump(), gate=result, previous=previous, lifts=lifts)
-        if not pushed:  # everything that the record references must be retrievable before the release
-            echo("Pushing data, model and reports to the DVC remote ...")
-            push(candidate)
-            pushed = True
+        record = Release(**candidate.model_dump(), gate=plan.gate, previous=previous, lifts=lifts)
         return contents(record, manifests), message(record)
 
     commit = release.publish(environment, make)
@@ -84,12 +80,15 @@ def deploy(settings: Params, image: str | None = None, *, redeploy: bool = False
     return commit
 
 
-def push(candidate: Candidate) -> None:
-    """Push everything that the record references to the DVC remote. Raises ProjectError."""
-    dvc.push()
-    md5s = (candidate.model.md5, candidate.package.md5, candidate.predictions.md5, candidate.test_md5)
-    for md5 in dvc_remote.ensure(md5s):
-        echo(f"The remote had other contents under the name {md5}: they are replaced.")
+def require_same_production(plan: Plan, production: Deployed | None) -> None:
+    """Raise ProjectError where the gate has compared the candidate with another release than the one in production."""
+    present = production.commit if production else None
+    if plan.gate.release != present:
+        then, now = (commit[:12] if commit else "no release" for commit in (plan.gate.release, present))
+        raise ProjectError(
+            f"{PRODUCTION} has changed since the gate compared {plan.candidate.title} with it (then {then}, now {now}):"
+            " run `make gate` and `make plan` again, on GitHub all jobs of this run"
+        )
 
 
 def contents(record: Release, manifests: str) -> str:
@@ -130,23 +129,6 @@ def nothing_to_release(candidate: Candidate, manifests: str, present: Deployed |
             f"{MAIN} rewritten? Bring that commit back into {MAIN}, or roll back to a release whose commit is in it"
         )
     return None
-
-
-def accepted(settings: Params, candidate: Candidate, production: Deployed | None) -> GateResult:
-    """Return the gate's result for the candidate against the present production. Raises ProjectError if it refuses."""
-    present = production.commit if production else None
-    result = read_json(GATE, "make gate")
-    if result["model_sha256"] != candidate.model.sha256:
-        raise ProjectError(f"{GATE} is about another model: run `make gate` again")
-    compared = result["release"]
-    if compared != present:
-        if present is None or (compared and not git.is_ancestor(compared, present)):
-            raise ProjectError(f"{GATE} compares with another release than production's: run `make gate` again")
-        echo("Production has changed since the gate ran: running it again.")
-        result = gate.evaluate(settings)
-    if result["accepted"] is not True:
-        raise ProjectError(f"{result['reason']} ({GATE}; fix that, then run `make gate` again)")
-    return GateResult.model_validate(result)
 
 
 def message(record: Release) -> str:

@@ -13,7 +13,6 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from gitops import owner
 from gitops.core import actions
 from gitops.core.artifacts import ProjectError, run
 from gitops.core.console import echo
@@ -27,6 +26,9 @@ from gitops.releases.release import BRANCH, MAIN, MANIFESTS
 from gitops.rendering.markdown import changes, code, interval, plain, table
 
 NEXT = f"{BRANCH}-next"
+
+#: In which direction a metric is better.
+ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
 
 
 def main() -> None:
@@ -141,13 +143,11 @@ def _identity(record: Release | None) -> list[str]:
 
 def _metrics(record: Release, old: Release | None) -> str:
     """Return both models' metrics, each with its 95 % interval."""
-    task = record.params["data"]["task"]
     rows = []
-    for name, metric in owner.metrics().METRICS[task].items():
-        scores = [known.metrics.get(name) if known else None for known in (old, record)]
-        if scores[1]:
-            values = [interval(score.value, score.low, score.high) if score else "–" for score in scores]
-            rows.append([f"{name} {'↑' if metric.better == 'higher' else '↓'}", *values])
+    for name, new in record.metrics.items():
+        scores = (old.metrics.get(name) if old else None, new)
+        values = [interval(score.value, score.low, score.high) if score else "–" for score in scores]
+        rows.append([f"{plain(name)}{ARROWS[new.better]}", *values])
     note = "On the test split, with 95 % intervals; ↑ higher, ↓ lower is better."
     if old and old.test_md5 != record.test_md5:
         note += " **The two were not measured on the same rows.**"

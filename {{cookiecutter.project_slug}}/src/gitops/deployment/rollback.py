@@ -2,15 +2,16 @@
 
 Run again, it goes one release further back. Nothing is built, and no gate runs: that release was deployed before. main
 stays as it is. What was rolled back, and all that descends from it, is not released again until main undoes it or
-REDEPLOY=1 is set (gitops/releases/holds.py). `--environment staging` rolls back env/staging.
+REDEPLOY=1 is set (gitops/releases/holds.py). `--environment staging`, or ENVIRONMENT=staging, rolls back env/staging.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from gitops.core.artifacts import ProjectError, run
-from gitops.core.console import echo
+from gitops.core.console import echo, one_line
 from gitops.integrations import git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
 from gitops.releases import holds, release
@@ -21,8 +22,11 @@ from gitops.releases.release import MAIN
 def main() -> None:
     """Roll back by one release, or print why not."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    kustomize.add_environment_option(parser, PRODUCTION, "which one to roll back")
-    rollback(parser.parse_args().environment)
+    kustomize.add_environment_option(parser, None, f"which one to roll back (or ENVIRONMENT; {PRODUCTION} by default)")
+    environment = parser.parse_args().environment or os.environ.get("ENVIRONMENT") or PRODUCTION
+    if environment not in (known := kustomize.environments()):
+        raise ProjectError(f"ENVIRONMENT is {one_line(environment, 60)!r}: {' or '.join(known)} is needed")
+    rollback(environment)
 
 
 def rollback(environment: str = PRODUCTION) -> str | None:

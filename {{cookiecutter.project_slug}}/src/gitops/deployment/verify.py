@@ -13,18 +13,15 @@ The result is reports/verification.json, which `make plan` and `make deploy` req
 from __future__ import annotations
 
 import os
-import re
-import shutil
-from pathlib import Path
 from typing import Any
 
 from gitops.core import actions, artifacts, params
-from gitops.core.artifacts import GATE, MODEL, RUN, VERIFICATION, ProjectError, digest, run
+from gitops.core.artifacts import GATE, MODEL, VERIFICATION, ProjectError, digest, run
 from gitops.core.console import annotate, echo, one_line
 from gitops.deployment import claims
-from gitops.integrations import dvc, dvc_stages, exported_program
+from gitops.integrations import dvc, dvc_stages
 from gitops.releases import trained, workspace
-from gitops.releases.trained import STAGE, Claim
+from gitops.releases.trained import STAGE
 from gitops.rendering.markdown import plain
 
 
@@ -50,7 +47,7 @@ def verify(*, train: bool) -> dict[str, Any]:
     computed = dvc_stages.entry(STAGE)
     wanted, files = trained.inputs(computed), [out["path"] for out in computed["outs"]]
     found = list(trained.claims(wanted, own, files))
-    taken = None if train else next((claim for claim in found if take_over(claim, wanted, files)), None)
+    taken = None if train else next((claim for claim in found if trained.take_over(claim, wanted, files)), None)
     if taken:
         dvc_stages.commit(STAGE)
     else:
@@ -69,36 +66,6 @@ def verify(*, train: bool) -> dict[str, Any]:
         "source": taken.source if taken else None,
         "compared": compared,
     }
-
-
-def take_over(claim: Claim, wanted: dict[str, Any], files: list[str]) -> bool:
-    """Put the claimed outputs of `train` into the workspace, if they are of the inputs `wanted` and can all be had.
-
-    Raises ProjectError where the model is none, or holds what would run when it is read.
-    """
-    entry = claim.lock.get(STAGE)
-    if entry is None or trained.inputs(entry) != wanted:
-        return False
-    md5s = dvc_stages.outputs(entry)
-    found = {path: claim.get(path, md5s[path]) for path in files if path in md5s}
-    if {*found} != {*files} or None in found.values():
-        echo(f"the model of {claim.source} was trained on these inputs, and its files cannot be had")
-        return False
-    have = {path: file for path, file in found.items() if file}
-    exported_program.check(have[str(MODEL)], MODEL)
-    _check_run(have[str(RUN)])
-    for path, file in have.items():
-        with artifacts.replacing(Path(path)) as temporary:
-            shutil.copyfile(file, temporary)
-    return True
-
-
-def _check_run(path: Path) -> None:
-    """Raise ProjectError where the file does not name an MLflow run: the record of a release holds its id."""
-    known = artifacts.read_json(path, "make pipeline")
-    run_id = known.get("run_id") if isinstance(known, dict) else None
-    if not re.fullmatch(r"[0-9a-f]{32}", str(run_id)):
-        raise ProjectError(f"{RUN} of the branch names no MLflow run, but {one_line(run_id, 60)!r}")
 
 
 def refuse(differing: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""One comment on a pull request, by CML (https://cml.dev) where it is installed, else made as CML makes it.
+"""One comment of a kind on a pull request, by CML (https://cml.dev) where it is installed, else made as CML makes it.
 
 This module holds everything that depends on CML, version 0.20.6: src/cml.js, src/watermark.js and
 src/drivers/github.js of https://github.com/iterative/cml. CML reads only the first page of comments, and edits the last
@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from gitops.core.console import echo, one_line
 from gitops.integrations import github
 from gitops.integrations.github import GitHub
 
-#: Distinguishes our comment from others made with CML. CML would escape underscores, asterisks and brackets.
-TITLE = "model report"
+#: Distinguish our comments from others made with CML, and our two kinds: the report, and where the change was released,
+#: which the API alone posts. CML would escape underscores, asterisks and brackets.
+TITLE, RELEASE = "model report", "release"
 
 #: Comments that CML reads: GitHub's default page.
 PAGE = 30
@@ -35,33 +37,48 @@ TIMEOUT = 120  # seconds
 #: Login of comments that are made with a GitHub Actions job's token.
 ACTIONS = "github-actions[bot]"
 
-WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {TITLE}"\)')
+MARK = r'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {}"\)'
+WATERMARK = re.compile(MARK.format(TITLE))
+
+
+@dataclass(frozen=True)
+class Comment:
+    """A comment of a kind (`title`) for pull request `number`, about `commit`; with `once` it is never edited."""
+
+    number: int
+    commit: str
+    text: str
+    title: str = TITLE
+    once: bool = False
 
 
 class CmlError(ProjectError):
     """CML failed; it may have commented all the same."""
 
 
-def watermark(commit: str) -> str:
+def watermark(commit: str, title: str = TITLE) -> str:
     """Return the watermark that CML puts at the end of a comment on `commit`."""
-    return f'![](https://cml.dev/watermark.png#{commit} "CML watermark {TITLE}")'
+    return f'![](https://cml.dev/watermark.png#{commit} "CML watermark {title}")'
 
 
-def publish(repository: GitHub, number: int, text: str, commit: str) -> str:
-    """Create or edit the comment `text` on pull request `number`, and return its address. Raises GitHubError."""
+def publish(repository: GitHub, comment: Comment) -> str | None:
+    """Create or edit a comment and return its address; None where it is there and stays. Raises GitHubError."""
+    text, commit, title = comment.text, comment.commit, comment.title
     login = ACTIONS if os.environ.get("GITHUB_ACTIONS") else repository.get("/user")["login"]
-    path = f"issues/{number}/comments"
+    path = f"issues/{comment.number}/comments"
     comments = repository.every(path)
-    program = shutil.which("cml")
-    if program and _choice(comments) == _own(comments, login):
+    if comment.once and _own(comments, login, title):
+        return None
+    program = shutil.which("cml") if title == TITLE else None
+    if program and _choice(comments) == _own(comments, login, title):
         try:
-            return _update(program, repository, number, text, commit)
+            return _update(program, repository, comment)
         except CmlError as error:
             echo(f"{error}; calling the API instead", error=True)
             comments = repository.every(path)  # CML may have commented all the same
-    body = {"body": f"{text}\n\n{watermark(commit)}"}
+    body = {"body": f"{text}\n\n{watermark(commit, title)}"}
     for attempt in range(github.TRIES):
-        present = _own(comments, login)
+        present = _own(comments, login, title)
         try:
             if present:
                 return str(repository.patch(f"issues/comments/{present['id']}", body)["html_url"])
@@ -74,12 +91,12 @@ def publish(repository: GitHub, number: int, text: str, commit: str) -> str:
     raise AssertionError  # the last attempt returned or raised
 
 
-def _own(comments: list[dict[str, Any]], login: str) -> dict[str, Any] | None:
-    """Return our comment: by the token's own user, and ending in the watermark."""
-    for comment in comments:
-        last = (comment["body"] or "").rstrip().rpartition("\n")[2]
-        if comment["user"] and comment["user"]["login"] == login and WATERMARK.fullmatch(last):
-            return comment
+def _own(comments: list[dict[str, Any]], login: str, title: str) -> dict[str, Any] | None:
+    """Return our comment of a kind: by the token's own user, and ending in the watermark."""
+    for entry in comments:
+        last = (entry["body"] or "").rstrip().rpartition("\n")[2]
+        if entry["user"] and entry["user"]["login"] == login and re.fullmatch(MARK.format(title), last):
+            return entry
     return None
 
 
@@ -88,17 +105,18 @@ def _choice(comments: list[dict[str, Any]]) -> dict[str, Any] | None:
     return next((comment for comment in reversed(comments[:PAGE]) if WATERMARK.search(comment["body"] or "")), None)
 
 
-def _update(program: str, repository: GitHub, number: int, text: str, commit: str) -> str:
+def _update(program: str, repository: GitHub, comment: Comment) -> str:
     """Let CML edit or create the comment, and return the address that it prints. Raises CmlError."""
     with tempfile.TemporaryDirectory(prefix="cml-") as folder:
         file = Path(folder, "comment.md")
-        file.write_text(text, encoding="utf-8")
+        file.write_text(comment.text, encoding="utf-8")
         address = f"{repository.server}/{repository.repository}"
-        options = ["--publish=false", f"--target=pr/{number}", f"--watermark-title={TITLE}", f"--repo={address}"]
+        target = f"--target=pr/{comment.number}"
+        options = ["--publish=false", target, f"--watermark-title={TITLE}", f"--repo={address}"]
         try:
             done = subprocess.run(
                 [program, "comment", "update", *options, str(file)],
-                env=_environment(repository, commit, folder),
+                env=_environment(repository, comment.commit, folder),
                 capture_output=True,
                 text=True,
                 errors="replace",

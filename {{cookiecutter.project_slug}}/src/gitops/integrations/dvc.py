@@ -25,8 +25,11 @@ def stale() -> list[str]:
 
 def push() -> None:
     """Push the workspace's data, model, reports and the run cache to the DVC remote. Raises ProjectError."""
+    from gitops.integrations import dvc_contents  # it imports this module
+
     with opened("cannot push to its remote") as repository:
         repository.push(run_cache=True)
+    dvc_contents.mark()
 
 
 def pull(path: Path) -> None:

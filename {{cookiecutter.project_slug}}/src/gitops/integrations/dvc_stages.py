@@ -7,12 +7,13 @@ output. Whoever can write that file can write anything into it.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gitops.core.artifacts import PIPELINE_LOG, ProjectError, digest
+from gitops.core.artifacts import PIPELINE_LOG, ProjectError, digest, write_text
 from gitops.core.console import relay
 from gitops.integrations import dvc, git_command
 from gitops.integrations.dvc import LOCK
@@ -34,17 +35,75 @@ def lock() -> dict[str, Entry]:
     return stages
 
 
-def around(stage: str) -> tuple[list[str], list[str]]:
-    """Return the stages that `stage` depends on, and all others but itself, each in an order in which they can run."""
+def around(stage: str, *, sources: bool = False) -> tuple[list[str], list[str]]:
+    """Return the stages that `stage` depends on, and all others but itself, each in an order in which they can run.
+
+    With `sources`, those .dvc files that name data are among them.
+    """
     import networkx
 
     with dvc.opened("cannot read dvc.yaml") as repository:
         graph = repository.index.graph
         (node,) = repository.stage.collect(stage)
         needed = networkx.descendants(graph, node)
-        ordered = [other for other in networkx.dfs_postorder_nodes(graph) if not other.is_data_source and other != node]
+        ordered = [other for other in networkx.dfs_postorder_nodes(graph) if sources or not other.is_data_source]
         before = [other.addressing for other in ordered if other in needed]
-        return before, [other.addressing for other in ordered if other not in needed]
+        return before, [other.addressing for other in ordered if other not in needed and other != node]
+
+
+def split(stages: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return two parts of the stages, none of which depends on the other; the first is the longest that goes together.
+
+    The second is empty where all depend on each other.
+    """
+    import networkx
+
+    with dvc.opened("cannot read dvc.yaml") as repository:
+        nodes = {node: stage for stage in stages for node in repository.stage.collect(stage)}
+        parts = networkx.weakly_connected_components(repository.index.graph.subgraph(nodes))
+        longest = max(parts, key=len, default=set())
+        first = [stage for node, stage in nodes.items() if node in longest]
+    return first, [stage for stage in stages if stage not in first]
+
+
+def sort_lock() -> None:
+    """Put the entries of dvc.lock into the order of the stages in dvc.yaml, and not that in which they ended."""
+    if not LOCK.exists():
+        return
+    from dvc.utils.serialize import dumps_yaml, load_yaml
+
+    with dvc.opened(f"cannot read {LOCK}") as repository:
+        order = {stage.name: number for number, stage in enumerate(repository.stage.collect("dvc.yaml"))}
+        contents = load_yaml(str(LOCK))
+    names = [*contents.get("stages", {})]
+    wanted = sorted(names, key=lambda name: order.get(name, len(order)))
+    if names != wanted:
+        contents["stages"] = {name: contents["stages"][name] for name in wanted}
+        write_text(LOCK, dumps_yaml(contents))
+
+
+def runs(stage: str) -> bool:
+    """Tell whether DVC would run `stage`: neither the workspace nor DVC's cache or run cache here has its result."""
+    from dvc.logger import set_loggers_level
+    from dvc.stage.cache import RunCacheNotFoundError
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    with (
+        dvc.opened(f"cannot tell what stage {stage} needs") as repository,
+        repository.lock,
+        set_loggers_level(logging.WARNING),
+    ):
+        (node,) = repository.stage.collect(stage)
+        if not node.changed(allow_missing=True):  # dvc.lock has the result
+            return bool(node.changed() and not node.outs_cached())
+        node.save_deps()
+        for out in node.outs:
+            out.hash_info = HashInfo()  # that of what it depended on before
+        try:
+            repository.stage_cache.restore(node, dry=True)
+        except RunCacheNotFoundError:
+            return True
+        return False
 
 
 def entry(stage: str) -> Entry:
@@ -59,7 +118,7 @@ def entry(stage: str) -> Entry:
 
 def reproduce(stages: Sequence[str]) -> None:
     """Run the stages, whether they are stale or not, and take no earlier result. Raises ProjectError if one fails."""
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--single-item", *stages]
+    command = [sys.executable, "-m", "gitops.integrations.dvc_repro", "force", *stages]
     PIPELINE_LOG.parent.mkdir(exist_ok=True)  # for the report
     if relay(command, git_command.environment(DVC_NO_ANALYTICS="1"), log=PIPELINE_LOG):
         raise ProjectError("a stage failed, see above: nothing is released")

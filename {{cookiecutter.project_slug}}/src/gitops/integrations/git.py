@@ -13,6 +13,9 @@ from gitops.integrations.git_command import GitError as GitError
 
 REMOTE = "origin"
 
+#: The branch that people write, by merges.
+MAIN = "main"
+
 #: Author of a commit where git has no user configured, as on a fresh CI runner.
 FALLBACK = ("-c", "user.name=release", "-c", "user.email=release@localhost")
 
@@ -115,14 +118,31 @@ def push(commit: str, branch: str) -> None:
     _push(REMOTE, f"{commit}:refs/heads/{branch}")
 
 
-def replace(commit: str, branch: str, seen: str | None) -> None:
-    """Force `branch` of origin from `seen` (None: it does not exist) to `commit`.
+def replace(commit: str, branch: str, seen: str | None, *also: str) -> None:
+    """Force `branch` of origin from `seen` (None: it does not exist) to `commit`, and with it the refs `also`.
 
-    Only for a branch that one job alone writes and whose history nobody needs. Raises Refused where origin refuses, as
-    when the branch holds something else than `seen`.
+    All of them or none. Only for a branch that one job alone writes and whose history nobody needs. Raises Refused
+    where origin refuses, as when the branch holds something else than `seen`.
     """
     target = f"refs/heads/{branch}"
-    _push(f"--force-with-lease={target}:{seen or ''}", REMOTE, f"{commit}:{target}")
+    together = [*(["--atomic"] if also else []), f"--force-with-lease={target}:{seen or ''}"]
+    _push(*together, REMOTE, f"{commit}:{target}", *(f"+{commit}:{ref}" for ref in also))
+
+
+def propose(commit: str, branch: str, *also: str) -> str:
+    """Make `commit` the tip of origin's `branch`, as `replace` does, and return the tip.
+
+    A branch that already holds the same files on the same parent stays as it is: a run before has been killed.
+    """
+    seen = fetch(branch)
+    if seen and _contents(seen) == _contents(commit):
+        commit = seen
+    replace(commit, branch, seen, *also)
+    return commit
+
+
+def _contents(commit: str) -> str:
+    return run("log", "-1", "--format=%T %P", commit)
 
 
 def export(commit: str, folder: Path) -> None:
@@ -145,6 +165,21 @@ def write_tree(entries: Mapping[str, bytes | str]) -> str:
     for name, blob in zip(files, _write_blobs(files.values()), strict=True):
         lines.append(f"100644 blob {blob}\t{name}\0")
     return run("mktree", "-z", stdin="".join(lines).encode())
+
+
+def overlay(commit: str, files: Mapping[str, Path]) -> str:
+    """Store the files of a commit with `files` laid over them, byte for byte, and return the tree.
+
+    Raises GitError where Git refuses a name.
+    """
+    listed = "".join(f"{path.absolute()}\n" for path in files.values()).encode()
+    blobs = run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).splitlines()
+    entries = "".join(f"100644 {blob}\t{name}\0" for name, blob in zip(files, blobs, strict=True)).encode()
+    with tempfile.TemporaryDirectory(prefix="index-") as temporary:
+        index = str(Path(temporary) / "index")
+        run("read-tree", commit, GIT_INDEX_FILE=index)
+        run("update-index", "-z", "--index-info", stdin=entries, GIT_INDEX_FILE=index)
+        return run("write-tree", GIT_INDEX_FILE=index)
 
 
 def write_commit(tree: str, parent: str | None, message: str) -> str:

@@ -6,6 +6,7 @@ only, and appears in no message.
 
 from __future__ import annotations
 
+import http
 import http.client
 import json
 import os
@@ -28,7 +29,6 @@ PAGE = 100  # entries of a list in one response, GitHub's maximum
 
 HINTS = {
     401: "GITHUB_TOKEN is not valid, or has expired",
-    403: "GITHUB_TOKEN needs the permissions `pull-requests: write` and `actions: read`",
     404: "it does not exist, or GITHUB_TOKEN may not see it",
 }
 
@@ -36,17 +36,14 @@ HINTS = {
 FORBIDDEN = "not permitted to create"
 SETTING = "Allow GitHub Actions to create and approve pull requests"
 
-#: Part of its answer to a draft in a repository whose plan has none, as a private one of a free account.
-NO_DRAFTS = "Draft pull requests are not supported"
-
 
 class GitHubError(ProjectError):
     """GitHub refused a request or could not be reached; the message holds its answer."""
 
-    def __init__(self, message: str, wait: float | None = None) -> None:
+    def __init__(self, message: str, wait: float | None = None, status: int | None = None) -> None:
         """`wait`: seconds before a retry, 0 where GitHub names none; None where a retry is of no use."""
         super().__init__(message)
-        self.wait = wait
+        self.wait, self.status = wait, status
 
 
 class Unanswered(GitHubError):
@@ -124,7 +121,7 @@ class GitHub:
         try:
             opener = urllib.request.build_opener(_Nowhere()) if redirected else self._opener
             with opener.open(request, timeout=TIMEOUT) as answer:
-                return json.load(answer)
+                return None if answer.status == http.HTTPStatus.NO_CONTENT else json.load(answer)
         except urllib.error.HTTPError as refusal:
             if redirected and refusal.code == 302 and refusal.headers.get("Location", "").startswith("https://"):
                 return refusal.headers["Location"]
@@ -133,8 +130,8 @@ class GitHub:
                 raise GitHubError(message, _wait(refusal)) from None
             if refusal.code >= 500:
                 raise Unanswered(message) if creates else GitHubError(message, _wait(refusal)) from None
-            hint = HINTS.get(refusal.code)
-            raise GitHubError(message + (f" ({hint})" if hint else "")) from None
+            hint = _permission(request) if refusal.code == 403 else HINTS.get(refusal.code)
+            raise GitHubError(message + (f" ({hint})" if hint else ""), status=refusal.code) from None
         except (OSError, http.client.HTTPException, ValueError) as failure:
             # A ValueError's text is not shown, as it may quote what was sent.
             reason = "not JSON" if isinstance(failure, ValueError) else getattr(failure, "reason", failure)
@@ -166,6 +163,11 @@ class _Nowhere(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         """Return None, which makes an HTTPError of the redirect."""
+
+
+def _permission(request: urllib.request.Request) -> str:
+    room = "actions" if "/actions/" in request.full_url else "pull-requests"
+    return f"GITHUB_TOKEN needs the permission `{room}: {'read' if request.get_method() == 'GET' else 'write'}`"
 
 
 def _rate_limited(refusal: urllib.error.HTTPError) -> bool:

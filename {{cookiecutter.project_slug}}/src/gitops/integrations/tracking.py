@@ -1,93 +1,91 @@
 """Experiment tracking with MLflow: one run a training, to which evaluation adds its metrics.
 
-MLflow's address is `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db` in the repository. Only this module and
-registry/versions.py, which has the registered model, use MLflow's API.
+MLflow's address is `MLFLOW_TRACKING_URI`, or `sqlite:///mlflow.db` in the repository. Only this module, mlflow_run.py
+and registry/versions.py, which has the registered model, use MLflow's API.
+
+A stage's run is kept by a process of its own (mlflow_run.py), because MLflow's import and the opening of a run take
+three seconds: that process begins while the stage goes on, and logs the epochs while the next ones are trained.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.core.params import Params
-from gitops.integrations import git, logged_model, mlflow_files, mlflow_server
+from gitops.integrations import mlflow_files, mlflow_server
 from gitops.integrations.mlflow_server import address as address
 from gitops.integrations.mlflow_server import errors as errors
 
-KEPT = "what was trained is kept, and `make pipeline` goes on from there once MLflow answers"
+#: Seconds in which the run of a stage that has failed must be marked as failed.
+SHUTDOWN_TIMEOUT = 5
 
 
 class Run:
-    """An open MLflow run. Its methods raise ProjectError where MLflow fails."""
+    """The run of a stage. Its methods raise ProjectError where MLflow fails, `log` when that shows."""
 
-    def __init__(self, client: Any, run_id: str, experiment: str, unlogged: Path | None = None) -> None:
-        self._mlflow = client
-        self._unlogged = unlogged
-        self.run_id = run_id
-        self.experiment = experiment
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def log(self, entry: dict[str, float]) -> None:
-        """Log one epoch of the learning curve: `entry` holds "epoch" and losses.
+        """Log one epoch of the learning curve: `entry` holds "epoch" and losses. It waits for nothing."""
+        if self._connection.poll():
+            self._answer()  # only a failure comes without a question
+        self._send("log", entry)
 
-        A training outlives its MLflow server: once an epoch cannot be logged, it and the later ones wait in a file
-        beside the checkpoint, for `log_waiting`.
-        """
-        if self._unlogged is None:
-            self._log_epoch(entry)
-            return
-        waiting = self._waiting()
-        if not waiting:
-            try:
-                self._log_epoch(entry)
-                return
-            except ProjectError as error:
-                line = f"warning: {error}; the training goes on, and its epochs are logged at the end"
-                echo(line, error=True)
-        artifacts.write_json(self._unlogged, [*waiting, entry])
-
-    def log_waiting(self) -> None:
-        """Log the epochs that could not be logged before."""
-        for entry in self._waiting():
-            self._log_epoch(entry, KEPT)
-        if self._unlogged:
-            self._unlogged.unlink(missing_ok=True)
+    def log_epochs(self, history: list[dict[str, float]]) -> None:
+        """Log those epochs that MLflow does not have, as it was away when they ended."""
+        self._ask("log_epochs", history)
 
     def log_metrics(self, metrics: dict[str, float]) -> None:
         """Log final metrics by name."""
-        with errors():
-            self._mlflow.log_metrics(metrics)
+        self._ask("log_metrics", metrics)
 
     def log_files(self, *paths: Path) -> None:
         """Attach files to the run."""
-        with errors():
-            for path in paths:
-                self._mlflow.log_artifact(str(path))
+        self._ask("log_files", *paths)
 
     def log_model(self) -> None:
         """Log model.pt2 so that `mlflow.pyfunc.load_model` loads it and predicts from a frame of raw columns."""
-        with errors(KEPT):
-            logged_model.log(self._mlflow, artifacts.MODEL, artifacts.SCHEMA)
+        self._ask("log_model")
 
     def address(self) -> dict[str, str]:
         """Return the run's id, experiment and MLflow's address."""
-        return {"run_id": self.run_id, "experiment": self.experiment, "tracking_uri": address()}
+        found: dict[str, str] = self._ask("address")
+        return found
 
-    def _waiting(self) -> list[dict[str, float]]:
-        if self._unlogged is None or not self._unlogged.exists():
-            return []
-        return list(artifacts.read_json(self._unlogged, "make pipeline"))
+    def end(self) -> None:
+        """Close the run as finished."""
+        self._ask("end")
 
-    def _log_epoch(self, entry: dict[str, float], remedy: str = mlflow_server.REMEDY) -> None:
-        losses = {name: value for name, value in entry.items() if name != "epoch"}
-        with errors(remedy):
-            self._mlflow.log_metrics(losses, step=int(entry["epoch"]))
+    def _ask(self, method: str, *arguments: object) -> Any:
+        self._send(method, *arguments)
+        return self._answer()
+
+    def _send(self, method: str, *arguments: object) -> None:
+        try:
+            self._connection.send((method, arguments))
+        except OSError:
+            self._answer()  # why it has ended
+
+    def _answer(self) -> Any:
+        try:
+            failure, value = self._connection.recv()
+        except (EOFError, OSError):
+            raise ProjectError("the process that logs to MLflow has ended, see above") from None
+        if failure:
+            raise ProjectError(failure)
+        return value
 
 
 @contextmanager
@@ -95,46 +93,47 @@ def start(settings: Params, resume_from: Path) -> Iterator[Run]:
     """Open a run with the parameters and the versions of code and data, or reopen the one named in `resume_from`.
 
     That file is written when a run is opened, so that an interrupted training continues in the same run. Raises
-    ProjectError where MLflow cannot be used: before the block where that shows by then, else after it.
+    ProjectError where MLflow cannot be used: before the block where its address shows that, else in the first seconds
+    of the training, or after it.
     """
-    mlflow, experiment = connect(settings)
-    run_id = resume_from.read_text().strip() if resume_from.exists() else None
-    with _open(mlflow, experiment, run_id) as opened:
-        run = Run(mlflow, opened, experiment, resume_from.with_name("unlogged.json"))
-        if opened != run_id:
-            with errors():
-                mlflow.log_params(flatten(settings.model_dump(include={"data", "model", "train"})))
-                mlflow.set_tags(_versions(settings))
-                # Where artifacts go may be gone, full or forbidden: that should show before the training, not after it.
-                mlflow.log_artifact(str(artifacts.PARAMS))
-            artifacts.write_text(resume_from, opened)
-        run.log_waiting()
+    with _process(settings, resume_from) as run:
         yield run
-        run.log_waiting()
 
 
 @contextmanager
 def resume(settings: Params) -> Iterator[Run]:
-    """Open the run that trained the present model.
+    """Open the run that trained the present model, once there is something to log.
 
     Where this MLflow lacks it (the model was trained on another machine and came from DVC's run cache), open a new run
     and tag it with the other's id.
     """
-    mlflow, experiment = connect(settings)
-    trained = artifacts.read_json(artifacts.RUN, "make pipeline")["run_id"]
-    with _open(mlflow, experiment, trained) as opened:
-        if opened != trained:
-            with errors():
-                mlflow.set_tags({**_versions(settings), "trained_in_run": trained})
-        yield Run(mlflow, opened, experiment)
+    with _process(settings, None) as run:
+        yield run
 
 
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one, with keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+@contextmanager
+def _process(settings: Params, resume_from: Path | None) -> Iterator[Run]:
+    """Run mlflow_run.py, which ends with the block: what it has open is finished, or marked as failed."""
+    if problem := mlflow_server.problem():
+        raise ProjectError(problem)
+    here, there = Pipe()
+    command = [sys.executable, "-m", "gitops.integrations.mlflow_run", str(there.fileno())]
+    # A session of its own: Ctrl-C is for the stage, with which it ends.
+    process = subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True)
+    there.close()
+    try:
+        here.send((settings, resume_from))
+        run = Run(here)
+        yield run
+        run.end()
+        process.wait()
+    finally:
+        here.close()
+        try:
+            process.wait(SHUTDOWN_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def connect(settings: Params) -> tuple[Any, str]:
@@ -173,44 +172,3 @@ def load() -> Any:
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(mlflow_server.without_password())
     return mlflow
-
-
-@contextmanager
-def _open(mlflow: Any, experiment: str, run_id: str | None) -> Iterator[str]:
-    """Open the run `run_id` where it can be continued, else a new one; yield its id. Raises ProjectError."""
-    with errors():
-        run_id = run_id if run_id and _continues(mlflow, experiment, run_id) else None
-        opened = mlflow.start_run(run_id=run_id).info.run_id
-    try:
-        yield opened
-    except BaseException:
-        with suppress(ProjectError), errors():
-            mlflow.end_run("FAILED")
-        raise
-    with errors(KEPT):
-        mlflow.end_run()
-
-
-def _continues(mlflow: Any, experiment: str, run_id: str) -> bool:
-    """Tell whether this MLflow has the run, in this experiment, and nobody has deleted it."""
-    try:
-        run = mlflow.MlflowClient().get_run(run_id).info
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code not in mlflow_server.NO_SUCH_RUN:
-            raise
-        return False
-    here = mlflow.get_experiment_by_name(experiment).experiment_id
-    return bool(run.lifecycle_stage == "active" and run.experiment_id == here)
-
-
-def _versions(settings: Params) -> dict[str, str]:
-    """Return the versions of code and data. Raises GitError where Git does not trust the repository."""
-    commit, dirty = "none", False
-    if git.is_repository():
-        commit = git.run("rev-parse", "HEAD") if git.exists("HEAD") else commit
-        dirty = bool(git.run("status", "--porcelain", "--", "src", "params.yaml", "dvc.yaml"))
-    return {
-        "git_commit": os.environ.get("COMMIT") or commit,
-        "git_dirty": str(dirty).lower(),
-        "data_md5": artifacts.tracked_md5(Path(settings.data.path)),
-    }

@@ -3,67 +3,57 @@
     make github ARGS="--variable TRAINING_RUNNER=gpu"   idempotent: can be run again at any time
     make github ARGS=--print                            prints the commands for a new repository and runs none
 
-Each call is printed before it is made. Settings that GitHub refuses because of the plan, the visibility or a rule of
-the organisation are listed at the end, with exit status 1, and the others are applied. Any other failure ends the
-command.
+Each call is printed before it is made. What the plan lacks is listed, with what that leaves open, and is no failure:
+the rest is set, and releases work. Settings that GitHub refuses for another reason, such as a rule of the organisation,
+are listed at the end, with exit status 1, and the others are applied. Any other failure ends the command.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
-import subprocess
 import sys
-import tomllib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from gitops.project import command, repository
-from gitops.project.repository import Failed, GitHub
+from gitops.project import (
+    command,
+    github_environments,
+    github_keys,
+    github_owners,
+    github_plan,
+    github_rulesets,
+    github_variables,
+    repository,
+)
+from gitops.project.github_calls import Failed, GitHub, is_github_com
+from gitops.project.github_plan import Plan
+from gitops.project.github_variables import KEYS, SECRETS, VARIABLES
 
-PROJECT = Path("pyproject.toml")
-OVERLAY = Path("k8s/overlays/production/kustomization.yaml")
 STAGING = Path("k8s/overlays/staging")
 
-#: Variables that the workflows read, and their purpose. A test compares the names with .github/.
-VARIABLES = {
-    "TRAINING_RUNNER": "label of the runner that trains; without it a runner of GitHub's, which has no GPU",
-    "MLFLOW_TRACKING_URI": "tracking server of the runs; without it their record is lost when the job ends",
-    "MLFLOW_TRACKING_USERNAME": "user of the tracking server, if it requires one",
-    "AWS_ROLE_ARN": "s3:// remote: role that may read and write the bucket",
-    "AWS_REGION": "s3:// remote: region of the bucket",
-    "GCP_WORKLOAD_IDENTITY_PROVIDER": "gs:// remote: full name of the identity provider",
-    "GCP_SERVICE_ACCOUNT": "gs:// remote: account that may read and write the bucket",
-    "AZURE_CLIENT_ID": "azure:// remote: application that may read and write the container",
-    "AZURE_TENANT_ID": "azure:// remote: tenant of the application",
-    "AZURE_SUBSCRIPTION_ID": "azure:// remote: subscription of the container",
-    "AZURE_STORAGE_ACCOUNT": "azure:// remote: storage account of the container",
-    "REQUEST_LOG": "address of the request log, such as s3://bucket/prefix; without it nothing is monitored",
-    "LABELS": "address of the labels; without it performance in production is not measured",
-    "APP_ID": "GitHub App that opens the pull requests of retrainings, so that their checks start automatically",
-    "REGISTRY_USERNAME": "user who pushes the image, if its registry is not ghcr.io",
-    "TRAIN_ON_MAIN": "1: main trains again; without it a branch's model is released, whatever it was trained on",
-    "FIRST_ENVIRONMENT": "environment that a merge is released to: set to staging here, if the project has that",
-}
-SECRETS = {
-    "MLFLOW_TRACKING_PASSWORD": "password of MLFLOW_TRACKING_USERNAME",
-    "APP_PRIVATE_KEY": "private key of the GitHub App APP_ID",
-    "REGISTRY_PASSWORD": "password of REGISTRY_USERNAME",
-}
-
 #: Workflows that open pull requests, which a setting of GitHub must allow.
-OPENING = [Path(".github/workflows") / name for name in ("promote.yaml", "retrain.yaml")]
+OPENING = [Path(".github/workflows") / name for name in ("locks.yaml", "promote.yaml", "retrain.yaml")]
 
 ORGANISATION = "You have to be an administrator, and an organisation may decide this for all its repositories."
-PLAN = "Rules and environments need a public repository or a paid plan, and you have to be an administrator."
+ADMINISTRATOR = "You have to be an administrator of the repository."
+DEPLOY_KEYS = (
+    "An organisation may forbid deploy keys, as new ones do: Settings, Member privileges, Deploy keys. Without a key"
+    " the job's own token releases, and whoever has write access can push env/*. Allow them, and run this again."
+)
+TEAM = (
+    "Its members are asked to review, once it exists, can be seen and may write; you may have to own the organisation."
+)
 
 
 def main() -> None:
     options = parse()
-    url = origin()
-    github = GitHub(name_of(options.repository, url), live=not options.print and shutil.which("gh") is not None)
+    url = repository.origin()
+    github = GitHub(
+        repository.name_of(options.repository, url), live=not options.print and shutil.which("gh") is not None
+    )
     try:
         set_up(github, options, has_origin=bool(url))
     except Failed as error:
@@ -81,13 +71,18 @@ def parse() -> argparse.Namespace:
         "--repository", metavar="OWNER/NAME", help="(default: origin's, else the image's owner and the project's name)"
     )
     parser.add_argument("--public", action="store_true", help="create it as a public repository")
-    approvals = "approvals that a pull request needs (default: unchanged, initially 0)"
+    approvals = "approvals that a pull request needs (default: 1 at least where a second person has write access)"
     parser.add_argument("--approvals", type=int, choices=range(11), metavar="N", help=approvals)
+    parser.add_argument(
+        "--team", metavar="NAME", help="team of the organisation that owns the code: .github/CODEOWNERS"
+    )
     parser.add_argument("--variable", action="append", default=[], metavar="NAME=VALUE", help="can be given repeatedly")
     parser.add_argument("--print", action="store_true", help="print the commands and run none")
     options = parser.parse_args()
     options.variables = dict(item.partition("=")[::2] for item in options.variable)
     for name, value in options.variables.items():
+        if name in KEYS:
+            parser.error(f"{name} is a secret, which `make github` makes itself")
         if name in SECRETS:
             parser.error(f"{name} is a secret and must not be on a command line: `gh secret set {name}` prompts for it")
         if name not in VARIABLES:
@@ -101,36 +96,6 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def origin() -> str:
-    """Return the URL of the remote origin, or an empty text."""
-    command = ["git", "config", "--get", "remote.origin.url"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def name_of(wanted: str | None, url: str) -> str:
-    """Return OWNER/NAME: `wanted`, else origin's, else the image's owner and the project's name."""
-    if wanted and not re.fullmatch(r"[\w-]+/[\w.-]+", wanted):
-        sys.exit(f"error: --repository is {wanted}: OWNER/NAME would be right")
-    host = re.escape(os.environ.get("GH_HOST", "github.com"))
-    found = re.search(rf"(?:@|//){host}[:/]([\w-]+/[\w.-]+?)(?:\.git)?/?$", url)
-    if found:
-        if wanted and wanted.lower() != found[1].lower():
-            sys.exit(f"error: --repository is {wanted}, but origin is {found[1]}: `git remote rename origin old`")
-        return found[1]
-    if wanted:
-        return wanted
-    if url:
-        sys.exit(f"error: origin is {url}, not on GitHub: name the repository there with --repository OWNER/NAME")
-    try:
-        project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["name"]
-        owner = re.search(r"newName: ghcr\.io/([\w-]+)/", OVERLAY.read_text(encoding="utf-8"))
-    except OSError as error:
-        sys.exit(f"error: {error}: run this in the project's folder")
-    if owner is None:
-        sys.exit(f"error: the image in {OVERLAY} is not on ghcr.io: give --repository OWNER/{project}")
-    return f"{owner[1]}/{project}"
-
-
 def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> None:
     """Run every step, in the order that a new repository needs. Raises Failed."""
     print(f"# Repository {github.repository}")
@@ -139,42 +104,101 @@ def set_up(github: GitHub, options: argparse.Namespace, *, has_origin: bool) -> 
     except Failed as error:
         raise Failed(f"{error}\n  Log in: `gh auth login --scopes workflow`") from error
     public = repository.create(github, has_origin=has_origin, public=options.public)
-    repository.push(github)
+    plan = github_plan.ask(github, public=public)
+    if github.live:
+        github_plan.show(plan)
+    else:
+        print(
+            "# For a plan that has everything; of a private repository the free one refuses rulesets and environments"
+        )
+    pushed = repository.is_pushed(github)
+    people: list[str] = []
+    listing = partial(github_owners.add_writers, github, people)
+    github.attempt("People who have write access", listing, ADMINISTRATOR)
+    name_owners(github, options.team, plan, people, pushed=pushed)
+    first = {"FIRST_ENVIRONMENT": "staging"} if STAGING.is_dir() else {}
+    github_variables.set_variables(github, first | options.variables)
+    if not pushed:
+        repository.push(github)
     repository.edit(github)
+    limit_actions(github, plan)
+    environments = protect(github, options.approvals, plan, people) if plan.rules else []
+    if not public or not is_github_com():  # only github.com's tokens can sign without a key
+        make = partial(github_keys.signing_key, github, environment=github_environments.MAIN in environments)
+        github.attempt("A key that signs images", make, ADMINISTRATOR)
+    github_variables.show(github, environments)
+    github_plan.show_lacks(plan)
+    for note in github.notes:
+        print(f"# Note: {note}")
+    change = "git switch --create idea, change params.yaml, commit, git push origin idea, gh pr create --fill"
+    print(f"# Next: {change}", flush=True)
+
+
+def name_owners(github: GitHub, team: str | None, plan: Plan, people: list[str], *, pushed: bool) -> None:
+    """Let CODEOWNERS name a team of the organisation, or everybody who has write access to a person's repository."""
+    owners = [f"@{github.owner}", *(f"@{name}" for name in people if name.lower() != github.owner.lower())]
+    if plan.organization:
+        team = github_owners.choose_team(github, team)
+        owners = [f"@{github.owner}/{team}"]
+        check = partial(github_owners.check_team, github, str(team))
+        if team is None or not github.attempt(f"The team {team} owns the code", check, TEAM):
+            return
+    elif team:
+        raise Failed(f"--team {team}: {github.owner} is a person, and only an organisation has teams")
+    if github.live and (plan.organization or len(owners) > 1):
+        github_owners.name_owners(github, owners, pushed=pushed)
+
+
+def limit_actions(github: GitHub, plan: Plan) -> None:
+    """Let workflows do no more than they need."""
     attempt = github.attempt
     attempt("Only actions that are pinned to a commit", lambda: repository.pin_actions(github), ORGANISATION)
     opens = [path.name for path in OPENING if path.exists()]
     title = "A read-only token" + (f"; {', '.join(opens)} may open pull requests" if opens else "")
     attempt(title, lambda: repository.limit_token(github, opens_pull_requests=bool(opens)), ORGANISATION)
-    if public:  # nobody outside can open a pull request in a private repository
-        attempt(
-            "Workflow runs of outside contributors wait for approval",
-            lambda: repository.limit_forks(github),
-            ORGANISATION,
+    if plan.public:  # nobody outside can open a pull request in a private repository
+        title = "Workflow runs of outside contributors wait for approval"
+        attempt(title, lambda: repository.limit_forks(github), ORGANISATION)
+
+
+def protect(github: GitHub, approvals: int | None, plan: Plan, people: list[str]) -> list[str]:
+    """Make environments, the releases' key and the rulesets, and return the environments that are there."""
+    releasing = ["staging" if STAGING.is_dir() else "production", github_environments.ROLLBACK]
+    wanted = [*releasing, github_environments.MAIN]
+    environments = []
+    for name in wanted:
+        limit = partial(github_environments.limit_to_main, github, name)
+        if github.attempt(f"Only main uses the environment {name}", limit, ADMINISTRATOR):
+            environments.append(name)
+    key = False
+    if environments == wanted:
+        make = partial(github_keys.release_key, github, releasing)
+        key = github.attempt("The deploy key of the releases", make, DEPLOY_KEYS)
+
+    def rulesets() -> None:
+        main = github_rulesets.by_name(github).get("main")
+        review = github_rulesets.review(
+            github.get(f"rulesets/{main}", otherwise={}) if main else {},
+            approvals=approvals,
+            second_person=len(people) > 1,
+            owners_can_approve=github_owners.can_approve(github),
         )
-    attempt("Rules of the branches", lambda: repository.protect(github, options.approvals), PLAN)
-    environments = ["staging", "production"] if STAGING.is_dir() else ["production"]
-    for name in environments:
-        attempt(f"Only main deploys to {name}", partial(repository.limit_deployments, github, name), PLAN)
-    first = {"FIRST_ENVIRONMENT": "staging"} if STAGING.is_dir() else {}
-    for name, value in (first | options.variables).items():
-        github.run("gh", "variable", "set", name, "--repo", github.repository, "--body", value)
-    print_summary(github)
+        say_who_approves(github, review)
+        staging, organization = STAGING.is_dir(), plan.organization
+        github_rulesets.protect(github, review=review, staging=staging, key=key, organization=organization)
+
+    github.attempt("Rules of the branches", rulesets, ADMINISTRATOR)
+    return environments
 
 
-def print_summary(github: GitHub) -> None:
-    """Print the variables and secrets, whether each is set, and the next step."""
-    print("\n# Variables and secrets that the workflows read; all are optional")
-    for kind, names in (("variable", VARIABLES), ("secret", SECRETS)):
-        listed = github.read("gh", kind, "list", "--repo", github.repository, "--json", "name", otherwise=[])
-        present = {item["name"] for item in listed}
-        for name, purpose in names.items():
-            state = "set" if name in present else "not set" if github.live else ""
-            print(f"#   {state:8}{kind:10}{name:32}{purpose}")
-    print("# A variable: make github ARGS='--variable NAME=VALUE'")
-    print(f"# A secret, with a prompt: gh secret set NAME --repo {github.repository}")
-    first = "git switch --create idea, change params.yaml, commit, git push origin idea, gh pr create --fill"
-    print(f"# Next: {first}", flush=True)
+def say_who_approves(github: GitHub, review: dict[str, Any]) -> None:
+    number = review["required_approving_review_count"]
+    print(f"# A pull request into main needs {number} approval{'' if number == 1 else 's'}: ARGS='--approvals N'")
+    if number and not review["require_code_owner_review"]:
+        github.notes.append(
+            f"Code owners need not approve: {github_owners.CODEOWNERS} on main has to name a team, or two people, in"
+            " each line, since nobody can approve a change of their own; then run this again"
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gitops.core.artifacts import MODEL, SCHEMA, ProjectError, digest
-from gitops.core.params import Params
+from gitops.core.params import Params, flatten
 from gitops.integrations import dvc, logged_model, mlflow_server, tracking
 from gitops.releases.record import Candidate
 
@@ -97,7 +97,7 @@ class Versions:
         tags = {LOGGED: candidate.model.sha256, "trained_in_run": trained, "data_md5": candidate.data.md5}
         with self._mlflow.start_run(tags=tags | {"git_commit": candidate.commit}) as run:
             chosen = {name: candidate.params.get(name, {}) for name in ("data", "model", "train")}
-            self._mlflow.log_params(tracking.flatten(chosen))
+            self._mlflow.log_params(flatten(chosen))
             self._mlflow.log_metrics({f"test_{name}": score.value for name, score in candidate.metrics.items()})
             logged = logged_model.log(self._mlflow, folder / MODEL.name, folder / SCHEMA.name, archived=folder)
             return run.info.run_id, logged

@@ -190,7 +190,7 @@ def _refusal(hold: Hold, environment: str, commit: str, left: list[str]) -> str:
 
 
 def _redeploy(environment: str) -> str:
-    workflow = "Deploy" if environment == kustomize.first() else "Promote"
+    workflow = "CI" if environment == kustomize.first() else "Promote"
     return (
         "REDEPLOY=1 to release it all the same, as for a fix on top of it (on GitHub: run the workflow "
         f"{workflow} with `redeploy`)"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from gitops.integrations.tracking import flatten
+from gitops.core.params import flatten
 
 RECORD = "release.json"
 
@@ -56,6 +56,7 @@ class Score(Part):
     value: float
     low: float
     high: float
+    better: Literal["higher", "lower"] | None = None  # None in records before this was recorded
 
 
 class Candidate(Part):

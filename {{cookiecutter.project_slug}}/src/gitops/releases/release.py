@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.integrations import git
+from gitops.integrations.git import MAIN as MAIN
 from gitops.integrations.kustomize import PRODUCTION
 from gitops.releases.record import RECORD, Deployed, Release
 
 Pushed = TypeVar("Pushed")
 
-MAIN = "main"
 BRANCH = f"env/{PRODUCTION}"  # what users get; branch() names the others
 MANIFESTS = "manifests"
 

@@ -1,15 +1,19 @@
 """The trained model of a branch, shared under the hash of what it was trained from.
 
-A model is trained once, on a branch, and main takes it over (deployment/verify.py). So `make push` keeps, in the
+A model is trained once, on a branch, and main takes it over (deployment/verify.py). So `make share` keeps, in the
 branches' own place of the DVC remote, and in GitHub Actions as an artifact of the run, a folder named by the inputs of
 stage `train`: its command, the md5 of each dependency, its parameters. The folder holds dvc.lock, the stage's outputs,
 and the results that the branch's report has shown. So dvc.lock need not be committed. All of it is a claim.
+
+That is all that a workflow's run on a branch writes there. `make push`, for people, pushes with DVC before.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core import actions, artifacts
-from gitops.core.artifacts import ProjectError, digest, run
-from gitops.core.console import echo
-from gitops.integrations import dvc, dvc_remote, dvc_stages, github_artifacts
+from gitops.core.artifacts import MODEL, RUN, ProjectError, digest, run
+from gitops.core.console import echo, one_line
+from gitops.integrations import dvc, dvc_remote, dvc_stages, exported_program, github_artifacts
 from gitops.integrations.dvc_stages import Entry
 
 STAGE = "train"
@@ -62,8 +66,23 @@ def key(wanted: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Share the workspace's results (`make push`): data and results with DVC, the trained model for main."""
+    """Share the workspace's trained model, and with --dvc all data and results before."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dvc", action="store_true", help="push data and results to the DVC remote before")
+    if parser.parse_args().dvc:
+        push()
+    else:
+        hand_over()
+
+
+def push() -> None:
+    """Push data and results to the DVC remote, and share the trained model. Raises ProjectError."""
     dvc.push()
+    hand_over()
+
+
+def hand_over() -> None:
+    """Share the trained model, and name it for the workflow's next step if that is to keep it. Raises ProjectError."""
     name = share()
     actions.output({"trained": name if name and dvc_remote.in_repository() else ""})
 
@@ -91,17 +110,56 @@ def share() -> str | None:
 def claims(wanted: dict[str, Any], own: dict[str, Entry], model_files: list[str]) -> Iterator[Claim]:
     """Yield claims about a model with the inputs `wanted`: of dvc.lock, whose entries are `own`, and of what is shared.
 
+    Raises ProjectError where the DVC remote or GitHub cannot be read.
+    """
+    yield Claim("dvc.lock", own, _object)
+    yield from shared(wanted, model_files)
+
+
+def shared(wanted: dict[str, Any], model_files: list[str]) -> Iterator[Claim]:
+    """Yield the claim that a branch has shared about a model with the inputs `wanted`, if there is one.
+
     Of a shared folder only `model_files`, the outputs of stage `train`, and RESULTS are read. Raises ProjectError where
     the DVC remote or GitHub cannot be read.
     """
-    yield Claim("dvc.lock", own, _object)
     name = key(wanted)
-    folder, files = TAKEN / name, [LOCK, *model_files, *RESULTS]
+    folder, files = TAKEN / name, [*model_files, *RESULTS]
     shutil.rmtree(TAKEN, ignore_errors=True)
-    if LOCK in dvc_remote.download(f"{PLACE}/{name}", folder, files):
+    if dvc_remote.download(f"{PLACE}/{name}", folder, [LOCK]):  # without it there is nothing else
+        dvc_remote.download(f"{PLACE}/{name}", folder, files)
         yield _read(folder, "the branches' part of the DVC remote")
-    elif github_artifacts.available() and github_artifacts.download(f"trained-{name}", folder, files):
+    elif github_artifacts.available() and github_artifacts.download(f"trained-{name}", folder, [LOCK, *files]):
         yield _read(folder, "the artifact of a run")
+
+
+def take_over(claim: Claim, wanted: dict[str, Any], files: list[str]) -> bool:
+    """Put the claimed outputs of `train` into the workspace, if they are of the inputs `wanted` and can all be had.
+
+    Raises ProjectError where the model is none, or holds what would run when it is read.
+    """
+    entry = claim.lock.get(STAGE)
+    if entry is None or inputs(entry) != wanted:
+        return False
+    md5s = dvc_stages.outputs(entry)
+    found = {path: claim.get(path, md5s[path]) for path in files if path in md5s}
+    if {*found} != {*files} or None in found.values():
+        echo(f"the model of {claim.source} was trained on these inputs, and its files cannot be had")
+        return False
+    have = {path: file for path, file in found.items() if file}
+    exported_program.check(have[str(MODEL)], MODEL)
+    _check_run(have[str(RUN)])
+    for path, file in have.items():
+        with artifacts.replacing(Path(path)) as temporary:
+            shutil.copyfile(file, temporary)
+    return True
+
+
+def _check_run(path: Path) -> None:
+    """Raise ProjectError where the file does not name an MLflow run: the record of a release holds its id."""
+    known = artifacts.read_json(path, "make pipeline")
+    run_id = known.get("run_id") if isinstance(known, dict) else None
+    if not re.fullmatch(r"[0-9a-f]{32}", str(run_id)):
+        raise ProjectError(f"{RUN} of the branch names no MLflow run, but {one_line(run_id, 60)!r}")
 
 
 def _object(_: str, md5: str) -> Path | None:
@@ -118,7 +176,7 @@ def _read(folder: Path, source: str) -> Claim:
         file = folder / path
         return file if file.is_file() and digest(file, "md5") == md5 else None
 
-    stages = artifacts.read_json(folder / LOCK, "make push")
+    stages = artifacts.read_json(folder / LOCK, "make share")
     try:
         for entry in stages.values():
             inputs(entry), dvc_stages.outputs(entry)

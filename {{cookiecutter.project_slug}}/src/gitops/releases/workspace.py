@@ -8,7 +8,7 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest, read_json
 from gitops.core.params import Params
 from gitops.integrations import dvc, git, kustomize
-from gitops.releases.record import Candidate, File, Model, Training
+from gitops.releases.record import Candidate, File, Model, Score, Training
 
 #: Files that may differ from the commit: `dvc repro` writes dvc.lock, and a job that may not commit to main leaves it
 #: changed. dvc.stale() checks its contents.
@@ -26,6 +26,7 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
     schema, evaluated = (read_json(path, "make pipeline") for path in (artifacts.SCHEMA, artifacts.METRICS))
     sha256 = digest(artifacts.MODEL)
+    better = settings.metrics[settings.data.task]  # recorded, because what reads a record need not have the metrics
     model = Model(
         name=settings.package.model_name, version=sha256[:12], sha256=sha256, md5=digest(artifacts.MODEL, "md5")
     )
@@ -39,7 +40,10 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
         rows=schema["rows"],
         columns={feature["name"]: feature["dtype"] for feature in schema["features"]},
         params=settings.model_dump(mode="json"),
-        metrics=evaluated["metrics"],
+        metrics={
+            name: Score.model_validate({**score, "better": better.get(name)})
+            for name, score in evaluated["metrics"].items()
+        },
         mlflow_run_id=read_json(artifacts.RUN, "make pipeline").get("run_id"),
         image=image or kustomize.default_image(model.version),
     )

@@ -93,10 +93,23 @@ def failure(stale: list[str]) -> Failure | None:
     named = re.search(r"^ERROR: failed to reproduce '([^']+)'", text, re.MULTILINE)
     if named and named[1] not in stale and not named[1].endswith(".dvc"):
         return None
-    last = re.split(r"^Running stage .*\n", text, flags=re.MULTILINE)[-1]
+    last = _output(named[1] if named else None, text)
     # A progress bar rewrites its line after a carriage return; colours are for terminals.
     lines = [re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rpartition("\r")[2]).rstrip() for line in last.split("\n")]
     return Failure(named[1] if named else "make pipeline", [line for line in lines if line][-LOG_LINES:])
+
+
+def _output(stage: str | None, log: str) -> str:
+    """Return what a stage has printed, up to its error: what ran beside it stands after that.
+
+    Where it did not run, or is None, that is what the last stage has printed.
+    """
+    outputs = re.split(r"^Running stage '([^']+)':\n", log, flags=re.MULTILINE)
+    by_stage = dict(zip(outputs[1::2], outputs[2::2], strict=True))
+    if stage not in by_stage:
+        return outputs[-1]
+    printed, error, rest = by_stage[stage].partition(f"ERROR: failed to reproduce '{stage}'")
+    return printed + error + rest.partition("\n")[0]
 
 
 def _read(path: Path) -> Any:

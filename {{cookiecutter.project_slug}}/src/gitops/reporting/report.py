@@ -44,8 +44,6 @@ def main() -> None:
         artifacts.write_text(artifacts.REPORT_HTML, page.page(whole, found))
         written.append(artifacts.REPORT_HTML)
     artifacts.write_text(artifacts.REPORT, text)
-    if number := actions.pull_request():
-        artifacts.write_text(artifacts.PULL_REQUEST, f"{number}\n")
     actions.summarise(text)
     echo(text.rstrip())
     echo(f"\nwritten to {' and, with plots, '.join(map(str, written))}", error=True)

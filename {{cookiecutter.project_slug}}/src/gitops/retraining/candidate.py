@@ -1,18 +1,21 @@
-"""Train a candidate on the newest data, evaluate it and propose it: the part of `make retrain` after retrain.py.
+"""Train a candidate on the newest data and evaluate it: the part of `make retrain` after retrain.py.
 
-It runs in a working tree of its own at the newest commit of main. Every step can be repeated: until the pull request is
-open, origin holds nothing that a second run does not find or replace, and DVC's caches keep what was trained. A refused
-candidate opens no pull request and is reported.
+It runs in a working tree of its own at the newest commit of main, and ends with a candidate that is proposed
+(propose.py), in a workflow by another job. Every step can be repeated: until the pull request is open, origin holds
+nothing that a second run does not find or replace, and DVC's caches keep what was trained. A refused candidate opens no
+pull request and is reported.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gitops.core import actions, artifacts, params
+from gitops.core import artifacts, params
 from gitops.core.artifacts import (
     APPENDED,
     DATA_VERDICT,
@@ -25,23 +28,17 @@ from gitops.core.artifacts import (
     read_json,
     run,
 )
-from gitops.core.console import annotate, echo, relay
+from gitops.core.console import relay
 from gitops.core.params import Params
 from gitops.gate import gate
 from gitops.integrations import dvc, git
 from gitops.integrations.github import GitHub
 from gitops.releases import trained
-from gitops.rendering.markdown import defang, plain
+from gitops.rendering.markdown import plain
 from gitops.reporting import context, report, sections
-from gitops.retraining import ingest, pipeline, pull_request, trigger
-
-#: How a retraining can end, and the line that says so.
-OUTCOMES = {
-    "opened": "Opened",
-    "refused": "Nothing opened",
-    "nothing": "No retraining",
-    "waits": "No retraining yet",
-}
+from gitops.retraining import handover, ingest, pipeline, proposals, propose, trigger
+from gitops.retraining.handover import Candidate
+from gitops.retraining.propose import finish
 
 
 def main() -> int:
@@ -51,13 +48,12 @@ def main() -> int:
 
 def retrain(settings: Params, reason: str, *, forced: bool) -> int:
     """Run every step and return the exit status. Raises ProjectError."""
-    main_commit, client = git.run("rev-parse", "HEAD"), pull_request.client()
+    main_commit, client = git.run("rev-parse", "HEAD"), proposals.client()
     drift = trigger.monitor_result()
     if drift and drift["status"] != "drift":
         return finish("nothing", f"the monitor's status is {plain(drift['status'])}")
-    unmerged = pull_request.unmerged(client, main_commit)
-    pull_request.record_newest(unmerged)
-    if not forced and (why := trigger.blocked(settings, unmerged, pull_request.last())):
+    unmerged, last = proposals.unmerged(client, main_commit), proposals.last(client)
+    if not forced and (why := trigger.blocked(settings, unmerged, last)):
         return finish("waits", why)
     record: dict[str, Any] = {
         "reason": reason,
@@ -76,16 +72,38 @@ def retrain(settings: Params, reason: str, *, forced: bool) -> int:
         left_out = "".join(f"; {count} left out: {why}" for why, count in record["data"]["left_out"].items())
         return finish("nothing", f"no new data or settings since main: nothing to train{left_out}")
     artifacts.write_json(RETRAIN, record)
+    return finish_candidate(settings, client, record, paths)
+
+
+def finish_candidate(settings: Params, client: GitHub | None, record: dict[str, Any], paths: list[Path]) -> int:
+    """Train and evaluate what is new in `paths`, hand the result over and return the exit status."""
     accepted, summary = train_and_evaluate(settings)
-    title = f"Retrain: {reason}"
-    review = record["data"].get("review", "")
+    title, review = f"Retrain: {record['reason']}", record["data"].get("review", "")
     told = f"Before you merge, look at the rows: {review}." if review else ""
-    paragraphs = [title, trigger.one_line(summary, 1000), told, f"Retrain-reason: {reason}\n"]
+    paragraphs = [title, trigger.one_line(summary, 1000), told, f"Retrain-reason: {record['reason']}\n"]
     message = "\n\n".join(filter(None, paragraphs))
     if not accepted:
-        pull_request.record(pull_request.refusal(main_commit, f"{message}Retrain-result: refused\n"))
+        hand_over(client, Candidate(record["commit"], f"{message}Retrain-result: refused\n"))
         return finish("refused", summary)
-    return propose(client, main_commit, [*paths, dvc.LOCK], title, message, review)
+    trained.push()
+    settings = params.load()
+    objects = (dvc.tracked_object(artifacts.tracked_md5(path)) for path in settings.tables)
+    # The objects too, where the remote is a folder of the repository: a clone has the tables from nowhere else.
+    files = [*paths, dvc.LOCK, *(path for path in objects if path)]
+    branch = handover.PREFIX + artifacts.digest(artifacts.MODEL)[:12]
+    hand_over(client, Candidate(record["commit"], message, branch, title, body(settings), review), files)
+    return 0
+
+
+def hand_over(client: GitHub | None, candidate: Candidate, files: Sequence[Path] = ()) -> None:
+    """Leave a candidate for `make propose`, which another job runs in a workflow; elsewhere propose it now."""
+    handover.leave(candidate, files)
+    if handover.in_workflow():
+        if candidate.branch:
+            finish("ready", f"{handover.FOLDER}/ for `make propose`, {candidate.branch}", candidate.branch)
+    else:
+        propose.propose(handover.read(), client)
+        shutil.rmtree(handover.FOLDER)
 
 
 def tune(settings: Params) -> str:
@@ -118,42 +136,9 @@ def train_and_evaluate(settings: Params) -> tuple[bool, str]:
     raise ProjectError("the pipeline has failed, and not by a check: see above")
 
 
-def propose(client: GitHub | None, main_commit: str, paths: list[Path], title: str, message: str, review: str) -> int:
-    """Push data and results, then the branch; open its pull request, or say how to merge it. Raises ProjectError.
-
-    `review` says why a person must look at the rows before, or is empty.
-    """
-    trained.main()
-    settings = params.load()
-    objects = (dvc.tracked_object(artifacts.tracked_md5(path)) for path in settings.tables)
-    paths = [*paths, *(path for path in objects if path)]  # a clone could not get the tables from anywhere else
-    branch = pull_request.PREFIX + artifacts.digest(artifacts.MODEL)[:12]
-    commit = pull_request.push(pull_request.commit(main_commit, paths, message), branch)
-    if client:
-        detail = pull_request.open_or_edit(client, branch, title, body(settings), review=bool(review))
-    else:
-        merge = f"`git fetch && git merge {git.REMOTE}/{branch}` and a push of main release it"
-        detail = f"{branch} on {git.REMOTE}; {merge}"
-    if review:
-        detail += f"; look at the rows in reports/retrain/report.md before you merge: {review}"
-    pull_request.record(commit)
-    return finish("opened", detail, branch)
-
-
 def body(settings: Params) -> str:
     """Return the text of the pull request: the head of the report. CI comments with the whole report."""
     return sections.join(context.gather(settings, dvc.stale()), sections.SUMMARY)
-
-
-def finish(status: str, detail: str, branch: str = "") -> int:
-    """Report the outcome on the console, on the run's page and to later steps of the workflow."""
-    line = f"{OUTCOMES[status]}: {detail}"
-    echo(line)
-    if status in ("refused", "nothing"):
-        annotate("warning", "Retraining", detail)
-    actions.summarise(defang(line))
-    actions.output({"status": status, "branch": branch})
-    return 0
 
 
 def _run_address() -> str | None:

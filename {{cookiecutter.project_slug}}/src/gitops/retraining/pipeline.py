@@ -1,4 +1,4 @@
-"""`make pipeline`: check the settings, then let DVC fetch or build whatever is stale."""
+"""`make pipeline`: check the settings, then let DVC fetch or build whatever is stale (stages.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import DATA_REPORT, METRICS, MODEL, MODEL_REPORT, PIPELINE_LOG
 from gitops.core.console import echo, relay
-from gitops.integrations import dvc, git, git_command, mlflow_server
+from gitops.integrations import git, git_command
 from gitops.retraining import merge
 
 #: DVC of this environment, whatever is on the PATH.
@@ -19,15 +19,8 @@ def main() -> int:
     """Return DVC's exit status: 0 when every stage's outputs are there and match its inputs. Raises ProjectError."""
     git.is_repository()  # one that Git does not trust is refused before anything is trained in it
     merge.resolve()
-    settings = params.load()  # a wrong setting fails here, and not in the last stage that reads it
-    for table in settings.tables:
-        if dvc.follow(table):
-            echo(f"{table} was an older version: it is now the one in {table}.dvc")
-    # A warning, because nothing is logged by stages that come from the run cache; those that train fail by it.
-    if (problem := mlflow_server.problem()) and dvc.stale():
-        echo(f"warning: {problem}; a stage that trains or evaluates will fail", error=True)
-    # --pull fetches results of other machines from the remote, with the run cache, and runs the rest.
-    status = run([str(DVC), "repro", "--pull"])
+    params.load()  # a wrong setting fails here, and not in the last stage that reads it
+    status = run([sys.executable, "-m", "gitops.retraining.stages"])
     if status == 0:
         echo(
             f"model: {MODEL}, metrics: {METRICS}, Deepchecks reports: {DATA_REPORT}, {MODEL_REPORT}; "

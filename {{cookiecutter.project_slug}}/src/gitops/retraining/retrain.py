@@ -1,5 +1,8 @@
 """`make retrain REASON=...`: train on the newest data and propose the result as a branch, on GitHub as a pull request.
 
+In a workflow it proposes nothing, since its token can only read: it leaves the candidate for the job that runs
+`make propose`.
+
 The working tree and branch of the person who runs it stay as they are: the work happens in a second working tree at
 the newest commit of main, .dvc/tmp/retrain, which each run creates anew, so that nothing a killed run has left is used.
 Both trees share DVC's cache, the checkpoint of a training and the study of a search for settings, which a later run
@@ -21,8 +24,10 @@ from gitops.core import params
 from gitops.core.artifacts import CHECKPOINTS, MONITOR, PARAMS, ProjectError, run
 from gitops.core.console import echo
 from gitops.integrations import git, git_command, mlflow_files, tracking
+from gitops.integrations.git import MAIN
 from gitops.monitoring.request_log import DEFAULTS
-from gitops.releases import release, trained
+from gitops.releases import trained
+from gitops.retraining import handover
 
 WORKTREE = Path(".dvc/tmp/retrain")
 REPORTS = Path("reports/retrain")
@@ -33,6 +38,7 @@ def main() -> int:
     if not os.environ.get("REASON", "").strip():
         raise ProjectError('REASON is not set: say why, as in `make retrain REASON="labels of the spring"`')
     with lock() as descriptor:
+        shutil.rmtree(handover.FOLDER, ignore_errors=True)  # an earlier run's
         project, worktree = Path.cwd(), create_worktree()
         try:
             command = [sys.executable, "-m", "gitops.retraining.candidate"]
@@ -43,8 +49,9 @@ def main() -> int:
             if (worktree / "reports").exists():
                 shutil.copytree(worktree / "reports", REPORTS)
                 echo(f"reports: {REPORTS}/")
-            if (worktree / trained.SHARED).exists():  # for the artifact of a workflow's run
-                shutil.copytree(worktree / trained.SHARED, trained.SHARED, dirs_exist_ok=True)
+            for left in (trained.SHARED, handover.FOLDER):  # for the artifacts of a workflow's run
+                if (worktree / left).exists():
+                    shutil.copytree(worktree / left, left, dirs_exist_ok=True)
             remove_worktree()
 
 
@@ -70,13 +77,11 @@ def create_worktree() -> Path:
     """
     if not git.has_remote():
         raise ProjectError(f"no remote to push a candidate to: `git remote add {git.REMOTE} URL`, and push main")
-    main_commit = git.fetch(release.MAIN)
+    main_commit = git.fetch(MAIN)
     if main_commit is None:
-        raise ProjectError(f"{git.REMOTE} has no branch {release.MAIN} to retrain: push it first")
+        raise ProjectError(f"{git.REMOTE} has no branch {MAIN} to retrain: push it first")
     if git.differ("HEAD", main_commit, "requirements"):
-        raise ProjectError(
-            f"the environments here are not those of {release.MAIN}: `git switch main && git pull` first"
-        )
+        raise ProjectError(f"the environments here are not those of {MAIN}: `git switch main && git pull` first")
     remove_worktree()
     # --force twice: Git has locked a working tree whose creation was killed, and does not prune it.
     git.run("worktree", "add", "--quiet", "--force", "--force", "--detach", str(WORKTREE), main_commit)
