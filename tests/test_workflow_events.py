@@ -252,15 +252,16 @@ def test_merge(make: Make, method: str) -> None:
     assert len([line for line in log if line.startswith("release: push")]) == 1
 
 
+@pytest.mark.parametrize("branch", ["dependabot/github_actions/actions-1", "locks/uv/python-1"])
 @pytest.mark.parametrize("actor", [DEPENDABOT, "owner"])
-def test_dependabot_has_no_rights(make: Make, actor: str) -> None:
-    """Nor has anybody's push to a branch of its; its actions' updates pass like a fork's pull request."""
+def test_dependabot_has_no_rights(make: Make, branch: str, actor: str) -> None:
+    """Nor has anybody's push to a branch of its, nor one with its versions; these pass like a fork's pull request."""
     project = make()
     project.hub.secrets["MLFLOW_TRACKING_PASSWORD"] = "of-mlflow"  # noqa: S105
     project.hub.vars |= {"TRAINING_RUNNER": "big-machine", "MLFLOW_TRACKING_URI": "https://mlflow.invalid"}
-    sha = project.change("dependabot/github_actions/actions-1", "epochs: 20", who="maintainer")
+    sha = project.change(branch, "epochs: 20", who="maintainer")
     project.hub.caused()
-    ci = run(project.hub, "ci.yaml", push(project.hub, "dependabot/github_actions/actions-1", actor=actor))
+    ci = run(project.hub, "ci.yaml", push(project.hub, branch, actor=actor))
     pipeline = ci.jobs["pipeline"]
     assert pipeline.runs_on == "ubuntu-24.04" and pipeline.step("Share the results").result == "skipped"
     assert not ci.inputs_of("aws-actions/configure-aws-credentials")

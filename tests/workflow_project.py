@@ -19,11 +19,11 @@ from workflow_events import Event, merge_group, pull_request
 from workflow_hub import Environment, Hub, Rule
 from workflow_runner import Run, deliver
 
-#: Who a cloud trusts with which role: main's may write, the branches' reads, and no branch of Dependabot's gets one.
+#: Who a cloud trusts with which role: main's may write, the branches' reads, and no branch with packages that nobody has looked at.
 MAIN_ROLE, BRANCH_ROLE = "arn:aws:iam::1:role/main", "arn:aws:iam::1:role/branches"
 ROLES = {
     MAIN_ROLE: r"repo:owner/name:(ref:refs/heads/main|environment:main)",
-    BRANCH_ROLE: r"repo:owner/name:ref:refs/heads/(?!main$|dependabot/).*",
+    BRANCH_ROLE: r"repo:owner/name:ref:refs/heads/(?!main$|dependabot/|locks/).*",
 }
 VARIABLES = {"AWS_ROLE_ARN": MAIN_ROLE, "AWS_BRANCH_ROLE_ARN": BRANCH_ROLE, "AWS_REGION": "eu-west-1"}
 
