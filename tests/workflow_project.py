@@ -19,7 +19,7 @@ from workflow_events import Event, merge_group, pull_request
 from workflow_hub import Environment, Hub, Rule
 from workflow_runner import Run, deliver
 
-#: Who a cloud trusts with which role: main's may write, the branches' reads, and no branch with packages that nobody has looked at.
+#: Who a cloud trusts with which role: main's may write, the branches' reads; none is for packages that nobody has seen.
 MAIN_ROLE, BRANCH_ROLE = "arn:aws:iam::1:role/main", "arn:aws:iam::1:role/branches"
 ROLES = {
     MAIN_ROLE: r"repo:owner/name:(ref:refs/heads/main|environment:main)",
