@@ -28,16 +28,16 @@ def project(projects: dict[str, Path], tmp_path: Path) -> Iterator[Project]:
 COSTS = {
     # three pushes (test, pipeline, pass), two comments: when the pull request is opened, and after its push; then the
     # merge (test, verify, build, release)
-    "three pushes and a merge": Cost(trainings=3, runs=6, jobs=15),
+    "three pushes and a merge": Cost(trainings=3, runs=6, jobs=15, minutes=15),
     # the fork's run and its comment; main trains what it cannot take from a stranger
-    "a fork": Cost(trainings=2, runs=3, jobs=8),
+    "a fork": Cost(trainings=2, runs=3, jobs=8, minutes=8),
     # retrain and propose; CI on the branch and its comment; the merge
-    "a retraining": Cost(trainings=1, runs=4, jobs=10),
+    "a retraining": Cost(trainings=1, runs=4, jobs=10, minutes=10),
     # the merge queue runs each pull request once more, and takes its model over
-    "a merge queue": Cost(trainings=1, runs=4, jobs=11),
+    "a merge queue": Cost(trainings=1, runs=4, jobs=11, minutes=11),
     # nothing to train: one run of the branch, no image
-    "a document": Cost(trainings=0, runs=3, jobs=6),
-    "a rollback": Cost(trainings=0, runs=1, jobs=1),
+    "a document": Cost(trainings=0, runs=3, jobs=6, minutes=6),
+    "a rollback": Cost(trainings=0, runs=1, jobs=1, minutes=1),
 }
 
 

@@ -192,13 +192,15 @@ def fork_of(project: Project, tmp_path: Path) -> Path:
     return fork
 
 
-def test_fork(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("branch", ["idea", "main"])
+def test_fork(make: Make, branch: str, tmp_path: Path) -> None:
     """It has what the public has, and its comment; what it trained is a claim that main does not take."""
     project = make()
     project.hub.vars |= {"TRAINING_RUNNER": "big-machine", "MLFLOW_TRACKING_URI": "https://mlflow.invalid"}
     fork = fork_of(project, tmp_path)
-    project.change("idea", "epochs: 20", to=str(fork))
-    event = project.open(1, "idea", fork=("stranger/name", fork))
+    project.change(branch, "epochs: 20", to=str(fork))
+    project.git("reset", "--quiet", "--hard", "origin/main")
+    event = project.open(1, branch, fork=("stranger/name", fork))
     ci = of(runs := project.deliver(event), "CI")
     assert ci.results.get("pass") == "success" and ci.results["verify"] == "skipped"
     pipeline = ci.jobs["pipeline"]
@@ -250,15 +252,16 @@ def test_merge(make: Make, method: str) -> None:
     assert len([line for line in log if line.startswith("release: push")]) == 1
 
 
+@pytest.mark.parametrize("branch", ["dependabot/github_actions/actions-1", "locks/uv/python-1"])
 @pytest.mark.parametrize("actor", [DEPENDABOT, "owner"])
-def test_dependabot_has_no_rights(make: Make, actor: str) -> None:
-    """Nor has anybody's push to a branch of its; its actions' updates pass like a fork's pull request."""
+def test_dependabot_has_no_rights(make: Make, branch: str, actor: str) -> None:
+    """Nor has anybody's push to a branch of its, nor one with its versions; these pass like a fork's pull request."""
     project = make()
     project.hub.secrets["MLFLOW_TRACKING_PASSWORD"] = "of-mlflow"  # noqa: S105
     project.hub.vars |= {"TRAINING_RUNNER": "big-machine", "MLFLOW_TRACKING_URI": "https://mlflow.invalid"}
-    sha = project.change("dependabot/github_actions/actions-1", "epochs: 20", who="maintainer")
+    sha = project.change(branch, "epochs: 20", who="maintainer")
     project.hub.caused()
-    ci = run(project.hub, "ci.yaml", push(project.hub, "dependabot/github_actions/actions-1", actor=actor))
+    ci = run(project.hub, "ci.yaml", push(project.hub, branch, actor=actor))
     pipeline = ci.jobs["pipeline"]
     assert pipeline.runs_on == "ubuntu-24.04" and pipeline.step("Share the results").result == "skipped"
     assert not ci.inputs_of("aws-actions/configure-aws-credentials")

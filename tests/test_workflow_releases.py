@@ -238,13 +238,15 @@ def test_register(make: Make, release: str) -> None:
     """Whatever became of the release: this is the latest point at which the registry sees a rollback."""
     project = make()
     project.hub.vars["MLFLOW_TRACKING_URI"] = "https://mlflow.invalid"
+    project.hub.vars["MLFLOW_TRACKING_USERNAME"] = "logs-runs"
+    project.hub.environments["main"].vars["MLFLOW_TRACKING_USERNAME"] = "registers"
     if release == "failed":
         project.hub.environments["production"].secrets = {}
     ran = ci(project)
     if release == "nothing":
         project.change("main", notes="x")
         ran = ci(project)
-    assert ran.results["register"] == "success" and "register: register" in project.log()
+    assert ran.results["register"] == "success" and "register: register as registers" in project.log()
     assert ran.jobs["register"].permissions == {"contents": "read"}
 
 

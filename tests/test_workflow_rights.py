@@ -24,7 +24,7 @@ TOKENS = {
     "promote.yaml promote": "contents: write, pull-requests: write",
     "report.yaml comment": "actions: read, contents: read, pull-requests: write",
     "retrain.yaml propose": "actions: write, contents: write, pull-requests: write",
-    "retrain.yaml retrain": "actions: read, contents: read, id-token: write",
+    "retrain.yaml retrain": "actions: read, contents: read, id-token: write, pull-requests: read",
     "rollback.yaml rollback": "contents: write",
 }
 

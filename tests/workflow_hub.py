@@ -27,6 +27,7 @@ class Environment:
     secrets: dict[str, str] = field(default_factory=dict)
     branches: tuple[str, ...] = ("main",)
     reviewers: bool = False
+    vars: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Hub:
         self.keys: list[str] = []  # deploy keys that may write
         self.roles: dict[str, str] = {}  # of a cloud: which subjects may take a role on, as a regular expression
         self.pulls: dict[int, dict[str, Any]] = {}  # the open ones
+        self.merged: dict[str, int] = {}  # by the commit of main that a pull request has become
         self.runs: list[Run] = []
         self.dispatched: list[Event] = []
         self.caches: list[Cache] = []

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,13 @@ class Step:
     output: str = ""
     inner: bool = False  # of an action of the repository
     seconds: float = 0.0
+    began: float = 0.0
+
+    def described(self) -> dict[str, Any]:
+        """Return the step as GitHub's API lists it."""
+        times = ("started_at", self.began), ("completed_at", self.began + self.seconds)
+        told = {name: datetime.fromtimestamp(at, UTC).isoformat() if at else None for name, at in times}
+        return {"name": self.name, "conclusion": self.result} | told
 
 
 class JobRun:
@@ -108,6 +116,7 @@ class JobRun:
             if environment.reviewers and self.hub.has("reviewers") and not approved:
                 self.result = "waiting"
                 return
+            self.contexts["vars"] |= environment.vars
             if not self.event.secretless:
                 self.contexts["secrets"] |= environment.secrets
         self.steps_and_outputs()
@@ -143,7 +152,7 @@ class JobRun:
             outcome = "skipped"  # before `continue-on-error`
             if expressions.condition(step.get("if"), secretless, status(not self.failed, self.failed)):
                 record.result = outcome = "success"
-                began = time.monotonic()
+                record.began = time.time()
                 try:
                     outputs = Strict(self.act(step, readable, environment, record))
                 except Failed as failure:
@@ -152,7 +161,7 @@ class JobRun:
                     if step.get("continue-on-error") is not True:
                         record.result = "failure"
                         self.failed = True
-                record.seconds = time.monotonic() - began
+                record.seconds = time.time() - record.began
             if "id" in step:
                 earlier[step["id"]] = {"outputs": outputs, "outcome": outcome}
         return earlier

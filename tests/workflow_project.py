@@ -19,11 +19,11 @@ from workflow_events import Event, merge_group, pull_request
 from workflow_hub import Environment, Hub, Rule
 from workflow_runner import Run, deliver
 
-#: Who a cloud trusts with which role: main's may write, the branches' reads, and no branch of Dependabot's gets one.
+#: Who a cloud trusts with which role: main's may write, the branches' reads; none is for packages that nobody has seen.
 MAIN_ROLE, BRANCH_ROLE = "arn:aws:iam::1:role/main", "arn:aws:iam::1:role/branches"
 ROLES = {
     MAIN_ROLE: r"repo:owner/name:(ref:refs/heads/main|environment:main)",
-    BRANCH_ROLE: r"repo:owner/name:ref:refs/heads/(?!main$|dependabot/).*",
+    BRANCH_ROLE: r"repo:owner/name:ref:refs/heads/(?!main$|dependabot/|locks/).*",
 }
 VARIABLES = {"AWS_ROLE_ARN": MAIN_ROLE, "AWS_BRANCH_ROLE_ARN": BRANCH_ROLE, "AWS_REGION": "eu-west-1"}
 
@@ -60,8 +60,7 @@ class Project:
 
     def change(self, branch: str, settings: str = "", to: str = "origin", who: str = "maintainer", **files: str) -> str:
         """Commit to a branch, which may be new, push it and return the commit."""
-        there = self.git("branch", "--list", branch)
-        self.git("switch", "--quiet", *([branch] if there else ["--create", branch, "main"]))
+        self.branch(branch)
         if settings:
             (self.clone / "settings.txt").write_text(f"{settings}\n")
         for name, text in files.items():
@@ -70,6 +69,11 @@ class Project:
         self.git("commit", "--quiet", "--allow-empty", "--message", f"Change {branch}")
         self.push(branch, to, who)
         return self.git("rev-parse", "HEAD")
+
+    def branch(self, name: str) -> None:
+        """Switch the clone to a branch; a new one begins at main."""
+        there = self.git("branch", "--list", name)
+        self.git("switch", "--quiet", *([name] if there else ["--create", name, "main"]))
 
     def push(self, branch: str, to: str = "origin", who: str = "maintainer") -> None:
         """Push a branch from the clone."""
@@ -92,6 +96,7 @@ class Project:
         else:
             self.git("merge", "--quiet", "--no-ff", "--message", f"Merge pull request #{number}", head["sha"])
         self.push("main")
+        self.hub.merged[self.git("rev-parse", "HEAD")] = number
 
     def queue(self, number: int) -> list[Run]:
         """Put a pull request in the merge queue: main becomes what has passed there."""
@@ -104,18 +109,26 @@ class Project:
         self.push("main")
         self.git("push", "--quiet", "origin", f":{event.ref}")
         del self.hub.pulls[number]
+        self.hub.merged[event.sha] = number
         return ran
 
     def deliver(self, *events: Event) -> list[Run]:
         return deliver(self.hub, *events)
 
-    def log(self, clear: bool = True) -> list[str]:
+    def log(self) -> list[str]:
         """Return what the jobs have done since the last time, each line with its job."""
         log = self.world / "log"
         lines = log.read_text().splitlines() if log.exists() else []
-        if clear:
-            log.unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
         return lines
+
+    def trainings(self) -> int:
+        """Return how often a job has trained since the last time; what else was done is forgotten."""
+        return len([line for line in self.log() if line.endswith(": train")])
+
+    def requests(self, folder: Path) -> dict[str, str]:
+        """Return the variables that name a request log: the small project's retraining finds new rows without one."""
+        return {}
 
     def releases(self, environment: str = "production") -> int:
         """Return how many commits an environment's branch has."""

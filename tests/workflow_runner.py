@@ -72,7 +72,9 @@ class Run:
                 "name": job.name,
                 "conclusion": job.result,
                 "html_url": f"{url}/actions/runs/{self.id}/job/{number}",
-                "steps": [{"name": step.name, "conclusion": step.result} for step in job.steps if not step.inner],
+                "steps": (steps := [step.described() for step in job.steps if not step.inner]),
+                "started_at": min((step["started_at"] for step in steps if step["started_at"]), default=None),
+                "completed_at": max((step["completed_at"] for step in steps if step["completed_at"]), default=None),
             }
             for number, job in enumerate(self.jobs.values(), start=1)
         ]

@@ -184,7 +184,7 @@ def rollback() -> None:
 
 
 def register() -> None:
-    note("register")
+    note(f"register as {ENV['MLFLOW_TRACKING_USERNAME']}")
 
 
 def monitor() -> None:

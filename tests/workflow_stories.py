@@ -13,17 +13,12 @@ from workflow_runner import Run
 
 @dataclass(frozen=True)
 class Cost:
-    """`runs` are those in which a job ran; `jobs` are theirs; each is billed as a minute or more."""
+    """`runs` are those in which a job ran; `jobs` are theirs, and `minutes` each job's, rounded up."""
 
     trainings: int
     runs: int
     jobs: int
-
-
-def cost_of(runs: list[Run], trainings: int) -> Cost:
-    """Return what runs have cost."""
-    ran = [[job for job in run.jobs.values() if job.result != "skipped"] for run in runs]
-    return Cost(trainings, len([jobs for jobs in ran if jobs]), sum(map(len, ran)))
+    minutes: int
 
 
 def three_pushes(project: Project, folder: Path) -> list[Run]:
@@ -51,6 +46,7 @@ def fork(project: Project, folder: Path) -> list[Run]:
 
 def retraining(project: Project, folder: Path) -> list[Run]:
     """The weekly retraining, and the merge of what it proposes."""
+    project.hub.vars |= project.requests(folder)
     runs = project.deliver(of_main(project.hub, "schedule"))
     [number] = project.hub.pulls
     project.merge(number)
@@ -79,7 +75,7 @@ def rollback(project: Project, folder: Path) -> list[Run]:
     """The button, after a second release."""
     project.change("main", "epochs: 20")
     project.deliver()
-    project.log()
+    project.trainings()
     return project.deliver(dispatch(project.hub, "rollback.yaml", inputs={"environment": "production"}))
 
 
@@ -97,5 +93,6 @@ def tell(story: str, project: Project, folder: Path) -> Cost:
     """Let a story happen and return what it has cost."""
     runs = STORIES[story](project, folder)
     assert all(run.conclusion in ("success", "skipped") for run in runs), [run.told() for run in runs]
-    trainings = len([line for line in project.log() if line.endswith(": train")])
-    return cost_of(runs, trainings)
+    ran = [[job for job in run.jobs.values() if job.result != "skipped"] for run in runs]
+    minutes = sum(run.billed for run in runs)
+    return Cost(project.trainings(), len([jobs for jobs in ran if jobs]), sum(map(len, ran)), minutes)
