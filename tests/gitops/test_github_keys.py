@@ -51,7 +51,7 @@ def test_the_jobs_find_their_secrets(laptop: Laptop) -> None:
             if "environment" in job:
                 name = job["environment"]["name"]
                 name = "production" if "vars.FIRST_ENVIRONMENT || 'production'" in name else name
-                stand[name] = set(re.findall(r"secrets\.((?:RELEASE|COSIGN)_\w+)", str(job)))
+                stand.setdefault(name, set()).update(re.findall(r"secrets\.((?:RELEASE|COSIGN)_\w+)", str(job)))
     assert stand == {name: set(each["secret"]) for name, each in laptop.repository["environments"].items()}
 
 
