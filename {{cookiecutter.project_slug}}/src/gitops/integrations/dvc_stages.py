@@ -62,7 +62,7 @@ def around(stage: str, *, sources: bool = False) -> Around:
         needed = networkx.descendants(graph, node)
         ordered = [other for other in networkx.dfs_postorder_nodes(graph) if sources or not other.is_data_source]
         others = [other for other in ordered if other not in needed and other != node]
-        longest = max(networkx.weakly_connected_components(graph.subgraph(others)), key=len, default=set())
+        longest: set[Any] = max(networkx.weakly_connected_components(graph.subgraph(others)), key=len, default=set())
         parts = (needed & {*ordered}, longest, {*others} - {*longest})
         return Around(*([other.addressing for other in ordered if other in part] for part in parts))
 

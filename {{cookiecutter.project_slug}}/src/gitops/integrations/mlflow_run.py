@@ -164,12 +164,11 @@ def main() -> None:
     """Keep a run until the connection that the command line names has asked to end it, or ends."""
     connection = Connection(int(sys.argv[1]))
     with suppress(EOFError):  # the stage has failed, and says why itself
+        answer: tuple[str | None, None] = (None, None)
         try:
             keep(connection)
         except ProjectError as error:
             answer = (str(error), None)
-        else:
-            answer = (None, None)
         with suppress(OSError):
             connection.send(answer)
 
