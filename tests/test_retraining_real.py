@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import yaml
 from projects import ROOT, environment, generate, make, module_of
-from test_workflow_runs import log_requests
+from workflow_real import log_requests
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 

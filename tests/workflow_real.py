@@ -71,19 +71,24 @@ class RealProject(Project):
     def requests(self, folder: Path) -> dict[str, str]:
         """Write a request log and its labels, of rows like the table's; return the variables that name them."""
         [md5] = re.findall("md5: (.{32})", (self.clone / "data/raw.csv.dvc").read_text())
-        lines = (self.clone / "dvc-remote/files/md5" / md5[:2] / md5[2:]).read_text().splitlines()
-        columns = lines[0].split(",")
-        entries, labels = [], ["request_id,label"]
-        for place, line in enumerate(lines[1:101]):
-            row = dict(zip(columns, line.split(","), strict=True))
-            labels.append(f"r{place},{row.pop('diagnosis')}")
-            inputs = {name: float(value) * 1.001 for name, value in row.items()}
-            entry = {"time": "2026-11-01T12:00:00Z", "request_id": f"r{place}", "instance": 0, "inputs": inputs}
-            entries.append(json.dumps(entry))
-        for name, content in (("requests/a.jsonl", entries), ("labels/a.csv", labels)):
-            (folder / name).parent.mkdir(parents=True)
-            (folder / name).write_text("\n".join(content) + "\n")
-        return {"REQUEST_LOG": str(folder / "requests"), "LABELS": str(folder / "labels")}
+        return log_requests(folder, self.clone / "dvc-remote/files/md5" / md5[:2] / md5[2:])
+
+
+def log_requests(folder: Path, table: Path) -> dict[str, str]:
+    """Write a request log and its labels, of rows that are like the table's; return the variables that name them."""
+    lines = table.read_text().splitlines()
+    columns = lines[0].split(",")
+    entries, labels = [], ["request_id,label"]
+    for place, line in enumerate(lines[1:101]):
+        row = dict(zip(columns, line.split(","), strict=True))
+        labels.append(f"r{place},{row.pop('diagnosis')}")
+        inputs = {name: float(value) * 1.001 for name, value in row.items()}
+        entry = {"time": "2026-11-01T12:00:00Z", "request_id": f"r{place}", "instance": 0, "inputs": inputs}
+        entries.append(json.dumps(entry))
+    for name, content in (("requests/a.jsonl", entries), ("labels/a.csv", labels)):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("\n".join(content) + "\n")
+    return {"REQUEST_LOG": str(folder / "requests"), "LABELS": str(folder / "labels")}
 
 
 @contextmanager

@@ -226,7 +226,7 @@ def test_a_training_that_writes_a_folder_is_not_shared(
     with Repo() as repository:
         repository.reproduce()
     dvc.push()
-    assert trained.share() is None and "model is a folder" in capsys.readouterr().out
+    assert trained.share() is None and "name the files of model" in capsys.readouterr().out
     entry = dvc_stages.lock()["train"]
     (own,) = trained.claims(trained.inputs(entry), {"train": entry}, ["model"])
     assert not trained.take_over(own, trained.inputs(entry), ["model"])

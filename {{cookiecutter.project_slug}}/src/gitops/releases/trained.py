@@ -95,7 +95,7 @@ def share() -> str | None:
         return None
     model_files = dvc_stages.outputs(stages[STAGE])
     if folders := [path for path, md5 in model_files.items() if md5.endswith(dvc_stages.FOLDER)]:
-        echo(f"no model is shared, and main trains: {folders[0]} is a folder; dvc.yaml has to name its files as outputs")
+        echo(f"no model is shared, and main trains: name the files of {folders[0]} as outputs in dvc.yaml")
         return None
     name = key(inputs(stages[STAGE]))
     folder = SHARED / name
