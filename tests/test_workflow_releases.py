@@ -234,9 +234,10 @@ def test_staging(make: Make) -> None:
 
 
 @pytest.mark.parametrize("release", ["released", "nothing", "failed"])
-def test_register(make: Make, release: str) -> None:
+@pytest.mark.parametrize("remote", ["folder", "bucket"])
+def test_register(make: Make, release: str, remote: str) -> None:
     """Whatever became of the release: this is the latest point at which the registry sees a rollback."""
-    project = make()
+    project = make(remote)
     project.hub.vars["MLFLOW_TRACKING_URI"] = "https://mlflow.invalid"
     project.hub.vars["MLFLOW_TRACKING_USERNAME"] = "logs-runs"
     project.hub.environments["main"].vars["MLFLOW_TRACKING_USERNAME"] = "registers"
@@ -247,7 +248,7 @@ def test_register(make: Make, release: str) -> None:
         project.change("main", notes="x")
         ran = ci(project)
     assert ran.results["register"] == "success" and "register: register as registers" in project.log()
-    assert ran.jobs["register"].permissions == {"contents": "read"}
+    assert ran.jobs["register"].permissions == {"contents": "read", "id-token": "write"}
 
 
 def test_one_that_waits_is_judged_after_the_one_before(make: Make) -> None:

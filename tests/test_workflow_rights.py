@@ -17,7 +17,7 @@ TOKENS = {
     "ci.yaml verify": "actions: read, contents: read, id-token: write",
     "ci.yaml build": "contents: read, id-token: write, packages: write",
     "ci.yaml release": "contents: write, pull-requests: write",
-    "ci.yaml register": "contents: read",
+    "ci.yaml register": "contents: read, id-token: write",
     "locks.yaml lock": "contents: read",
     "locks.yaml propose": "actions: write, contents: write, pull-requests: write",
     "monitor.yaml monitor": "contents: read, id-token: write",

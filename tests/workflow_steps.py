@@ -184,6 +184,8 @@ def rollback() -> None:
 
 
 def register() -> None:
+    if not bucket("main") and PLAN.exists() and not Path("package/model").exists():
+        sys.exit("the archive of what was released is nowhere")
     note(f"register as {ENV['MLFLOW_TRACKING_USERNAME']}")
 
 
