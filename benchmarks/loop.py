@@ -56,7 +56,7 @@ def stages(project: Path) -> None:
             project, dvc, "repro", "--quiet", "--force", "--single-item", stage, PYTHONPROFILEIMPORTTIME="1"
         )
         imports = sum(int(own) for own in re.findall(r"import time:\s+(\d+) \|", profile)) / 1e6
-        show(f"stage {stage}", seconds, f"of which imports, DVC's and the stage's: {imports:.1f}")
+        show(f"stage {stage}", seconds, f"imports, DVC's, the stage's and of MLflow beside it: {imports:.1f}")
         total += seconds
     show("all stages", total)
     show("make pipeline, nothing to do", run(project, "make", "pipeline")[0])

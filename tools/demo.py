@@ -3,7 +3,7 @@
 Generate, set up, release the default; change a parameter on a branch, run the steps of a pull request, write the
 report; merge, release; predict with the model in the manifest; roll back and predict with the previous one. Then drift,
 retraining and its release (demo_drift.py). At the end it prints a table and writes demo/summary.json. A folder stands
-in for GitHub (demo/origin.git); everything else is real.
+in for GitHub (demo/origin.git); everything else is real. What a user would not wait for runs meanwhile.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 import yaml
 
@@ -33,6 +34,7 @@ ORIGIN = DEMO / "origin.git"
 #: The change that the demo's pull request proposes.
 BRANCH = "more-dropout"
 CHANGE = ("dropout: 0.1", "dropout: 0.3")
+EDIT = f"sed -i.bak 's/{CHANGE[0]}/{CHANGE[1]}/' params.yaml && rm params.yaml.bak"  # macOS' sed needs the suffix
 
 #: For Git on a machine without a configured identity.
 IDENTITY = {"NAME": "Demo", "EMAIL": "demo@localhost"}
@@ -45,7 +47,22 @@ for name in ("ARGS", "VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MFL
 # Nor those of a job on GitHub: this is a person's machine, where a retraining proposes what it has trained.
 ENVIRONMENT = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("GITHUB_")}
 
+#: What the workflow CI does on main.
+RELEASE = (
+    ("evaluate main by its own code", "make verify"),
+    ("run the gate", "make gate"),
+    ("plan the release", "make plan"),
+    ("release it", "make deploy"),
+)
+
+#: How many steps the demo has beside three releases, and how many more with --tests.
+OTHER, MORE = 22, 5
+
 STEPS: list[dict[str, Any]] = []
+STARTED = time.monotonic()
+
+#: Of how many steps the progress is told, once that is known.
+TOTAL: list[int] = []
 
 
 def main() -> None:
@@ -53,20 +70,14 @@ def main() -> None:
     import demo_drift  # it imports this module
 
     parser = argparse.ArgumentParser(description="One turn of the loop on this machine, in demo/.")
-    parser.add_argument("--no-tests", action="store_true", help="leave out the project's linters and unit tests")
-    tested = not parser.parse_args().no_tests
+    more = "run the project's linters and unit tests too, and watch production once more at the end"
+    parser.add_argument("--tests", action="store_true", help=more)
+    tested = parser.parse_args().tests
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as an exception, so that the server is stopped
-    started = time.monotonic()
+    TOTAL.append(3 * len(RELEASE) + OTHER + (MORE if tested else 0))
     origin_and_project()
     chapter("The default goes to production")
-    step("train the default", "make pipeline")
-    step(
-        "commit its lock",
-        "git add dvc.lock",
-        "git commit --quiet -m 'Train the default'",
-        "git push --quiet origin main",
-    )
-    release()
+    release()  # main trains what no branch has trained
     first = production()
 
     chapter("A pull request")
@@ -92,18 +103,20 @@ def main() -> None:
     second = production()
     if first["release"]["model"]["version"] == second["release"]["model"]["version"]:
         raise SystemExit("the second release names the first one's model: the merge released nothing")
-    prediction = predict("predict with the released model", second)
+    with served() as url:
+        prediction = predict("predict with the released model", url, second)
 
     chapter("Roll back")
     step("take the release back", "make rollback")
     third = production()
     if third["manifest"] != first["manifest"]:
         raise SystemExit("the rollback's manifest is not that of the first release")
-    rolled_back = predict("predict with the model before", third)
-    revert = "git revert --no-edit -m 1 HEAD"
-    step("revert it on main as well", revert, "git push --quiet origin main")
-    retrained = demo_drift.drift_to_release()
-    finish(started, second, prediction, rolled_back, retrained["release"])
+    step("revert it on main as well", "git revert --no-edit -m 1 HEAD", "git push --quiet origin main")
+    with served() as url:
+        rolled_back = predict("predict with the model before", url, third)
+        demo_drift.drift(url)
+    retrained = demo_drift.retrained_release(again=tested)
+    finish(second, prediction, rolled_back, retrained["release"])
 
 
 def origin_and_project() -> None:
@@ -136,9 +149,8 @@ def origin_and_project() -> None:
 
 def release() -> None:
     """Release main, as the workflow CI does."""
-    step("verify main: nothing is trained again", "make verify")
-    step("run the gate", "make gate")
-    step("release it", "make deploy")
+    for name, command in RELEASE:
+        step(name, command)
 
 
 def propose() -> None:
@@ -147,9 +159,8 @@ def propose() -> None:
     text = params.read_text(encoding="utf-8")
     if text.count(CHANGE[0]) != 1:
         raise SystemExit(f"params.yaml has no single {CHANGE[0]!r} for the demo to change")
-    edit = f"sed -i.bak 's/{CHANGE[0]}/{CHANGE[1]}/' params.yaml && rm params.yaml.bak"
     step(
-        "change a parameter", edit, "git commit --quiet -am 'Try more dropout'", f"git push --quiet -u origin {BRANCH}"
+        "change a parameter", EDIT, "git commit --quiet -am 'Try more dropout'", f"git push --quiet -u origin {BRANCH}"
     )
 
 
@@ -169,20 +180,19 @@ def production() -> dict[str, Any]:
     return {"release": json.loads(show("release.json")), "manifest": manifest}
 
 
-def predict(name: str, released: dict[str, Any]) -> dict[str, Any]:
-    """Serve the released model and send a request; the answer must come from the model in the manifest."""
+def predict(name: str, url: str, released: dict[str, Any]) -> dict[str, Any]:
+    """Send a request to the server; the answer must come from the model in the manifest."""
     answers: list[dict[str, Any]] = []
 
     def ask() -> None:
-        with served() as url:
-            rows = json.loads((PROJECT / "package/golden_request.json").read_text(encoding="utf-8"))["instances"]
-            body = json.dumps({"instances": rows[:1]}).encode()
-            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as response:
-                answers.append(json.load(response))
+        rows = json.loads((PROJECT / "package/golden_request.json").read_text(encoding="utf-8"))["instances"]
+        body = json.dumps({"instances": rows[:1]}).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answers.append(json.load(response))
         print(json.dumps(answers[0]))
 
-    step(name, 'make serve ARGS="--environment production --port 0" &', "curl ... /predictions/...", run=ask)
+    step(name, "curl ... /predictions/...", run=ask)
     named = yaml.safe_load(released["manifest"])["spec"]["template"]["metadata"]["annotations"]["model-sha256"]
     if answers[0]["model_version"] != named[:12]:
         raise SystemExit(f"the answer comes from model {answers[0]['model_version']}, the manifest names {named[:12]}")
@@ -192,20 +202,52 @@ def predict(name: str, released: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def served() -> Iterator[str]:
     """Run `make serve` for production and yield the address it prints; stop it as Ctrl-C would."""
-    command = ["make", "serve", "ARGS=--environment production --port 0"]
+    arguments = "--environment production --port 0"
+    command = ["make", "serve", f"ARGS={arguments}"]
     server = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, process_group=0)
-    try:
+    found: list[str] = []
+
+    def wait() -> None:
         for line in iter(server.stdout.readline, "") if server.stdout else ():
             print(line, end="", flush=True)
-            if found := re.search(r"^curl \S+ (http://\S+)", line):
-                yield found[1]
-                break
-        else:
-            raise SystemExit("make serve ended before it answered")
+            if address := re.search(r"^curl \S+ (http://\S+)", line):
+                found.append(address[1])
+                return
+        raise SystemExit("make serve ended before it answered")
+
+    try:
+        step("serve what is released", f'make serve ARGS="{arguments}" &', run=wait)
+        yield found[0]
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGINT)
         server.communicate(timeout=60)
+
+
+@contextmanager
+def meanwhile(name: str, command: str) -> Iterator[None]:
+    """Run a step's command beside the steps of the block, and print what it has printed after them."""
+    print(f"\n-- meanwhile: {name}", f"$ {command} &", sep="\n", flush=True)
+    begin = time.monotonic()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(["bash", "-c", command], cwd=PROJECT, env=ENVIRONMENT, stdout=output, stderr=output)
+        try:
+            yield
+            step(name, run=lambda: print_end(process, output, command))
+            STEPS[-1] |= {"commands": [command], "seconds": round(time.monotonic() - begin, 1)}
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+
+
+def print_end(process: subprocess.Popen[bytes], output: IO[str], command: str) -> None:
+    """Wait for a command that ran meanwhile and print its output; where it has failed, end the demo."""
+    status = process.wait()
+    output.seek(0)
+    print(output.read(), end="")
+    if status:
+        failed(command, status)
 
 
 def chapter(title: str) -> None:
@@ -215,22 +257,28 @@ def chapter(title: str) -> None:
 
 def step(name: str, *commands: str, run: Callable[[], object] | None = None) -> None:
     """Print a step with its commands, run them in the project (or `run` instead), and record its duration."""
-    print(f"\n-- {name}", *(f"$ {command}" for command in commands), sep="\n", flush=True)
     begin = time.monotonic()
+    so_far = time.strftime("%M:%S", time.gmtime(begin - STARTED))
+    place = f"[{' of '.join(map(str, [len(STEPS) + 1, *TOTAL]))}, {so_far}]"
+    print(f"\n-- {place} {name}", *(f"$ {command}" for command in commands), sep="\n", flush=True)
     if run is not None:
         run()
     else:
         for command in commands:
             if status := subprocess.run(["bash", "-c", command], cwd=PROJECT, env=ENVIRONMENT).returncode:
-                print(f"the demo stops here: `{command}` ended with status {status}", file=sys.stderr)
-                raise SystemExit(status)
+                failed(command, status)
     seconds = round(time.monotonic() - begin, 1)
     STEPS.append({"name": name, "seconds": seconds, "commands": list(commands)})
     print(f"   {seconds} s", flush=True)
 
 
+def failed(command: str, status: int) -> NoReturn:
+    """End the demo with the exit status of the command that has failed."""
+    print(f"the demo stops here: `{command}` ended with status {status}", file=sys.stderr)
+    raise SystemExit(status)
+
+
 def finish(
-    started: float,
     second: dict[str, Any],
     prediction: dict[str, Any],
     rolled_back: dict[str, Any],
@@ -241,7 +289,7 @@ def finish(
     manifest.write_text(second["manifest"], encoding="utf-8")
     summary = {
         "steps": STEPS,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(time.monotonic() - STARTED, 1),
         "report": str((PROJECT / "reports/report.md").relative_to(TEMPLATE)),
         "manifest": str(manifest.relative_to(TEMPLATE)),
         "release": second["release"],

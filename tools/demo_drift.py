@@ -23,19 +23,23 @@ TARGET = "diagnosis"
 Row = dict[str, Any]
 
 
-def drift_to_release() -> dict[str, Any]:
-    """Go from a drift to a retrained release and return that release. Raises SystemExit where a step fails."""
-    patients = read()
+def drift(url: str) -> None:
+    """Send the changed patients to the server; the monitor must name what has changed. Raises SystemExit."""
+    seen = changed()
     demo.chapter("The world changes")
-    demo.step("tell the registry what runs", "make register")
     old = demo.production()["release"]["model"]["version"]
-    seen = [(row | {name: round(row[name] * FACTOR, 6) for name in CHANGED}, label) for row, label in patients]
-    demo.step(f"{len(seen)} requests, each with its label later", run=lambda: use("changed", seen))
-    demo.step("watch production", "make monitor")
+    with demo.meanwhile("tell the registry what runs", "make register"):
+        demo.step(f"{len(seen)} requests, each with its label later", run=lambda: use(url, "changed", seen))
+        demo.step("watch production", "make monitor")
     result = monitored("drift", old)
     columns = {check["column"] for check in result["checks"] if not check["passed"] and check["column"]}
     if columns != set(CHANGED):
         raise SystemExit(f"the monitor names {sorted(columns)}, but {sorted(CHANGED)} have changed")
+
+
+def retrained_release(*, again: bool) -> dict[str, Any]:
+    """Retrain after the drift, merge, and return the release; with `again`, watch production. Raises SystemExit."""
+    both = random.Random(7).sample([*read(), *changed()], k=400)
     demo.step("retrain on the labelled requests", "make retrain REASON=drift")
     branch = proposed()
 
@@ -48,11 +52,17 @@ def drift_to_release() -> dict[str, Any]:
     new: str = released["release"]["model"]["version"]
     if not branch.endswith(new):
         raise SystemExit(f"{branch} was merged, but model {new} is released")
-    both = random.Random(7).sample([*patients, *seen], k=400)
-    demo.step(f"{len(both)} requests, from both", run=lambda: use("both", both))
-    demo.step("watch production", "make monitor")
-    monitored("ok", new)
+    if again:
+        with demo.served() as url:
+            demo.step(f"{len(both)} requests, from both", run=lambda: use(url, "both", both))
+        demo.step("watch production", "make monitor")
+        monitored("ok", new)
     return released
+
+
+def changed() -> list[tuple[Row, str]]:
+    """Return the patients as the other microscope shows them."""
+    return [(row | {name: round(row[name] * FACTOR, 6) for name in CHANGED}, label) for row, label in read()]
 
 
 def read() -> list[tuple[Row, str]]:
@@ -62,19 +72,18 @@ def read() -> list[tuple[Row, str]]:
     return [({name: float(row[name]) for name in row if name != TARGET}, row[TARGET]) for row in rows]
 
 
-def use(name: str, rows: list[tuple[Row, str]]) -> None:
+def use(url: str, name: str, rows: list[tuple[Row, str]]) -> None:
     """Ask for each row by itself, and write down its label under the request's id."""
-    with demo.served() as url:
-        address = urlsplit(url)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
-        for number, (row, _) in enumerate(rows):
-            headers = {"Content-Type": "application/json", "X-Request-Id": f"{name}-{number}"}
-            connection.request("POST", address.path, json.dumps({"instances": [row]}), headers)
-            answer = connection.getresponse()
-            if answer.status != 200 or answer.getheader("X-Request-Id") != headers["X-Request-Id"]:
-                raise SystemExit(f"request {number} is answered {answer.status}: {answer.read()[:500]!r}")
-            answer.read()
-        connection.close()
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+    for number, (row, _) in enumerate(rows):
+        headers = {"Content-Type": "application/json", "X-Request-Id": f"{name}-{number}"}
+        connection.request("POST", address.path, json.dumps({"instances": [row]}), headers)
+        answer = connection.getresponse()
+        if answer.status != 200 or answer.getheader("X-Request-Id") != headers["X-Request-Id"]:
+            raise SystemExit(f"request {number} is answered {answer.status}: {answer.read()[:500]!r}")
+        answer.read()
+    connection.close()
     folder = demo.PROJECT / "labels"
     folder.mkdir(exist_ok=True)
     with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:

@@ -75,8 +75,7 @@ def loop(origin: str) -> None:
     first = expect("ask the first release")
 
     demo.chapter("A change goes to production")
-    edit = f"sed -i.bak 's/{demo.CHANGE[0]}/{demo.CHANGE[1]}/' params.yaml && rm params.yaml.bak"
-    demo.step("merge a change", edit, "git commit --quiet -am 'More dropout'")
+    demo.step("merge a change", demo.EDIT, "git commit --quiet -am 'More dropout'")
     release("the change")
     second = expect("ask the second release")
     if first == second:

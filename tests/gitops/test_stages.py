@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dvc.utils.serialize import load_yaml
 from gitops.core import artifacts, threads
 from gitops.core.artifacts import ProjectError, digest
-from gitops.integrations import dvc_repro, dvc_stages, mlflow_server
+from gitops.integrations import dvc_repro, dvc_stages, mlflow_files, mlflow_server
 from gitops.releases import trained
 from gitops.reporting import context
 from gitops.retraining import stages
@@ -42,6 +45,7 @@ def _fresh(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner that has the commit and the DVC remote."""
     monkeypatch.chdir(project.path)
     monkeypatch.setattr(mlflow_server, "problem", lambda: None)
+    monkeypatch.setenv(mlflow_server.VARIABLE, "http://localhost:1")
 
 
 def keep_what_is_shared(project: Project) -> None:
@@ -154,3 +158,19 @@ def test_a_model_that_cannot_be_taken_over_is_trained(
     assert project.trainings() == 1 and digest(artifacts.MODEL) == digest(project.honest)
     printed = capfd.readouterr().out
     assert ("no shared model is taken over: " in printed) == (why != "other inputs")
+
+
+def test_mlflows_database_is_made_while_the_first_stages_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `train` will need it, and only there."""
+    monkeypatch.delenv(mlflow_server.VARIABLE)
+    with stages.mlflow_made():
+        assert not mlflow_files.DATABASE.exists()
+    assert not mlflow_files.DATABASE.exists()  # the model is up to date
+    (project.path / "dvc.lock").unlink()
+    project.forget(cache=False)
+    with stages.mlflow_made():
+        assert mlflow_files.missing()
+    with contextlib.closing(sqlite3.connect(mlflow_files.DATABASE)) as database:
+        (place,) = database.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
+    assert Path(place.removeprefix("file://")) == Path("mlruns/0").resolve()
+    assert [path.name for path in Path().glob("*mlflow*")] == ["mlflow.db"]

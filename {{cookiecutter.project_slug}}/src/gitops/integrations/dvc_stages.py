@@ -86,7 +86,11 @@ def sort_lock() -> None:
 
 
 def runs(stage: str) -> bool:
-    """Tell whether DVC would run `stage`: neither the workspace nor DVC's cache or run cache here has its result."""
+    """Tell whether DVC would run `stage`: neither the workspace nor DVC's cache or run cache here has its result.
+
+    Where what it depends on is missing, so that nothing is known of its result, it would.
+    """
+    from dvc.dependency.base import DependencyDoesNotExistError
     from dvc.logger import set_loggers_level
     from dvc.stage.cache import RunCacheNotFoundError
     from dvc_data.hashfile.hash_info import HashInfo
@@ -99,12 +103,12 @@ def runs(stage: str) -> bool:
         (node,) = repository.stage.collect(stage)
         if not node.changed(allow_missing=True):  # dvc.lock has the result
             return bool(node.changed() and not node.outs_cached())
-        node.save_deps()
         for out in node.outs:
             out.hash_info = HashInfo()  # that of what it depended on before
         try:
+            node.save_deps()
             repository.stage_cache.restore(node, dry=True)
-        except RunCacheNotFoundError:
+        except (DependencyDoesNotExistError, RunCacheNotFoundError):
             return True
         return False
 

@@ -1,13 +1,21 @@
-"""Where MLflow has its files, if its database is a file of the project: mlflow.db, with the folder mlruns beside it."""
+"""Where MLflow has its files, if its database is a file of the project: mlflow.db, with the folder mlruns beside it.
+
+    python -m gitops.integrations.mlflow_files
+
+makes the database, which takes MLflow five seconds: `make pipeline` does it while the stages before `train` run.
+"""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
 
+from gitops.core import artifacts
 from gitops.core.console import echo
+from gitops.integrations import mlflow_server
 
 DATABASE = Path("mlflow.db")
 ARTIFACTS = Path("mlruns")
@@ -52,6 +60,11 @@ def follow_move() -> None:
     echo(f"the project was in {Path(before).parent}: MLflow's runs in {DATABASE} now have their files in {ARTIFACTS}/")
 
 
+def missing() -> bool:
+    """Tell whether MLflow's database would be the project's own, and is not there yet."""
+    return not os.environ.get(mlflow_server.VARIABLE) and not DATABASE.exists()
+
+
 def allow_percent() -> None:
     """Let MLflow create its database where the path of its own files has a `%`, which it does not escape (3.17)."""
     if "%" not in sys.prefix:
@@ -64,3 +77,18 @@ def allow_percent() -> None:
         plain(self, name, value.replace("%", "%%") if Path(value).exists() else value)
 
     Config.set_main_option = escaped  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Make the database, whole or not at all. Raises ProjectError."""
+    with artifacts.replacing(DATABASE) as temporary:
+        os.environ[mlflow_server.VARIABLE] = f"sqlite:///{temporary}"
+        from gitops.integrations import tracking
+
+        mlflow = tracking.load()
+        with tracking.errors():
+            mlflow.search_experiments()
+
+
+if __name__ == "__main__":
+    artifacts.run(main)

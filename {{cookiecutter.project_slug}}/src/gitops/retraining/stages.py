@@ -6,10 +6,15 @@ A model is trained once: where stage `train` has to run, and a branch has shared
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
-from gitops.integrations import dvc, dvc_repro, dvc_stages, mlflow_server
+from gitops.integrations import dvc, dvc_repro, dvc_stages, mlflow_files, mlflow_server
 from gitops.releases import trained
 from gitops.releases.trained import STAGE
 
@@ -23,11 +28,27 @@ def main() -> int:
     if (problem := mlflow_server.problem()) and dvc.stale():
         echo(f"warning: {problem}; a stage that trains or evaluates will fail", error=True)
     around = dvc_stages.around(STAGE, sources=True)
-    if not dvc_repro.reproduce(around.before, "pull"):
+    with mlflow_made():
+        done = dvc_repro.reproduce(around.before, "pull")
+    if not done:
         return 1
     take_over()
     done = dvc_repro.reproduce([STAGE], "pull") and dvc_repro.reproduce(around.after, "pull", around.beside)
     return 0 if done else 1
+
+
+@contextmanager
+def mlflow_made() -> Iterator[None]:
+    """Make MLflow's database beside the block, if `train` will need it and it is not there."""
+    if not mlflow_files.missing() or not dvc_stages.runs(STAGE):
+        yield
+        return
+    command = [sys.executable, "-m", "gitops.integrations.mlflow_files"]
+    process = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        process.wait()  # `train` makes it where this has failed, or says why it cannot
 
 
 def take_over() -> None:
