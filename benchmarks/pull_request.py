@@ -41,8 +41,8 @@ RESULTS = (
 RECORDS = ("mlflow.db", "mlruns")
 
 #: The commands of main's run, and those of a pull request's, by job.
-RELEASE = ("verify", "gate", "deploy")
-PULL_REQUEST = ("pipeline", "gate", "report")
+RELEASE = ("verify", "gate", "plan", "deploy")
+PULL_REQUEST = ("pipeline", "share", "gate", "report")
 BESIDE = ("lint", "test")
 
 
