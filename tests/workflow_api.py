@@ -74,17 +74,16 @@ def connect(hub: Hub, server: Any) -> None:
 
 def tell(hub: Hub, server: Any) -> None:
     """Let the server know what the hub has: pull requests with where they were merged, runs with jobs, artifacts."""
-    present = {pull["number"]: pull for pull in server.pulls}
-    for number, pull in hub.pulls.items():
-        head, name = pull["head"], pull["head"]["repo"]["full_name"]
-        if number not in present:
-            server.open_pull(number, head["sha"], head["ref"], name if name != hub.repository else None)
-        server_pull = next(pull for pull in server.pulls if pull["number"] == number)
-        server_pull["head"]["sha"], server_pull["merged_at"] = head["sha"], None
-    for commit, number in hub.merged.items():
-        pull = next(pull for pull in server.pulls if pull["number"] == number)
-        pull |= {"state": "closed", "merged_at": "2026-11-01T00:00:00Z"}
-        server.merges[commit] = [pull]
+    told = {pull["number"]: pull for pull in server.pulls}
+    for pull in (*hub.pulls.values(), *hub.merged.values()):
+        number, head, name = pull["number"], pull["head"], pull["head"]["repo"]["full_name"]
+        if number not in told:
+            fork = name if name != hub.repository else None
+            told[number] = server.open_pull(number, head["sha"], head["ref"], fork)
+        told[number]["head"]["sha"], told[number]["merged_at"] = head["sha"], None
+    for commit, pull in hub.merged.items():
+        told[pull["number"]] |= {"state": "closed", "merged_at": "2026-11-01T00:00:00Z"}
+        server.merges[commit] = [told[pull["number"]]]
     ci = [run for run in hub.runs if run.file == "ci.yaml"]
     states = {"ended": "completed", "cancelled": "completed", "running": "in_progress", "pending": "queued"}
     server.runs = [

@@ -73,7 +73,7 @@ class Hub:
         self.keys: list[str] = []  # deploy keys that may write
         self.roles: dict[str, str] = {}  # of a cloud: which subjects may take a role on, as a regular expression
         self.pulls: dict[int, dict[str, Any]] = {}  # the open ones
-        self.merged: dict[str, int] = {}  # by the commit of main that a pull request has become
+        self.merged: dict[str, dict[str, Any]] = {}  # pull requests by the commit of main that each has become
         self.runs: list[Run] = []
         self.dispatched: list[Event] = []
         self.caches: list[Cache] = []

@@ -87,7 +87,8 @@ class Project:
     def merge(self, number: int, method: str = "merge") -> None:
         """Merge a pull request as GitHub does, which asks the rules of main first, and push main."""
         assert self.hub.mergeable(number), f"the pull request {number} has not passed"
-        head = self.hub.pulls.pop(number)["head"]
+        pull = self.hub.pulls.pop(number)
+        head = pull["head"]
         self.git("fetch", "--quiet", "origin", f"refs/pull/{number}/merge")
         self.git("switch", "--quiet", "main")
         if method == "squash":
@@ -96,7 +97,7 @@ class Project:
         else:
             self.git("merge", "--quiet", "--no-ff", "--message", f"Merge pull request #{number}", head["sha"])
         self.push("main")
-        self.hub.merged[self.git("rev-parse", "HEAD")] = number
+        self.hub.merged[self.git("rev-parse", "HEAD")] = pull
 
     def queue(self, number: int) -> list[Run]:
         """Put a pull request in the merge queue: main becomes what has passed there."""
@@ -108,8 +109,7 @@ class Project:
         self.git("reset", "--quiet", "--hard", event.sha)
         self.push("main")
         self.git("push", "--quiet", "origin", f":{event.ref}")
-        del self.hub.pulls[number]
-        self.hub.merged[event.sha] = number
+        self.hub.merged[event.sha] = self.hub.pulls.pop(number)
         return ran
 
     def deliver(self, *events: Event) -> list[Run]:
