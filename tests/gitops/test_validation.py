@@ -232,3 +232,10 @@ def test_misspelled_check_is_named(outcomes: dict[str, Outcome]) -> None:
 
 def test_stage_that_passes_writes_nothing_to_stderr(outcomes: dict[str, Outcome]) -> None:
     assert outcomes["good"].errors == ""
+
+
+def test_deepchecks_starts_without_what_checks_notebooks() -> None:
+    """Its import of nbformat would compile a grammar of addresses (lark), a third of the start of both stages."""
+    program = "import sys, gitops.validation.deepchecks; sys.exit('lark' in sys.modules)"
+    command = [ROOT / ".venv/validate/bin/python", "-W", "ignore", "-c", program]
+    assert subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": "src"}, check=False).returncode == 0
