@@ -322,6 +322,23 @@ def test_retraining(make: Make, remote: str) -> None:
     assert "verify: train" not in project.log() and project.releases() == 1
 
 
+@pytest.mark.parametrize("found", ["ok", "drift", "broken"])
+def test_monitor(make: Make, found: str, tmp_path: Path) -> None:
+    """Drift is a red run, and starts a retraining; so is a monitor that fails, which starts none."""
+    project = make()
+    log = tmp_path / "log-of-requests"
+    log.write_text(found)
+    project.hub.vars["REQUEST_LOG"] = str(log)
+    monitor = run(project.hub, "monitor.yaml", of_main(project.hub, "schedule"))
+    assert monitor.conclusion == ("success" if found == "ok" else "failure")
+    runs = project.deliver(completed(project.hub, monitor))
+    [retrain] = [ran for ran in runs if ran.workflow == "Retrain"]
+    results = {"ok": ("skipped", "skipped"), "drift": ("success", "success"), "broken": ("success", "skipped")}
+    assert (retrain.results["retrain"], retrain.results["propose"]) == results[found]
+    assert ("retrain: train" in project.log()) is (found == "drift")
+    assert len(project.hub.pulls) == (1 if found == "drift" else 0)
+
+
 @pytest.mark.parametrize("failed", [False, True])
 def test_branch_run_again(make: Make, failed: bool) -> None:
     """Every artifact's name is taken in the run already."""

@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,9 +23,9 @@ FORK = "stranger/name"
 
 VARIABLES = {
     "TRAINING_RUNNER": "big-machine",
-    "AWS_ROLE_ARN": "main",
-    "AWS_BRANCH_ROLE_ARN": "branch",
-    "AWS_REGION": "x",
+    "AWS_ROLE_ARN": "role-of-main",
+    "AWS_BRANCH_ROLE_ARN": "role-of-branches",
+    "AWS_REGION": "eu-west-1",
 }
 SECRETS = {"MLFLOW_TRACKING_PASSWORD": "secret-of-mlflow"}
 
@@ -79,7 +78,9 @@ def test_push(repository: RealProject) -> None:
     assert json.loads(files["evaluation/metrics.json"])["metrics"]["roc_auc"]["value"] > 0.9
     assert "Accepted" in files["reports/report.md"]
     assert pipeline.summary.strip() == files["reports/report.md"].strip()
-    assert [use["role-to-assume"] for use in ci.inputs_of("aws-actions/configure-aws-credentials")] == ["branch"]
+    assert [use["role-to-assume"] for use in ci.inputs_of("aws-actions/configure-aws-credentials")] == [
+        "role-of-branches"
+    ]
     of(repository.deliver(repository.open(1, "more-dropout")), "Report", comment="success")
     assert "Accepted" in repository.comment(1) and sha[:7] in repository.comment(1)
 
@@ -145,8 +146,6 @@ def test_merge(repository: RealProject, tmp_path: Path, monkeypatch: pytest.Monk
     (image,) = ci.inputs_of("docker/build-push-action")
     assert f"REVISION={record['commit']}" in image["build-args"].splitlines()
     assert "make rollback" in repository.comment(1, "Released as")
-    installed = [path.name for path in (repository.hub.workspace / ".venv").glob("*")]
-    assert "register" in [job.id for job in ci.jobs.values() if job.steps] and "pipeline" in installed
 
 
 @pytest.mark.real
@@ -182,33 +181,14 @@ def test_rollback_and_redeploy(repository: RealProject) -> None:
     first = repository.hub.git("rev-parse", "env/production^:manifests")
     inputs = {"environment": "production"}
     of(repository.deliver(dispatch(repository.hub, "rollback.yaml", inputs=inputs)), "Rollback")
-    assert [path.name for path in (repository.hub.workspace / ".venv").iterdir() if path.is_dir()] == ["release"]
+    environments = {path.name for path in (repository.hub.workspace / ".venv").iterdir() if path.is_dir()}
+    assert environments == {"release", "uv"}  # two packages, and what installs them
     assert repository.hub.git("rev-parse", "env/production:manifests") == first
     again = deliver(repository.hub, dispatch(repository.hub, "ci.yaml"), assume=TESTED)
     of(again, "CI", "failure", verify="failure", release="skipped")  # it was taken back, and nobody said otherwise
     redeploy = dispatch(repository.hub, "ci.yaml", inputs={"redeploy": True})
     of(deliver(repository.hub, redeploy, assume=TESTED), "CI", release="success")
     assert repository.hub.git("rev-parse", "env/production:manifests") != first
-
-
-@pytest.mark.real
-def test_monitor_of_requests_that_are_refused(repository: RealProject, tmp_path: Path) -> None:
-    """Whoever may send requests can cause this: a green run that tells people, and that starts no retraining."""
-    version = repository.record()["model"]["version"]
-    problem = {"instance": 0, "column": "\n::error::x", "error": "no such column"}
-    line = {"time": datetime.now(UTC).isoformat(), "model_version": version, "status": 400}
-    (tmp_path / "a.jsonl").write_text(
-        "".join(json.dumps(line | {"request_id": "a", "errors": [problem]}) + "\n" for _ in range(200))
-    )
-    repository.hub.vars = VARIABLES | {"REQUEST_LOG": str(tmp_path)}
-    monitor = run(repository.hub, "monitor.yaml", of_main(repository.hub, "schedule"))
-    repository.hub.vars = dict(VARIABLES)
-    assert monitor.conclusion == "success", monitor.told()
-    said = monitor.jobs["monitor"].step("Monitor").output.splitlines()
-    (warning,) = [line for line in said if line.lstrip().startswith("::")]
-    assert warning.startswith("::warning title=Monitor::") and "Invalid requests: refused requests" in warning
-    assert "Invalid requests" in monitor.jobs["monitor"].summary
-    assert {ran.conclusion for ran in repository.deliver(completed(repository.hub, monitor))} == {"skipped"}
 
 
 @pytest.mark.real
@@ -260,7 +240,7 @@ def test_fork(repository: RealProject, tmp_path: Path) -> None:
     assert ci.conclusion == "success", ci.told()
     seen = marks.read_text()
     assert "Makefile" in seen and "ACTIONS_ID_TOKEN_REQUEST_URL" not in seen
-    assert not [value for value in (*VARIABLES.values(), *SECRETS.values()) if f"={value}\n" in seen]
+    assert not [value for value in (*VARIABLES.values(), *SECRETS.values()) if value in seen]
     marks.unlink()
     of(repository.deliver(completed(repository.hub, ci)), "Report")
     assert not marks.exists()
