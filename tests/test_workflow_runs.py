@@ -261,10 +261,10 @@ def test_staging(repository: RealProject, tmp_path: Path) -> None:
     repository.git("add", "--all")
     repository.git("commit", "--quiet", "--message", "Release to staging first")
     repository.push("main")
-    before = repository.releases()
+    before = repository.record()
     ci = of(repository.tested(), "CI", release="success")
     assert ci.jobs["release"].step("Propose it for production").result == "success", ci.told()
-    assert repository.releases() == before
+    assert repository.record() == before
     staged = repository.record("staging")
     assert staged["commit"] == repository.git("rev-parse", "main")
     pull = api.pulls[-1]

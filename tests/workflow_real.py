@@ -58,8 +58,10 @@ class RealProject(Project):
         return body
 
     def record(self, environment: str = "production") -> Any:
-        """Return the release record of an environment."""
-        return json.loads(self.hub.git("show", f"env/{environment}:release.json"))
+        """Return the release record of an environment, or None."""
+        there = self.hub.git("for-each-ref", f"refs/heads/env/{environment}")
+        files = self.hub.git("ls-tree", "--name-only", f"env/{environment}").split() if there else []
+        return json.loads(self.hub.git("show", f"env/{environment}:release.json")) if "release.json" in files else None
 
     def trainings(self) -> int:
         """Return how often a job of the hub's runs has trained since the last time."""
