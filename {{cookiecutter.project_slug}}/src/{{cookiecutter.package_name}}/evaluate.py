@@ -90,7 +90,7 @@ def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, out
     if schema["target"]["classes"]:
         counts = metrics.confusion(actual, outputs)
         result["confusion"] = {"classes": schema["target"]["classes"], "counts": counts}
-    return result | {"slices": slice_metrics(test, actual, outputs, schema, wanted.slices)}
+    return result | {"slices": slice_metrics(test, actual, outputs, schema, settings.data.slices)}
 
 
 def main() -> None:

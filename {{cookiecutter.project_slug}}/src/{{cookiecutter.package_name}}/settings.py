@@ -50,13 +50,13 @@ class Train(Training):
     batch_size: Count
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
+    class_weights: Literal["balanced"] | None
+    calibration: Literal["temperature"] | None
     device: Literal["auto", "cpu", "cuda"]
 
 
 class Evaluate(Evaluation):
     """What evaluate.py reports."""
-
-    slices: list[str]
 
 
 class ValidateModel(Validation):

@@ -40,6 +40,7 @@ UNTUNABLE = ("train.seed", "train.device")
 
 #: Earlier names of settings: an error names the new one.
 RENAMED = {
+    "evaluate.slices": "data.slices",
     "gate.metric": "gate.primary_metric",
     "gate.guards": "gate.guardrail_metrics",
     "model.members": "model.ensemble_size",

@@ -38,10 +38,20 @@ class StageSection(Section):
                 )
 
 
+class Csv(StageSection):
+    """How a CSV file writes its cells."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)]
+    decimal: Literal[".", ","]
+    thousands: Annotated[str, Field(min_length=1, max_length=1)] | None
+    encoding: str
+
+
 class Data(StageSection):
     """The table, its columns, and how it is split."""
 
     path: str
+    csv: Csv
     query: str | None
     target: str
     task: Task
@@ -49,9 +59,14 @@ class Data(StageSection):
     id: str | None
     timestamp: str | None
     drop: list[str]
+    slices: list[str]
     categorical: list[str]
     missing: list[str]
+    missing_target: list[str] | None
+    max_lost: Limit
     max_categories: Annotated[int, Field(ge=2, le=1_000_000)]
+    duplicates: Literal["together", "drop", "keep"]
+    repeated_ids: Literal["drop", "keep"]
     val_size: Fraction
     test_size: Fraction
     seed: int
@@ -85,12 +100,14 @@ class Training(StageSection):
 
     seed: int
     patience: Count  # epochs without a better validation loss before training stops
+    threshold: str | None  # binary: the metric by which the decision threshold is chosen
 
 
 class Evaluation(StageSection):
     """The settings of the project's `evaluate` section that gate and monitor need: the bootstrap of the intervals."""
 
     bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+    min_slice_rows: Count
     seed: int
 
 
@@ -104,10 +121,12 @@ class Validation(StageSection):
 class Gate(Section):
     """When a candidate may replace the release in production (gate/gate.py)."""
 
+    decision: Literal["proved_worse", "not_worse"] = "proved_worse"
     primary_metric: str
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     thresholds: dict[str, float]
     guardrail_metrics: dict[str, Annotated[float, Field(ge=0)]] = {}
+    slices: dict[str, float] = {}
 
 
 class Package(StageSection):
