@@ -39,6 +39,7 @@ def describe(train: pd.DataFrame, rows: dict[str, int], data: Data, derived: Map
         "id": data.id,
         "timestamp": data.timestamp,
         "missing_markers": data.missing,
+        "csv": data.csv.model_dump(),
         "rows": rows,
     }
 
