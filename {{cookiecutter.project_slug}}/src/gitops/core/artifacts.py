@@ -75,10 +75,9 @@ MONITOR = Path("reports/monitor.json")
 MONITOR_HTML = Path("reports/monitor.html")
 MONITOR_METRICS = Path("reports/monitor.prom")
 
-
-#: Columns that the splits add to those of the table: the row's number in it, and the group of rows that stay together.
-ROW = "__row__"
-GROUP = "__group__"
+#: Columns of the splits that are not the table's: the number of its row there, counted from 0, and that of the group of
+#: rows that belong together (tabular/split.py), both int64. In predictions.parquet the first is called `row`.
+ROW, GROUP = "__row__", "__group__"
 
 
 @contextmanager
