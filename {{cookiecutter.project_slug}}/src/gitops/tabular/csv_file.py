@@ -39,7 +39,7 @@ def read(path: Path, csv: Csv, problem: str) -> tuple[list[str], list[pa.Chunked
     name = csv_rows.encoding(content[:4], csv, problem)
     csv_checks.check_text(content, name, problem)
     malformed = Malformed(csv.delimiter)
-    spaced = csv_rows.padded(content, csv)
+    spaced = csv_rows.padded(content, csv, name)
     try:
         table = _table(pa.BufferReader(pa.py_buffer(content)), csv, name, spaced, malformed)
         names = [column.strip() for column in table.column_names]
@@ -69,7 +69,7 @@ def read_lenient(content: bytes, csv: Csv, problem: str) -> tuple[pa.Table, int]
     end = b"" if name.startswith(("utf-16", "utf-32")) else b"\n"
     stream = pa.BufferReader(content + end)
     try:
-        table = _table(stream, csv, name, csv_rows.padded(content, csv), malformed)
+        table = _table(stream, csv, name, csv_rows.padded(content, csv, name), malformed)
         return table.rename_columns([column.strip() for column in table.column_names]), malformed.count
     except UNREADABLE as error:
         raise ProjectError(f"{problem}: not a readable csv table ({error})") from error

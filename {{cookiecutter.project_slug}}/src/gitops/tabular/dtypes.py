@@ -20,7 +20,7 @@ from gitops.tabular.cells import FIRST_SECOND, LAST_SECOND
 #: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
 MOSTLY = 0.9
 
-#: The largest whole number up to which a float64 holds every one.
+#: From here on a float64 does not hold every whole number.
 EXACT = 2**53
 
 #: Units of a timestamp in a second.
@@ -84,6 +84,17 @@ def texts(values: pa.ChunkedArray, markers: list[str]) -> pa.ChunkedArray:
     return cells.known(values, markers)
 
 
+def check_codes(column: Column) -> None:
+    """Raise ProjectError where codes lie in floats that cannot hold all of their digits."""
+    if pa.types.is_floating(column.values.type):
+        lost = pc.greater_equal(pc.abs(column.values), EXACT)
+        if pc.any(lost).as_py():
+            raise ProjectError(
+                f"column {column.name!r} of {column.path} holds floating-point numbers beyond 2**53 in "
+                f"{column.first(lost)}: a code has lost digits there; write the column as whole numbers or texts"
+            )
+
+
 def _written(value: Any) -> str | None:
     if isinstance(value, float):
         return None if value != value else str(value).removesuffix(".0")
@@ -118,12 +129,10 @@ def of_text(column: Column, data: Data) -> pd.Series[Any]:
     count = len(known) - known.null_count
     if not count:
         return _number(column, known.cast(pa.float64()))  # like any other number; refused by schema.py
-    lower = pc.utf8_lower(known.drop_null()[:1]).to_pylist()[0]
-    if (
-        lower in ("true", "false")
-        and pc.all(pc.is_in(pc.utf8_lower(known.drop_null()), pa.array(["true", "false"]))).as_py()
-    ):
-        return _boolean(pc.equal(pc.utf8_lower(known), "true"))
+    if pc.utf8_lower(known.drop_null()[0]).as_py() in ("true", "false"):
+        lower = pc.utf8_lower(known)
+        if pc.all(pc.is_in(lower.drop_null(), pa.array(["true", "false"]))).as_py():
+            return _boolean(pc.equal(lower, "true"))
     csv = column.csv or cells.DEFAULT
     numbers = cells.numbers(known, csv)
     if len(numbers) - numbers.null_count == count:
@@ -167,9 +176,9 @@ def _check_notation(column: Column, known: pa.ChunkedArray, numbers: pa.ChunkedA
 
 def _check_exact(column: Column, whole: pa.ChunkedArray, numbers: pa.ChunkedArray) -> None:
     """Raise ProjectError where a whole number is too large for float64 to hold its last digit."""
-    if not len(numbers) or not (pc.max(pc.abs(numbers)).as_py() or 0) > EXACT:
+    if (pc.max(pc.abs(numbers)).as_py() or 0) < EXACT:
         return
-    inexact = pc.and_(whole, pc.greater(pc.abs(numbers), EXACT))
+    inexact = pc.and_(whole, pc.greater_equal(pc.abs(numbers), EXACT))
     if pc.any(inexact).as_py():
         raise ProjectError(
             f"column {column.name!r} of {column.path} holds whole numbers beyond 2**53, which a model's number cannot "
