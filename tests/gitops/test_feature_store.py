@@ -112,23 +112,6 @@ KNOWN: list[tuple[str, pd.Timestamp, float | None]] = [
 ]
 
 
-def test_too_many_observations_without_features_are_an_error(tmp_path: Path) -> None:
-    """More than data.max_lost of them: most likely the ids or the times of the two tables do not fit."""
-    from gitops.feature_store import join
-
-    data = params.Params.model_validate(SETTINGS).data
-    asked = observations(*((who, when) for who, when, _ in KNOWN))
-    found = asked[[age is not None for _, _, age in KNOWN]]
-    join._check_lost(asked, found, data)
-    with pytest.raises(ProjectError) as error:
-        join._check_lost(asked, found, data.model_copy(update={"max_lost": 0.2}))
-    assert str(error.value) == (
-        "feature_store.labels: 4 of 11 observations have no features at their time, the first is row 4 (counted from 0 "
-        "after the header), more than data.max_lost (0.2) allows: correct 'customer' or the times in the two tables, or "
-        "raise the limit"
-    )
-
-
 def random_case() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return 300 observations and 400 rows of features of 20 customers, many of them of the same hour."""
     dice = np.random.default_rng(7)

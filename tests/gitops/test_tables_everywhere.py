@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import small_table
 from gitops.core.artifacts import ProjectError
+from gitops.core.sections import Data, FeatureStore
+from gitops.feature_store import feature_store, join
 from gitops.inference.source import Source
 from gitops.monitoring import ground_truth
 from gitops.tabular import append, arrow, cells
+from gitops.tabular import table as tables
 from table_cases import CLASSES, ROWS, comma, csv, dtypes, read, settings, write
 
 #: How files are written elsewhere.
@@ -179,3 +183,48 @@ def test_rows_of_many_blocks_keep_their_order(tmp_path: Path) -> None:
     rows = 200_000
     path.write_text("x,y\n" + "".join(f"{row},{'yes' if row % 2 else 'no'}\n" for row in range(rows)))
     assert np.array_equal(read(path)["x"], np.arange(rows))
+
+
+@dataclass
+class Store:
+    """As much of the settings as the feature store's tables need."""
+
+    data: Data
+    feature_store: FeatureStore
+
+
+def test_the_tables_of_a_feature_store(tmp_path: Path) -> None:
+    """They are read in the table's notation; times are as Feast has them; dates come back out of the store."""
+    written = {"delimiter": ";", "decimal": ","}
+    labels = write(tmp_path / "l.csv", "customer;asked;y", ["007;2026-01-31;yes", "008;2026-02-01T12:00:00Z;no"])
+    history = ["007;2026-01-01;1,5;1066-10-14T12:00:00.5;?", "008;2026-01-01;2,5;;x"]
+    features = write(tmp_path / "f.csv", "customer;event_timestamp;x;since;kind", history)
+    data = settings(tmp_path / "joined.parquet", written, id="customer", timestamp="asked")
+    store = Store(data, FeatureStore(labels=str(labels), features=str(features), ttl_days=None))
+    found = feature_store.read_labels(store)  # type: ignore[arg-type]
+    assert found["asked"].dtype == "datetime64[ns, UTC]" and found["customer"].tolist() == ["007", "008"]
+    found = feature_store.read_features(store)  # type: ignore[arg-type]
+    view = {"features": {name: tables.dtype(found[name]) for name in ("x", "since", "kind")}}
+    assert view["features"] == {"x": "number", "since": "datetime", "kind": "category"}
+    assert found["x"].tolist() == [1.5, 2.5]
+    stored = feature_store._storable(found, view)
+    pd.testing.assert_frame_equal(feature_store.restored(stored.copy(), found, view), found)
+    write(labels, "customer;asked;y", ["007;1066-10-14;yes"])
+    with pytest.raises(ProjectError, match=r"column 'asked' of .*l\.csv has times outside of the years 1678 to 2261"):
+        feature_store.read_labels(store)  # type: ignore[arg-type]
+
+
+def test_observations_without_features_beyond_the_limit(tmp_path: Path) -> None:
+    """Most likely the ids or the times of a feature store's two tables do not fit."""
+    data = settings(tmp_path / "joined.parquet", id="customer", timestamp="asked", max_lost=0.4)
+    times = pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"] * 3, utc=True)
+    labels = pd.DataFrame({"customer": [*"aaabbbccc"], "asked": times})
+    found = labels.drop(index=[4, 7, 8])
+    join.check_lost(labels, found, data)
+    with pytest.raises(ProjectError) as error:
+        join.check_lost(labels, found, data.model_copy(update={"max_lost": 0.3}))
+    assert str(error.value) == (
+        "feature_store.labels: 3 of 9 observations have no features at their time, the first is row 4 (counted from 0 "
+        "after the header), more than data.max_lost (0.3) allows: correct 'customer' or the times in the two tables, "
+        "or raise the limit"
+    )

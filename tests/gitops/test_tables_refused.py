@@ -112,8 +112,8 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "whole numbers beyond 2**53": (
         "\n".join(["customer,a,y", *lines("{id},{a},{y}", id=[3, *range(2**53 + 1, 2**53 + ROWS)])]).encode(),
         {},
-        "column 'customer' of {path} holds whole numbers beyond 2**53, which a model's number cannot tell apart, in 59 rows, "
-        "the first is line 3: add it to data.categorical if they are codes, or to data.drop",
+        "column 'customer' of {path} holds whole numbers beyond 2**53, which a model's number cannot tell apart, in 59 "
+        "rows, the first is line 3: add it to data.categorical if they are codes, or to data.drop",
     ),
     "an impossible date": (
         "\n".join(["day,y", *lines("{day},{y}", day=["2024-02-28"] * 58 + ["2024-02-30", "2024-02-31"])]).encode(),

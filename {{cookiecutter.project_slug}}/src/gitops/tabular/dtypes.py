@@ -203,7 +203,8 @@ def _boolean(values: pa.ChunkedArray) -> pd.Series[Any]:
 
 def moments(texts: pd.Series[Any]) -> pd.Series[Any]:
     """Return ISO 8601 texts of a frame as times, missing where one is missing."""
-    found = cells.datetimes(pa.chunked_array([pa.Array.from_pandas(texts, pa.string())]))
+    values = pa.array([None if pd.isna(text) else text for text in texts], pa.string())
+    found = cells.datetimes(pa.chunked_array([values]))
     return _datetime(found.cast(pa.int64())).set_axis(texts.index)
 
 
