@@ -157,6 +157,8 @@ def test_a_table_is_refused_with_column_line_and_setting(case: str, tmp_path: Pa
         ({"delimiter": "→"}, "delimiter is '→'"),
         ({"thousands": "."}, "thousands is '.', which cannot separate digits where decimal is '.'"),
         ({"thousands": "5"}, "thousands is '5'"),
+        ({"thousands": "e"}, "thousands is 'e'"),
+        ({"encoding": "hex"}, "encoding is 'hex', which is none"),
     ],
 )
 def test_a_notation_that_cannot_be(csv: dict[str, Any], named: str, tmp_path: Path) -> None:
@@ -175,3 +177,9 @@ def test_no_error_shows_a_value(tmp_path: Path) -> None:
     with pytest.raises(ProjectError) as error:
         read(path)
     assert "secret" not in str(error.value)
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(ProjectError, match=r"data\.path is .*t\.csv': not a readable csv table"):
+        read(tmp_path / "t.csv")

@@ -32,10 +32,7 @@ def read(path: Path, csv: Csv, problem: str) -> tuple[list[str], list[pa.Chunked
     `problem` begins the ProjectError for a file that is empty or holds a header alone, rows with another number of
     cells, bytes that are not of the encoding, a quote that is not closed, or another delimiter.
     """
-    if not path.stat().st_size:
-        raise ProjectError(f"{problem}: the file is empty; a header and rows are expected")
-    with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    content = _mapped(path, problem)
     name = csv_rows.encoding(content[:4], csv, problem)
     csv_checks.check_text(content, name, problem)
     malformed = Malformed(csv.delimiter)
@@ -56,6 +53,17 @@ def read(path: Path, csv: Csv, problem: str) -> tuple[list[str], list[pa.Chunked
         raise ProjectError(f"{problem}: the table has no rows")
     csv_checks.check_closed(table.columns[-1][-1].as_py(), content, name, csv, problem)
     return names, table.columns
+
+
+def _mapped(path: Path, problem: str) -> mmap.mmap:
+    """Return the bytes of a file, which are read when they are used."""
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ProjectError(f"{problem}: not a readable csv table ({error})") from error
+    raise ProjectError(f"{problem}: the file is empty; a header and rows are expected")
 
 
 def read_lenient(content: bytes, csv: Csv, problem: str) -> tuple[pa.Table, int]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv, Data
 from gitops.tabular import cells, csv_rows, wrong_format
-from gitops.tabular.cells import FIRST_SECOND, LAST_SECOND
+from gitops.tabular.cells import FIRST_SECOND, LAST_SECOND, Texts
 
 #: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
 MOSTLY = 0.9
@@ -115,7 +115,7 @@ def of_type(column: Column, data: Data) -> pd.Series[Any]:
         return _datetime(_microseconds(column))
     floats = column.values.cast(pa.float64(), safe=False)
     if not pa.types.is_floating(column.values.type) and column.name != data.target:
-        _check_exact(column, pc.is_valid(floats), floats)
+        _check_exact(column, floats)
     return _number(column, floats)
 
 
@@ -139,7 +139,7 @@ def of_text(column: Column, data: Data) -> pd.Series[Any]:
         if column.name != data.target:
             if pc.any(cells.matching(known, CODE)).as_py():
                 return category(known)
-            _check_exact(column, cells.matching(known, rf"[+-]?[\d{re.escape(csv.thousands or '')}]+"), numbers)
+            _check_exact(column, numbers, known)
         return _number(column, numbers)
     if pc.all(pc.match_substring_regex(known, cells.ISO_DATE)).as_py():
         return _dates(column, known)
@@ -174,11 +174,14 @@ def _check_notation(column: Column, known: pa.ChunkedArray, numbers: pa.ChunkedA
         )
 
 
-def _check_exact(column: Column, whole: pa.ChunkedArray, numbers: pa.ChunkedArray) -> None:
-    """Raise ProjectError where a whole number is too large for float64 to hold its last digit."""
-    if (pc.max(pc.abs(numbers)).as_py() or 0) < EXACT:
+def _check_exact(column: Column, numbers: pa.ChunkedArray, known: Texts | None = None) -> None:
+    """Raise ProjectError where a whole number is too large for float64 to hold its last digit. `known`: their texts."""
+    inexact = pc.greater_equal(pc.abs(numbers), EXACT)
+    if not pc.any(inexact).as_py():
         return
-    inexact = pc.and_(whole, pc.greater_equal(pc.abs(numbers), EXACT))
+    if known is not None:
+        thousands = "" if column.csv is None else re.escape(column.csv.thousands or "")
+        inexact = pc.and_(inexact, cells.matching(known, rf"[+-]?[\d{thousands}]+"))
     if pc.any(inexact).as_py():
         raise ProjectError(
             f"column {column.name!r} of {column.path} holds whole numbers beyond 2**53, which a model's number cannot "
