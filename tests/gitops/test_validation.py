@@ -130,6 +130,7 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
         [ROOT / ".venv/validate/bin/python", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -193,13 +194,28 @@ def test_broken_table_fails_for_each_reason(outcomes: dict[str, Outcome]) -> Non
     }
 
 
+def test_a_failed_check_names_the_setting_that_holds_its_limit(outcomes: dict[str, Outcome]) -> None:
+    """In the result, which report and gate show, and on the console; the setting is one of params.yaml."""
+    broken = outcomes["broken"]
+    named = {each["check"]: each["setting"] for each in broken.result("data")["conditions"]}
+    assert named["Data Duplicates"] == "validate_data.max_duplicates"
+    assert named["Train Test Samples Mix"] == "validate_data.max_train_test_mix"
+    assert named["New Label Train Test"] == "validate_data.skip"  # it has no limit
+    known = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for setting in named.values():
+        section, _, name = setting.partition(".")
+        assert name in known[section]
+    program = "import json, sys; from gitops.validation.results import _summary; print(_summary(json.load(sys.stdin)))"
+    process = start("-c", program, folder=broken.folder)
+    said, errors = process.communicate((broken.folder / "reports/validate_data.json").read_text())
+    assert "of the rows repeat another one (params.yaml: validate_data.max_duplicates)\n" in said, errors
+
+
 def test_verdicts_quote_no_value(outcomes: dict[str, Outcome]) -> None:
     """They are printed and posted; ids and columns that servers redact have values too."""
     (found,) = [each for each in outcomes["broken"].result("data")["conditions"] if each["check"] == "String Mismatch"]
     assert (found["status"], found["details"]) == ("warned", "texts with variants, by column: plan (1)")
-    program = (
-        "from gitops.validation.deepchecks import _reason; from deepchecks.core.errors import DeepchecksValueError"
-    )
+    program = "from gitops.validation.results import _reason; from deepchecks.core.errors import DeepchecksValueError"
     program += "; print(_reason(KeyError('patient-4711')), _reason(DeepchecksValueError('no label')), sep='\\n')"
     process = start("-c", program, folder=outcomes["broken"].folder)
     said, errors = process.communicate()
