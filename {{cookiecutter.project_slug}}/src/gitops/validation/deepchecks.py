@@ -20,27 +20,58 @@ from deepchecks.core.errors import DeepchecksBaseError
 from deepchecks.tabular import Dataset, Suite
 from threadpoolctl import ThreadpoolController
 
-from gitops.core.artifacts import ROW, ProjectError, read_parquet
+from gitops.core.artifacts import ROW, SCHEMA, ProjectError, read_json, read_parquet
 from gitops.core.sections import Validation
 from gitops.validation import results
 from gitops.validation.conditions import Candidate
 
+#: Columns that checks of Deepchecks 0.19 add to copies of a table, where another column of that name would crash them.
+OWN_COLUMNS = frozenset({"count", "_dc_index", "_value_to_sort_by_", "belongs_to_test"})
 
-def read_table(paths: list[Path], schema: dict[str, Any]) -> pd.DataFrame:
+
+def read_schema() -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the schema with other names for columns that are called like one of Deepchecks' own.
+
+    The second result has the column's own name for each of these: `count_` for `count`.
+    """
+    schema = read_json(SCHEMA, "make pipeline")
+    taken = {feature["name"] for feature in schema["features"]}
+    taken |= {schema["target"]["name"], schema["id"], schema["timestamp"]}
+    own: dict[str, str] = {}
+
+    def other(name: str) -> str:
+        if name not in OWN_COLUMNS:
+            return name
+        alias = f"{name}_"
+        while alias in taken:
+            alias += "_"
+        own[alias] = name
+        return alias
+
+    schema["features"] = [feature | {"name": other(feature["name"])} for feature in schema["features"]]
+    schema["target"] = schema["target"] | {"name": other(schema["target"]["name"])}
+    for key in ("id", "timestamp"):
+        schema[key] = other(schema[key]) if schema[key] is not None else None
+    return schema, own
+
+
+def read_table(paths: list[Path], schema: dict[str, Any], own: dict[str, str]) -> pd.DataFrame:
     """Return the rows of the splits `paths`, indexed by row number, with columns and types that Deepchecks supports.
 
-    Booleans become the categories "true" and "false". Dates stay dates: Deepchecks uses them to find equal rows, and
-    leaves them out of drift, which a chronological split would always show.
+    `schema` and `own` are those of `read_schema`. Booleans become the categories "true" and "false". Dates stay dates:
+    Deepchecks uses them to find equal rows, and leaves them out of drift, which a chronological split always shows.
     Raises ProjectError where a file is missing or lacks a column of the schema.
     """
     names = [feature["name"] for feature in schema["features"]] + [schema["target"]["name"]]
     names += [name for name in (schema["id"], schema["timestamp"]) if name is not None]
     try:
-        table = pd.concat([read_parquet(path, columns=[ROW, *names]) for path in paths]).set_index(ROW)
+        columns = [ROW, *(own.get(name, name) for name in names)]
+        table = pd.concat([read_parquet(path, columns=columns) for path in paths]).set_index(ROW)
     except (OSError, ValueError) as error:  # no such file; no such column
         files = " and ".join(str(path) for path in paths)
         reason = str(error).partition("\n")[0]  # pyarrow goes on to list every column
         raise ProjectError(f"{files} cannot be read by the schema ({reason}): run `make pipeline`") from error
+    table = table.rename(columns={name: alias for alias, name in own.items()})
     for feature in schema["features"]:
         if feature["dtype"] == "boolean":
             column = table[feature["name"]].map({True: "true", False: "false"}).astype(object)
