@@ -24,13 +24,13 @@ FORMS = (
 
 def load(text: str) -> Any:
     """Return the values of a YAML document. Raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
+    return _Loader(text).get_single_data()
 
 
 class _Loader(yaml.SafeLoader):
     """Reads what `yaml.safe_load` reads, with other rules for plain scalars."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]  # its stubs say an instance's
 
 
 def _whole(_: _Loader, node: yaml.ScalarNode) -> int:

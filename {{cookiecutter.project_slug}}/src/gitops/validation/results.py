@@ -1,4 +1,4 @@
-"""What Deepchecks has found: the result in JSON, which the gate reads, its page in HTML, and a summary for the console."""
+"""What Deepchecks has found: the result for the gate in JSON, a page in HTML, and a summary for the console."""
 
 from __future__ import annotations
 
