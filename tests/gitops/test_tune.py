@@ -228,7 +228,9 @@ def test_a_projects_own_metric_is_tunable_by_its_name(better: Any, width: int, m
 
 
 def test_a_metric_that_is_never_defined_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(metrics.METRICS["binary"], "brier", metrics.Metric(lambda actual, outputs, predicted: math.nan, "lower"))
+    monkeypatch.setitem(
+        metrics.METRICS["binary"], "brier", metrics.Metric(lambda actual, outputs, predicted: math.nan, "lower")
+    )
     optimise("brier")
     with pytest.raises(ProjectError, match=r"no trial has a score \(the validation rows do not define brier: raise"):
         run(monkeypatch, "--trials", "2")
