@@ -65,7 +65,7 @@ def test_appended_rows_leave_older_rows_in_their_splits(
         starts = [start for start in parts if start < rows]
         artifacts.write_json(artifacts.APPENDED, {"table": md5, "parts": starts})
         splits, _ = prepared(frame[:rows], task=task)
-        return pd.concat([part.assign(split=name) for name, part in splits.items()]).set_index("row")["split"]
+        return pd.concat([part.assign(split=name) for name, part in splits.items()]).set_index(artifacts.ROW)["split"]
 
     older, newer = splits_of(parts[10]), splits_of(parts[-1])
     assert (newer[older.index] == older).all()
@@ -133,7 +133,7 @@ def test_rows_without_a_target_are_dropped_and_counted(prepared: Prepare) -> Non
     splits, schema = prepared(frame)
     assert schema["rows"]["raw"] == 100
     assert schema["rows"]["dropped_missing_target"] == 3
-    assert not set(pd.concat(splits.values())["row"]) & {3, 7, 11}
+    assert not set(pd.concat(splits.values())[artifacts.ROW]) & {3, 7, 11}
 
 
 def test_splits_are_stratified_disjoint_and_the_same_every_time(prepared: Prepare) -> None:
@@ -141,7 +141,7 @@ def test_splits_are_stratified_disjoint_and_the_same_every_time(prepared: Prepar
     splits, _ = prepared(frame)
     again, _ = prepared(frame)
     assert sum(map(len, splits.values())) == 1000
-    assert len(pd.concat(splits.values())["row"].unique()) == 1000
+    assert len(pd.concat(splits.values())[artifacts.ROW].unique()) == 1000
     fraction = (frame["y"] == "yes").mean()
     for name, size in (("train", 650), ("val", 150), ("test", 200)):
         assert len(splits[name]) == pytest.approx(size, abs=3)

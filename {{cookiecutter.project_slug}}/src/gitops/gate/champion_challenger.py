@@ -165,7 +165,7 @@ def _predicted(path: Path, test: pd.DataFrame, schema: dict[str, Any]) -> Array:
     classes = schema["target"]["classes"]
     try:
         table = artifacts.read_parquet(path)
-        table = table[table["split"] == "test"].set_index("row").loc[test["row"]]
+        table = table[table["split"] == "test"].set_index("row").loc[test[artifacts.ROW]]
         outputs = table[[f"p_{name}" for name in classes] or "prediction"].to_numpy("float64")
     except (KeyError, ValueError, OSError) as error:
         raise ProjectError(f"the predictions in {path} do not fit the test split: {error}") from error

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.sections import Data
 from gitops.tabular import arrow, table
 from gitops.tabular.columns import Column, Columns, Derived, derive, raised
@@ -26,7 +26,7 @@ def add(frame: pd.DataFrame, derived: Mapping[str, Derived], data: Data) -> pd.D
     """
     if not derived:
         return frame
-    special = {data.target, data.id, data.timestamp, "row"}
+    special = {data.target, data.id, data.timestamp, ROW, GROUP}
     features = [name for name in frame.columns if name not in special]
     for name, feature in derived.items():
         _check(name, feature, features, frame, data)

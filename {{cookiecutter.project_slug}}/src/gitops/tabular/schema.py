@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.sections import Data
 from gitops.tabular.columns import Derived
 
@@ -21,7 +21,7 @@ def describe(train: pd.DataFrame, rows: dict[str, int], data: Data, derived: Map
     leave out. Raises ProjectError naming the column that cannot be learned from: a target with one value, no feature
     left, a feature without a value, too many categories.
     """
-    special = {data.target, data.id, data.timestamp, "row"}
+    special = {data.target, data.id, data.timestamp, ROW, GROUP}
     features = []
     for column in train.columns:
         if column in derived:
