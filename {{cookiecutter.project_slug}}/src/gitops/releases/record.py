@@ -41,6 +41,14 @@ class Training(Part):
     inputs: str  # sha256 of what it was trained from (releases/trained.py)
 
 
+class Best(Part):
+    """The release that was the best when the gate ran, on the test rows of then; the candidate is not among them."""
+
+    commit: str  # of env/production, the first that held it
+    model_version: str
+    value: float | None = None  # of the primary metric on those rows; None where it was not compared
+
+
 class GateResult(Part):
     """The gate's decision."""
 
@@ -48,6 +56,7 @@ class GateResult(Part):
     mode: str
     reason: str
     release: str | None = None  # commit of env/production that it compared with; None where nothing was released
+    best: Best | None = None  # None in records before this was recorded, and where nothing was compared
 
 
 class Score(Part):
