@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gitops.core import artifacts
-from gitops.core.artifacts import ROW, ProjectError
+from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.console import echo
 from gitops.core.sections import Data
 from gitops.tabular import derived, schema, split, table
@@ -39,10 +39,11 @@ def prepare(
         raise ProjectError(f"data.target {data.target!r} is missing in every row of {data.path}")
     _check_special(frame, data)
     frame = derived.add(frame, features, data)
-    names = split.assign(frame, data, frame[ROW].searchsorted([*appended]).tolist())
+    names, groups = split.assign(frame, data, frame[ROW].searchsorted([*appended]).tolist())
+    frame.insert(1, GROUP, groups)
     splits = {name: frame[names == name] for name in ("train", "val", "test")}
     counts = {"raw": raw, "dropped_missing_target": raw - len(frame)}
-    counts |= {name: len(rows) for name, rows in splits.items()}
+    counts |= {name: int((names == name).sum()) for name in (*split.LEFT_OUT, *splits)}
     return splits, schema.describe(splits["train"], counts, data, features)
 
 
