@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,27 +56,51 @@ class Diverged(ProjectError):
 
 @dataclass(frozen=True)
 class Splits:
-    """The training and validation rows, on the device that trains."""
+    """The training and validation rows, on the device that trains, and the group of each training row, [rows] (int64):
+    rows that share one belong together.
+    """
 
     schema: dict[str, Any]
     train: Rows
     val: Rows
+    groups: NDArray[Any]
 
 
 def load_splits(settings: Settings) -> Splits:
     """Return the prepared splits. Raises ProjectError where one is missing, or there is no such device."""
     schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
     device = choose_device(settings.train.device)
-    train, val = (_load(path, schema, device) for path in (artifacts.TRAIN, artifacts.VAL))
-    return Splits(schema, train, val)
+    train, val = (artifacts.read_parquet(path) for path in (artifacts.TRAIN, artifacts.VAL))
+    groups = train[artifacts.GROUP].to_numpy("int64")
+    return Splits(schema, _encoded(train, schema, device), _encoded(val, schema, device), groups)
 
 
-def _load(path: Path, schema: dict[str, Any], device: torch.device) -> Rows:
-    frame = artifacts.read_parquet(path)
+def _encoded(frame: pd.DataFrame, schema: dict[str, Any], device: torch.device) -> Rows:
     numbers, categories = encode(arrow.from_frame(frame, schema), schema)
     target = encode_target(frame[schema["target"]["name"]], schema)
     target = target.float() if target.is_floating_point() else target
     return numbers.to(device), categories.to(device), target.to(device)
+
+
+def hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Rows]:
+    """Return the splits without about `fraction` of the training rows, and these rows, drawn at random by `seed`.
+
+    Groups stay whole. The target's distribution is about the same in both parts: of groups that follow each other when
+    they are ordered by their mean target, one of 1 / fraction is drawn. Raises ProjectError where there are too few.
+    """
+    target, generator = splits.train[2].cpu().double().numpy(), np.random.default_rng(seed)
+    _, group = np.unique(splits.groups, return_inverse=True)
+    means = np.bincount(group, weights=target) / np.bincount(group)
+    block = round(1 / fraction)
+    if len(means) < 2 * block:
+        raise ProjectError(f"{len(means)} groups of training rows are too few to hold {fraction:.0%} of them out")
+    order = np.lexsort((generator.random(len(means)), means))
+    starts = np.arange(0, len(means), block)
+    drawn = starts + generator.integers(0, block, len(starts))
+    held = np.isin(group, order[drawn[drawn < len(means)]])
+    inside, outside = (torch.from_numpy(np.flatnonzero(rows)) for rows in (~held, held))
+    train, rows = (tuple(part[chosen.to(part.device)] for part in splits.train) for chosen in (inside, outside))
+    return replace(splits, train=train, groups=splits.groups[~held]), rows
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -170,10 +194,10 @@ def _fit(model: TabularModel, splits: Splits, settings: Train, checkpoint: Path,
 
 
 @torch.no_grad()
-def predict_validation(model: TabularModel, splits: Splits) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return actual values and outputs of the validation split, as metrics.py takes them."""
+def predict(model: TabularModel, rows: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return actual values and outputs of rows, as metrics.py takes them."""
     model.eval()
-    numbers, categories, target = splits.val
+    numbers, categories, target = rows
     pairs = zip(numbers.split(EVALUATION_ROWS), categories.split(EVALUATION_ROWS), strict=True)
     outputs = torch.cat([model.predict(*pair) for pair in pairs])
     return np.asarray(target.cpu()), np.asarray(outputs.double().cpu())
