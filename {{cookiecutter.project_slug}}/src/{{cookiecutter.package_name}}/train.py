@@ -29,7 +29,7 @@ from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.tabular import arrow
 
-from .features import encode, encode_target
+from .features import decide, encode, encode_target
 from .model import TabularModel, export
 from .settings import Settings, Train
 
@@ -194,13 +194,15 @@ def _fit(model: TabularModel, splits: Splits, settings: Train, checkpoint: Path,
 
 
 @torch.no_grad()
-def predict(model: TabularModel, rows: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return actual values and outputs of rows, as metrics.py takes them."""
+def predict(
+    model: TabularModel, splits: Splits, rows: Rows
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return actual values, outputs and predictions of rows, `splits.val` or a held-out part, as metrics.py takes them."""
     model.eval()
     numbers, categories, target = rows
     pairs = zip(numbers.split(EVALUATION_ROWS), categories.split(EVALUATION_ROWS), strict=True)
-    outputs = torch.cat([model.predict(*pair) for pair in pairs])
-    return np.asarray(target.cpu()), np.asarray(outputs.double().cpu())
+    outputs = np.asarray(torch.cat([model.predict(*pair) for pair in pairs]).double().cpu())
+    return np.asarray(target.cpu()), outputs, decide(outputs, splits.schema)
 
 
 def save(program: torch.export.ExportedProgram, path: Path) -> None:

@@ -65,10 +65,12 @@ class Trainer:
 
         Raises NoScore, and TrialPruned where `trial` falls behind the trials of its study.
         """
+        train = owner.train()
         model, curve = self._fit(settings, self.splits, trial)
         if settings.tune.metric is None:
             return float(min(entry["val_loss"] for entry in curve))
-        return self._metric(settings, model, self.splits.val, "validation rows do not define {}: raise data.val_size")
+        undefined = "the validation rows do not define {}: raise data.val_size or change tune.metric"
+        return self._metric(settings, train.predict(model, self.splits, self.splits.val), undefined)
 
     def held_out(self, settings: Params, fraction: float) -> tuple[float, float]:
         """Return the score, as above, of rows that are held out of the training split, and their fraction of it.
@@ -78,10 +80,11 @@ class Trainer:
         train = owner.train()
         splits, rows = train.hold_out(self.splits, fraction, settings.train.seed)
         model, _ = self._fit(settings, splits)
-        held = len(train.predict(model, rows)[0]) / self.rows
+        arrays = train.predict(model, splits, rows)
+        held = len(arrays[0]) / self.rows
         if settings.tune.metric is None:
             return train.validation_loss(model, rows), held
-        return self._metric(settings, model, rows, "held-out training rows do not define {}"), held
+        return self._metric(settings, arrays, "the held-out training rows do not define {}: change tune.metric"), held
 
     def _fit(self, settings: Params, splits: Any, trial: Trial | None = None) -> tuple[Any, list[dict[str, float]]]:
         train = owner.train()
@@ -93,11 +96,11 @@ class Trainer:
             except train.Diverged as error:
                 raise NoScore(str(error)) from error
 
-    def _metric(self, settings: Params, model: Any, rows: Any, undefined: str) -> float:
+    def _metric(self, settings: Params, arrays: tuple[Any, ...], undefined: str) -> float:
         metric = settings.tune.metric or ""
-        value = owner.metrics().score(settings.data.task, *owner.train().predict(model, rows))[metric]
+        value = owner.metrics().score(settings.data.task, *arrays)[metric]
         if not math.isfinite(value):
-            raise NoScore(f"the {undefined.format(metric)} or change tune.metric")
+            raise NoScore(undefined.format(metric))
         return float(value)
 
     def objective(self, trial: Trial) -> float:
