@@ -11,7 +11,8 @@ import torch
 from conftest import TARGETS, prepared, settings
 from project import evaluate, train
 from project.model import export
-from project.train import Entry, Splits
+from project.splits import Splits, choose_device
+from project.train import Entry
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
@@ -91,6 +92,6 @@ def test_the_same_training_is_the_same_file(splits: Splits) -> None:
 
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert train.choose_device("auto").type == "cpu"
+    assert choose_device("auto").type == "cpu"
     with pytest.raises(ProjectError, match=r"train\.device is 'cuda'"):
-        train.choose_device("cuda")
+        choose_device("cuda")
