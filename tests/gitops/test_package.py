@@ -66,7 +66,9 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
     }
     manifest = json.loads(files["MAR-INF/MANIFEST.json"])["model"]
     assert manifest["modelName"] == archive.stem
-    assert manifest["modelVersion"] == digest(MODEL)[:12] == json.loads(files["golden_response.json"])["model_version"]
+    golden = json.loads(files["golden_response.json"])
+    assert manifest["modelVersion"] == digest(MODEL)[:12] == golden["model_version"]
+    assert json.loads(files["schema.json"])["target"]["threshold"] == golden["threshold"] == packing.THRESHOLD
 
     archive.unlink()
     package.main()

@@ -285,6 +285,7 @@ def project(settings: params.Params, database: Path, tmp_path: Path) -> params.P
     for found, wanted in ((model, artifacts.MODEL), (schema, artifacts.SCHEMA)):
         wanted.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(found, wanted)
+    artifacts.write_json(artifacts.DECISION, {})
     return settings
 
 
