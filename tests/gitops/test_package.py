@@ -10,6 +10,7 @@ from typing import Any
 import packing
 import pandas as pd
 import pytest
+import tiny_model
 import torch
 import yaml
 from breast_cancer import features
@@ -127,7 +128,7 @@ def test_failure_leaves_the_previous_archive(workspace: Path) -> None:
     GOLDEN_REQUEST.unlink()
 
     with pytest.raises(ProjectError, match="golden_request"):
-        package.pack(params.load())
+        package.pack(params.load(), tiny_model.SCHEMA)
     assert archive.read_bytes() == before
     assert list(archive.parent.glob(".*")) == []
 
@@ -164,7 +165,7 @@ def test_import_that_servers_lack_is_refused_by_file_and_package(own: Path, text
     with (own / "features.py").open("a") as features:
         features.write("from . import ages\n")
     with pytest.raises(ProjectError, match=rf"^src/{file} imports '{missing}', which servers lack: add it to require"):
-        package.pack(params.load())
+        package.pack(params.load(), tiny_model.SCHEMA)
     assert not Path("package").exists()
 
 

@@ -98,10 +98,10 @@ def choose_threshold(name: str | None, actual: Array, outputs: Array) -> dict[st
 
     tops = _thresholds(actual, positive)
     scores = np.array([value(top) for top in tops]) * (1 if metric.better == "higher" else -1)
-    if np.isnan(scores).all():
+    if actual.min() == actual.max() or np.isnan(scores).all():
         raise ProjectError(
-            f"the {len(actual)} validation rows do not define {name}, by which train.threshold says that the decision "
-            "threshold is chosen: raise data.val_size, or set train.threshold to null"
+            f"the {len(actual)} validation rows do not define {name} (one class only?), by which train.threshold says "
+            "that the decision threshold is chosen: raise data.val_size, or set train.threshold to null"
         )
     best = np.flatnonzero(scores >= np.nanmax(scores) - ROUNDING)
     runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
