@@ -213,6 +213,18 @@ def test_performance_of_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -
         assert measured["low"] < measured["value"] < measured["high"]
 
 
+@pytest.mark.parametrize(("threshold", "value"), [(0.5, 2 / 3), (0.2, 1.0)])
+def test_the_label_that_was_answered_is_scored(world: World, threshold: float, value: float) -> None:
+    """By the threshold that the released model had, and by no other."""
+    p = np.tile([0.1, 0.3], 100)
+    rows = pd.DataFrame({"p_no": 1 - p, "p_yes": p, "target": np.where(p > 0.2, "yes", "no")})
+    rows["prediction"] = np.where(p >= threshold, "yes", "no")
+    for path in (artifacts.MONITOR_REFERENCE_OUTPUTS, artifacts.MONITOR_LABELLED):
+        artifacts.write_parquet(path, rows)
+    measured = performance.evaluate(params.load(), {"schema": SCHEMA, "metric": "f1", "recorded": {"value": 1.0}})
+    assert measured is not None and measured["value"] == pytest.approx(value)
+
+
 def test_performance_that_fell_comes_first(world: World) -> None:
     """The page says by how much, what the limit is and what to do."""
     world.log(world.lines(100, label=True))

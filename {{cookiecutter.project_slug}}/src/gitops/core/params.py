@@ -126,6 +126,7 @@ class Params(Section):
             ("gate.thresholds", self.gate.thresholds),
             ("gate.guardrail_metrics", self.gate.guardrail_metrics),
             ("tune.metric", [self.tune.metric] if self.tune.metric else []),
+            ("train.threshold", [self.train.threshold] if self.train.threshold and self.data.task == "binary" else []),
         ):
             for name in names:
                 if name not in known:

@@ -29,6 +29,28 @@ def metrics(context: Context) -> str:
     return "### Metrics\n\n" + table(["metric", "candidate", "production", "change"], rows) + f"\n\n{note}"
 
 
+def decision(context: Context) -> str:
+    """From which probability on a row is positive, and how far the probabilities are from what is observed."""
+    if not context.metrics or "calibration" not in context.metrics:
+        return ""
+    parts = []
+    if context.decision:
+        positive, threshold = context.metrics["confusion"]["classes"][-1], context.decision["threshold"]
+        why = "train.threshold is null"
+        if name := context.decision["metric"]:
+            why = f"the best {plain(name)} on the validation split, {context.decision['value']:.4g} there"
+        old = context.production.record.threshold if context.production else None
+        before = f"; in production from {old:.4g} on" if old is not None else ""
+        parts.append(f"A row is {plain(positive)} from a probability of {threshold:.4g} on ({why}){before}.")
+    found = context.metrics["calibration"]
+    parts.append(
+        "Probabilities differ from observed fractions by "
+        f"{found['error_after']:.4f} (expected calibration error on the test rows); without the temperature, which is "
+        f"{found['temperature']:.4g}, by {found['error_before']:.4f}."
+    )
+    return "### Decision\n\n" + " ".join(parts)
+
+
 def _change(change: float, direction: str, gate: dict[str, Any] | None, name: str) -> str:
     """Return the change with the interval that the gate computed for it."""
     if change == 0:
