@@ -28,6 +28,7 @@ from gitops.integrations import dvc
 from gitops.releases import release
 from gitops.releases.record import Deployed
 from gitops.serving import package
+from gitops.tabular import decision
 
 HEADER = ["id", "age", "customer's plan", "note"]
 ROWS = [
@@ -51,6 +52,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
         path.parent.mkdir(parents=True, exist_ok=True)
     tiny_model.save(artifacts.MODEL)
     artifacts.write_json(artifacts.SCHEMA, tiny_model.SCHEMA)
+    artifacts.write_json(artifacts.DECISION, {"threshold": 0.625, "metric": "f1", "value": 0.5})
     artifacts.write_json(artifacts.FEATURE_VIEW, {})  # goes along where the project has a feature store
     pd.DataFrame({"age": [30.0, None], "customer's plan": ["gold", None]}).to_parquet(artifacts.TEST)
     package.main()
@@ -101,7 +103,9 @@ def test_rows_get_the_served_predictions(table: str, output: str, model: Model) 
     rows = [
         {"age": age, "customer's plan": plan} for age, plan in ((30, "gold"), (None, None), (40, None), (50, "gold"))
     ]
-    served = package.respond({"instances": rows}, tiny_model.SCHEMA)
+    served = package.respond({"instances": rows}, decision.schema())
+    assert served["threshold"] == 0.625
+    assert [answer["label"] for answer in served["predictions"]] == ["yes", "no", "no", "yes"]
 
     found = read(output)
     assert found.columns.tolist() == ["row", "id", "note", "prediction", "p_no", "p_yes", "model_version"]

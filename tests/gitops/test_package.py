@@ -10,6 +10,7 @@ from typing import Any
 import packing
 import pandas as pd
 import pytest
+import tiny_model
 import torch
 import yaml
 from breast_cancer import features
@@ -66,7 +67,9 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
     }
     manifest = json.loads(files["MAR-INF/MANIFEST.json"])["model"]
     assert manifest["modelName"] == archive.stem
-    assert manifest["modelVersion"] == digest(MODEL)[:12] == json.loads(files["golden_response.json"])["model_version"]
+    golden = json.loads(files["golden_response.json"])
+    assert manifest["modelVersion"] == digest(MODEL)[:12] == golden["model_version"]
+    assert json.loads(files["schema.json"])["target"]["threshold"] == golden["threshold"] == packing.THRESHOLD
 
     archive.unlink()
     package.main()
@@ -125,7 +128,7 @@ def test_failure_leaves_the_previous_archive(workspace: Path) -> None:
     GOLDEN_REQUEST.unlink()
 
     with pytest.raises(ProjectError, match="golden_request"):
-        package.pack(params.load())
+        package.pack(params.load(), tiny_model.SCHEMA)
     assert archive.read_bytes() == before
     assert list(archive.parent.glob(".*")) == []
 
@@ -162,7 +165,7 @@ def test_import_that_servers_lack_is_refused_by_file_and_package(own: Path, text
     with (own / "features.py").open("a") as features:
         features.write("from . import ages\n")
     with pytest.raises(ProjectError, match=rf"^src/{file} imports '{missing}', which servers lack: add it to require"):
-        package.pack(params.load())
+        package.pack(params.load(), tiny_model.SCHEMA)
     assert not Path("package").exists()
 
 

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from breast_cancer.settings import Settings
 from conftest import SETTINGS
@@ -40,6 +42,7 @@ def candidate(**changes: Any) -> Context:
             "rows": {"raw": 10},
             "columns": {"gone": "number"},
             "gate": {"accepted": True, "mode": "absolute", "reason": ""},
+            "threshold": 0.5,
             "mlflow_run_id": None,
             "image": "i",
             "previous": None,
@@ -55,8 +58,10 @@ def candidate(**changes: Any) -> Context:
             "model_sha256": "s",
             "metrics": {name: score(0.75) for name in names},
             "confusion": {"classes": ["no", HOSTILE], "counts": [[50, 1], [2, 47]]},
+            "calibration": {"temperature": 1.25, "error_before": 0.04, "error_after": 0.02},
             "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": dict.fromkeys(names)}}},
         },
+        "decision": {"threshold": 0.3125, "metric": "f1", "value": 0.875},
         "gate": {
             "accepted": True,
             "reason": "Accepted: better.",
@@ -89,6 +94,8 @@ def test_the_result_comes_first() -> None:
         "| roc_auc ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (+0.2 to +0.3) 🟢 |",
         "| f1 ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 🟢 |",
         "| brier ↓ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (-0.1 to +0.5) ⚪ |",
+        "from a probability of 0.3125 on (the best f1 on the validation split, 0.875 there); in production from 0.5 on",
+        "by 0.0200 (expected calibration error on the test rows); without the temperature, which is 1.25, by 0.0400.",
         "| `train.epochs` | `7` | `200` |",
         "| rows: raw | 10 | 12 |",
         "| column `gone` | number | – |",
@@ -152,6 +159,16 @@ def test_the_page_is_self_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "mermaid" not in html
     addresses = re.findall(r"<[^>]*(?:src|href)=.(\w*:?)", html)
     assert set(addresses) == {"data:"}
+
+
+def test_the_point_of_the_decision_is_on_the_roc_curve() -> None:
+    figure = plt.figure()
+    axes = figure.add_subplot()
+    page._roc(axes, pd.DataFrame({"fpr": [0, 1], "tpr": [0, 1]}), candidate())
+    (point,) = (line for line in axes.lines if line.get_marker() == "o")
+    assert (*point.get_xdata(), *point.get_ydata()) == pytest.approx((1 / 51, 47 / 49))
+    assert axes.get_legend().get_texts()[0].get_text() == "from 0.312 on"
+    plt.close(figure)
 
 
 def test_a_fence_cannot_be_closed_from_inside() -> None:

@@ -85,6 +85,21 @@ def handler(monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> Handler:
     return handling.started(monkeypatch, model_folder)
 
 
+@pytest.mark.parametrize(("threshold", "label"), [(0.5, "yes"), (0.625, "no")])
+def test_the_positive_class_is_answered_from_the_threshold_on_which_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, label: str
+) -> None:
+    schema = tiny_model.SCHEMA | {"target": tiny_model.SCHEMA["target"] | {"threshold": threshold}}
+    started = handling.started(monkeypatch, handling.unpacked(tmp_path, schema))
+    ((status, answer),) = answers(started, body({"age": None, PLAN: None}))
+    assert status == 200
+    assert answer == {
+        "predictions": [{"label": label, "probabilities": {"no": 0.5, "yes": 0.5}}],
+        "model_version": started.version,
+        "threshold": threshold,
+    }
+
+
 def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Handler) -> None:
     calls: list[int] = []
     model = handler.model
@@ -100,7 +115,7 @@ def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handle
     assert (first, second, third) == (200, 400, 200)
     assert calls == [3]
     assert one["predictions"] == two["predictions"][:1]
-    assert two["predictions"][1] == {"label": "no", "probabilities": {"no": 0.5, "yes": 0.5}}
+    assert two["predictions"][1] == {"label": "yes", "probabilities": {"no": 0.5, "yes": 0.5}}
     assert one["model_version"] == handler.version
     assert set(bad) == {"error", "errors"}
 
@@ -229,7 +244,7 @@ def workspace(model_folder: Path) -> Iterator[Path]:
         request = {"instances": [GOOD, {"age": None, PLAN: None}]}
         write_json(GOLDEN_REQUEST, request)
         write_json(GOLDEN_RESPONSE, package.respond(request, tiny_model.SCHEMA))
-        package.pack(params.load())
+        package.pack(params.load(), tiny_model.SCHEMA)
         yield folder
 
 

@@ -19,6 +19,7 @@ from conftest import ROOT
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import tracking
+from gitops.tabular import decision
 from gitops.tuning import report, tune
 from gitops.tuning import study as studies
 from optuna.trial import TrialState
@@ -56,6 +57,7 @@ def optimise(metric: str) -> None:
 def scored(monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float]) -> None:
     """Replace training and scoring by `score`."""
     monkeypatch.setattr(studies.Trainer, "score", lambda _, settings, trial=None: score(settings))
+    monkeypatch.setattr(studies.Trainer, "held_out", lambda _, settings, fraction: (score(settings), fraction))
 
 
 @pytest.mark.parametrize(
@@ -128,9 +130,10 @@ def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatc
     train.main()
     expected = min(float(line.split(",")[2]) for line in artifacts.LEARNING_CURVE.read_text().splitlines()[1:])
     if metric:
-        schema, val = artifacts.read_json(artifacts.SCHEMA, "make pipeline"), artifacts.read_parquet(artifacts.VAL)
+        schema, val = decision.schema(), artifacts.read_parquet(artifacts.VAL)
         outputs = evaluate.predict(torch.export.load(artifacts.MODEL).module(), val, schema)
-        expected = metrics.score("binary", features.encode_target(val["top"], schema).numpy(), outputs)[metric]
+        actual, predicted = features.encode_target(val["top"], schema).numpy(), features.decide(outputs, schema)
+        expected = metrics.score("binary", actual, outputs, predicted)[metric]
     (trial,) = study().trials
     assert trial.user_attrs["values"] == {"model.width": 8, "model.dropout": 0.1, "train.learning_rate": 0.002}
     assert trial.value == pytest.approx(expected, rel=1e-5)
@@ -205,9 +208,10 @@ def test_a_projects_own_metric_is_tunable_by_its_name(better: Any, width: int, m
         callback.log(entry)
         return settings.model.width + settings.train.seed % 3 / 100, [entry]
 
+    actual = np.array([0, 1])
     monkeypatch.setattr(train, "fit_model", fit)
-    monkeypatch.setattr(train, "predict_validation", lambda model, _: (np.array([0, 1]), np.full((2, 2), model)))
-    own = metrics.Metric(lambda actual, outputs: float(outputs.mean()), better)
+    monkeypatch.setattr(train, "predict", lambda model, splits, rows: (actual, np.full((2, 2), model), actual))
+    own = metrics.Metric(lambda actual, outputs, predicted: float(outputs.mean()), better)
     monkeypatch.setitem(metrics.METRICS["binary"], "mean_output", own)
     monkeypatch.setitem(Settings.metrics["binary"], "mean_output", better)
     optimise("mean_output")
@@ -226,7 +230,8 @@ def test_a_projects_own_metric_is_tunable_by_its_name(better: Any, width: int, m
 
 
 def test_a_metric_that_is_never_defined_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(metrics.METRICS["binary"], "brier", metrics.Metric(lambda actual, outputs: math.nan, "lower"))
+    undefined = metrics.Metric(lambda actual, outputs, predicted: math.nan, "lower")
+    monkeypatch.setitem(metrics.METRICS["binary"], "brier", undefined)
     optimise("brier")
     with pytest.raises(ProjectError, match=r"no trial has a score \(the validation rows do not define brier: raise"):
         run(monkeypatch, "--trials", "2")

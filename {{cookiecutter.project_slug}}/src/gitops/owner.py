@@ -32,21 +32,25 @@ class Features(Protocol):
     DERIVED: Mapping[str, Derived]
     encode: Callable[[Columns, Schema], tuple[torch.Tensor, ...]]
     encode_target: Callable[[Any, Schema], torch.Tensor]
+    decide: Callable[[Any, Schema], Any]
     answer: Callable[[torch.Tensor, Schema], list[Any]]
 
 
 class Metric(Protocol):
-    """One metric, and in which direction it is better."""
+    """One metric, in which direction it is better, and `score(actual, outputs, predicted)`."""
+
+    @property
+    def score(self) -> Callable[[Array, Array, Array], float]: ...
 
     @property
     def better(self) -> Literal["higher", "lower"]: ...
 
 
 class Metrics(Protocol):
-    """Scores of predictions: `METRICS` by task and name, `score(task, actual, outputs)` by name."""
+    """Scores of predictions: `METRICS` by task and name, `score(task, actual, outputs, predicted)` by name."""
 
     METRICS: Mapping[str, Mapping[str, Metric]]
-    score: Callable[[str, Array, Array], dict[str, float]]
+    score: Callable[[str, Array, Array, Array], dict[str, float]]
 
 
 class Evaluate(Protocol):
@@ -62,20 +66,36 @@ class Callback(Protocol):
         """Record the entry of one epoch: "epoch", "train_loss", "val_loss"."""
 
 
+class Splits(Protocol):
+    """What a training is given; but for the validation rows its form is the project's own."""
+
+    @property
+    def val(self) -> Any: ...
+
+
 class Train(Protocol):
     """One training: on the prepared splits, with any settings of `model` and `train`."""
 
     #: Raised when training stops because the loss is not finite.
     Diverged: type[Exception]
 
-    def load_splits(self, settings: Params) -> Any:
+    def load_splits(self, settings: Params) -> Splits:
         """Return the training and validation splits in the form that `fit_model` takes."""
 
     def fit_model(self, settings: Params, splits: Any, checkpoint: Any, callback: Callback) -> tuple[Any, list[Any]]:
         """Return the fitted model and an entry for each epoch. Raises Diverged, and whatever `callback` raises."""
 
-    def predict_validation(self, model: Any, splits: Any) -> tuple[Array, Array]:
-        """Return actual values and outputs of the validation split, as `Metrics.score` takes them."""
+    def hold_out(self, splits: Any, fraction: float, seed: int) -> tuple[Any, Any]:
+        """Return splits whose training rows lack a random part, whole groups of rows, and the rows of that part."""
+
+    def predict(self, model: Any, splits: Any, rows: Any) -> tuple[Array, Array, Array]:
+        """Return actual values, outputs and predictions of rows, as `Metrics.score` takes them.
+
+        `rows` is `val` of the splits that the model was fitted to, or a part that was held out of them.
+        """
+
+    def validation_loss(self, model: Any, rows: Any) -> float:
+        """Return the loss by which the best epoch is chosen, of any rows."""
 
 
 class Checks(Protocol):

@@ -190,18 +190,18 @@ class Tune(Section):
     space: dict[str, Range] = {}
 
 
-#: The monitor's checks, any of which `monitor.skip` may name.
-MONITOR_CHECKS = (
-    "feature drift",
-    "prediction drift",
-    "label drift",
-    "missing values",
-    "unseen categories",
-    "out of range",
-    "refused requests",
-    "unreadable lines",
-    "performance",
-)
+#: The monitor's checks, any of which `monitor.skip` may name, and the settings of `monitor` that hold their limits.
+MONITOR_CHECKS = {
+    "feature drift": "max_feature_drift",
+    "prediction drift": "max_prediction_drift",
+    "label drift": "max_label_drift",
+    "missing values": "max_missing",
+    "unseen categories": "max_unseen",
+    "out of range": "max_out_of_range",
+    "refused requests": "max_refused",
+    "unreadable lines": "max_refused",
+    "performance": "max_performance_drop",
+}
 
 
 class Monitor(Section):

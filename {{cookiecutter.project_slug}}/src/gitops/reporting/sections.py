@@ -13,7 +13,7 @@ from gitops.releases.record import Release, changed_params
 from gitops.rendering import markdown
 from gitops.rendering.markdown import code, details, fenced, number, plain, table
 from gitops.reporting.context import Context
-from gitops.reporting.model_sections import confusion, learning_curve, metrics, slices, validation
+from gitops.reporting.model_sections import confusion, decision, learning_curve, metrics, slices, validation
 from gitops.reporting.retraining_sections import retraining, review
 
 Section = Callable[[Context], str]
@@ -115,6 +115,7 @@ ORDER: tuple[Section, ...] = (
     retraining,
     failure,
     metrics,
+    decision,
     gate,
     changes,
     validation,
@@ -137,6 +138,7 @@ EXPENDABLE = (
     "changes",
     "gate",
     "learning_curve",
+    "decision",
     "metrics",
     "failure",
 )

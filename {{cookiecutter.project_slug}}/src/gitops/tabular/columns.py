@@ -77,6 +77,11 @@ def given(schema: Schema) -> list[dict[str, Any]]:
     return [feature for feature in schema["features"] if not feature.get("derived")]
 
 
+def threshold(schema: Schema) -> dict[str, float]:
+    """Return what an answer says of its decisions: from which probability on a row is positive. Empty: not binary."""
+    return {name: value for name, value in schema["target"].items() if name == "threshold"}
+
+
 def check_row(index: int, row: Any, schema: Schema) -> Row:
     """Return `row` with texts stripped and missing-value markers turned to None, as `prepare` does with the table.
 

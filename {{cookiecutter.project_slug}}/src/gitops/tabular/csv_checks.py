@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import mmap
 import re
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def check_delimiter(names: list[str], csv: Csv, problem: str) -> None:
     for delimiter in (";", "\t", "|", ","):
         if len(names) == 1 and delimiter in names[0] and delimiter != csv.delimiter:
             raise ProjectError(
-                f"{problem}: the header is one cell, which holds {delimiter!r}: set data.csv.delimiter to {delimiter!r}"
+                f"{problem}: the header is one cell, which holds {json.dumps(delimiter)}: set data.csv.delimiter to "
+                f"{json.dumps(delimiter)}"  # as YAML writes a tab
             )
 
 

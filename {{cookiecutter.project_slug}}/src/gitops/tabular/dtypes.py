@@ -166,7 +166,15 @@ def _check_notation(column: Column, known: pa.ChunkedArray, numbers: pa.ChunkedA
             f"column {column.name!r} of {column.path} holds numbers that are written otherwise than data.csv says in "
             f"{column.first(otherwise)}: {remedy}; or add {column.name!r} to data.categorical if they are codes"
         )
-    if 1 - pc.sum(otherwise).as_py() / (len(known) - known.null_count) >= MOSTLY:
+    if wrong_format.is_date(known):
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds dates that are not written as ISO 8601 in "
+            f"{column.first(otherwise)}: write them as 2026-01-31 or 2026-01-31T12:00:00Z; or add {column.name!r} to "
+            "data.categorical if they are codes"
+        )
+    count = len(known) - known.null_count
+    numeric = 1 - pc.sum(otherwise).as_py() / count
+    if numeric >= MOSTLY or (numeric > 0 and wrong_format.is_placeholder(pc.filter(known, otherwise))):
         raise ProjectError(
             f"column {column.name!r} of {column.path} holds numbers, and texts in {column.first(otherwise)}: add the "
             f"texts to data.missing if they mean unknown, or {column.name!r} to data.categorical if its numbers are "

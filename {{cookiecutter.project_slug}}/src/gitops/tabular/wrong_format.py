@@ -1,4 +1,4 @@
-"""Columns of text that are numbers in another notation than `data.csv` says: they would become categories unnoticed."""
+"""Columns of text that are numbers or dates in another notation: they would become categories unnoticed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,33 @@ UNIT = re.compile(
     r"(?P<before>[^\w\s.,'+-]?)\s*[+-]?\d(?:[\d.,'\u2019 \u00a0\u202f]*\d)?\s*(?P<after>(?:[^\d\s.,'+/:-]\S{0,9})?)"
 )
 
+#: A number in parentheses, which is how accountants write a negative one.
+PARENTHESES = r"\(\s*([\d.,]+)\s*\)"
+
+MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+
+#: A date that is not written as ISO 8601: with the day or month first, without leading zeros, or with a month's name.
+DATE = (
+    r"(?i)(\d{1,2}[/.-]\d{1,2}[/.-](\d{4}|\d{2})|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}"
+    rf"|\d{{1,2}}[ .-]*({MONTHS})[a-z]*[ .,-]*(\d{{4}}|\d{{2}})|({MONTHS})[a-z]*[ .-]*\d{{1,2}}[ .,-]*(\d{{4}}|\d{{2}}))"
+    r"([T ,]+\d{1,2}:\d{2}.*)?"
+)
+
 #: From so many distinct values on, numbers with a word behind them are quantities; fewer are codes, as 2WD and 4WD.
 QUANTITY = 5
+
+
+def is_date(texts: Texts) -> bool:
+    """Tell whether all known texts of a column are dates, and not all of them in ISO 8601."""
+    known = texts.drop_null()
+    if not len(known) or not re.fullmatch(DATE, known[:1].to_pylist()[0]):
+        return False
+    return all(re.fullmatch(DATE, text) for text in pc.unique(known).to_pylist())
+
+
+def is_placeholder(texts: Texts) -> bool:
+    """Tell whether known texts hold no letter and no digit, such as `-`: where numbers are expected, they mean none."""
+    return not pc.any(pc.match_substring_regex(pc.unique(texts).drop_null(), r"[\pL\pN]")).as_py()
 
 
 def remedy(texts: Texts, csv: Csv) -> str | None:
@@ -36,6 +61,10 @@ def remedy(texts: Texts, csv: Csv) -> str | None:
     if found := [other for other in _others(csv) if _written(distinct, other)]:
         settings = " or ".join(dict.fromkeys(_change(other, csv) for other in _likeliest(found, distinct, csv)))
         return f"set {settings}"
+    if pc.any(cells.matching(distinct, PARENTHESES)).as_py():
+        plain = pc.replace_substring_regex(distinct, rf"^{PARENTHESES}$", r"-\1")
+        if pc.all(cells.matching(plain, cells.pattern(csv))).as_py():
+            return "write negative numbers with a minus sign"
     if _has_unit(distinct):
         return "write the numbers without their unit"
     return None

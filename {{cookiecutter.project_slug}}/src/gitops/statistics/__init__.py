@@ -1,0 +1,1 @@
+"""Statistics of what is measured on rows: resamples by group, intervals, how often these hold."""
