@@ -95,12 +95,12 @@ def _draw_block(
     drawn = np.flatnonzero((sizes == 1) | (sizes <= min(data.val_size, data.test_size) * stop / 2))
     if not len(drawn):
         return names
-    of_drawn, rows = pd.Series(numbers[drawn]), block.iloc[drawn].reset_index(drop=True)
-    order = _stratified_order(of_drawn, _strata(rows, data), np.random.default_rng(data.seed))
+    rows = block.iloc[drawn].reset_index(drop=True)
+    order = _stratified_order(numbers[drawn], _strata(rows, data), np.random.default_rng(data.seed))
     # The first rows of an order are for training, so a few appended rows would all be: draw where the order begins.
     offset = np.random.default_rng([data.seed, start]).random() if start else 0.0
     share = min(len(block) / len(drawn), 1 / (data.val_size + data.test_size))
-    names[drawn[order]] = _cut(of_drawn.to_numpy()[order], data, offset, share)
+    names[drawn[order]] = _cut(numbers[drawn][order], data, offset, share)
     return names
 
 
@@ -128,21 +128,21 @@ def _strata(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
     return target.where(sizes >= RARE, "\0rare")
 
 
-def _stratified_order(numbers: pd.Series[Any], strata: pd.Series[Any], rng: np.random.Generator) -> Numbers:
+def _stratified_order(numbers: Numbers, strata: pd.Series[Any], rng: np.random.Generator) -> Numbers:
     """Order rows so that any cut of the order holds each stratum in proportion, groups unbroken.
 
     Each group takes the stratum of its first row. Within a stratum the groups are shuffled and spread evenly over
     [0, 1): a group before which m of the stratum's n rows come stands at (m + u) / n, with one random u for the
     stratum.
     """
-    first = pd.DataFrame({"group": numbers, "stratum": strata, "rows": numbers.map(numbers.value_counts())})
+    first = pd.DataFrame({"group": numbers, "stratum": strata, "rows": np.bincount(numbers)[numbers]})
     first = first.drop_duplicates("group").sample(frac=1, random_state=rng)
     rows = first.groupby("stratum")["rows"]
     before, size = rows.cumsum() - first["rows"], rows.transform("sum")
     offset = first["stratum"].map({name: rng.random() for name in sorted(first["stratum"].unique())})
-    position = pd.Series(((before + offset) / size).to_numpy(), index=first["group"].to_numpy())
-    keys = numbers.map(position)
-    return np.lexsort((numbers, keys))
+    position = np.zeros(numbers.max() + 1)
+    position[first["group"]] = (before + offset) / size
+    return np.lexsort((numbers, position[numbers]))
 
 
 def _cut(ordered: Numbers, data: Data, offset: float, share: float) -> np.ndarray[Any, np.dtype[np.object_]]:
