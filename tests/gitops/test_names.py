@@ -103,14 +103,12 @@ def test_the_names_of_the_splits_own_columns_are_refused(tmp_path: Path) -> None
             prepare.prepare(table.read(data), data, {name: Derived(("row",), torch.abs)})
 
 
-def test_requests_with_such_columns_are_appended(
-    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_with_such_columns_are_appended(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch)
     bench = Bench(origin, tmp_path, monkeypatch)
     text = frame(60).to_csv(index=False)
     bench.commit(text.encode(), target="target", positive="yes", id="index")
-    inputs = {name: 1.5 for name in NUMBERS} | {name: f"{name}-a" for name in TEXTS} | {"index": "i7"}
+    inputs = dict.fromkeys(NUMBERS, 1.5) | {name: f"{name}-a" for name in TEXTS} | {"index": "i7"}
     line = {"time": "2026-11-01T12:00:00Z", "request_id": "r", "instance": 0, "client": "team-a", "inputs": inputs}
     bench.log(json.dumps(line | {"model_version": "v", "prediction": {}}))
     bench.label("r", "yes")

@@ -100,6 +100,7 @@ def test_the_id_and_the_time_of_a_request_can_be_redacted(workspace: Path) -> No
     package.main()
     assert json.loads(contents(built())["settings.json"])["request_log"]["redact"] == ["customer", "seen"]
 
+
 def test_golden_request_has_rows_of_the_test_split_and_one_of_nulls(workspace: Path) -> None:
     package.main()
     request = json.loads(Path("package/golden_request.json").read_text())
