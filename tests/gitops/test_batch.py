@@ -151,6 +151,23 @@ def test_malformed_lines_are_rejected_with_their_numbers(model: Model, monkeypat
     assert set(found["row"]) | set(expected) == set(range(2000))
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_named_like_the_outputs_are_carried_by_other_names(suffix: str, model: Model) -> None:
+    header = ["row", "age", "customer's plan", "prediction"]
+    assert run(write(f"t{suffix}", header=header), "o.csv", model) == (len(GOOD), len(BAD))
+    found, rejected = read("o.csv"), read("o.rejected.csv")
+    own = ["prediction", "p_no", "p_yes", "model_version"]
+    assert found.columns.tolist() == ["row", "input_row", "input_prediction", *own]
+    assert found["row"].tolist() == GOOD
+    assert found["input_row"].astype(str).str.zfill(3).tolist() == [ROWS[row][0] for row in GOOD]
+    assert set(found["prediction"]) <= {"no", "yes"}
+    assert rejected.columns.tolist() == [
+        *("row", "rejected_column", "rejected_reason"),
+        *("input_row", "age", "customer's plan", "prediction"),
+    ]
+    assert rejected["input_row"].astype(str).str.zfill(3).tolist() == [ROWS[row][0] for row in BAD]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
 def test_the_same_input_gives_the_same_bytes_in_whatever_order_chunks_are_done(
     suffix: str, model: Model, monkeypatch: pytest.MonkeyPatch
@@ -193,7 +210,7 @@ def test_a_bad_table_is_an_error_before_anything_is_computed(model: Model) -> No
     object.__setattr__(model, "predict", None)
     for header, said in (
         (["id", "Age", "plan", "note"], "t.csv lacks columns that the model needs: 'age', \"customer's plan\""),
-        (["prediction", "age", "customer's plan", "row"], "rename 'prediction', 'row'"),
+        (["row", "age", "customer's plan", "input_row"], "rename 'input_row'"),
         (["age", "age ", "customer's plan", "note"], r"columns \['age'\] appear more than once"),
     ):
         with pytest.raises(ProjectError, match=said):

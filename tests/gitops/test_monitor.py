@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import threading
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -285,6 +286,25 @@ def test_redacted_columns_are_skipped_and_noted(world: World) -> None:
     assert status == 0 and result["rows"] == 60
     assert json.loads(artifacts.MONITOR_CONTEXT.read_text())["redacted"] == ["income", "prediction"]
     assert "income is redacted in the log: not checked" in result["notes"]
+
+
+def test_id_and_time_of_requests_are_no_columns_to_check(world: World) -> None:
+    """They may be redacted, or what a request of another client sent."""
+    with zipfile.ZipFile("toy.mar", "w") as archive:
+        archive.writestr("schema.json", json.dumps(SCHEMA | {"id": "customer", "timestamp": "seen"}))
+    world.log(world.lines(30, customer="redacted", seen="redacted"))
+    world.log(world.lines(30, customer="7", seen="2026-01-31T12:00:00Z"))
+    status, result = world.run()
+    assert status == 0 and result["rows"] == 60
+    assert not {"customer", "seen"} & {check["column"] for check in result["checks"]}
+
+
+def test_a_release_of_an_earlier_version_calls_the_rows_otherwise(world: World) -> None:
+    test = pd.read_parquet("test.parquet")
+    test.rename(columns={artifacts.ROW: "row"}).to_parquet("test.parquet")
+    world.log(world.lines(60))
+    status, result = world.run()
+    assert status == 0 and result["rows"] == 60
 
 
 def test_no_release(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

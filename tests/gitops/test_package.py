@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 import tiny_model
 import torch
-import yaml
 from breast_cancer import features
 from gitops.core import code, params
-from gitops.core.artifacts import GOLDEN_REQUEST, MODEL, ProjectError, digest
+from gitops.core.artifacts import GOLDEN_REQUEST, MODEL, SCHEMA, ProjectError, digest, write_json
 from gitops.serving import package
 from gitops.tabular import arrow, columns
 
@@ -93,20 +92,15 @@ def test_redacted_columns_are_packed_and_must_be_in_requests(workspace: Path, na
         package.main()
 
 
-def test_the_id_of_a_feature_store_can_be_redacted(workspace: Path) -> None:
-    """Elsewhere no request has it."""
-    settings = yaml.safe_load(Path("params.yaml").read_text())
-    settings["data"] |= {"path": "data/joined.parquet", "id": "customer", "timestamp": "seen"}
-    settings["request_log"]["redact"] = ["customer"]
-    store = {"labels": "data/raw.csv", "features": "data/features.csv", "ttl_days": None}
-    Path("params.yaml").write_text(yaml.safe_dump(settings | {"feature_store": store}))
-    package.main()
-    assert json.loads(contents(built())["settings.json"])["request_log"]["redact"] == ["customer"]
-    settings.pop("feature_store", None)
-    settings["data"]["path"] = "data/raw.csv"
-    Path("params.yaml").write_text(yaml.safe_dump(settings))
-    with pytest.raises(ProjectError, match="names 'customer', which no request has"):
+def test_the_id_and_the_time_of_a_request_can_be_redacted(workspace: Path) -> None:
+    """Elsewhere no request has them."""
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("redact: []", 'redact: ["customer", "seen"]'))
+    with pytest.raises(ProjectError, match="redact names 'customer', which no request has"):
         package.main()
+    write_json(SCHEMA, tiny_model.SCHEMA | {"id": "customer", "timestamp": "seen"})
+    package.main()
+    assert json.loads(contents(built())["settings.json"])["request_log"]["redact"] == ["customer", "seen"]
 
 
 def test_golden_request_has_rows_of_the_test_split_and_one_of_nulls(workspace: Path) -> None:

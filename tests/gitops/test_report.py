@@ -25,6 +25,10 @@ def score(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1}
 
 
+#: What the schema of the candidate counts; the release's was of a version that knew less reasons.
+ROWS = {"raw": 12, "dropped_missing_target": 0, "dropped_duplicates": 2, "dropped_repeated_ids": 0}
+
+
 def candidate(**changes: Any) -> Context:
     """The context of a candidate that is better than production and was accepted."""
     settings = Settings.model_validate(SETTINGS)
@@ -39,7 +43,7 @@ def candidate(**changes: Any) -> Context:
             "data": {"path": "data/raw.csv", "md5": "0" * 32},
             "params": settings.model_dump(mode="json") | {"train": {"epochs": 7}},
             "metrics": {name: score(0.5) for name in names},
-            "rows": {"raw": 10},
+            "rows": {"raw": 10, "dropped_repeated_ids": 3},
             "columns": {"gone": "number"},
             "gate": {"accepted": True, "mode": "absolute", "reason": ""},
             "threshold": 0.5,
@@ -50,7 +54,7 @@ def candidate(**changes: Any) -> Context:
     )
     given: dict[str, Any] = {
         "production": Deployed("e" * 40, record),
-        "schema": {"rows": {"raw": 12}, "features": [{"name": HOSTILE, "dtype": "category"}]},
+        "schema": {"rows": ROWS, "features": [{"name": HOSTILE, "dtype": "category"}]},
         "metrics": {
             "task": "binary",
             "rows": 100,
@@ -98,6 +102,8 @@ def test_the_result_comes_first() -> None:
         "by 0.0200 (expected calibration error on the test rows); without the temperature, which is 1.25, by 0.0400.",
         "| `train.epochs` | `7` | `200` |",
         "| rows: raw | 10 | 12 |",
+        "| rows: dropped duplicates | 0 | 2 |",
+        "| rows: dropped repeated ids | 3 | 0 |",
         "| column `gone` | number | – |",
         "md5 `000000000000` | md5 `111111111111`",
         "xychart-beta",
@@ -106,6 +112,7 @@ def test_the_result_comes_first() -> None:
         "commit `aaaaaaaaaaaa`",
     ):
         assert expected in text
+    assert "dropped missing target" not in text  # none then, none now
 
 
 def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> None:

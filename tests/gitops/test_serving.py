@@ -354,6 +354,28 @@ def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["request_id"] == name]
 
 
+@pytest.mark.parametrize("redact", [[], ["customer", "seen"]])
+def test_the_log_has_id_and_time_of_a_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redact: list[str]
+) -> None:
+    schema = tiny_model.SCHEMA | {"id": "customer", "timestamp": "seen"}
+    settings = {"package": "breast_cancer", "request_log": {"sample": 1.0, "redact": redact}}
+    folder = handling.unpacked(tmp_path, schema, settings=settings)
+    handler = handling.started(monkeypatch, folder, REQUEST_LOG=str(tmp_path / "log"))
+    named = {"customer": 7, "seen": "2026-01-31T12:00:00Z"}
+    (status, answer), (_, alone), (refused, error) = answers(
+        handler, body(GOOD | named), body(GOOD), body(GOOD | {"seen": "yesterday"})
+    )
+    assert (status, refused) == (200, 400)
+    assert answer == alone
+    assert "column 'seen' is 'yesterday': an ISO 8601 date or time" in error["error"] + str(error["errors"])
+    handler.log.close()
+    lines = [json.loads(line) for path in (tmp_path / "log").glob("*.jsonl") for line in path.open()]
+    shown = dict.fromkeys(named, "redacted") if redact else {"customer": "7", "seen": "2026-01-31T12:00:00Z"}
+    assert [line.get("inputs") for line in lines] == [GOOD | shown, GOOD, None]
+    assert ("yesterday" in json.dumps(lines)) == (not redact)
+
+
 def test_server_logs_requests_and_answers(server: str, archive: Path, workspace: Path) -> None:
     assert probe.probe(server, archive) is None
     hidden = "platinum-4711"

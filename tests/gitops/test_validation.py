@@ -29,7 +29,11 @@ SCHEMA: dict[str, Any] = {
     ],
     "id": None,
     "timestamp": None,
+    "repeated_ids": None,
 }
+
+#: A chronological table with ids, as it would be if its splits were wrong: rows of all times and all ids in each.
+SHARED = {"id": "who", "timestamp": "when", "repeated_ids": "drop"}
 
 
 #: Runs stages one after the other as `python -m` would, each in its own folder. Deepchecks is imported only once, which
@@ -98,6 +102,12 @@ def broken() -> dict[str, pd.DataFrame]:
     return {"train": train, "val": splits["val"], "test": pd.concat([test, mixed])}
 
 
+def shared() -> dict[str, pd.DataFrame]:
+    rows = np.arange(400)
+    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(rows * 7 % 400, unit="D")
+    return split(customers().assign(who=[f"p{row % 90}" for row in rows], when=when))
+
+
 def guesses() -> pd.DataFrame:
     """Return the predictions of a model that gives every row the same probability."""
     splits = split(customers())
@@ -150,17 +160,18 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
+OTHERS = ("broken", "few", "named", "shared", "kept", "guessed", "misspelled")
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Run a stage on a good table as dvc.yaml does, and the other cases in a second process."""
-    folders = {
-        name: tmp_path_factory.mktemp(name) for name in ("good", "broken", "few", "named", "guessed", "misspelled")
-    }
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("good", *OTHERS)}
     splits = split(customers())
     few = splits | {"test": splits["test"][:6]}
     stage, _ = prepare(folders["good"], "data", splits)
     others = [
-        prepare(folders["broken"], "data", broken(), skip=["Label Drift"]),
+        prepare(folders["broken"], "data", broken(), skip=["Label Drift"], max_duplicates=0.05),
         prepare(folders["few"], "data", few, optional_checks=["Label Drift"]),
         prepare(
             folders["named"],
@@ -168,6 +179,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
             {name: table.rename(columns=RENAMED) for name, table in splits.items()},
             renamed_schema(),
         ),
+        prepare(folders["shared"], "data", shared(), SCHEMA | SHARED),
+        prepare(folders["kept"], "data", shared(), SCHEMA | SHARED | {"repeated_ids": "keep"}),
         prepare(folders["guessed"], "model", splits),
         prepare(folders["misspelled"], "model", splits, skip=["Prediction Drfit"]),
     ]
@@ -177,7 +190,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     found = {"good": Outcome(alone.returncode, errors, folders["good"])}
     errors = rest.communicate(timeout=300)[1]
     assert rest.returncode == 0, errors
-    for name in ("broken", "few", "named", "guessed", "misspelled"):
+    for name in OTHERS:
         status, errors = ((folders[name] / file).read_text() for file in ("status.txt", "errors.txt"))
         found[name] = Outcome(int(status), errors, folders[name])
     return found
@@ -249,6 +262,16 @@ def test_verdicts_quote_no_value(outcomes: dict[str, Outcome]) -> None:
     process = start("-c", program, folder=outcomes["broken"].folder)
     said, errors = process.communicate()
     assert said == "KeyError: its text is in the HTML report\nDeepchecksValueError: no label\n", errors
+
+
+def test_rows_of_later_times_and_of_the_same_ids_fail_a_chronological_split(outcomes: dict[str, Outcome]) -> None:
+    """With ids as well; the ids may be shared where a setting says so, the times never."""
+    times, ids = "Date Train Test Leakage Overlap", "Index Train Test Leakage"
+    assert outcomes["shared"].failed("data") == {times, ids}
+    assert outcomes["kept"].failed("data") == {times}
+    ran = {found["check"] for found in outcomes["kept"].result("data")["conditions"]}
+    assert ids not in ran
+    assert not {times, ids} & {found["check"] for found in outcomes["good"].result("data")["conditions"]}
 
 
 def test_skipped_check_is_left_out(outcomes: dict[str, Outcome]) -> None:

@@ -54,10 +54,13 @@ def data_checks(
         (True, target_leakage(settings.max_predictive_power), "max_predictive_power"),
         # Test against train: rows, ids and times that are in both, values that train lacks, drift.
         (True, train_test_mix(settings.max_train_test_mix), "max_train_test_mix"),
-        (schema["id"] is not None, checks.IndexTrainTestLeakage().add_condition_ratio_less_or_equal(), None),
-        # With an id as well, early rows of an id follow its latest row into a later split, see split.py.
         (
-            schema["timestamp"] is not None and schema["id"] is None,
+            schema["id"] is not None and schema["repeated_ids"] != "keep",
+            checks.IndexTrainTestLeakage().add_condition_ratio_less_or_equal(),
+            None,
+        ),
+        (
+            schema["timestamp"] is not None,
             checks.DateTrainTestLeakageOverlap().add_condition_leakage_ratio_less_or_equal(),
             None,
         ),

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +43,9 @@ MAX_REJECTED = 0.2
 
 #: Columns of the rejected rows beside the table's own; `row` is in both files.
 ROW, COLUMN, REASON = "row", "rejected_column", "rejected_reason"
+
+#: What is put before the name of a column of INPUT that the file has itself.
+PREFIX = "input_"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -154,21 +157,28 @@ def predict(source: Source, output: str, model: Model, max_rejected: float = MAX
 def _schemas(source: Source, output: str, model: Model) -> tuple[pa.Schema, pa.Schema]:
     """Return the columns of OUTPUT and of the rejected rows. Raises ProjectError as `predict` does at first.
 
-    OUTPUT carries every column that is not an input of the model, a column named like a derived feature included.
+    OUTPUT carries every column that is not an input of the model, a column named like a derived feature included, and
+    one named like a column of its own as `input_<name>`.
     """
     check_columns(source.schema, model.schema, source.address, has_types=source.suffix == PARQUET)
     inputs = {feature["name"] for feature in given(model.schema)}
     row = pa.field(ROW, pa.int64())
     carried = [field for field in source.schema if field.name not in inputs]
-    predicted = [row, *carried, *model.fields]
-    rejected = [row, pa.field(COLUMN, pa.string()), pa.field(REASON, pa.string()), *source.schema]
-    for fields in (predicted, rejected):
-        names = [field.name for field in fields]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ProjectError(f"INPUT has columns that the output adds: rename {', '.join(map(repr, repeated))}")
+    predicted = [row, *_renamed(carried, {ROW, *(field.name for field in model.fields)}), *model.fields]
+    reason = [row, pa.field(COLUMN, pa.string()), pa.field(REASON, pa.string())]
+    rejected = [*reason, *_renamed([*source.schema], {ROW, COLUMN, REASON})]
     if source.contains(output):
         raise ProjectError(f"OUTPUT is {output!r}, which is part of the input: choose another path")
     return pa.schema(predicted), pa.schema(rejected)
+
+
+def _renamed(fields: Sequence[pa.Field], own: set[str]) -> list[pa.Field]:
+    """Return the columns of INPUT with PREFIX before those named like the file's `own`. Raises ProjectError."""
+    renamed = [field.with_name(f"{PREFIX}{field.name}") if field.name in own else field for field in fields]
+    names = [field.name for field in renamed]
+    if repeated := sorted({name for name in names if names.count(name) > 1 or name in own}):
+        raise ProjectError(f"INPUT has columns that the output adds: rename {', '.join(map(repr, repeated))}")
+    return renamed
 
 
 def _predicted(
@@ -185,7 +195,8 @@ def _predicted(
     reasons[checked.fits & ~good] = "the model's answer is not a finite number"
 
     kept, outputs = chunk.batch.filter(pa.array(good)), outputs[finite]
-    carried = [kept.column(name) for name in predicted.names if name in chunk.batch.schema.names]
+    inputs = {feature["name"] for feature in given(model.schema)}
+    carried = [kept.column(name) for name in chunk.batch.schema.names if name not in inputs]
     answers = [*_answers(outputs, model), pa.array([model.version] * len(outputs), pa.string())]
     predictions = pa.RecordBatch.from_arrays([pa.array(chunk.rows[good]), *carried, *answers], schema=predicted)
 

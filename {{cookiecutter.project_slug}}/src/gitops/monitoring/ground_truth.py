@@ -10,7 +10,7 @@ import hashlib
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
 from gitops.monitoring import request_ids, request_log
 from gitops.monitoring.request_ids import Key, Uses
-from gitops.monitoring.request_log import REDACTED, Folder
+from gitops.monitoring.request_log import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +47,34 @@ class Found:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def read(after: datetime | None, known: Container[str], data: Data | None = None) -> Found:
-    """Return the labelled requests later than `after` whose hashes are not `known`. `data`: as of `labels`."""
-    found = Found()
+@dataclass
+class _Old:
+    """Labelled instances of requests that are too old to be used: those of each day, and how many were used before."""
+
+    keys: dict[str, set[Key]] = field(default_factory=dict)
+    used: Mapping[str, int] = field(default_factory=dict)
+
+    def add(self, key: Key, time: datetime) -> None:
+        self.keys.setdefault(f"{time.astimezone(UTC):%Y-%m-%d}", set()).add(key)
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many labels came too late, and of how many instances that were used the log has no line now."""
+        days = {day: (len(self.keys.get(day, ())), self.used.get(day, 0)) for day in {*self.keys, *self.used}}
+        return (
+            sum(max(0, found - used) for found, used in days.values()),
+            sum(max(0, used - found) for found, used in days.values()),
+        )
+
+
+def read(
+    after: datetime | None, known: Container[str], used: Mapping[str, int] | None = None, data: Data | None = None
+) -> Found:
+    """Return the labelled requests later than `after` whose hashes are not `known`; `data` as of `labels`.
+
+    Earlier ones came too late, unless they were used: `used` counts these by day, their hashes are forgotten.
+    Raises ProjectError.
+    """
+    found, old = Found(), _Old(used=used or {})
     table, invalid = labels(data=data)
     if invalid:
         found.left_out["a label without a request or a value"] = invalid
@@ -58,21 +83,27 @@ def read(after: datetime | None, known: Container[str], data: Data | None = None
     if not by_key or request_log.absent("REQUEST_LOG"):
         return found
     rows: dict[Key, Labelled] = {}
+    missing = set(by_key)
     uses = Uses(by_key)
     with request_log.opened("REQUEST_LOG") as folder:
         for _, content in folder.contents((".jsonl",)):
-            for line in content.splitlines():
+            for line in content[: content.rfind(b"\n") + 1].splitlines():  # a last line may still be written
                 try:
                     key, row = _row(line, by_key, uses)
                 except ValueError as error:
                     found.left_out[str(error)] += 1
                     continue
+                missing.discard(key)
                 if row is None or key in rows or row.request_hash in known:
                     continue
                 if after is not None and row.time <= after:
-                    found.left_out["the label came too late"] += 1
-                    continue
-                rows[key] = row
+                    old.add(key, row.time)
+                else:
+                    rows[key] = row
+    late, gone = old.counts()
+    unknown = sum(_hash(key) not in known for key in missing) - gone
+    found.left_out.update({"the label came too late": late, "the log has no request of the label": unknown})
+    found.left_out = +found.left_out
     found.rows = [row for (request_id, _), row in rows.items() if request_id not in uses.reused]
     found.rows.sort(key=lambda row: (row.time, row.request_hash))
     if reused := len(rows) - len(found.rows):
@@ -94,11 +125,12 @@ def _row(line: bytes, by_key: dict[Key, str], uses: Uses) -> tuple[Key, Labelled
         time = datetime.fromisoformat(entry["time"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise ValueError("not a line of a request log") from None
-    if REDACTED in inputs.values():
-        raise ValueError("a value is redacted")
-    request_hash = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return key, Labelled(request_hash, request_ids.client(entry), time, inputs, by_key[key])
+    return key, Labelled(_hash(key), request_ids.client(entry), time, inputs, by_key[key])
+
+
+def _hash(key: Key) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 
 def labels(since: datetime | None = None, data: Data | None = None) -> tuple[pd.DataFrame, int]:

@@ -152,9 +152,9 @@ def _data_changes(context: Context, record: Release) -> list[list[str]]:
     if context.schema:
         now = context.schema["rows"]
         rows += [
-            [f"rows: {plain(key.replace('_', ' '))}", str(record.rows.get(key, "–")), str(now[key])]
+            [f"rows: {plain(key.replace('_', ' '))}", str(record.rows.get(key, 0)), str(now[key])]
             for key in now
-            if now[key] != record.rows.get(key)
+            if now[key] != record.rows.get(key, 0)  # a reason that an earlier version did not know left out none
         ]
         dtypes = {feature["name"]: feature["dtype"] for feature in context.schema["features"]}
         rows += [

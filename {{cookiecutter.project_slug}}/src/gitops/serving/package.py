@@ -179,8 +179,7 @@ def _not_needed(node: ast.AST) -> list[ast.stmt]:
 def _check_redacted(settings: Params, schema: dict[str, Any]) -> None:
     """Raise ProjectError for a column that no request has, unless it is `client`: the intended one would be logged."""
     names = [feature["name"] for feature in columns.given(schema)]
-    if settings.feature_store is not None and settings.data.id is not None:
-        names.append(settings.data.id)  # what a request names instead of features
+    names += columns.optional(schema)
     for column in settings.request_log.redact:
         if column not in (*names, "client"):
             raise ProjectError(

@@ -32,6 +32,35 @@ def append(data: Data, rows: list[Row]) -> None:
     (_append_parquet if path.suffix == ".parquet" else _append_csv)(path, rows, data)
 
 
+def types(data: Data) -> dict[str, pa.DataType]:
+    """Return the type of each column of a parquet table; nothing for CSV, whose cells hold any text."""
+    if not data.path.endswith(".parquet"):
+        return {}
+    import pyarrow.parquet as pq
+
+    return {field.name.strip(): _plain(field.type) for field in pq.read_schema(data.path)}
+
+
+def fits(value: Any, type_: pa.DataType) -> bool:
+    """Tell whether a column of this type can hold a value, or None; whole numbers may become others in `append`."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(type_) and isinstance(value, float):
+        return True
+    try:
+        pa.array([None if value is None else _cast(value, type_)], type_)
+    except (ValueError, TypeError, LookupError, ArithmeticError, pa.ArrowException):
+        return False
+    return True
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values, of a dictionary as well."""
+    import pyarrow as pa
+
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
 def _append_csv(path: Path, rows: list[Row], data: Data) -> None:
     content = path.read_bytes()
     columns = csv_rows.header(path, data.csv)
@@ -80,7 +109,7 @@ def _append_parquet(path: Path, rows: list[Row], data: Data) -> None:
     table = read_parquet(path, f"data.path is {str(path)!r}")
     columns = []
     for field, old in zip(table.schema, table.columns, strict=True):
-        type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        type_ = _plain(field.type)
         values = [row.get(field.name) for row in rows]
         if pa.types.is_integer(type_) and any(isinstance(value, float) and value % 1 for value in values):
             type_ = pa.float64()  # whole numbers until now
@@ -104,7 +133,7 @@ def _cast(value: Any, type_: pa.DataType) -> Any:
     if types.is_boolean(type_):
         return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
     if types.is_integer(type_):
-        return value if isinstance(value, int) else int(float(value))
+        return int(value) if isinstance(value, int | str) else int(float(value))
     if types.is_floating(type_):
         return float(value)
     if types.is_decimal(type_):
