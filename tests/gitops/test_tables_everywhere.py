@@ -81,7 +81,7 @@ def test_batch_says_which_number_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_batch_refuses_another_notation(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match="the header is one cell, which holds ';'"):
+    with pytest.raises(ProjectError, match='the header is one cell, which holds ";"'):
         Source(str(table(tmp_path / "t.csv", {"delimiter": ";", "decimal": ","})))
     with pytest.raises(ProjectError, match=r"byte-order mark of utf-16: set data\.csv\.encoding"):
         Source(str(table(tmp_path / "t.csv", {"encoding": "utf-16"})))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import small_table
 from gitops.core.artifacts import ProjectError
+from gitops.tabular import csv_file
 from table_cases import ROWS, A, comma, lines, read, settings, write
 
 GOOD = lines("{a},{colour},{y}")
@@ -60,15 +61,15 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "semicolons": (
         "\n".join(["a;colour;y", *lines("{a};{colour};{y}")]).encode(),
         {},
-        "the header is one cell, which holds ';': set data.csv.delimiter to ';'",
+        'the header is one cell, which holds ";": set data.csv.delimiter to ";"',
     ),
     "semicolons with decimal commas": (
         "\n".join(["a;colour;y", *lines("{c};{colour};{y}", c=[comma(number) for number in A])]).encode(),
         {},
-        "set data.csv.delimiter to ';'",
+        'set data.csv.delimiter to ";"',
     ),
-    "tabs": ("\n".join(["a\ty", *lines("{a}\t{y}")]).encode(), {}, "set data.csv.delimiter to '\\t'"),
-    "bars": ("\n".join(["a|y", *lines("{a}|{y}")]).encode(), {}, "set data.csv.delimiter to '|'"),
+    "tabs": ("\n".join(["a\ty", *lines("{a}\t{y}")]).encode(), {}, 'set data.csv.delimiter to "\\t"'),
+    "bars": ("\n".join(["a|y", *lines("{a}|{y}")]).encode(), {}, 'set data.csv.delimiter to "|"'),
     "cp1252 in the header": (
         "\n".join(["größe,y", *lines("{a},{y}")]).encode("cp1252"),
         {},
@@ -177,6 +178,17 @@ def test_no_error_shows_a_value(tmp_path: Path) -> None:
     with pytest.raises(ProjectError) as error:
         read(path)
     assert "secret" not in str(error.value)
+
+
+def test_a_quote_that_is_not_closed_in_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It swallows more than Arrow reads at once."""
+    monkeypatch.setattr(csv_file, "BLOCK", 2000)
+    rows = lines("{y},{a},{colour}") * 20
+    path = write(tmp_path / "t.csv", "y,a,colour", rows)
+    assert len(read(path)) == len(rows)
+    write(path, "y,a,colour", [*rows[:30], 'yes,1,"red', *rows[31:]])
+    with pytest.raises(ProjectError, match="the row that begins in line 32 is too long to be one: most likely a quote"):
+        read(path)
 
 
 def test_a_folder_is_no_table(tmp_path: Path) -> None:

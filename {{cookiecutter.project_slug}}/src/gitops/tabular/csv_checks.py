@@ -63,6 +63,17 @@ def check_bytes(content: mmap.mmap, name: str, csv: Csv, problem: str) -> None:
         ) from None
 
 
+def check_length(error: str, content: mmap.mmap, name: str, csv: Csv, problem: str) -> None:
+    """Raise ProjectError where Arrow's `error` says that a row is longer than it can read."""
+    if "straddling" in error:
+        rows = csv_rows.lines(io.BytesIO(content), csv, name)
+        begin, _ = max(((begin, sum(map(len, row))) for begin, row in rows), key=lambda found: found[1])
+        raise ProjectError(
+            f"{problem}: the row that begins in line {begin} is too long to be one: most likely a quote in it is not "
+            "closed"
+        )
+
+
 def _line_ends(text: bytes) -> int:
     return len(re.findall(rb"\r\n|\r|\n", text))
 

@@ -23,6 +23,9 @@ from gitops.tabular.csv_checks import START, Malformed
 #: What Arrow and Python raise for what is no CSV of the encoding.
 UNREADABLE = (pa.ArrowInvalid, UnicodeError, python_csv.Error)
 
+#: Bytes that Arrow reads at once, and of the longest row that it can read.
+BLOCK = 2**23
+
 Skip = Callable[[pacsv.InvalidRow], str]
 
 
@@ -42,6 +45,7 @@ def read(path: Path, csv: Csv, problem: str) -> tuple[list[str], list[pa.Chunked
         names = [column.strip() for column in table.column_names]
     except UNREADABLE as error:
         csv_checks.check_bytes(content, name, csv, problem)
+        csv_checks.check_length(str(error), content, name, csv, problem)
         if "Empty CSV" not in str(error):
             raise ProjectError(f"{problem}: not a readable csv table ({error})") from error
         blank = not content[:START].decode(name, "ignore").strip()
@@ -86,7 +90,7 @@ def read_lenient(content: bytes, csv: Csv, problem: str) -> tuple[pa.Table, int]
 def _table(stream: Any, csv: Csv, name: str, spaced: bool, skip: Skip) -> pa.Table:
     if spaced:
         stream, name = csv_rows.unpadded(stream, csv, name), "utf8"
-    return pacsv.read_csv(stream, pacsv.ReadOptions(encoding=name), *_options(csv, skip))
+    return pacsv.read_csv(stream, pacsv.ReadOptions(encoding=name, block_size=BLOCK), *_options(csv, skip))
 
 
 def opened(stream: Any, csv: Csv, name: str, spaced: bool, skip: Skip, block: int) -> pacsv.CSVStreamingReader:
