@@ -256,6 +256,35 @@ def test_without_a_good_row_there_is_no_output_and_without_a_bad_one_no_other_fi
     assert [path.name for path in Path().iterdir() if path.name.startswith(".") and path.name != ".venv"] == []
 
 
+def test_more_than_a_fifth_rejected_is_an_error(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OUTPUT stays as it was, the rejected rows are written; MAX_REJECTED is the limit."""
+    Path("o.csv").write_text("of yesterday")
+    good = [ROWS[0]] * 7
+    table = write("t.csv", [*good, *ROWS[3:4] * 2])
+    with pytest.raises(ProjectError) as error:
+        batch.predict(source.Source(table), "o.csv", model)
+    assert str(error.value) == (
+        "2 of 9 rows do not fit, more than MAX_REJECTED (0.2) allows: o.rejected.csv says why, o.csv is unchanged"
+    )
+    assert Path("o.csv").read_text() == "of yesterday"
+    assert read("o.rejected.csv")["row"].tolist() == [7, 8]
+    table = write("t.csv", [*good, ROWS[0], *ROWS[3:4] * 2])
+    assert batch.predict(source.Source(table), "o.csv", model) == (8, 2), "a fifth"
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for limit, arguments in (("0.1", []), ("1", ["--max-rejected", "0.1"])):
+        monkeypatch.setenv("MAX_REJECTED", limit)
+        monkeypatch.setattr(sys, "argv", ["batch", "--input", table, "--output", "o.csv", *arguments])
+        with pytest.raises(ProjectError, match=r"2 of 10 rows do not fit, more than MAX_REJECTED \(0\.1\) allows"):
+            batch.main()
+    for wrong in ("many", "1.5", "nan"):
+        monkeypatch.setenv("MAX_REJECTED", wrong)
+        monkeypatch.setattr(sys, "argv", ["batch", "--input", table, "--output", "o.csv"])
+        with pytest.raises(ProjectError, match=f"MAX_REJECTED is '{wrong}': a number from 0 to 1 is needed"):
+            batch.main()
+
+
 @pytest.mark.parametrize("fails", ["open", "write", "close", "mv"])
 def test_a_cloud_that_fails_is_named(fails: str, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each cloud's library has errors of its own, which are no OSErrors."""

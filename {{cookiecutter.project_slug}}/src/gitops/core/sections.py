@@ -6,7 +6,6 @@ The project's settings.py extends the base classes. Imports only pydantic, becau
 
 from __future__ import annotations
 
-import codecs
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -51,12 +50,13 @@ class Csv(StageSection):
     def _possible(self) -> Self:
         if not self.delimiter.isascii() or self.delimiter.isalnum() or self.delimiter in '"\r\n':
             raise ValueError(f"delimiter is {self.delimiter!r}: one of ',', ';', '\\t', '|' and the like is needed")
-        if self.thousands == self.decimal or (self.thousands is not None and self.thousands in '0123456789+-"\r\n'):
+        sign = self.thousands or " "
+        if sign == self.decimal or sign.isalnum() or sign in '+-"\r\n':
             raise ValueError(
                 f"thousands is {self.thousands!r}, which cannot separate digits where decimal is {self.decimal!r}"
             )
         try:
-            codecs.lookup(self.encoding)
+            " ".encode(self.encoding)
         except (LookupError, ValueError):
             raise ValueError(f"encoding is {self.encoding!r}, which is none: utf-8, cp1252, utf-16 are some") from None
         return self

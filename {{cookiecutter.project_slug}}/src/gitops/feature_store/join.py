@@ -48,12 +48,13 @@ def join(labels: pd.DataFrame, features: pd.DataFrame, view: dict[str, Any], set
         raise ProjectError("no observation has features at its time: do both tables have the same entities?")
     found = found.rename(columns={TIME: data.timestamp})
     found[data.timestamp] = found[data.timestamp].astype(labels[data.timestamp].dtype)
-    _check_lost(labels, found, data)
+    check_lost(labels, found, data)
     joined = labels.merge(found, on=[data.id, data.timestamp], how="inner", validate="many_to_one")
     return joined[[*labels.columns, *view["features"]]]
 
 
-def _check_lost(labels: pd.DataFrame, found: pd.DataFrame, data: Data) -> None:
+def check_lost(labels: pd.DataFrame, found: pd.DataFrame, data: Data) -> None:
+    """Raise ProjectError where more than data.max_lost of the observations have no features at their time."""
     keys = [data.id, data.timestamp]
     lost = ~pd.MultiIndex.from_frame(labels[keys]).isin(pd.MultiIndex.from_frame(found[keys]))
     if lost.mean() > data.max_lost:

@@ -92,11 +92,12 @@ class Source:
                 self.rows = None
                 with self.arrow.open_input_stream(path, compression="detect") as stream:
                     start = stream.read(csv_checks.START)
-                self._written[path] = csv_rows.encoding(start, self.csv, path), csv_rows.padded(start, self.csv)
+                name = csv_rows.encoding(start, self.csv, f"INPUT: {path}")
+                self._written[path] = name, csv_rows.padded(start, self.csv, name)
                 with self._open_csv(path, []) as reader:
                     schema = reader.schema
         names = [name.strip() for name in schema.names]
-        csv_checks.check_delimiter(names, self.csv, path)
+        csv_checks.check_delimiter(names, self.csv, f"INPUT: {path}")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ProjectError(f"{path}: columns {repeated} appear more than once; rename them")
         return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])

@@ -139,8 +139,8 @@ def labels(since: datetime | None = None, data: Data | None = None) -> tuple[pd.
     The table has the columns `request_id`, `instance` and `label`, a text. Of two labels for one instance that of the
     later file counts, and within a file the later row: it corrects the other one. Files last written before `since` are
     left out. `data`: how CSV is written, and whether labels are numbers; None: the default, and they are classes. A row
-    with too few or too many cells is invalid. Raises ProjectError naming a file that lacks one of the columns, and where LABELS and REQUEST_LOG lie in
-    one another: whoever writes requests could then write labels.
+    with too few or too many cells is invalid. Raises ProjectError naming a file that lacks one of the columns, and
+    where LABELS and REQUEST_LOG lie in one another: whoever writes requests could then write labels.
     """
     import pandas as pd
 

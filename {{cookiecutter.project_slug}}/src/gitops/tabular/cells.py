@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -73,9 +74,16 @@ def _plain(text: str, csv: Csv) -> str:
 
 def known(texts: Texts, markers: list[str] | frozenset[str]) -> Texts:
     """Return stripped texts, null where one is missing or a marker of missing values."""
-    stripped = pc.utf8_trim_whitespace(texts)
+    stripped = pc.utf8_trim_whitespace(texts) if _may_be_padded(texts) else texts
     missing = pc.is_in(stripped, pa.array(sorted(markers), stripped.type))
     return pc.if_else(missing, pa.scalar(None, stripped.type), stripped)
+
+
+def _may_be_padded(texts: Texts) -> bool:
+    """Tell whether texts hold a space of any kind, or what is no ASCII: stripping takes as long as parsing numbers."""
+    chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+    bytes_ = [np.frombuffer(data, np.int8) for chunk in chunks if (data := chunk.buffers()[2]) is not None]
+    return any(len(each) and each.min() <= ord(" ") for each in bytes_)
 
 
 def matching(texts: Texts, expression: str) -> Texts:
@@ -91,7 +99,8 @@ def numbers(texts: Texts, csv: Csv = DEFAULT) -> Texts:
         except pa.ArrowInvalid:
             pass
         else:
-            return pc.if_else(pc.is_nan(found), pa.scalar(None, pa.float64()), found)
+            nan = pc.is_nan(found)
+            return pc.if_else(nan, pa.scalar(None, pa.float64()), found) if pc.any(nan).as_py() else found
     fits = matching(texts, f"{pattern(csv)}|{INFINITE}")
     plain = pc.if_else(fits, texts, pa.scalar(None, texts.type))
     if csv.thousands is not None:

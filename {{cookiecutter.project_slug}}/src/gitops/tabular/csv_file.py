@@ -32,14 +32,11 @@ def read(path: Path, csv: Csv, problem: str) -> tuple[list[str], list[pa.Chunked
     `problem` begins the ProjectError for a file that is empty or holds a header alone, rows with another number of
     cells, bytes that are not of the encoding, a quote that is not closed, or another delimiter.
     """
-    if not path.stat().st_size:
-        raise ProjectError(f"{problem}: the file is empty; a header and rows are expected")
-    with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    content = _mapped(path, problem)
     name = csv_rows.encoding(content[:4], csv, problem)
     csv_checks.check_text(content, name, problem)
     malformed = Malformed(csv.delimiter)
-    spaced = csv_rows.padded(content, csv)
+    spaced = csv_rows.padded(content, csv, name)
     try:
         table = _table(pa.BufferReader(pa.py_buffer(content)), csv, name, spaced, malformed)
         names = [column.strip() for column in table.column_names]
@@ -58,6 +55,17 @@ def read(path: Path, csv: Csv, problem: str) -> tuple[list[str], list[pa.Chunked
     return names, table.columns
 
 
+def _mapped(path: Path, problem: str) -> mmap.mmap:
+    """Return the bytes of a file, which are read when they are used."""
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ProjectError(f"{problem}: not a readable csv table ({error})") from error
+    raise ProjectError(f"{problem}: the file is empty; a header and rows are expected")
+
+
 def read_lenient(content: bytes, csv: Csv, problem: str) -> tuple[pa.Table, int]:
     """Return a file's columns of text, and the number of rows left out because they have too few or too many cells.
 
@@ -69,7 +77,7 @@ def read_lenient(content: bytes, csv: Csv, problem: str) -> tuple[pa.Table, int]
     end = b"" if name.startswith(("utf-16", "utf-32")) else b"\n"
     stream = pa.BufferReader(content + end)
     try:
-        table = _table(stream, csv, name, csv_rows.padded(content, csv), malformed)
+        table = _table(stream, csv, name, csv_rows.padded(content, csv, name), malformed)
         return table.rename_columns([column.strip() for column in table.column_names]), malformed.count
     except UNREADABLE as error:
         raise ProjectError(f"{problem}: not a readable csv table ({error})") from error

@@ -83,8 +83,10 @@ def _row(path: Path, csv: Csv, number: int) -> tuple[int, list[str]]:
         return next(islice(lines(file, csv, name), number, None))
 
 
-def padded(content: bytes | mmap.mmap, csv: Csv) -> bool:
+def padded(content: bytes | mmap.mmap, csv: Csv, name: str) -> bool:
     """Tell whether spaces stand between a delimiter and a quote, as in `1, "a"`: Arrow takes such a quote for text."""
+    if name.startswith(("utf-16", "utf-32")):
+        content = bytes(content).decode(name, "ignore").encode()
     at = -1 if csv.delimiter == " " else content.find(b' "')
     while at >= 0:
         before = content[max(0, at - 100) : at].rstrip(b" ")

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv, Data
 from gitops.tabular import cells, csv_rows, wrong_format
-from gitops.tabular.cells import FIRST_SECOND, LAST_SECOND
+from gitops.tabular.cells import FIRST_SECOND, LAST_SECOND, Texts
 
 #: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
 MOSTLY = 0.9
 
-#: The largest whole number up to which a float64 holds every one.
+#: From here on a float64 does not hold every whole number.
 EXACT = 2**53
 
 #: Units of a timestamp in a second.
@@ -84,6 +84,17 @@ def texts(values: pa.ChunkedArray, markers: list[str]) -> pa.ChunkedArray:
     return cells.known(values, markers)
 
 
+def check_codes(column: Column) -> None:
+    """Raise ProjectError where codes lie in floats that cannot hold all of their digits."""
+    if pa.types.is_floating(column.values.type):
+        lost = pc.greater_equal(pc.abs(column.values), EXACT)
+        if pc.any(lost).as_py():
+            raise ProjectError(
+                f"column {column.name!r} of {column.path} holds floating-point numbers beyond 2**53 in "
+                f"{column.first(lost)}: a code has lost digits there; write the column as whole numbers or texts"
+            )
+
+
 def _written(value: Any) -> str | None:
     if isinstance(value, float):
         return None if value != value else str(value).removesuffix(".0")
@@ -104,7 +115,7 @@ def of_type(column: Column, data: Data) -> pd.Series[Any]:
         return _datetime(_microseconds(column))
     floats = column.values.cast(pa.float64(), safe=False)
     if not pa.types.is_floating(column.values.type) and column.name != data.target:
-        _check_exact(column, pc.is_valid(floats), floats)
+        _check_exact(column, floats)
     return _number(column, floats)
 
 
@@ -118,19 +129,17 @@ def of_text(column: Column, data: Data) -> pd.Series[Any]:
     count = len(known) - known.null_count
     if not count:
         return _number(column, known.cast(pa.float64()))  # like any other number; refused by schema.py
-    lower = pc.utf8_lower(known.drop_null()[:1]).to_pylist()[0]
-    if (
-        lower in ("true", "false")
-        and pc.all(pc.is_in(pc.utf8_lower(known.drop_null()), pa.array(["true", "false"]))).as_py()
-    ):
-        return _boolean(pc.equal(pc.utf8_lower(known), "true"))
+    if pc.utf8_lower(known.drop_null()[0]).as_py() in ("true", "false"):
+        lower = pc.utf8_lower(known)
+        if pc.all(pc.is_in(lower.drop_null(), pa.array(["true", "false"]))).as_py():
+            return _boolean(pc.equal(lower, "true"))
     csv = column.csv or cells.DEFAULT
     numbers = cells.numbers(known, csv)
     if len(numbers) - numbers.null_count == count:
         if column.name != data.target:
             if pc.any(cells.matching(known, CODE)).as_py():
                 return category(known)
-            _check_exact(column, cells.matching(known, rf"[+-]?[\d{re.escape(csv.thousands or '')}]+"), numbers)
+            _check_exact(column, numbers, known)
         return _number(column, numbers)
     if pc.all(pc.match_substring_regex(known, cells.ISO_DATE)).as_py():
         return _dates(column, known)
@@ -173,11 +182,14 @@ def _check_notation(column: Column, known: pa.ChunkedArray, numbers: pa.ChunkedA
         )
 
 
-def _check_exact(column: Column, whole: pa.ChunkedArray, numbers: pa.ChunkedArray) -> None:
-    """Raise ProjectError where a whole number is too large for float64 to hold its last digit."""
-    if not len(numbers) or not (pc.max(pc.abs(numbers)).as_py() or 0) > EXACT:
+def _check_exact(column: Column, numbers: pa.ChunkedArray, known: Texts | None = None) -> None:
+    """Raise ProjectError where a whole number is too large for float64 to hold its last digit. `known`: their texts."""
+    inexact = pc.greater_equal(pc.abs(numbers), EXACT)
+    if not pc.any(inexact).as_py():
         return
-    inexact = pc.and_(whole, pc.greater(pc.abs(numbers), EXACT))
+    if known is not None:
+        thousands = "" if column.csv is None else re.escape(column.csv.thousands or "")
+        inexact = pc.and_(inexact, cells.matching(known, rf"[+-]?[\d{thousands}]+"))
     if pc.any(inexact).as_py():
         raise ProjectError(
             f"column {column.name!r} of {column.path} holds whole numbers beyond 2**53, which a model's number cannot "
@@ -202,7 +214,8 @@ def _boolean(values: pa.ChunkedArray) -> pd.Series[Any]:
 
 def moments(texts: pd.Series[Any]) -> pd.Series[Any]:
     """Return ISO 8601 texts of a frame as times, missing where one is missing."""
-    found = cells.datetimes(pa.chunked_array([pa.Array.from_pandas(texts, pa.string())]))
+    values = pa.array([None if pd.isna(text) else text for text in texts], pa.string())
+    found = cells.datetimes(pa.chunked_array([values]))
     return _datetime(found.cast(pa.int64())).set_axis(texts.index)
 
 

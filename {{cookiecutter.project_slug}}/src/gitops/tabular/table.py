@@ -57,6 +57,7 @@ def _typed(column: Column, data: Data) -> pd.Series[Any]:
     if column.name == data.target:
         return _target(column, data)
     if column.name == data.id or column.name in data.categorical:
+        dtypes.check_codes(column)
         return dtypes.category(dtypes.texts(column.values, data.missing))
     if not pa.types.is_string(column.values.type):
         return dtypes.of_type(column, data)
