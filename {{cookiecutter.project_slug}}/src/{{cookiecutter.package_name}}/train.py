@@ -98,9 +98,14 @@ def hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Rows]:
     starts = np.arange(0, len(means), block)
     drawn = starts + generator.integers(0, block, len(starts))
     held = np.isin(group, order[drawn[drawn < len(means)]])
-    inside, outside = (torch.from_numpy(np.flatnonzero(rows)) for rows in (~held, held))
-    train, rows = (tuple(part[chosen.to(part.device)] for part in splits.train) for chosen in (inside, outside))
-    return replace(splits, train=train, groups=splits.groups[~held]), rows
+    return replace(splits, train=_part(splits.train, ~held), groups=splits.groups[~held]), _part(splits.train, held)
+
+
+def _part(rows: Rows, chosen: NDArray[Any]) -> Rows:
+    """Return those rows for which `chosen` [rows] is true."""
+    numbers, categories, target = rows
+    places = torch.from_numpy(np.flatnonzero(chosen)).to(target.device)
+    return numbers[places], categories[places], target[places]
 
 
 def choose_device(wanted: str) -> torch.device:
