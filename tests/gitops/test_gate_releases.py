@@ -136,7 +136,7 @@ def test_a_difference_that_is_not_proved_is_accepted_or_refused_as_params_yaml_s
     world.settings["gate"]["decision"] = "not_worse"
     refused = world.gate()
     assert not refused["accepted"]
-    assert "may be 0.00" in refused["reason"] and "must be proved" in refused["reason"]
+    assert "may be 0.04" in refused["reason"] and "must be proved" in refused["reason"]
     world.settings["gate"]["tolerance"] = -difference["lower"]
     assert world.gate()["accepted"]
     world.settings["gate"]["tolerance"] = -difference["lower"] * 0.99

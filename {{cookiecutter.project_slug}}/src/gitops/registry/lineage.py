@@ -60,6 +60,8 @@ def table(found: dict[str, Any]) -> str:
     for name, score in found["metrics"].items():
         lines.append((name, f"{score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}]"))
     lines.append(("gate", f"{gate['reason']} ({gate['mode']})"))
+    if best := gate["best"]:
+        lines.append(("best until then", f"{best['model_version']}, commit {best['commit'][:SHORT]} of {BRANCH}"))
     if training := found["training"]:
         where = "on main" if training["trained_on"] == "main" else "on a branch, taken over by main"
         lines.append(("trained", f"{where}, from inputs {training['inputs'][:SHORT]}"))
