@@ -120,7 +120,7 @@ def test_a_validation_that_did_not_pass_refuses(world: World, path: Path, valida
 
 
 def sliced(world: World, column: dict[str, tuple[float, float, float] | None], decision: str = "proved_worse") -> Any:
-    """Return the gate's result where brier may be 0.2 at most in each slice: value and interval by the column's value."""
+    """Return the gate's result where brier may be 0.2 at most in each slice; `column`: value and interval, by slice."""
     world.settings["gate"] |= {"slices": {"brier": 0.2}, "decision": decision}
     world.settings["data"]["slices"] = ["sex"]
     cells = {

@@ -8,7 +8,6 @@ import gating
 import numpy as np
 import pytest
 from gating import SETTINGS, World
-from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.gate import opponents
 from gitops.releases.record import GateResult
@@ -32,7 +31,7 @@ def skill_of(world: World, auc: float) -> float:
 
 
 def test_ten_releases_that_are_each_worse_by_the_tolerance_are_stopped(world: World) -> None:
-    """Each is within the tolerance of the one before it, and so were all of them of the first, if that were forgotten."""
+    """Each is within the tolerance of the one before it, but not of the first."""
     tolerance = world.settings["gate"]["tolerance"]
     start = world.scores(1.0)["roc_auc"]["value"]
     world.released(skill=1.0)

@@ -199,10 +199,10 @@ def _fit(model: TabularModel, splits: Splits, settings: Train, checkpoint: Path,
 
 
 @torch.no_grad()
-def predict(
-    model: TabularModel, splits: Splits, rows: Rows
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return actual values, outputs and predictions of rows, `splits.val` or a held-out part, as metrics.py takes them."""
+def predict(model: TabularModel, splits: Splits, rows: Rows) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return actual values, outputs and predictions of rows as metrics.py takes them: of `splits.val`, or a held-out
+    part.
+    """
     model.eval()
     numbers, categories, target = rows
     pairs = zip(numbers.split(EVALUATION_ROWS), categories.split(EVALUATION_ROWS), strict=True)
