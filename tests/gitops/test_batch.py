@@ -85,7 +85,7 @@ def read(path: str) -> pd.DataFrame:
 
 
 def run(table: str, output: str, model: Model) -> tuple[int, int]:
-    return batch.predict(source.Source(table), output, model)
+    return batch.predict(source.Source(table), output, model, max_rejected=0.5)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +292,7 @@ def test_the_released_model(model: Model, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(sys, "argv", ["batch", "--environment", "production"])
     monkeypatch.setenv("INPUT", write("t.csv"))
     monkeypatch.setenv("OUTPUT", "o.csv")
+    monkeypatch.setenv("MAX_REJECTED", "0.4")
     batch.main()
     printed = capsys.readouterr()
     assert f"o.csv: 4 rows predicted by {sha256[:12]}" in printed.out

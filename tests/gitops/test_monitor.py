@@ -233,7 +233,7 @@ def test_performance_that_fell_comes_first(world: World) -> None:
     world.label()
     assert world.run()[0] == 3
     page = artifacts.MONITOR_HTML.read_text()
-    assert "0.95 on the test rows; it may be worse by 0.05" in page
+    assert "0.95 on the test rows; it may be worse by 0.05 (<code>monitor.max_performance_drop</code>)" in page
     assert page.index("performance:</strong> Are the labels correct") < page.index("data:image/png")
 
 
@@ -246,6 +246,14 @@ def test_each_alarm_is_in_the_manual() -> None:
     checks = sections.MONITOR_CHECKS
     assert {name.casefold() for name in [*checks, *alerts, "the monitor failed"]} - manual == set()
     assert {*report.ADVICE} == {*checks}
+
+
+def test_each_check_names_the_setting_that_holds_its_limit() -> None:
+    """And a limit of `monitor` belongs to a check."""
+    limits = {name for name in sections.Monitor.model_fields if name.startswith("max_")}
+    assert {*sections.MONITOR_CHECKS.values()} == limits
+    check = {"check": "missing values", "column": "age", "value": 0.2, "limit": 0.1, "passed": False, "details": ""}
+    assert "| 20.0% | 10.0% | `monitor.max_missing` |" in report._checks([check])
 
 
 def drawn(draw: Any, new: list[Any], old: list[Any]) -> Any:

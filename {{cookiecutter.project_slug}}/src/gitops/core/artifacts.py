@@ -81,6 +81,11 @@ MONITOR_METRICS = Path("reports/monitor.prom")
 ROW, GROUP = "__row__", "__group__"
 
 
+#: Columns that the splits add to those of the table: the row's number in it, and the group of rows that stay together.
+ROW = "__row__"
+GROUP = "__group__"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block succeeds, and is deleted otherwise.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops.rendering.markdown import interval, line_chart, number, plain, table
+from gitops.rendering.markdown import code, interval, line_chart, number, plain, table
 from gitops.reporting.context import Context
 
 
@@ -79,13 +79,21 @@ def validation(context: Context) -> str:
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         parts.append(f"{sign} {name}: {summary}" + (f", {len(absent)} not run" if absent else ""))
         rows = [
-            [plain(condition["check"]), plain(condition["condition"]), plain(condition["details"], 400)]
+            [
+                plain(condition["check"]),
+                plain(condition["condition"]),
+                plain(condition["details"], 400),
+                code(condition.get("setting", "")),
+            ]
             for condition in result["conditions"]
             if condition["status"] == "failed"
         ]
-        rows += [[plain(check["check"]), "must run", plain(check["reason"], 400)] for check in absent]
+        rows += [
+            [plain(check["check"]), "must run", plain(check["reason"], 400), code(check.get("setting", ""))]
+            for check in absent
+        ]
         if rows:
-            parts.append(table(["check", "condition", "found"], rows))
+            parts.append(table(["check", "condition", "found", "setting"], rows))
     return "\n\n".join(parts)
 
 

@@ -63,7 +63,7 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
     state = artifacts.read_json(APPENDED, "git restore") if APPENDED.exists() else {}
     known, until = state.get("requests", {}), state.get("until")
     window = timedelta(days=settings.retrain.label_days)
-    found = ground_truth.read(datetime.fromisoformat(until) - window if until else None, known)
+    found = ground_truth.read(datetime.fromisoformat(until) - window if until else None, known, settings.data)
     rows = []
     if found.rows:
         dvc.pull(path)

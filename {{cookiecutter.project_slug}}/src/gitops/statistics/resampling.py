@@ -76,7 +76,9 @@ def quantile(draws: Array, level: float, setting: str = "evaluate.bootstrap") ->
     needed = math.ceil(round(1 / min(level, 1 - level), 6)) - 1
     if len(defined) < needed:
         total = math.ceil(needed * len(draws) / len(defined)) if len(defined) else needed
-        missing = f", of which {len(draws) - len(defined)} do not define the metric" if len(defined) < len(draws) else ""
+        missing = (
+            f", of which {len(draws) - len(defined)} do not define the metric" if len(defined) < len(draws) else ""
+        )
         raise ProjectError(
             f"{setting} gives {len(draws)} resamples{missing}: a bound at {min(level, 1 - level):.3g} needs {total}; "
             f"set {setting} to {total} or more"
