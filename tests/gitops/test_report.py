@@ -67,7 +67,12 @@ def candidate(**changes: Any) -> Context:
             "reason": "Accepted: better.",
             "mode": "paired",
             "model_sha256": "s",
+            "decision": "proved_worse",
+            "metric": "roc_auc",
             "rules": [],
+            "releases": [],
+            "left_out": {},
+            "best": None,
             "differences": {
                 "roc_auc": {"value": 0.25, "low": 0.2, "high": 0.3},
                 "brier": {"value": -0.25, "low": -0.5, "high": 0.1},
@@ -109,7 +114,7 @@ def test_the_result_comes_first() -> None:
 
 
 def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> None:
-    refused = {"accepted": False, "reason": "Refused: worse.", "mode": "paired", "model_sha256": "s", "rules": []}
+    refused = candidate().gate | {"accepted": False, "reason": "Refused: worse."}  # type: ignore[operator]
     assert report.compose(candidate(gate=refused)).startswith("## ❌ Refused")
     condition = {"check": "Label Drift", "condition": "< 0.15", "status": "failed", "details": "0.4 @everyone"}
     failed = {"data": {"passed": False, "conditions": [condition], "not_run": []}}
@@ -119,6 +124,43 @@ def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> Non
     stopped = report.compose(candidate(gate=None, metrics=None, curve=[], validations={}, stale=["train"]))
     assert stopped.startswith("## ❌ Incomplete: stage `train`")
     assert report.compose(candidate(gate=None)).startswith("## ❌ No gate result")
+
+
+def rule(passed: bool, **more: Any) -> dict[str, Any]:
+    found = {"rule": "roc_auc at least 0.9", "value": 0.95, "limit": 0.9, "passed": passed, "bound": None}
+    return found | {"release": None} | more
+
+
+def test_the_gate_shows_its_rules_and_the_releases_that_it_compared_with() -> None:
+    alone = candidate()
+    alone.gate |= {"rules": [rule(True)]}  # type: ignore[operator]
+    assert "| ✅ | roc\\_auc at least 0.9 | 0.95 | 0.9 |\n" in report.compose(alone)
+    assert "releases that" not in report.compose(alone)
+
+    difference = {"value": -0.02, "low": -0.03, "high": -0.01, "lower": -0.028, "upper": -0.012}
+    release = {"release": "1" * 40, "title": "m 1, release 1", "deployed": True, "basis": "on the same test rows"}
+    releases = [
+        release | {"value": 0.97, "difference": difference},
+        release | {"release": "2" * 40, "title": f"m 2 {HOSTILE}", "deployed": False, "value": 0.9, "difference": None},
+    ]
+    several = candidate()
+    several.gate |= {  # type: ignore[operator]
+        "rules": [rule(True), rule(False, rule="roc_auc worse", value=-0.02, bound=-0.012, release="m 1, release 1")],
+        "releases": releases,
+        "best": {"commit": "1" * 40},
+        "left_out": {"m 3, release 3": f"object is nowhere {HOSTILE}"},
+    }
+    text = report.compose(several)
+    for expected in (
+        "|  | rule | value | limit | 95 % bound | decided by |",
+        "| ❌ | roc\\_auc worse | -0.02 | 0.9 | -0.012 | m 1, release 1 |",
+        "| m 1, release 1 (production) **best** | 0.97 | **-0.02** (-0.03 to -0.01) | -0.012 | on the same test rows |",
+        "1 releases that could not be compared",
+    ):
+        assert expected in text
+    assert "<img" not in text and "@everyone" not in text
+    several.gate |= {"decision": "not_worse"}  # type: ignore[operator]
+    assert "(-0.03 to -0.01) | -0.028 |" in report.compose(several)
 
 
 def test_text_from_data_stays_text() -> None:
