@@ -62,9 +62,9 @@ def fit_ours(settings: Any, splits: dict[str, pd.DataFrame], schema: dict[str, A
         begin = time.perf_counter()
         model, _ = train.fit_model(settings, train.load_splits(settings), Path("checkpoint.pt"), NoRun())
         artifacts.write_parquet(artifacts.VAL, splits["test"])  # what the model is scored on
-        actual, outputs = train.predict_validation(model, train.load_splits(settings))
+        arrays = train.predict_validation(model, train.load_splits(settings))
         seconds = time.perf_counter() - begin
-    return owner.metrics().score(schema["task"], actual, outputs)[settings.gate.primary_metric], seconds
+    return owner.metrics().score(schema["task"], *arrays)[settings.gate.primary_metric], seconds
 
 
 def fit_theirs(metric: str, splits: dict[str, pd.DataFrame], schema: dict[str, Any]) -> tuple[float, float]:
@@ -92,7 +92,7 @@ def fit_theirs(metric: str, splits: dict[str, pd.DataFrame], schema: dict[str, A
     outputs = model.predict(test) if regression else model.predict_proba(test)
     seconds = time.perf_counter() - begin
     actual = features.encode_target(splits["test"][target], schema).numpy()
-    return owner.metrics().score(schema["task"], actual, outputs)[metric], seconds
+    return owner.metrics().score(schema["task"], actual, outputs, features.decide(outputs, schema))[metric], seconds
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def predictions(path: Path, skill: float) -> Path:
     table = pd.DataFrame({"row": range(ROWS), "split": "test"})
     for place, name in enumerate(CLASSES):
         table[f"p_{name}"] = outputs(skill)[:, place]
+    table["prediction"] = np.array(CLASSES, dtype=object)[outputs(skill).argmax(axis=1)]
     path.parent.mkdir(parents=True, exist_ok=True)
     table.iloc[::-1].to_parquet(path)
     return path
@@ -76,7 +77,7 @@ class World:
         self.evaluate(skill=1.0)
 
     def scores(self, skill: float) -> dict[str, dict[str, float]]:
-        values = metrics.score("binary", ACTUAL, outputs(skill))
+        values = metrics.score("binary", ACTUAL, outputs(skill), outputs(skill).argmax(axis=1))
         return {name: {"value": value, "low": value - 0.05, "high": value + 0.05} for name, value in values.items()}
 
     def evaluate(self, skill: float) -> None:
@@ -286,7 +287,8 @@ def test_on_other_test_rows_the_old_model_is_run(world: World) -> None:
     assert result["mode"] == "paired"
     assert "the release's model was run" in result["reason"]
     positive = 1 / (1 + np.exp(-NOISE))
-    expected = metrics.score("binary", ACTUAL, np.stack([1 - positive, positive], axis=1))
+    predicted = (positive >= 0.5).astype(int)
+    expected = metrics.score("binary", ACTUAL, np.stack([1 - positive, positive], axis=1), predicted)
     assert result["production"] == pytest.approx(expected["roc_auc"])
 
 
@@ -300,20 +302,19 @@ def test_an_old_model_whose_columns_were_removed_is_not_run(world: World) -> Non
 def test_an_error_counts_as_worse_when_it_grows() -> None:
     actual = np.linspace(0, 1, 50)
     close, far = actual + 0.01, actual + np.where(np.arange(50) % 2, 0.3, 0.1)
-    better = champion_challenger.paired("regression", actual, close, far, resamples=200, seed=1)
+    better = champion_challenger.paired("regression", actual, (close, close), (far, far), resamples=200, seed=1)
     assert better["rmse"].low > 0
     assert better["r2"].low > 0
-    worse = champion_challenger.paired("regression", actual, far, close, resamples=200, seed=1)
+    worse = champion_challenger.paired("regression", actual, (far, far), (close, close), resamples=200, seed=1)
     assert worse["rmse"].value == -better["rmse"].value
 
 
 def test_pairing_narrows_the_interval() -> None:
     """Rows that are hard for both models cancel out: the interval is narrower than those of the metrics together."""
     shared, own = rng.normal(size=ROWS), 0.05 * rng.normal(size=ROWS)
-    difference = champion_challenger.paired("regression", np.zeros(ROWS), shared, shared + own, resamples=200, seed=1)[
-        "rmse"
-    ]
-    alone = metrics.bootstrap("regression", np.zeros(ROWS), shared, 200, 1)["rmse"]
+    one, other = (shared, shared), (shared + own, shared + own)
+    difference = champion_challenger.paired("regression", np.zeros(ROWS), one, other, resamples=200, seed=1)["rmse"]
+    alone = metrics.bootstrap("regression", np.zeros(ROWS), *one, 200, 1)["rmse"]
     assert difference.high - difference.low < 0.3 * (alone["high"] - alone["low"])
 
 

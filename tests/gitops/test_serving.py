@@ -100,7 +100,7 @@ def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handle
     assert (first, second, third) == (200, 400, 200)
     assert calls == [3]
     assert one["predictions"] == two["predictions"][:1]
-    assert two["predictions"][1] == {"label": "no", "probabilities": {"no": 0.5, "yes": 0.5}}
+    assert two["predictions"][1] == {"label": "yes", "probabilities": {"no": 0.5, "yes": 0.5}}
     assert one["model_version"] == handler.version
     assert set(bad) == {"error", "errors"}
 

@@ -130,7 +130,8 @@ def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatc
     if metric:
         schema, val = artifacts.read_json(artifacts.SCHEMA, "make pipeline"), artifacts.read_parquet(artifacts.VAL)
         outputs = evaluate.predict(torch.export.load(artifacts.MODEL).module(), val, schema)
-        expected = metrics.score("binary", features.encode_target(val["top"], schema).numpy(), outputs)[metric]
+        actual, predicted = features.encode_target(val["top"], schema).numpy(), features.decide(outputs, schema)
+        expected = metrics.score("binary", actual, outputs, predicted)[metric]
     (trial,) = study().trials
     assert trial.user_attrs["values"] == {"model.width": 8, "model.dropout": 0.1, "train.learning_rate": 0.002}
     assert trial.value == pytest.approx(expected, rel=1e-5)
@@ -205,9 +206,10 @@ def test_a_projects_own_metric_is_tunable_by_its_name(better: Any, width: int, m
         callback.log(entry)
         return settings.model.width + settings.train.seed % 3 / 100, [entry]
 
+    actual = np.array([0, 1])
     monkeypatch.setattr(train, "fit_model", fit)
-    monkeypatch.setattr(train, "predict_validation", lambda model, _: (np.array([0, 1]), np.full((2, 2), model)))
-    own = metrics.Metric(lambda actual, outputs: float(outputs.mean()), better)
+    monkeypatch.setattr(train, "predict_validation", lambda model, _: (actual, np.full((2, 2), model), actual))
+    own = metrics.Metric(lambda actual, outputs, predicted: float(outputs.mean()), better)
     monkeypatch.setitem(metrics.METRICS["binary"], "mean_output", own)
     monkeypatch.setitem(Settings.metrics["binary"], "mean_output", better)
     optimise("mean_output")
@@ -226,7 +228,7 @@ def test_a_projects_own_metric_is_tunable_by_its_name(better: Any, width: int, m
 
 
 def test_a_metric_that_is_never_defined_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(metrics.METRICS["binary"], "brier", metrics.Metric(lambda actual, outputs: math.nan, "lower"))
+    monkeypatch.setitem(metrics.METRICS["binary"], "brier", metrics.Metric(lambda actual, outputs, predicted: math.nan, "lower"))
     optimise("brier")
     with pytest.raises(ProjectError, match=r"no trial has a score \(the validation rows do not define brier: raise"):
         run(monkeypatch, "--trials", "2")

@@ -52,9 +52,10 @@ def settings(task: str, **sections: dict[str, Any]) -> Any:
     others = [name for name in TARGETS.values() if name != TARGETS[task]]
     data = {"path": "table.parquet", "query": None, "target": TARGETS[task], "task": task, "drop": others}
     data |= {"positive": "yes" if task == "binary" else None, "id": None, "timestamp": None, "categorical": []}
+    data |= {"slices": []}
     values["data"] |= data
     values["gate"] = {"primary_metric": metric, "thresholds": {metric: 0.5}}
-    values["evaluate"] |= {"slices": [], "bootstrap": 100}
+    values["evaluate"] |= {"bootstrap": 100}
     values["train"] |= {"device": "cpu"}
     values["tune"] = {}
     for section, changes in sections.items():

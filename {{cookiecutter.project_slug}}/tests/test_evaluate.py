@@ -22,7 +22,7 @@ def test_metrics_have_intervals_and_slices(task: str, tmp_path: Path, monkeypatc
     classes, rows = schema["target"]["classes"], len(splits["test"])
     rng = np.random.default_rng(0)
     outputs = rng.dirichlet(np.ones(len(classes)), rows) if classes else rng.normal(size=rows)
-    chosen = settings(task, evaluate={"slices": ["colour"]})
+    chosen = settings(task, data={"slices": ["colour"]})
     result = evaluate.evaluate(chosen, schema, splits["test"], outputs)
     assert [*result["metrics"]] == [*metrics.METRICS[task]]
     for score in result["metrics"].values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import prepared
@@ -36,6 +37,19 @@ def test_answers_are_json(classes: list[str]) -> None:
     outputs = torch.tensor([[0.25, 0.75]]) if classes else torch.tensor([1.5])
     (answer,) = json.loads(json.dumps(features.answer(outputs, schema)))
     assert answer == ({"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}} if classes else 1.5)
+
+
+@pytest.mark.parametrize(("threshold", "label"), [(0.25, "yes"), (0.26, "no"), (None, "no")])
+def test_the_positive_class_is_answered_from_the_threshold_on(threshold: float | None, label: str) -> None:
+    target = {"classes": ["no", "yes"]} | ({"threshold": threshold} if threshold else {})
+    (answer,) = features.answer(torch.tensor([[0.75, 0.25]]), {"target": target})
+    assert answer == {"label": label, "probabilities": {"no": 0.75, "yes": 0.25}}
+
+
+@pytest.mark.parametrize("of", [torch.tensor, np.array])
+def test_of_more_classes_the_likeliest_is_answered(of: Any) -> None:
+    outputs = of([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]])
+    assert features.decide(outputs, {"target": {"classes": ["a", "b", "c"]}}).tolist() == [1, 0]
 
 
 def test_category_codes_stay_what_they_are() -> None:

@@ -50,7 +50,7 @@ def test_it_learns_and_the_exported_program_answers_the_same(splits: Splits) -> 
     model, history = fit(splits, epochs=12)
     losses = [entry["val_loss"] for entry in history]
     assert min(losses) < losses[0]
-    actual, expected = train.predict_validation(model, splits)
+    actual, expected, _ = train.predict_validation(model, splits)
     assert len(actual) == len(expected) and np.isfinite(expected).all()
     if splits.schema["target"]["classes"]:
         np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)

@@ -32,6 +32,7 @@ class Features(Protocol):
     DERIVED: Mapping[str, Derived]
     encode: Callable[[Columns, Schema], tuple[torch.Tensor, ...]]
     encode_target: Callable[[Any, Schema], torch.Tensor]
+    decide: Callable[[Any, Schema], Any]
     answer: Callable[[torch.Tensor, Schema], list[Any]]
 
 
@@ -43,10 +44,10 @@ class Metric(Protocol):
 
 
 class Metrics(Protocol):
-    """Scores of predictions: `METRICS` by task and name, `score(task, actual, outputs)` by name."""
+    """Scores of predictions: `METRICS` by task and name, `score(task, actual, outputs, predicted)` by name."""
 
     METRICS: Mapping[str, Mapping[str, Metric]]
-    score: Callable[[str, Array, Array], dict[str, float]]
+    score: Callable[[str, Array, Array, Array], dict[str, float]]
 
 
 class Evaluate(Protocol):
@@ -74,8 +75,8 @@ class Train(Protocol):
     def fit_model(self, settings: Params, splits: Any, checkpoint: Any, callback: Callback) -> tuple[Any, list[Any]]:
         """Return the fitted model and an entry for each epoch. Raises Diverged, and whatever `callback` raises."""
 
-    def predict_validation(self, model: Any, splits: Any) -> tuple[Array, Array]:
-        """Return actual values and outputs of the validation split, as `Metrics.score` takes them."""
+    def predict_validation(self, model: Any, splits: Any) -> tuple[Array, Array, Array]:
+        """Return actual values, outputs and predictions of the validation split, as `Metrics.score` takes them."""
 
 
 class Checks(Protocol):

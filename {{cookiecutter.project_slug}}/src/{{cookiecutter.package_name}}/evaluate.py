@@ -17,7 +17,7 @@ from gitops.rendering import plots
 from gitops.tabular import arrow
 
 from . import metrics
-from .features import encode, encode_target
+from .features import decide, encode, encode_target
 from .settings import Settings
 
 #: Rows that go through the model at once.
@@ -38,7 +38,7 @@ def prediction_table(frame: pd.DataFrame, outputs: metrics.Array, split: str, sc
     classes = schema["target"]["classes"]
     columns = {"row": frame["row"], "split": split, "target": frame[schema["target"]["name"]]}
     table = pd.DataFrame(columns).reset_index(drop=True)
-    table["prediction"] = np.array(classes, dtype=object)[outputs.argmax(axis=1)] if classes else outputs
+    table["prediction"] = np.array(classes, dtype=object)[decide(outputs, schema)] if classes else outputs
     for index, name in enumerate(classes):
         table[f"p_{name}"] = outputs[:, index]
     return table
@@ -52,6 +52,7 @@ def slice_metrics(
     Raises ProjectError for a column that is no categorical or boolean feature.
     """
     sliceable = [feature["name"] for feature in schema["features"] if feature["dtype"] in ("category", "boolean")]
+    predicted = decide(outputs, schema)
     slices: dict[str, Any] = {}
     for column in columns:
         if column not in sliceable:
@@ -63,7 +64,7 @@ def slice_metrics(
         slices[column] = {}
         for value in sorted(set(values)):
             rows = values == value
-            scores = metrics.score(schema["task"], actual[rows], outputs[rows])
+            scores = metrics.score(schema["task"], actual[rows], outputs[rows], predicted[rows])
             known = {name: None if np.isnan(score) else score for name, score in scores.items()}
             slices[column][value] = {"rows": int(rows.sum()), "metrics": known}
     return slices
@@ -72,9 +73,11 @@ def slice_metrics(
 def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, outputs: metrics.Array) -> dict[str, Any]:
     """Return the contents of metrics.json (its format: docs/system-design.md)."""
     actual = encode_target(test[schema["target"]["name"]], schema).numpy()
-    wanted = settings.evaluate
+    predicted, wanted = decide(outputs, schema), settings.evaluate
     with tqdm(total=wanted.bootstrap, desc="bootstrap", unit="resample", disable=None) as progress:
-        scores = metrics.bootstrap(schema["task"], actual, outputs, wanted.bootstrap, wanted.seed, progress.update)
+        scores = metrics.bootstrap(
+            schema["task"], actual, outputs, predicted, wanted.bootstrap, wanted.seed, progress.update
+        )
     undefined = [name for name, score in scores.items() if np.isnan(score["value"])]
     if undefined:
         raise ProjectError(
@@ -87,9 +90,9 @@ def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, out
         "model_sha256": artifacts.digest(artifacts.MODEL),
         "metrics": scores,
     }
-    if schema["target"]["classes"]:
-        counts = metrics.confusion(actual, outputs)
-        result["confusion"] = {"classes": schema["target"]["classes"], "counts": counts}
+    if classes := schema["target"]["classes"]:
+        counts = metrics.confusion(actual, predicted, len(classes))
+        result["confusion"] = {"classes": classes, "counts": counts}
     return result | {"slices": slice_metrics(test, actual, outputs, schema, settings.data.slices)}
 
 
@@ -109,7 +112,8 @@ def main() -> None:
         ]
         with artifacts.replacing(artifacts.PREDICTIONS) as temporary:
             pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
-        plots.write(encode_target(test[schema["target"]["name"]], schema).numpy(), outputs, schema)
+        actual = encode_target(test[schema["target"]["name"]], schema).numpy()
+        plots.write(actual, outputs, decide(outputs, schema), schema)
         artifacts.write_json(artifacts.METRICS, result)
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
         run.log_files(artifacts.METRICS)

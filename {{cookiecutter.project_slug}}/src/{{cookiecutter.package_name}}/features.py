@@ -69,8 +69,22 @@ def encode_target(target: Any, schema: dict[str, Any]) -> torch.Tensor:
     return torch.from_numpy(target.to_numpy("int64" if classes else "float64").copy())
 
 
+def decide(outputs: Any, schema: dict[str, Any]) -> Any:
+    """Return the predicted class of each row as its index (int64, [rows]), or the values themselves.
+
+    `outputs` holds probabilities [rows, classes] or values [rows], as a tensor or an array. Of two classes it is the
+    positive one, the last, from the schema's threshold on (train.py chooses it); of more it is the likeliest.
+    """
+    classes = schema["target"]["classes"]
+    if not classes:
+        return outputs
+    if len(classes) == 2:
+        return (outputs[:, -1] >= schema["target"].get("threshold", 0.5)) * 1
+    return outputs.argmax(1)
+
+
 def answer(outputs: torch.Tensor, schema: dict[str, Any]) -> list[Any]:
-    """Return the JSON prediction of each row: a number, or the likeliest class with the probability of each.
+    """Return the JSON prediction of each row: a number, or the class that `decide` names with the probability of each.
 
     `outputs` holds probabilities [rows, classes] or values [rows].
     """
@@ -78,9 +92,6 @@ def answer(outputs: torch.Tensor, schema: dict[str, Any]) -> list[Any]:
     if not classes:
         return [float(value) for value in outputs]
     return [
-        {
-            "label": classes[max(range(len(classes)), key=row.__getitem__)],
-            "probabilities": dict(zip(classes, row, strict=True)),
-        }
-        for row in outputs.tolist()
+        {"label": classes[index], "probabilities": dict(zip(classes, row, strict=True))}
+        for index, row in zip(decide(outputs, schema).tolist(), outputs.tolist(), strict=True)
     ]

@@ -18,17 +18,18 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Metric:
-    """`score(actual, outputs)` is NaN where the rows do not define it, as ROC AUC of rows of one class.
+    """`score(actual, outputs, predicted)` is NaN where the rows do not define it, as ROC AUC of rows of one class.
 
     `actual` holds class indices (int, [rows]) or values (float, [rows]); `outputs` probabilities [rows, classes] or
-    values [rows]. For the binary task the positive class is the last.
+    values [rows]; `predicted` the classes that `features.decide` makes of these (int, [rows]), or the values again.
+    For the binary task the positive class is the last.
     """
 
-    score: Callable[[Array, Array], float]
+    score: Callable[[Array, Array, Array], float]
     better: Literal["higher", "lower"]
 
 
-def roc_auc(actual: Array, outputs: Array) -> float:
+def roc_auc(actual: Array, outputs: Array, predicted: Array) -> float:
     """Return the area under the ROC curve of the positive class."""
     if actual.min() == actual.max():
         return NAN
@@ -36,7 +37,7 @@ def roc_auc(actual: Array, outputs: Array) -> float:
     return float(np.trapezoid(true, false))
 
 
-def pr_auc(actual: Array, outputs: Array) -> float:
+def pr_auc(actual: Array, outputs: Array, predicted: Array) -> float:
     """Return the average precision: the area under precision and recall as a step function, as in scikit-learn."""
     if not actual.any():
         return NAN
@@ -44,49 +45,48 @@ def pr_auc(actual: Array, outputs: Array) -> float:
     return float((np.diff(recall, prepend=0.0) * precision).sum())
 
 
-def f1(actual: Array, outputs: Array) -> float:
-    """Return the F1 score of the positive class at a probability of one half."""
-    predicted = outputs.argmax(axis=1)
+def f1(actual: Array, outputs: Array, predicted: Array) -> float:
+    """Return the F1 score of the positive class."""
     true = int(((predicted == 1) & (actual == 1)).sum())
     wrong = int((predicted != actual).sum())
     return 2 * true / (2 * true + wrong) if true + wrong else NAN
 
 
-def macro_f1(actual: Array, outputs: Array) -> float:
+def macro_f1(actual: Array, outputs: Array, predicted: Array) -> float:
     """Return the mean F1 score of the classes; one that is neither actual nor predicted has none."""
-    predicted, classes = outputs.argmax(axis=1), outputs.shape[1]
+    classes = outputs.shape[1]
     true = np.bincount(actual[predicted == actual], minlength=classes)
     named = np.bincount(predicted, minlength=classes) + np.bincount(actual, minlength=classes)
     present = named > 0
     return float((2 * true[present] / named[present]).mean())
 
 
-def accuracy(actual: Array, outputs: Array) -> float:
-    """Return the fraction of rows whose likeliest class is right."""
-    return float((outputs.argmax(axis=1) == actual).mean())
+def accuracy(actual: Array, outputs: Array, predicted: Array) -> float:
+    """Return the fraction of rows whose predicted class is right."""
+    return float((predicted == actual).mean())
 
 
-def brier(actual: Array, outputs: Array) -> float:
+def brier(actual: Array, outputs: Array, predicted: Array) -> float:
     """Return the mean squared error of the positive class's probability (Brier, 1950)."""
     return float(((outputs[:, -1] - actual) ** 2).mean())
 
 
-def log_loss(actual: Array, outputs: Array) -> float:
+def log_loss(actual: Array, outputs: Array, predicted: Array) -> float:
     """Return the mean negative log-likelihood of the actual class."""
     return float(-np.log(outputs[np.arange(len(actual)), actual].clip(1e-15, 1)).mean())
 
 
-def rmse(actual: Array, outputs: Array) -> float:
+def rmse(actual: Array, outputs: Array, predicted: Array) -> float:
     """Return the root of the mean squared error, in the target's unit."""
     return float(np.sqrt(((outputs - actual) ** 2).mean()))
 
 
-def mae(actual: Array, outputs: Array) -> float:
+def mae(actual: Array, outputs: Array, predicted: Array) -> float:
     """Return the mean absolute error, in the target's unit."""
     return float(np.abs(outputs - actual).mean())
 
 
-def r2(actual: Array, outputs: Array) -> float:
+def r2(actual: Array, outputs: Array, predicted: Array) -> float:
     """Return the coefficient of determination."""
     total = float(((actual - actual.mean()) ** 2).sum())
     return 1 - float(((outputs - actual) ** 2).sum()) / total if total else NAN
@@ -114,15 +114,16 @@ METRICS: dict[str, dict[str, Metric]] = {
 }
 
 
-def score(task: str, actual: Array, outputs: Array) -> dict[str, float]:
+def score(task: str, actual: Array, outputs: Array, predicted: Array) -> dict[str, float]:
     """Return every metric of `task` by name; arrays as in Metric."""
-    return {name: metric.score(actual, outputs) for name, metric in METRICS[task].items()}
+    return {name: metric.score(actual, outputs, predicted) for name, metric in METRICS[task].items()}
 
 
 def bootstrap(
     task: str,
     actual: Array,
     outputs: Array,
+    predicted: Array,
     resamples: int,
     seed: int,
     on_resample: Callable[[], object] = lambda: None,
@@ -135,20 +136,19 @@ def bootstrap(
     drawn: dict[str, list[float]] = {}
     for _ in range(resamples):
         rows = rng.integers(0, len(actual), len(actual))
-        for name, value in score(task, actual[rows], outputs[rows]).items():
+        for name, value in score(task, actual[rows], outputs[rows], predicted[rows]).items():
             drawn.setdefault(name, []).append(value)
         on_resample()
     intervals = {}
-    for name, value in score(task, actual, outputs).items():
+    for name, value in score(task, actual, outputs, predicted).items():
         defined = [draw for draw in drawn[name] if not np.isnan(draw)] or [value]
         low, high = np.quantile(defined, [0.025, 0.975])
         intervals[name] = {"value": value, "low": float(low), "high": float(high)}
     return intervals
 
 
-def confusion(actual: Array, outputs: Array) -> list[list[int]]:
-    """Return counts [actual class][predicted class]."""
-    classes = outputs.shape[1]
+def confusion(actual: Array, predicted: Array, classes: int) -> list[list[int]]:
+    """Return counts [actual class][predicted class] of so many classes."""
     counts = np.zeros((classes, classes), dtype=int)
-    np.add.at(counts, (actual, outputs.argmax(axis=1)), 1)
+    np.add.at(counts, (actual, predicted), 1)
     return counts.tolist()

@@ -29,7 +29,7 @@ from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.tabular import arrow
 
-from .features import encode, encode_target
+from .features import decide, encode, encode_target
 from .model import TabularModel, export
 from .settings import Settings, Train
 
@@ -170,13 +170,13 @@ def _fit(model: TabularModel, splits: Splits, settings: Train, checkpoint: Path,
 
 
 @torch.no_grad()
-def predict_validation(model: TabularModel, splits: Splits) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return actual values and outputs of the validation split, as metrics.py takes them."""
+def predict_validation(model: TabularModel, splits: Splits) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return actual values, outputs and predictions of the validation split, as metrics.py takes them."""
     model.eval()
     numbers, categories, target = splits.val
     pairs = zip(numbers.split(EVALUATION_ROWS), categories.split(EVALUATION_ROWS), strict=True)
-    outputs = torch.cat([model.predict(*pair) for pair in pairs])
-    return np.asarray(target.cpu()), np.asarray(outputs.double().cpu())
+    outputs = np.asarray(torch.cat([model.predict(*pair) for pair in pairs]).double().cpu())
+    return np.asarray(target.cpu()), outputs, decide(outputs, splits.schema)
 
 
 def save(program: torch.export.ExportedProgram, path: Path) -> None:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
+#: A model's outputs [rows, classes] or [rows], and its predictions [rows], as in the project's metrics.py.
+Predictions = tuple[Array, Array]
+
 #: Settings of `data` that define the prediction target: where one differs, metrics are not comparable.
 SUBJECT = ("task", "target", "positive")
 
@@ -83,19 +86,18 @@ def compare(
 
 
 def paired(
-    task: str, actual: Array, candidate: Array, production: Array, resamples: int, seed: int
+    task: str, actual: Array, candidate: Predictions, production: Predictions, resamples: int, seed: int
 ) -> dict[str, Difference]:
     """Return each metric's difference between two models on the same rows, with its 95 % interval.
 
     A paired percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): each resample draws rows once and scores
-    both models on them, so that rows which are hard for both cancel out. `actual` is [rows], the outputs are [rows,
-    classes] or [rows], as in the project's metrics.py. Resamples in which a metric is undefined are left out of its
-    interval.
+    both models on them, so that rows which are hard for both cancel out. `actual` is [rows]. Resamples in which
+    a metric is undefined are left out of its interval.
     """
     rng, score = np.random.default_rng(seed), owner.metrics().score
 
     def difference(rows: Array) -> dict[str, float]:
-        new, old = (score(task, actual[rows], outputs[rows]) for outputs in (candidate, production))
+        new, old = (score(task, actual[rows], *(part[rows] for part in model)) for model in (candidate, production))
         return {name: owner.sign(task, name) * (new[name] - old[name]) for name in new}
 
     count = len(actual)
@@ -147,33 +149,38 @@ def _old_model(settings: Params, schema: dict[str, Any], evaluated: dict[str, An
 
 
 def _on_rows(
-    settings: Params, schema: dict[str, Any], basis: str, production: Callable[[pd.DataFrame], Array]
+    settings: Params, schema: dict[str, Any], basis: str, production: Callable[[pd.DataFrame], Predictions]
 ) -> Comparison:
-    """Compare on the candidate's test split; `production` returns the release's outputs for its rows."""
+    """Compare on the candidate's test split; `production` returns the release's predictions for its rows."""
     task = settings.data.task
     test = artifacts.read_parquet(TEST)
     actual = owner.features().encode_target(test[schema["target"]["name"]], schema).numpy()
     old, new = production(test), _predicted(PREDICTIONS, test, schema)
-    if not np.isfinite(old).all():
+    if not np.isfinite(old[0]).all():
         raise ProjectError("the release's outputs are not all finite numbers")
     differences = paired(task, actual, new, old, settings.evaluate.bootstrap, settings.evaluate.seed)
-    return Comparison("paired", basis, owner.metrics().score(task, actual, old), differences)
+    return Comparison("paired", basis, owner.metrics().score(task, actual, *old), differences)
 
 
-def _predicted(path: Path, test: pd.DataFrame, schema: dict[str, Any]) -> Array:
-    """Return the outputs for the rows of `test` in a predictions.parquet. Raises ProjectError if it lacks some."""
+def _predicted(path: Path, test: pd.DataFrame, schema: dict[str, Any]) -> Predictions:
+    """Return those for the rows of `test` in a predictions.parquet. Raises ProjectError if it lacks some."""
     classes = schema["target"]["classes"]
     try:
         table = artifacts.read_parquet(path)
         table = table[table["split"] == "test"].set_index("row").loc[test["row"]]
         outputs = table[[f"p_{name}" for name in classes] or "prediction"].to_numpy("float64")
+        indices = {name: index for index, name in enumerate(classes)}
+        predicted = table["prediction"].map(indices).to_numpy("int64") if classes else outputs
     except (KeyError, ValueError, OSError) as error:
         raise ProjectError(f"the predictions in {path} do not fit the test split: {error}") from error
-    return outputs
+    return outputs, predicted
 
 
-def _run(archive: bytes, record: Release, test: pd.DataFrame, schema: dict[str, Any]) -> Array:
-    """Run the model of a TorchServe archive on a split. Raises ProjectError where it does not fit the columns."""
+def _run(archive: bytes, record: Release, test: pd.DataFrame, schema: dict[str, Any]) -> Predictions:
+    """Run the model of a TorchServe archive on a split. Raises ProjectError where it does not fit the columns.
+
+    Its decisions are those by its own threshold, which its schema holds.
+    """
     import torch
 
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
@@ -190,4 +197,8 @@ def _run(archive: bytes, record: Release, test: pd.DataFrame, schema: dict[str, 
         outputs = owner.evaluate().predict(torch.export.load(io.BytesIO(model)).module(), test, old)
     except Exception as error:  # a program of an older torch can fail in any way; the gate then falls back
         raise ProjectError(f"the release's model does not run: {error}") from error
-    return outputs[:, [old_classes.index(name) for name in classes]] if classes else outputs
+    predicted = owner.features().decide(outputs, old)
+    if not classes:
+        return outputs, predicted
+    places = [classes.index(name) for name in old_classes]
+    return outputs[:, np.argsort(places)], np.array(places)[predicted]

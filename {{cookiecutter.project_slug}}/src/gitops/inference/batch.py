@@ -22,6 +22,7 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
+from gitops import owner
 from gitops.core import params
 from gitops.core.addresses import PARQUET
 from gitops.core.artifacts import MODEL, PACKAGE, ProjectError, digest, run
@@ -176,7 +177,7 @@ def _answers(outputs: Array, model: Model) -> list[pa.Array]:
     classes = model.schema["target"]["classes"]
     if not classes:
         return [pa.array(outputs)]
-    labels = np.array(classes, dtype=object)[outputs.argmax(axis=1)]
+    labels = np.array(classes, dtype=object)[owner.features().decide(outputs, model.schema)]
     return [pa.array(labels, pa.string()), *(pa.array(outputs[:, index]) for index in range(len(classes)))]
 
 

@@ -58,19 +58,24 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     }
 
 
-def _arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[Array, Array]:
-    """Return actual values and outputs as the project's metrics.py takes them."""
+def _arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[Array, Array, Array]:
+    """Return actual values, outputs and predictions as the project's metrics.py takes them.
+
+    A prediction is what was answered, whatever the threshold of the decision was then.
+    """
     if not classes:
-        return outputs["target"].to_numpy(float), outputs["prediction"].to_numpy(float)
+        values = outputs["prediction"].to_numpy(float)
+        return outputs["target"].to_numpy(float), values, values
     indices = {name: index for index, name in enumerate(classes)}
-    return outputs["target"].map(indices).to_numpy(int), outputs[[f"p_{name}" for name in classes]].to_numpy(float)
+    actual, predicted = (outputs[name].map(indices).to_numpy(int) for name in ("target", "prediction"))
+    return actual, outputs[[f"p_{name}" for name in classes]].to_numpy(float), predicted
 
 
 def _resampled(
     task: str,
     name: str,
-    new: tuple[Array, Array],
-    old: tuple[Array, Array],
+    new: tuple[Array, Array, Array],
+    old: tuple[Array, Array, Array],
     resamples: int,
     seed: int,
 ) -> Array:
@@ -79,9 +84,9 @@ def _resampled(
     scores = []
     for _ in tqdm(range(resamples), "performance", unit="resample", disable=None):
         pair = []
-        for actual, outputs in (new, old):
-            rows = rng.integers(0, len(actual), len(actual))
-            pair.append(score(task, actual[rows], outputs[rows])[name])
+        for arrays in (new, old):
+            rows = rng.integers(0, len(arrays[0]), len(arrays[0]))
+            pair.append(score(task, *(array[rows] for array in arrays))[name])
         scores.append(pair)
     values: Array = np.array(scores)
     return values[~np.isnan(values).any(axis=1)]

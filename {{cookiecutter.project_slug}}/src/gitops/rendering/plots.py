@@ -18,16 +18,16 @@ BINS = 10
 POINTS = 500
 
 
-def write(actual: Array, outputs: Array, schema: dict[str, Any]) -> None:
-    """Write each plot of the task and remove those of other tasks."""
+def write(actual: Array, outputs: Array, predicted: Array, schema: dict[str, Any]) -> None:
+    """Write each plot of the task and remove those of other tasks; arrays as in the project's metrics.py."""
     for stale in artifacts.PLOTS.glob("*.csv"):
         stale.unlink()
-    for name, table in tables(actual, outputs, schema).items():
+    for name, table in tables(actual, outputs, predicted, schema).items():
         with artifacts.replacing(Path(artifacts.PLOTS, f"{name}.csv")) as temporary:
             table.to_csv(temporary, index=False)
 
 
-def tables(actual: Array, outputs: Array, schema: dict[str, Any]) -> dict[str, pd.DataFrame]:
+def tables(actual: Array, outputs: Array, predicted: Array, schema: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """Return the plots by name: roc (binary), calibration and confusion (classes), residuals (regression)."""
     classes = schema["target"]["classes"]
     if not classes:
@@ -35,7 +35,7 @@ def tables(actual: Array, outputs: Array, schema: dict[str, Any]) -> dict[str, p
         return {"residuals": pd.DataFrame({"actual": actual[shown], "predicted": outputs[shown]})}
     names = np.array(classes, dtype=object)
     plots = {
-        "confusion": pd.DataFrame({"actual": names[actual], "predicted": names[outputs.argmax(axis=1)]}),
+        "confusion": pd.DataFrame({"actual": names[actual], "predicted": names[predicted]}),
         "calibration": _calibration(actual, outputs),
     }
     if len(classes) == 2:
