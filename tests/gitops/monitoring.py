@@ -42,7 +42,7 @@ Line = dict[str, Any]
 def people(rows: int, seed: int) -> pd.DataFrame:
     """Return rows of one population, whose labels depend on income."""
     rng = np.random.default_rng(seed)
-    table = pd.DataFrame({"row": np.arange(rows), "income": rng.normal(size=rows).clip(-4, 4)})
+    table = pd.DataFrame({artifacts.ROW: np.arange(rows), "income": rng.normal(size=rows).clip(-4, 4)})
     table["prediction"] = rng.choice(np.array(["basic", "plus"], dtype=object), rows)
     table["member"] = pd.array(rng.random(rows) > 0.5, dtype="boolean")
     table["joined"] = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(rng.integers(0, 1000, rows), unit="D")
@@ -136,7 +136,9 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     test = people(150, seed=1)
     test.to_parquet("test.parquet")
     p = probability(test["income"])
-    guesses = pd.DataFrame({"row": test["row"], "split": "test", "target": test["churned"], "p_yes": p, "p_no": 1 - p})
+    guesses = pd.DataFrame(
+        {"row": test[artifacts.ROW], "split": "test", "target": test["churned"], "p_yes": p, "p_no": 1 - p}
+    )
     guesses.assign(prediction=np.where(p > 0.5, "yes", "no")).to_parquet("predictions.parquet")
     with zipfile.ZipFile("toy.mar", "w") as archive:
         archive.writestr("schema.json", json.dumps(SCHEMA))

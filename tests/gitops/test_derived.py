@@ -14,7 +14,7 @@ import tiny_model
 import torch
 from breast_cancer import features, prepare
 from defaults import complete
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import ROW, ProjectError
 from gitops.core.sections import Data
 from gitops.inference import batch, source
 from gitops.inference.model import Model
@@ -68,13 +68,13 @@ def prepared(monkeypatch: pytest.MonkeyPatch, data: Data, **derived: Derived) ->
     for module in (prepare, features):
         monkeypatch.setattr(module, "DERIVED", derived)
     splits, described = small_table.prepared(data)
-    return pd.concat(splits.values()).sort_values("row").reset_index(drop=True), described
+    return pd.concat(splits.values()).sort_values(ROW).reset_index(drop=True), described
 
 
 def test_derived_columns_are_in_the_splits_and_the_schema(monkeypatch: pytest.MonkeyPatch, data: Data) -> None:
     frame, described = prepared(monkeypatch, data, **DERIVED)
     known = frame[frame["height"].notna()]
-    assert known["weekday"].tolist() == [row % 7 for row in known["row"]]
+    assert known["weekday"].tolist() == [row % 7 for row in known[ROW]]
     assert known["family"].tolist() == [code[0] for code in known["code"]]
     divisible = known[known["width"] > 0]
     assert divisible["ratio"].tolist() == (divisible["height"] / divisible["width"]).tolist()
@@ -139,7 +139,7 @@ ONE_VALUE = r"must return a tensor, or a list of texts, with one value for each 
 REFUSED: dict[str, tuple[str, Derived, str]] = {
     "name of a column": ("width", Derived(("height",), torch.abs), "raw.csv has a column of this name"),
     "name of the target": ("y", Derived(("height",), torch.abs), "raw.csv has a column of this name"),
-    "name of the rows' numbers": ("row", Derived(("height",), torch.abs), "raw.csv has a column of this name"),
+    "name of the rows' numbers": (ROW, Derived(("height",), torch.abs), "raw.csv has a column of this name"),
     "unknown input": ("new", Derived(("hight",), torch.abs), "has the input 'hight', which is not a feature of"),
     "the target": ("new", Derived(("y",), family), "has the input 'y', which is not a feature of"),
     "no tuple": ("new", Derived("height", torch.abs), "inputs is 'height'; a tuple of columns is needed"),  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ class World:
         self.settings = json.loads(json.dumps(SETTINGS))
         self.release: Any = None
         self.objects: dict[str, Path] = {}  # what the DVC remote holds, by md5
-        test = pd.DataFrame({"x": NOISE, "diagnosis": [CLASSES[place] for place in ACTUAL], "row": range(ROWS)})
+        test = pd.DataFrame({"x": NOISE, "diagnosis": [CLASSES[place] for place in ACTUAL], artifacts.ROW: range(ROWS)})
         artifacts.TEST.parent.mkdir(parents=True)
         test.to_parquet(artifacts.TEST)
         artifacts.write_json(artifacts.SCHEMA, SCHEMA)

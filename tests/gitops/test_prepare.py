@@ -65,7 +65,7 @@ def test_appended_rows_leave_older_rows_in_their_splits(
         starts = [start for start in parts if start < rows]
         artifacts.write_json(artifacts.APPENDED, {"table": md5, "parts": starts})
         splits, _ = prepared(frame[:rows], task=task)
-        return pd.concat([part.assign(split=name) for name, part in splits.items()]).set_index("row")["split"]
+        return pd.concat([part.assign(split=name) for name, part in splits.items()]).set_index(artifacts.ROW)["split"]
 
     older, newer = splits_of(parts[10]), splits_of(parts[-1])
     assert (newer[older.index] == older).all()
@@ -122,7 +122,7 @@ def test_a_parquet_table_has_types(prepared: Prepare) -> None:
 
 def test_quoted_and_padded_texts_are_the_same_category(prepared: Prepare) -> None:
     csv = "x, y, colour\n" + '1, yes, "dark, red"\n2, no,  "dark, red" \n3,no ,blue\n' * 30
-    splits, schema = prepared(csv)
+    splits, schema = prepared(csv, duplicates="keep")
     assert set(schema["features"][1]["categories"]) == {"dark, red", "blue"}
     assert set(splits["test"]["y"]) == {"yes", "no"}
 
@@ -133,7 +133,7 @@ def test_rows_without_a_target_are_dropped_and_counted(prepared: Prepare) -> Non
     splits, schema = prepared(frame)
     assert schema["rows"]["raw"] == 100
     assert schema["rows"]["dropped_missing_target"] == 3
-    assert not set(pd.concat(splits.values())["row"]) & {3, 7, 11}
+    assert not set(pd.concat(splits.values())[artifacts.ROW]) & {3, 7, 11}
 
 
 def test_splits_are_stratified_disjoint_and_the_same_every_time(prepared: Prepare) -> None:
@@ -141,7 +141,7 @@ def test_splits_are_stratified_disjoint_and_the_same_every_time(prepared: Prepar
     splits, _ = prepared(frame)
     again, _ = prepared(frame)
     assert sum(map(len, splits.values())) == 1000
-    assert len(pd.concat(splits.values())["row"].unique()) == 1000
+    assert len(pd.concat(splits.values())[artifacts.ROW].unique()) == 1000
     fraction = (frame["y"] == "yes").mean()
     for name, size in (("train", 650), ("val", 150), ("test", 200)):
         assert len(splits[name]) == pytest.approx(size, abs=3)
@@ -163,14 +163,6 @@ def test_a_timestamp_makes_the_splits_chronological(prepared: Prepare) -> None:
     assert splits["train"]["day"].max() < splits["val"]["day"].min()
     assert splits["val"]["day"].max() < splits["test"]["day"].min()
     assert "day" not in dtypes(schema)
-
-
-def test_an_id_goes_where_its_latest_row_belongs(prepared: Prepare) -> None:
-    days = pd.date_range("2025-01-01", periods=200).strftime("%Y-%m-%d").to_numpy()
-    patient = [f"p{number}" for number in range(199)] + ["p0"]  # the first row and the last are of one patient
-    splits, _ = prepared(table(200, day=days, patient=patient), timestamp="day", id="patient")
-    assert {"p0"} <= set(splits["test"]["patient"])
-    assert "p0" not in set(splits["train"]["patient"])
 
 
 def test_rare_classes_are_learned_before_they_are_scored(prepared: Prepare) -> None:
@@ -204,7 +196,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "column wholly missing": (table(x="?"), {}, "has no value in the training rows"),
     "no feature": (table(), {"drop": ["x"]}, "no column left"),
-    "two rows": (table().head(2), {}, "split empty"),
+    "two rows": (table().head(2), {}, "split is empty"),
     "timestamp is no date": (table(day="soon"), {"timestamp": "day"}, "data.timestamp 'day'"),
     "timestamp with gaps": (table(day=["2026-01-01"] * 199 + [""]), {"timestamp": "day"}, "is missing in 1 rows"),
     "empty file": ("", {}, "the file is empty"),

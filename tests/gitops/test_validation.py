@@ -15,6 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from defaults import complete
+from gitops.core.artifacts import ROW
 
 SCHEMA = {
     "task": "binary",
@@ -69,7 +70,7 @@ class Outcome:
 def customers(rows: int = 400) -> pd.DataFrame:
     """Return a table without errors, in which income and age predict the label."""
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"row": np.arange(rows), "income": rng.normal(size=rows), "age": rng.normal(size=rows)})
+    table = pd.DataFrame({ROW: np.arange(rows), "income": rng.normal(size=rows), "age": rng.normal(size=rows)})
     table["age"] = table["age"].where(rng.random(rows) > 0.1)
     table["plan"] = rng.choice(np.array(["basic", "plus", "pro", None], dtype=object), rows)
     table["member"] = pd.array(rng.choice(np.array([True, False, None], dtype=object), rows), dtype="boolean")
@@ -88,12 +89,12 @@ def broken() -> dict[str, pd.DataFrame]:
     splits = split(table.assign(age=np.where(table["churned"] == "yes", 1.0, -1.0)))
     test = splits["test"].assign(income=splits["test"]["income"] + 2)
     test["plan"] = test["plan"].where(np.arange(len(test)) % 2 == 0, "gold")
-    mixed = splits["train"][:20].assign(row=np.arange(1000, 1020))
-    opposed = splits["train"][20:23].assign(row=np.arange(2000, 2003))
+    mixed = splits["train"][:20].assign(**{ROW: np.arange(1000, 1020)})
+    opposed = splits["train"][20:23].assign(**{ROW: np.arange(2000, 2003)})
     opposed["churned"] = opposed["churned"].map({"yes": "no", "no": "yes"})
-    twice = splits["train"][40:80].assign(row=np.arange(3000, 3040))
+    twice = splits["train"][40:80].assign(**{ROW: np.arange(3000, 3040)})
     train = pd.concat([splits["train"], opposed, twice])
-    train["plan"] = train["plan"].where(train["row"] >= 5, "PLUS")
+    train["plan"] = train["plan"].where(train[ROW] >= 5, "PLUS")
     return {"train": train, "val": splits["val"], "test": pd.concat([test, mixed])}
 
 
@@ -101,7 +102,7 @@ def guesses() -> pd.DataFrame:
     """Return the predictions of a model that gives every row the same probability."""
     splits = split(customers())
     rows = pd.concat([splits["train"].assign(split="train"), splits["test"].assign(split="test")])
-    return pd.DataFrame({"row": rows["row"], "split": rows["split"], "target": rows["churned"]}).assign(
+    return pd.DataFrame({"row": rows[ROW], "split": rows["split"], "target": rows["churned"]}).assign(
         prediction="no", p_yes=0.4, p_no=0.6
     )
 

@@ -8,6 +8,7 @@ from conftest import TARGETS, prepared, settings, table
 from project import prepare
 from project.features import DERIVED
 
+from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.tabular import table as tables
 from gitops.tabular.columns import Derived
@@ -16,9 +17,10 @@ from gitops.tabular.columns import Derived
 @pytest.mark.parametrize("task", TARGETS)
 def test_each_row_is_in_one_split(task: str) -> None:
     splits, schema = prepared(task)
-    rows = pd.concat(splits.values())["row"]
+    rows = pd.concat(splits.values())[artifacts.ROW]
     assert sorted(rows) == [*range(400)]
-    assert schema["rows"] == {"raw": 400, "dropped_missing_target": 0} | {name: len(x) for name, x in splits.items()}
+    left_out = {"dropped_missing_target": 0, "dropped_duplicates": 0, "dropped_repeated_ids": 0}
+    assert schema["rows"] == {"raw": 400} | left_out | {name: len(x) for name, x in splits.items()}
 
 
 def test_the_schema_describes_each_feature() -> None:
@@ -33,7 +35,7 @@ def test_rows_without_a_target_are_left_out() -> None:
     frame.loc[:9, "top"] = None
     splits, schema = prepare.prepare(tables.of_frame(frame, data), data, {})
     assert schema["rows"]["dropped_missing_target"] == 10
-    assert pd.concat(splits.values())["row"].min() == 10
+    assert pd.concat(splits.values())[artifacts.ROW].min() == 10
 
 
 def test_a_derived_feature_is_in_the_splits_and_the_schema() -> None:

@@ -36,7 +36,7 @@ def predict(program: torch.nn.Module, frame: pd.DataFrame, schema: dict[str, Any
 def prediction_table(frame: pd.DataFrame, outputs: metrics.Array, split: str, schema: dict[str, Any]) -> pd.DataFrame:
     """Return row, split, target, prediction and, for classes, a column `p_<class>` each."""
     classes = schema["target"]["classes"]
-    columns = {"row": frame["row"], "split": split, "target": frame[schema["target"]["name"]]}
+    columns = {"row": frame[artifacts.ROW], "split": split, "target": frame[schema["target"]["name"]]}
     table = pd.DataFrame(columns).reset_index(drop=True)
     table["prediction"] = np.array(classes, dtype=object)[decide(outputs, schema)] if classes else outputs
     for index, name in enumerate(classes):

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gitops.core import artifacts
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.console import echo
 from gitops.core.sections import Data
 from gitops.tabular import derived, schema, split, table
@@ -33,17 +33,17 @@ def prepare(
     naming the setting or column at fault.
     """
     raw = len(frame)
-    frame = frame.assign(row=range(raw))
-    frame = frame[["row", *frame.columns.drop("row")]]
+    frame = frame.assign(**{ROW: range(raw)})
     frame = frame[frame[data.target].notna()].reset_index(drop=True)
     if frame.empty:
         raise ProjectError(f"data.target {data.target!r} is missing in every row of {data.path}")
     _check_special(frame, data)
     frame = derived.add(frame, features, data)
-    names = split.assign(frame, data, frame["row"].searchsorted([*appended]).tolist())
+    names, groups = split.assign(frame, data, frame[ROW].searchsorted([*appended]).tolist())
+    frame.insert(1, GROUP, groups)
     splits = {name: frame[names == name] for name in ("train", "val", "test")}
     counts = {"raw": raw, "dropped_missing_target": raw - len(frame)}
-    counts |= {name: len(rows) for name, rows in splits.items()}
+    counts |= {name: int((names == name).sum()) for name in (*split.LEFT_OUT, *splits)}
     return splits, schema.describe(splits["train"], counts, data, features)
 
 
@@ -63,7 +63,7 @@ def _check_special(frame: pd.DataFrame, data: Data) -> None:
     if not pd.api.types.is_datetime64_any_dtype(frame[data.timestamp]):
         raise ProjectError(f"data.timestamp {data.timestamp!r} is not an ISO 8601 date or time in every row")
     if frame[data.timestamp].isna().any():
-        rows = frame.loc[frame[data.timestamp].isna(), "row"].tolist()
+        rows = frame.loc[frame[data.timestamp].isna(), ROW].tolist()
         raise ProjectError(
             f"data.timestamp {data.timestamp!r} is missing in {len(rows)} rows, the first is row {rows[0]}"
         )

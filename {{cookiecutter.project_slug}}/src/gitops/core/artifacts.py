@@ -75,6 +75,10 @@ MONITOR = Path("reports/monitor.json")
 MONITOR_HTML = Path("reports/monitor.html")
 MONITOR_METRICS = Path("reports/monitor.prom")
 
+#: Columns of the splits that are not the table's: the number of its row there, counted from 0, and that of the group of
+#: rows that belong together (tabular/split.py), both int64. In predictions.parquet the first is called `row`.
+ROW, GROUP = "__row__", "__group__"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

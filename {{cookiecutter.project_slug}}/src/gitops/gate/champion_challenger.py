@@ -167,7 +167,7 @@ def _predicted(path: Path, test: pd.DataFrame, schema: dict[str, Any]) -> Predic
     classes = schema["target"]["classes"]
     try:
         table = artifacts.read_parquet(path)
-        table = table[table["split"] == "test"].set_index("row").loc[test["row"]]
+        table = table[table["split"] == "test"].set_index("row").loc[test[artifacts.ROW]]
         outputs = table[[f"p_{name}" for name in classes] or "prediction"].to_numpy("float64")
         indices = {name: index for index, name in enumerate(classes)}
         predicted = table["prediction"].map(indices).to_numpy("int64") if classes else outputs

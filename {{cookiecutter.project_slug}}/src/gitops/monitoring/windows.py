@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gitops.core import artifacts
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import ROW, ProjectError
 from gitops.core.params import Params
 from gitops.integrations import dvc
 from gitops.monitoring import ground_truth, request_ids, request_log, tables
@@ -127,7 +127,8 @@ def _write_reference(record: Release, schema: Schema) -> None:
     """Write the release's test rows and its model's predictions for them."""
     classes = schema["target"]["classes"]
     try:
-        test = artifacts.read_parquet(dvc.fetch(record.test_md5)).set_index("row")
+        test = artifacts.read_parquet(dvc.fetch(record.test_md5))
+        test = test.set_index(ROW if ROW in test else "row")  # its name in releases of earlier versions
         outputs = artifacts.read_parquet(dvc.fetch(record.predictions.md5))
         outputs = outputs[outputs["split"] == "test"].set_index("row").loc[test.index]
         outputs = outputs[["target", "prediction", *(f"p_{name}" for name in classes)]]

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import GROUP, ProjectError
 from gitops.core.sections import Data
-from gitops.tabular import arrow, table
+from gitops.tabular import arrow, schema, table
 from gitops.tabular.columns import Column, Columns, Derived, derive, raised
 
 #: Values of a row that is computed beside other rows may differ by this much, relative: vectorised code rounds anew.
@@ -26,13 +26,12 @@ def add(frame: pd.DataFrame, derived: Mapping[str, Derived], data: Data) -> pd.D
     """
     if not derived:
         return frame
-    special = {data.target, data.id, data.timestamp, "row"}
-    features = [name for name in frame.columns if name not in special]
+    features = schema.feature_names(frame, data)
     for name, feature in derived.items():
         _check(name, feature, features, frame, data)
     inputs = [name for name in features if any(name in feature.inputs for feature in derived.values())]
-    schema = {"features": [{"name": name, "dtype": table.dtype(frame[name])} for name in inputs]}
-    columns = arrow.from_frame(frame, schema)
+    stored = {"features": [{"name": name, "dtype": table.dtype(frame[name])} for name in inputs]}
+    columns = arrow.from_frame(frame, stored)
     computed = {name: _compute(name, feature, columns, len(frame)) for name, feature in derived.items()}
     # Each row beside other neighbours, in another order; and one row alone, as in most requests.
     order = np.arange(len(frame))[::-1]
@@ -45,7 +44,7 @@ def add(frame: pd.DataFrame, derived: Mapping[str, Derived], data: Data) -> pd.D
 
 
 def _check(name: str, feature: Derived, features: list[str], frame: pd.DataFrame, data: Data) -> None:
-    if name in frame.columns:
+    if name in (*frame.columns, GROUP):
         raise ProjectError(f"DERIVED[{name!r}]: {data.path} has a column of this name; choose another name")
     if isinstance(feature.inputs, str) or not feature.inputs:
         raise ProjectError(f"DERIVED[{name!r}]: inputs is {feature.inputs!r}; a tuple of columns is needed: ('a', 'b')")

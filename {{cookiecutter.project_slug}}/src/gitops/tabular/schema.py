@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.sections import Data
 from gitops.tabular.columns import Derived
 
@@ -21,13 +21,12 @@ def describe(train: pd.DataFrame, rows: dict[str, int], data: Data, derived: Map
     leave out. Raises ProjectError naming the column that cannot be learned from: a target with one value, no feature
     left, a feature without a value, too many categories.
     """
-    special = {data.target, data.id, data.timestamp, "row"}
     features = []
-    for column in train.columns:
+    for column in feature_names(train, data):
         if column in derived:
             feature = _feature(train[column], data, "remove it from DERIVED")
             features.append(feature | {"derived": list(derived[column].inputs)})
-        elif column not in special:
+        else:
             features.append(_feature(train[column], data, "add it to data.drop"))
     if not features:
         raise ProjectError(f"{data.path} has no column left to learn from: shorten data.drop")
@@ -38,9 +37,16 @@ def describe(train: pd.DataFrame, rows: dict[str, int], data: Data, derived: Map
         "features": features,
         "id": data.id,
         "timestamp": data.timestamp,
+        "repeated_ids": data.repeated_ids if data.id is not None and data.timestamp is not None else None,
         "missing_markers": data.missing,
         "rows": rows,
     }
+
+
+def feature_names(frame: pd.DataFrame, data: Data) -> list[str]:
+    """Return the columns of a typed table that the model sees, derived features among them."""
+    others = {data.target, data.id, data.timestamp, ROW, GROUP, *({*data.slices} & {*data.drop})}
+    return [name for name in frame.columns if name not in others]
 
 
 def _classes(target: pd.Series[Any], data: Data) -> list[str]:

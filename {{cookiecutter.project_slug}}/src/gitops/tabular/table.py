@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from gitops.core.artifacts import ProjectError, read_parquet
+from gitops.core.artifacts import GROUP, ROW, ProjectError, read_parquet
 from gitops.core.sections import Data
 
 #: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
@@ -97,10 +97,11 @@ def _require(frame: pd.DataFrame, data: Data) -> None:
             raise ProjectError(
                 f"{setting} names column {column!r}, which {data.path} lacks; it has {', '.join(frame.columns)}"
             )
-    if "row" in frame.columns.difference(data.drop):
-        raise ProjectError(
-            f"{data.path} has a column 'row', a name that the splits use: rename it or add it to data.drop"
-        )
+    for name in (ROW, GROUP):
+        if name in frame.columns.difference(data.drop):
+            raise ProjectError(
+                f"{data.path} has a column {name!r}, a name that the splits use: rename it or add it to data.drop"
+            )
 
 
 def _text(column: pd.Series[Any], data: Data) -> pd.Series[Any]:

@@ -21,7 +21,7 @@ from deepchecks.core.errors import DeepchecksBaseError
 from deepchecks.tabular import Dataset, Suite
 from threadpoolctl import ThreadpoolController
 
-from gitops.core.artifacts import ProjectError, read_parquet, replacing, write_json
+from gitops.core.artifacts import ROW, ProjectError, read_parquet, replacing, write_json
 from gitops.core.console import echo
 from gitops.core.sections import Validation
 from gitops.validation.conditions import Candidate
@@ -44,7 +44,7 @@ def read_table(paths: list[Path], schema: dict[str, Any]) -> pd.DataFrame:
     names = [feature["name"] for feature in schema["features"]] + [schema["target"]["name"]]
     names += [name for name in (schema["id"], schema["timestamp"]) if name is not None]
     try:
-        table = pd.concat([read_parquet(path, columns=["row", *names]) for path in paths]).set_index("row")
+        table = pd.concat([read_parquet(path, columns=[ROW, *names]) for path in paths]).set_index(ROW)
     except (OSError, ValueError) as error:  # no such file; no such column
         files = " and ".join(str(path) for path in paths)
         reason = str(error).partition("\n")[0]  # pyarrow goes on to list every column
