@@ -1,0 +1,136 @@
+"""Confidence intervals of metrics: the bootstrap's, and where few rows decide, those of a fraction.
+
+How often they hold the true value, by metric and number of rows: docs/statistics.md, from benchmarks/statistics.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.special import ndtr, ndtri, stdtrit
+
+from gitops.statistics import fractions
+from gitops.statistics.fractions import Kind
+from gitops.statistics.resampling import Array, Clusters, quantile, resamples
+
+#: Parts into which the groups are divided for the jackknife, at most.
+BLOCKS = 200
+
+#: The furthest quantile of the resamples that a bound is read at; 1,999 resamples suffice for it.
+FURTHEST = 0.0005
+
+
+class Metric(Protocol):
+    """A metric, as in the project's metrics.py."""
+
+    @property
+    def score(self) -> Callable[[Array, Array, Array], float]: ...
+    @property
+    def fraction_of(self) -> Kind | None: ...
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric's value and its interval; all NaN where the rows do not define the metric."""
+
+    value: float
+    low: float
+    high: float
+
+
+def of_metrics(
+    metrics: Mapping[str, Metric],
+    rows: tuple[Array, Array, Array],
+    groups: Array,
+    resamples: int,
+    seed: int,
+    on_resample: Callable[[], object] = lambda: None,
+) -> dict[str, Interval]:
+    """Return the 95 % interval of each metric.
+
+    `rows` holds actual values, outputs and predictions as the project's metrics.py takes them, `groups` [rows] the
+    number of each row's group. A metric that is a fraction has an interval for fractions where few groups decide it
+    (fractions.py), any other the bootstrap's. Raises ProjectError as `quantile` does.
+    """
+    # A resample holds the rows in this order, and what is sorted already is sorted quickly in each.
+    outputs = rows[1]
+    order = np.argsort(-(outputs[:, -1] if outputs.ndim == 2 else outputs), kind="stable")
+    actual, outputs, predicted = (part[order] for part in rows)
+
+    def score(part: Array) -> dict[str, float]:
+        arrays = actual[part], outputs[part], predicted[part]
+        return {name: metric.score(*arrays) for name, metric in metrics.items()}
+
+    found = {}
+    draws = draw(score, groups[order], resamples, seed, on_resample)
+    for name, (value, resampled, influence) in draws.items():
+        kind = metrics[name].fraction_of
+        few = None if kind is None or math.isnan(value) else fractions.interval(kind, value, actual, groups[order])
+        found[name] = Interval(value, *few) if few else bca(value, resampled, influence)
+    return found
+
+
+def draw(
+    score: Callable[[Array], Mapping[str, float]],
+    groups: Array,
+    count: int,
+    seed: int,
+    on_resample: Callable[[], object] = lambda: None,
+) -> dict[str, tuple[float, Array, Array]]:
+    """Return value, resampled values [count] and influence [blocks] of each score that `score(rows)` names."""
+    values = score(np.arange(len(groups)))
+    drawn = np.empty((count, len(values)))
+    for index, rows in enumerate(resamples(groups, count, seed)):
+        drawn[index] = [*score(rows).values()]
+        on_resample()
+    left_out = np.array([[*score(rows).values()] for rows in without_a_block(groups)])
+    found = {}
+    for column, (name, value) in enumerate(values.items()):
+        # A block without which a metric is not defined says nothing about its influence.
+        part = np.where(np.isnan(left_out[:, column]), value, left_out[:, column])
+        found[name] = value, drawn[:, column], part.mean() - part
+    return found
+
+
+def without_a_block(groups: Array) -> Iterator[Array]:
+    """Yield the rows without each block of groups in turn: a jackknife by groups, or by some of them at a time."""
+    clusters = Clusters(groups)
+    blocks = min(clusters.count, BLOCKS)
+    block = clusters.codes * blocks // clusters.count
+    for index in range(blocks):
+        yield np.flatnonzero(block != index)
+
+
+def bca(value: float, resampled: Array, influence: Array, level: float = 0.95) -> Interval:
+    """Return the bias-corrected and accelerated interval (Efron, 1987), widened for small samples.
+
+    In place of the normal distribution's quantile it takes the t distribution's, and undoes the bootstrap's narrowness
+    by sqrt(n / (n - 1)) (Hesterberg, 2015). The degrees of freedom are those of the jackknife's variance
+    (Satterthwaite, 1946): few, if few groups hold most of the influence. `resampled` [resamples], `influence` [blocks].
+    """
+    if math.isnan(value):
+        return Interval(value, value, value)
+    blocks, squares = len(influence), float((influence**2).sum())
+    if squares == 0 or np.nanmin(resampled) == np.nanmax(resampled):
+        return Interval(value, value, value)
+    acceleration = float((influence**3).sum()) / (6 * squares**1.5)
+    kurtosis = blocks * float((influence**4).sum()) / squares**2
+    freedom = max(1.0, min(blocks - 1, 2 * blocks / max(kurtosis - 1, 1e-9)))
+    width = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(blocks / (blocks - 1))
+    width = min(width, float(ndtri(1 - FURTHEST)))
+    defined = resampled[~np.isnan(resampled)]
+    below = ((defined < value).sum() + 0.5 * (defined == value).sum()) / len(defined)
+    bias = float(ndtri(np.clip(below, FURTHEST, 1 - FURTHEST)))
+    low, high = (_level(bias, acceleration, side) for side in (-width, width))
+    return Interval(value, min(value, quantile(resampled, low)), max(value, quantile(resampled, high)))
+
+
+def _level(bias: float, acceleration: float, side: float) -> float:
+    """Return at which level of the resamples a bound is read; `side`: the normal deviate it would be at otherwise."""
+    shifted = bias + side
+    slope = max(1 - acceleration * shifted, 0.05)  # at 0 the formula has a pole
+    return float(np.clip(ndtr(bias + shifted / slope), FURTHEST, 1 - FURTHEST))
