@@ -17,9 +17,9 @@ from gitops.statistics.resampling import Array, Clusters
 #: precision), rows (accuracy), or rows of each class, averaged over the classes (macro F1).
 Kind = Literal["pairs", "positives", "rows", "classes"]
 
-#: The bootstrap is used from so many groups of the rarer class (pairs) or of positive rows on, or where so many rows
-#: are right and as many wrong.
-FEW = {"pairs": 20, "positives": 10, "rows": 5, "classes": 5}
+#: The bootstrap is used where the rarest class (pairs, classes) or the positive one has so many rows, or where so many
+#: rows are right and as many wrong.
+FEW = {"pairs": 20, "positives": 10, "rows": 5, "classes": 20}
 
 #: The normal distribution's quantile for an interval of 95 %.
 Z = 1.959964
@@ -31,23 +31,21 @@ def interval(kind: Kind, value: float, actual: Array, groups: Array) -> tuple[fl
     `actual` [rows] are class indices, `groups` [rows] as in Clusters. In the interval, rows that share a group count
     once.
     """
-    counts = class_counts(actual, groups)
-    if kind in ("pairs", "positives"):
-        size: float = min(counts) if kind == "pairs" else counts[-1]
-        deciding = size
-    else:
-        # A mean over classes is as uncertain as one over rows where the classes have their harmonic mean's size.
-        size = Clusters(groups).count if kind == "rows" else len(counts) ** 2 / sum(1 / count for count in counts)
-        deciding = (len(actual) if kind == "rows" else size) * min(value, 1 - value)
+    classes, rows = np.unique(actual, return_counts=True)
+    codes = Clusters(groups).codes
+    counts = [len(np.unique(codes[actual == index])) for index in classes]
+    size: float = len(np.unique(codes))
+    deciding: float = min(rows)
+    if kind == "positives":
+        size, deciding = counts[-1], rows[-1]
+    elif kind == "rows":
+        deciding = len(actual) * min(value, 1 - value)
+    elif kind == "classes":
+        # A mean over classes is as uncertain as one over rows where each class has the harmonic mean of their sizes.
+        size = len(counts) ** 2 / sum(1 / count for count in counts)
     if deciding >= FEW[kind] and 0 < value < 1:
         return None
-    return auc(value, min(counts), max(counts)) if kind == "pairs" else wilson(value, size)
-
-
-def class_counts(actual: Array, groups: Array) -> list[int]:
-    """Return the number of groups that hold each class that occurs."""
-    codes = Clusters(groups).codes
-    return [len(np.unique(codes[actual == index])) for index in np.unique(actual)]
+    return auc(value, counts[-1], counts[0]) if kind == "pairs" else wilson(value, size)
 
 
 def wilson(value: float, count: float) -> tuple[float, float]:
