@@ -37,10 +37,14 @@ class Features(Protocol):
 
 
 class Metric(Protocol):
-    """One metric, and in which direction it is better."""
+    """One metric, in which direction it is better, and of what it is a fraction (statistics/fractions.py)."""
 
     @property
+    def score(self) -> Callable[[Array, Array, Array], float]: ...
+    @property
     def better(self) -> Literal["higher", "lower"]: ...
+    @property
+    def fraction_of(self) -> Literal["pairs", "positives", "rows", "classes"] | None: ...
 
 
 class Metrics(Protocol):

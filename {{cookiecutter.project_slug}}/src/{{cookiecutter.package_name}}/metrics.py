@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gitops.rendering.curves import precision_recall_curve, roc_curve
-from gitops.statistics.fractions import Kind
 
 Array = NDArray[Any]
 
@@ -31,7 +30,7 @@ class Metric:
 
     score: Callable[[Array, Array, Array], float]
     better: Literal["higher", "lower"]
-    fraction_of: Kind | None = None
+    fraction_of: Literal["pairs", "positives", "rows", "classes"] | None = None
 
 
 def roc_auc(actual: Array, outputs: Array, predicted: Array) -> float:

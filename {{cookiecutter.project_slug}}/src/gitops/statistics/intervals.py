@@ -49,63 +49,66 @@ def of_metrics(
     metrics: Mapping[str, Metric],
     rows: tuple[Array, Array, Array],
     groups: Array,
-    resamples: int,
+    count: int,
     seed: int,
     on_resample: Callable[[], object] = lambda: None,
 ) -> dict[str, Interval]:
     """Return the 95 % interval of each metric.
 
     `rows` holds actual values, outputs and predictions as the project's metrics.py takes them, `groups` [rows] the
-    number of each row's group. A metric that is a fraction has an interval for fractions where few groups decide it
-    (fractions.py), any other the bootstrap's. Raises ProjectError as `quantile` does.
+    number of each row's group. A metric that is a fraction has an interval for fractions where few rows decide it
+    (fractions.py), any other that of `count` resamples; `on_resample` is called after each. Raises ProjectError as
+    `quantile` does.
     """
     # A resample holds the rows in this order, and what is sorted already is sorted quickly in each.
     outputs = rows[1]
     order = np.argsort(-(outputs[:, -1] if outputs.ndim == 2 else outputs), kind="stable")
-    actual, outputs, predicted = (part[order] for part in rows)
-
-    def score(part: Array) -> dict[str, float]:
-        arrays = actual[part], outputs[part], predicted[part]
-        return {name: metric.score(*arrays) for name, metric in metrics.items()}
-
+    actual, outputs, predicted, groups = (part[order] for part in (*rows, groups))
+    values = {name: metric.score(actual, outputs, predicted) for name, metric in metrics.items()}
     found = {}
-    draws = draw(score, groups[order], resamples, seed, on_resample)
-    for name, (value, resampled, influence) in draws.items():
+    for name, value in values.items():
         kind = metrics[name].fraction_of
-        few = None if kind is None or math.isnan(value) else fractions.interval(kind, value, actual, groups[order])
-        found[name] = Interval(value, *few) if few else bca(value, resampled, influence)
-    return found
+        few = fractions.interval(kind, value, actual, groups) if kind is not None and not math.isnan(value) else None
+        if few or math.isnan(value):
+            found[name] = Interval(value, *(few or (value, value)))
+    drawn = {name: metrics[name].score for name in values if name not in found}
+    if not drawn:
+        return found
+
+    def score(part: Array) -> list[float]:
+        return [metric(actual[part], outputs[part], predicted[part]) for metric in drawn.values()]
+
+    resampled, influence = draw(score, groups, count, seed, on_resample)
+    for place, name in enumerate(drawn):
+        found[name] = bca(values[name], resampled[:, place], influence[:, place])
+    return {name: found[name] for name in values}
 
 
 def draw(
-    score: Callable[[Array], Mapping[str, float]],
-    groups: Array,
-    count: int,
-    seed: int,
-    on_resample: Callable[[], object] = lambda: None,
-) -> dict[str, tuple[float, Array, Array]]:
-    """Return value, resampled values [count] and influence [blocks] of each score that `score(rows)` names."""
-    values = score(np.arange(len(groups)))
-    drawn = np.empty((count, len(values)))
-    for index, rows in enumerate(resamples(groups, count, seed)):
-        drawn[index] = [*score(rows).values()]
+    score: Callable[[Array], list[float]], groups: Array, count: int, seed: int, on_resample: Callable[[], object]
+) -> tuple[Array, Array]:
+    """Return what `score(rows)` gives for resamples [count, scores], and each block's influence [blocks, scores]."""
+    drawn = []
+    for rows in resamples(groups, count, seed):
+        drawn.append(score(rows))
         on_resample()
-    left_out = np.array([[*score(rows).values()] for rows in without_a_block(groups)])
-    found = {}
-    for column, (name, value) in enumerate(values.items()):
-        # A block without which a metric is not defined says nothing about its influence.
-        part = np.where(np.isnan(left_out[:, column]), value, left_out[:, column])
-        found[name] = value, drawn[:, column], part.mean() - part
-    return found
+    whole = np.array(score(np.arange(len(groups))))
+    left_out = np.array([score(rows) for rows in without_a_block(groups)])
+    # A block without which a metric is not defined says nothing about its influence.
+    left_out = np.where(np.isnan(left_out), whole, left_out)
+    return np.array(drawn), left_out.mean(axis=0) - left_out
 
 
 def without_a_block(groups: Array) -> Iterator[Array]:
-    """Yield the rows without each block of groups in turn: a jackknife by groups, or by some of them at a time."""
+    """Yield the rows without each block of groups in turn: a jackknife by groups, or by some of them at a time.
+
+    Of one group alone, all of its rows: it has no influence that could be told.
+    """
     clusters = Clusters(groups)
-    blocks = min(clusters.count, BLOCKS)
-    block = clusters.codes * blocks // clusters.count
+    blocks = min(len(clusters), BLOCKS)
+    block = clusters.codes * blocks // len(clusters)
     for index in range(blocks):
-        yield np.flatnonzero(block != index)
+        yield np.flatnonzero((block != index) | (blocks == 1))
 
 
 def bca(value: float, resampled: Array, influence: Array, level: float = 0.95) -> Interval:

@@ -27,7 +27,11 @@ class Clusters:
     def __init__(self, groups: Array) -> None:
         """Number the groups once, so that each draw costs no more than its rows."""
         numbers, self.codes = np.unique(groups, return_inverse=True)
-        self.count = len(numbers)
+        self._count = len(numbers)
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return self._count
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Return the rows (int64, ascending) of as many groups as there are, drawn with replacement.
@@ -35,7 +39,7 @@ class Clusters:
         A group that is drawn twice is there twice. The number of rows differs from draw to draw where groups differ in
         size.
         """
-        drawn = np.bincount(rng.integers(0, self.count, self.count), minlength=self.count)
+        drawn = np.bincount(rng.integers(0, len(self), len(self)), minlength=len(self))
         return np.repeat(np.arange(len(self.codes)), drawn[self.codes])
 
 

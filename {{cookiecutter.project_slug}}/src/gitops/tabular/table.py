@@ -35,7 +35,7 @@ def read(data: Data) -> pd.DataFrame:
 def of_frame(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
     """Return the same of a table that was read from elsewhere. Raises ProjectError as `read` does."""
     _require(frame, data)
-    return typed(frame.drop(columns=data.drop), data)
+    return typed(frame.drop(columns=data.left_out), data)
 
 
 def typed(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
