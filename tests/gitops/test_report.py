@@ -58,12 +58,13 @@ def candidate(**changes: Any) -> Context:
         "metrics": {
             "task": "binary",
             "rows": 100,
+            "groups": 100,
             "test_md5": "same",
             "model_sha256": "s",
             "metrics": {name: score(0.75) for name in names},
             "confusion": {"classes": ["no", HOSTILE], "counts": [[50, 1], [2, 47]]},
             "calibration": {"temperature": 1.25, "error_before": 0.04, "error_after": 0.02},
-            "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": dict.fromkeys(names)}}},
+            "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": None}}},
         },
         "decision": {"threshold": 0.3125, "metric": "f1", "value": 0.875},
         "gate": {
@@ -118,6 +119,45 @@ def test_the_result_comes_first() -> None:
     ):
         assert expected in text
     assert "dropped missing target" not in text  # none then, none now
+
+
+def test_an_interval_says_how_often_it_holds_where_that_is_not_as_it_says() -> None:
+    case = candidate()
+    case.metrics["metrics"]["f1"]["coverage"] = 0.884  # type: ignore[index]
+    case.metrics["metrics"]["brier"]["coverage"] = None  # type: ignore[index]
+    case.metrics["metrics"]["accuracy"] = {"value": 1.0, "low": 1.0, "high": 1.0, "coverage": None}  # type: ignore[index]
+    text = report.compose(case)
+    assert "| f1 ↑ | **0.75** (0.65 to 0.85; 88 % measured) |" in text
+    assert "| brier ↓ | **0.75** (0.65 to 0.85; coverage not measured) |" in text
+    assert "| accuracy ↑ | **1** (no interval: equal in every resample) |" in text
+    assert "| roc_auc ↑ | **0.75** (0.65 to 0.85) |" in text and "docs/statistics.md" in text
+    assert "Measured:" not in report.compose(candidate())
+
+
+def test_groups_of_rows_are_counted_where_there_are_some() -> None:
+    assert "100 test rows; ↑" in report.compose(candidate())
+    case = candidate()
+    case.metrics["groups"] = 40  # type: ignore[index]
+    assert "100 test rows in 40 groups; ↑" in report.compose(case)
+
+
+def test_slices_stand_worst_first_with_their_intervals() -> None:
+    case = candidate()
+    names = Settings.metrics["binary"]
+    cells = {value: {name: score(value) for name in names} for value in (0.9, 0.6, 0.8)}
+    values: dict[str, Any] = {f"at {value}": {"rows": 50, "metrics": scores} for value, scores in cells.items()}
+    values |= {"few": {"rows": 7, "metrics": None}, "one class": {"rows": 40, "metrics": dict.fromkeys(names)}}
+    case.metrics["slices"] = {"site": values}  # type: ignore[index]
+    text = report.compose(case)
+    lines = [line for line in text.split("\n") if line.startswith(("| at ", "| few", "| one class"))]
+    assert lines == [
+        "| at 0.6 | 50 | **0.6** (0.5 to 0.7) |",
+        "| at 0.8 | 50 | **0.8** (0.7 to 0.9) |",
+        "| at 0.9 | 50 | **0.9** (0.8 to 1) |",
+        "| few | 7 | – |",
+        "| one class | 40 | – |",
+    ]
+    assert "fewer than 30 rows (`evaluate.min_slice_rows`)" in text
 
 
 def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> None:
@@ -183,7 +223,7 @@ def test_text_from_data_stays_text() -> None:
 def test_it_fits_a_comment_whatever_the_input() -> None:
     long = "w" * 5000
     names = Settings.metrics["binary"]
-    many = {f"{long}{number}": {"rows": 1, "metrics": dict.fromkeys(names, 0.5)} for number in range(500)}
+    many = {f"{long}{number}": {"rows": 1, "metrics": {name: score(0.5) for name in names}} for number in range(500)}
     conditions = [
         {"check": long, "condition": long, "status": "failed", "details": long + str(number)} for number in range(500)
     ]
