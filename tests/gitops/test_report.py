@@ -58,12 +58,13 @@ def candidate(**changes: Any) -> Context:
         "metrics": {
             "task": "binary",
             "rows": 100,
+            "groups": 100,
             "test_md5": "same",
             "model_sha256": "s",
             "metrics": {name: score(0.75) for name in names},
             "confusion": {"classes": ["no", HOSTILE], "counts": [[50, 1], [2, 47]]},
             "calibration": {"temperature": 1.25, "error_before": 0.04, "error_after": 0.02},
-            "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": dict.fromkeys(names)}}},
+            "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": None}}},
         },
         "decision": {"threshold": 0.3125, "metric": "f1", "value": 0.875},
         "gate": {
@@ -71,7 +72,12 @@ def candidate(**changes: Any) -> Context:
             "reason": "Accepted: better.",
             "mode": "paired",
             "model_sha256": "s",
+            "decision": "proved_worse",
+            "metric": "roc_auc",
             "rules": [],
+            "releases": [],
+            "left_out": {},
+            "best": None,
             "differences": {
                 "roc_auc": {"value": 0.25, "low": 0.2, "high": 0.3},
                 "brier": {"value": -0.25, "low": -0.5, "high": 0.1},
@@ -115,8 +121,47 @@ def test_the_result_comes_first() -> None:
     assert "dropped missing target" not in text  # none then, none now
 
 
+def test_an_interval_says_how_often_it_holds_where_that_is_not_as_it_says() -> None:
+    case = candidate()
+    case.metrics["metrics"]["f1"]["coverage"] = 0.884  # type: ignore[index]
+    case.metrics["metrics"]["brier"]["coverage"] = None  # type: ignore[index]
+    case.metrics["metrics"]["accuracy"] = {"value": 1.0, "low": 1.0, "high": 1.0, "coverage": None}  # type: ignore[index]
+    text = report.compose(case)
+    assert "| f1 ↑ | **0.75** (0.65 to 0.85; 88 % measured) |" in text
+    assert "| brier ↓ | **0.75** (0.65 to 0.85; coverage not measured) |" in text
+    assert "| accuracy ↑ | **1** (no interval: equal in every resample) |" in text
+    assert "| roc_auc ↑ | **0.75** (0.65 to 0.85) |" in text and "docs/statistics.md" in text
+    assert "Measured:" not in report.compose(candidate())
+
+
+def test_groups_of_rows_are_counted_where_there_are_some() -> None:
+    assert "100 test rows; ↑" in report.compose(candidate())
+    case = candidate()
+    case.metrics["groups"] = 40  # type: ignore[index]
+    assert "100 test rows in 40 groups; ↑" in report.compose(case)
+
+
+def test_slices_stand_worst_first_with_their_intervals() -> None:
+    case = candidate()
+    names = Settings.metrics["binary"]
+    cells = {value: {name: score(value) for name in names} for value in (0.9, 0.6, 0.8)}
+    values: dict[str, Any] = {f"at {value}": {"rows": 50, "metrics": scores} for value, scores in cells.items()}
+    values |= {"few": {"rows": 7, "metrics": None}, "one class": {"rows": 40, "metrics": dict.fromkeys(names)}}
+    case.metrics["slices"] = {"site": values}  # type: ignore[index]
+    text = report.compose(case)
+    lines = [line for line in text.split("\n") if line.startswith(("| at ", "| few", "| one class"))]
+    assert lines == [
+        "| at 0.6 | 50 | **0.6** (0.5 to 0.7) |",
+        "| at 0.8 | 50 | **0.8** (0.7 to 0.9) |",
+        "| at 0.9 | 50 | **0.9** (0.8 to 1) |",
+        "| few | 7 | – |",
+        "| one class | 40 | – |",
+    ]
+    assert "fewer than 30 rows (`evaluate.min_slice_rows`)" in text
+
+
 def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> None:
-    refused = {"accepted": False, "reason": "Refused: worse.", "mode": "paired", "model_sha256": "s", "rules": []}
+    refused = candidate().gate | {"accepted": False, "reason": "Refused: worse."}  # type: ignore[operator]
     assert report.compose(candidate(gate=refused)).startswith("## ❌ Refused")
     condition = {"check": "Label Drift", "condition": "< 0.15", "status": "failed", "details": "0.4 @everyone"}
     failed = {"data": {"passed": False, "conditions": [condition], "not_run": []}}
@@ -126,6 +171,43 @@ def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> Non
     stopped = report.compose(candidate(gate=None, metrics=None, curve=[], validations={}, stale=["train"]))
     assert stopped.startswith("## ❌ Incomplete: stage `train`")
     assert report.compose(candidate(gate=None)).startswith("## ❌ No gate result")
+
+
+def rule(passed: bool, **more: Any) -> dict[str, Any]:
+    found = {"rule": "roc_auc at least 0.9", "value": 0.95, "limit": 0.9, "passed": passed, "bound": None}
+    return found | {"release": None} | more
+
+
+def test_the_gate_shows_its_rules_and_the_releases_that_it_compared_with() -> None:
+    alone = candidate()
+    alone.gate |= {"rules": [rule(True)]}  # type: ignore[operator]
+    assert "| ✅ | roc\\_auc at least 0.9 | 0.95 | 0.9 |\n" in report.compose(alone)
+    assert "releases that" not in report.compose(alone)
+
+    difference = {"value": -0.02, "low": -0.03, "high": -0.01, "lower": -0.028, "upper": -0.012}
+    release = {"release": "1" * 40, "title": "m 1, release 1", "deployed": True, "basis": "on the same test rows"}
+    releases = [
+        release | {"value": 0.97, "difference": difference},
+        release | {"release": "2" * 40, "title": f"m 2 {HOSTILE}", "deployed": False, "value": 0.9, "difference": None},
+    ]
+    several = candidate()
+    several.gate |= {  # type: ignore[operator]
+        "rules": [rule(True), rule(False, rule="roc_auc worse", value=-0.02, bound=-0.012, release="m 1, release 1")],
+        "releases": releases,
+        "best": {"commit": "1" * 40},
+        "left_out": {"m 3, release 3": f"object is nowhere {HOSTILE}"},
+    }
+    text = report.compose(several)
+    for expected in (
+        "|  | rule | value | limit | 95 % bound | decided by |",
+        "| ❌ | roc\\_auc worse | -0.02 | 0.9 | -0.012 | m 1, release 1 |",
+        "| m 1, release 1 (production) **best** | 0.97 | **-0.02** (-0.03 to -0.01) | -0.012 | on the same test rows |",
+        "1 releases that could not be compared",
+    ):
+        assert expected in text
+    assert "<img" not in text and "@everyone" not in text
+    several.gate |= {"decision": "not_worse"}  # type: ignore[operator]
+    assert "(-0.03 to -0.01) | -0.028 |" in report.compose(several)
 
 
 def test_text_from_data_stays_text() -> None:
@@ -141,7 +223,7 @@ def test_text_from_data_stays_text() -> None:
 def test_it_fits_a_comment_whatever_the_input() -> None:
     long = "w" * 5000
     names = Settings.metrics["binary"]
-    many = {f"{long}{number}": {"rows": 1, "metrics": dict.fromkeys(names, 0.5)} for number in range(500)}
+    many = {f"{long}{number}": {"rows": 1, "metrics": {name: score(0.5) for name in names}} for number in range(500)}
     conditions = [
         {"check": long, "condition": long, "status": "failed", "details": long + str(number)} for number in range(500)
     ]

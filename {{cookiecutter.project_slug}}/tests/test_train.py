@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,37 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_device("auto").type == "cpu"
     with pytest.raises(ProjectError, match=r"train\.device is 'cuda'"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize("splits", TARGETS, indirect=True)
+def test_a_part_that_is_held_out_is_not_trained_on(splits: Splits) -> None:
+    whole = splits.train[2].double().numpy()
+    parts = []
+    for seed in range(3):
+        rest, held = train.hold_out(splits, 0.2, seed)
+        assert len(held[2]) == pytest.approx(0.2 * len(whole), abs=1)
+        numbers = [part[0].nan_to_num().tolist() for part in (rest.train, held)]
+        assert sorted(numbers[0] + numbers[1]) == sorted(splits.train[0].nan_to_num().tolist())
+        # The target's distribution is that of the whole split: of rows drawn at random alone it would not always be.
+        assert held[2].double().mean().item() == pytest.approx(whole.mean(), abs=0.15 * whole.std())
+        assert rest.val is splits.val
+        parts.append(held[2].tolist())
+        assert torch.equal(train.hold_out(splits, 0.2, seed)[1][2], held[2])
+    assert parts[0] != parts[1] != parts[2]
+
+
+def test_groups_are_held_out_whole(splits: Splits) -> None:
+    groups = np.arange(len(splits.groups)) // 4
+    rest, held = train.hold_out(replace(splits, groups=groups), 0.2, seed=1)
+    assert len(held[2]) == pytest.approx(0.2 * len(groups), abs=4)
+    whole = [tuple(row) for row in splits.train[0].nan_to_num().tolist()]
+    kept = {tuple(row) for row in rest.train[0].nan_to_num().tolist()}
+    inside = np.array([row in kept for row in whole])
+    for group in range(len(groups) // 4):
+        assert len(set(inside[groups == group])) == 1
+    assert rest.groups.tolist() == groups[inside].tolist()
+
+
+def test_too_few_groups_to_hold_a_part_out_are_an_error(splits: Splits) -> None:
+    with pytest.raises(ProjectError, match="9 groups of training rows are too few to hold 20% of them out"):
+        train.hold_out(replace(splits, groups=np.arange(len(splits.groups)) % 9), 0.2, seed=1)

@@ -66,14 +66,14 @@ def hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Rows]:
     starts = np.arange(0, len(means), block)
     drawn = starts + generator.integers(0, block, len(starts))
     held = np.isin(group, order[drawn[drawn < len(means)]])
-    rest = replace(splits, train=_where(~held, splits.train), groups=splits.groups[~held])
-    return rest, _where(held, splits.train)
+    return replace(splits, train=_part(splits.train, ~held), groups=splits.groups[~held]), _part(splits.train, held)
 
 
-def _where(wanted: NDArray[Any], rows: Rows) -> Rows:
-    chosen = torch.from_numpy(np.flatnonzero(wanted)).to(rows[0].device)
-    numbers, categories, target = (part[chosen] for part in rows)
-    return numbers, categories, target
+def _part(rows: Rows, chosen: NDArray[Any]) -> Rows:
+    """Return those rows for which `chosen` [rows] is true."""
+    numbers, categories, target = rows
+    places = torch.from_numpy(np.flatnonzero(chosen)).to(target.device)
+    return numbers[places], categories[places], target[places]
 
 
 def choose_device(wanted: str) -> torch.device:

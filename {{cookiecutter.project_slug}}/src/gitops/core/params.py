@@ -125,6 +125,7 @@ class Params(Section):
             ("gate.primary_metric", [self.gate.primary_metric]),
             ("gate.thresholds", self.gate.thresholds),
             ("gate.guardrail_metrics", self.gate.guardrail_metrics),
+            ("gate.slices", self.gate.slices),
             ("tune.metric", [self.tune.metric] if self.tune.metric else []),
             ("train.threshold", [self.train.threshold] if self.train.threshold and self.data.task == "binary" else []),
         ):
@@ -135,6 +136,8 @@ class Params(Section):
                     )
         if self.gate.primary_metric not in self.gate.thresholds:
             raise ValueError(f"gate.thresholds lacks {self.gate.primary_metric!r}, the primary metric: add its limit")
+        if self.gate.slices and not self.data.slices:
+            raise ValueError("gate.slices has limits, and data.slices names no column: add those that must hold them")
         return self
 
 

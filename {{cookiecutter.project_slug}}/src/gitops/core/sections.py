@@ -86,6 +86,11 @@ class Data(StageSection):
     test_size: Fraction
     seed: int
 
+    @property
+    def left_out(self) -> list[str]:
+        """The columns of `drop` that nothing needs: those in `slices` too stay in the splits, unseen by the model."""
+        return [name for name in self.drop if name not in self.slices]
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.query is None and not self.path.endswith((".csv", ".parquet")):

@@ -137,9 +137,12 @@ def paired(
     """
     if not releases:
         return []
-    clusters = resampling.Clusters(groups)
-    rng = np.random.default_rng(bootstrap.seed)
-    every = set().union(*names)
+    every, count = set().union(*names), len(np.unique(groups))
+    # A resample holds the rows in this order, and what is nearly sorted is sorted quickly in each.
+    first = candidate.outputs[:, -1] if candidate.outputs.ndim == 2 else candidate.outputs
+    order = np.argsort(-first, kind="stable")
+    actual, groups = actual[order], groups[order]
+    candidate, *releases = (Predictions(its.outputs[order], its.predicted[order]) for its in (candidate, *releases))
 
     def measure(rows: Array) -> list[dict[str, float]]:
         new = _scores(task, candidate, every, actual, rows)
@@ -147,14 +150,14 @@ def paired(
         return [{name: owner.sign(task, name) * (new[name] - score[name]) for name in score} for score in old]
 
     measured = measure(np.arange(len(actual)))
-    progress = tqdm(range(bootstrap.bootstrap), "gate", unit="resample", disable=None)
-    draws = [measure(clusters.draw(rng)) for _ in progress]
+    drawn_rows = resampling.resamples(groups, bootstrap.bootstrap, bootstrap.seed)
+    draws = [measure(rows) for rows in tqdm(drawn_rows, "gate", bootstrap.bootstrap, unit="resample", disable=None)]
     found: list[dict[str, Difference]] = [{} for _ in releases]
     for name in every:
         places = [place for place, its in enumerate(measured) if name in its and math.isfinite(its[name])]
         values = np.array([measured[place][name] for place in places])
         drawn = np.array([[draw[place][name] for place in places] for draw in draws])
-        for place, difference in zip(places, _bounded(values, drawn, len(clusters)), strict=True):
+        for place, difference in zip(places, _bounded(values, drawn, count), strict=True):
             found[place][name] = difference
     return found
 

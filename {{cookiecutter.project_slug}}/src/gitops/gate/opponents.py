@@ -46,8 +46,8 @@ RUN = "on today's test rows, on which the release's model was run"
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's outputs, probabilities [rows, classes] or values [rows], and its decisions [rows]: class indices, or the
-    outputs for regression.
+    """A model's outputs, probabilities [rows, classes] or values [rows], and what it predicts by them, [rows]: class
+    indices, or the values again.
     """
 
     outputs: Array
@@ -150,17 +150,17 @@ def _predict(
     """Return a release's predictions from a file of it. Raises ProjectError where there are none for these rows."""
     if isinstance(fetched, ProjectError):
         raise fetched
-    if basis == SAME_ROWS:
-        found = read(fetched, test, schema)
-    else:
-        found = run(fetched.read_bytes(), record, test, schema)
+    found = read(fetched, test, schema) if basis == SAME_ROWS else run(fetched.read_bytes(), record, test, schema)
     if not np.isfinite(found.outputs).all():
         raise ProjectError("the release's outputs are not all finite numbers")
     return found
 
 
 def run(archive: bytes, record: Release, test: pd.DataFrame, schema: dict[str, Any]) -> Predictions:
-    """Run the model of a TorchServe archive on a split. Raises ProjectError where it does not fit the columns."""
+    """Run the model of a TorchServe archive on a split, and decide by its own threshold, which its schema holds.
+
+    Raises ProjectError where it does not fit the columns.
+    """
     import torch
 
     with zipfile.ZipFile(io.BytesIO(archive)) as files:

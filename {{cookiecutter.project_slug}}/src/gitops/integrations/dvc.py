@@ -120,7 +120,7 @@ def fetch(md5: str) -> Path:
 
 
 def fetch_all(md5s: Iterable[str]) -> dict[str, Path | ProjectError]:
-    """Return for each object what `fetch` returns or would raise; the remote is asked once, for what the cache lacks."""
+    """Return for each object what `fetch` returns, or would raise. The remote is asked once for all of them."""
     from dvc_data.hashfile.hash_info import HashInfo
 
     wanted = list(dict.fromkeys(md5s))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gitops.core import artifacts
-from gitops.core.artifacts import ROW, ProjectError
+from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.params import Params
 from gitops.core.sections import Data
 from gitops.integrations import dvc
@@ -133,6 +133,8 @@ def _write_reference(record: Release, schema: Schema) -> None:
         outputs = artifacts.read_parquet(dvc.fetch(record.predictions.md5))
         outputs = outputs[outputs["split"] == "test"].set_index("row").loc[test.index]
         outputs = outputs[["target", "prediction", *(f"p_{name}" for name in classes)]]
+        if GROUP in test:  # not in releases of earlier versions
+            outputs[GROUP] = test[GROUP]
         features = tables.reference_features(test, schema)
     except (KeyError, ValueError, OSError) as error:
         raise ProjectError(f"the release's test rows and predictions do not fit each other: {error}") from error

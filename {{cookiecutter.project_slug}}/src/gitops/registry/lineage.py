@@ -63,6 +63,8 @@ def table(found: dict[str, Any]) -> str:
     if found["threshold"] is not None:
         lines.append(("threshold", f"{found['threshold']:.4g}"))
     lines.append(("gate", f"{gate['reason']} ({gate['mode']})"))
+    if best := gate["best"]:
+        lines.append(("best until then", f"{best['model_version']}, commit {best['commit'][:SHORT]} of {BRANCH}"))
     if training := found["training"]:
         where = "on main" if training["trained_on"] == "main" else "on a branch, taken over by main"
         lines.append(("trained", f"{where}, from inputs {training['inputs'][:SHORT]}"))

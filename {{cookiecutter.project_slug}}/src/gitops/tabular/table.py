@@ -42,7 +42,7 @@ def of_frame(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
 
 def _checked(loaded: Loaded, data: Data) -> pd.DataFrame:
     _require(loaded.columns, data)
-    for name in data.drop:
+    for name in data.left_out:
         loaded.columns.pop(name, None)
     return typed(loaded, data)
 

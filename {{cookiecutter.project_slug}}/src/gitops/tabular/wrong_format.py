@@ -29,10 +29,10 @@ PARENTHESES = r"\(\s*([\d.,]+)\s*\)"
 MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 
 #: A date that is not written as ISO 8601: with the day or month first, without leading zeros, or with a month's name.
+_YEAR = r"(\d{4}|\d{2})"
 DATE = (
-    r"(?i)(\d{1,2}[/.-]\d{1,2}[/.-](\d{4}|\d{2})|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}"
-    rf"|\d{{1,2}}[ .-]*({MONTHS})[a-z]*[ .,-]*(\d{{4}}|\d{{2}})"
-    rf"|({MONTHS})[a-z]*[ .-]*\d{{1,2}}[ .,-]*(\d{{4}}|\d{{2}}))"
+    rf"(?i)(\d{{1,2}}[/.-]\d{{1,2}}[/.-]{_YEAR}|\d{{4}}[/.-]\d{{1,2}}[/.-]\d{{1,2}}"
+    rf"|\d{{1,2}}[ .-]*({MONTHS})[a-z]*[ .,-]*{_YEAR}|({MONTHS})[a-z]*[ .-]*\d{{1,2}}[ .,-]*{_YEAR})"
     r"([T ,]+\d{1,2}:\d{2}.*)?"
 )
 
