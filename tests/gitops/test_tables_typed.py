@@ -159,6 +159,14 @@ def test_types_of_sql(tmp_path: Path) -> None:
     assert "text" not in table.of_frame(mixed, settings(tmp_path / "t.parquet", drop=["text"]))
 
 
+def test_a_column_to_slice_by_keeps_its_values(tmp_path: Path) -> None:
+    """Also one that the model must not see, out of a file and out of a database."""
+    path = parquet(tmp_path / "t.parquet", x=range(ROWS), colour=repeated("red", "blue"), junk=range(ROWS))
+    data = settings(path, drop=["colour", "junk"], slices=["colour"])
+    for found in (table.read(data), table.of_frame(pd.read_parquet(path), data)):
+        assert [*found] == ["x", "colour", "y"] and found["colour"].tolist() == repeated("red", "blue")
+
+
 def test_classes_that_are_numbers_or_booleans(tmp_path: Path) -> None:
     for values, classes in (
         (pa.array(repeated(1, 2)), ["1", "2"]),
