@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import gating
-import numpy as np
 import pytest
 from gating import SETTINGS, World
-from gitops.core.artifacts import ProjectError
 from gitops.gate import opponents
 from gitops.releases.record import GateResult
-from gitops.statistics import differences
 
 
 @pytest.fixture
@@ -186,8 +183,3 @@ def test_recorded_metrics_are_decided_by_bounds_at_the_same_level(world: World) 
     assert not world.gate()["accepted"]
     world.settings["gate"]["tolerance"] = -difference["lower"]
     assert world.gate()["accepted"]
-
-
-def test_too_few_resamples_for_a_bound_are_an_error_that_names_the_setting() -> None:
-    with pytest.raises(ProjectError, match=r"set evaluate\.bootstrap to 19 or more"):
-        differences.upper_bounds(np.zeros(1), np.zeros((10, 1)), 30)
