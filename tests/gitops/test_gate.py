@@ -247,6 +247,17 @@ def test_on_other_test_rows_the_old_model_is_run(world: World) -> None:
     assert result["production"] == pytest.approx(expected["roc_auc"])
 
 
+def test_an_old_model_decides_by_its_own_threshold(world: World) -> None:
+    """Its positive class is the other one, and its answer that only from 0.9 on."""
+    target = SCHEMA["target"] | {"classes": CLASSES[::-1], "threshold": 0.9}  # type: ignore[operator]
+    old_archive(world, SCHEMA | {"target": target})
+    world.settings["gate"] |= {"primary_metric": "f1", "thresholds": {"f1": 0.0}}
+    positive = 1 / (1 + np.exp(-NOISE))
+    predicted = (1 - positive < 0.9).astype(int)
+    expected = metrics.score("binary", ACTUAL, np.stack([1 - positive, positive], axis=1), predicted)
+    assert world.gate()["production"] == pytest.approx(expected["f1"])
+
+
 def test_an_old_model_whose_columns_were_removed_is_not_run(world: World) -> None:
     old_archive(world, SCHEMA | {"features": [{"name": "y", "dtype": "number"}]})
     result = world.gate()

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from breast_cancer.settings import Settings
 from conftest import SETTINGS
@@ -23,6 +25,10 @@ def score(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1}
 
 
+#: What the schema of the candidate counts; the release's was of a version that knew less reasons.
+ROWS = {"raw": 12, "dropped_missing_target": 0, "dropped_duplicates": 2, "dropped_repeated_ids": 0}
+
+
 def candidate(**changes: Any) -> Context:
     """The context of a candidate that is better than production and was accepted."""
     settings = Settings.model_validate(SETTINGS)
@@ -37,9 +43,10 @@ def candidate(**changes: Any) -> Context:
             "data": {"path": "data/raw.csv", "md5": "0" * 32},
             "params": settings.model_dump(mode="json") | {"train": {"epochs": 7}},
             "metrics": {name: score(0.5) for name in names},
-            "rows": {"raw": 10},
+            "rows": {"raw": 10, "dropped_repeated_ids": 3},
             "columns": {"gone": "number"},
             "gate": {"accepted": True, "mode": "absolute", "reason": ""},
+            "threshold": 0.5,
             "mlflow_run_id": None,
             "image": "i",
             "previous": None,
@@ -47,16 +54,19 @@ def candidate(**changes: Any) -> Context:
     )
     given: dict[str, Any] = {
         "production": Deployed("e" * 40, record),
-        "schema": {"rows": {"raw": 12}, "features": [{"name": HOSTILE, "dtype": "category"}]},
+        "schema": {"rows": ROWS, "features": [{"name": HOSTILE, "dtype": "category"}]},
         "metrics": {
             "task": "binary",
             "rows": 100,
+            "groups": 100,
             "test_md5": "same",
             "model_sha256": "s",
             "metrics": {name: score(0.75) for name in names},
             "confusion": {"classes": ["no", HOSTILE], "counts": [[50, 1], [2, 47]]},
-            "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": dict.fromkeys(names)}}},
+            "calibration": {"temperature": 1.25, "error_before": 0.04, "error_after": 0.02},
+            "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": None}}},
         },
+        "decision": {"threshold": 0.3125, "metric": "f1", "value": 0.875},
         "gate": {
             "accepted": True,
             "reason": "Accepted: better.",
@@ -94,8 +104,12 @@ def test_the_result_comes_first() -> None:
         "| roc_auc ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (+0.2 to +0.3) 🟢 |",
         "| f1 ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 🟢 |",
         "| brier ↓ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (-0.1 to +0.5) ⚪ |",
+        "from a probability of 0.3125 on (the best f1 on the validation split, 0.875 there); in production from 0.5 on",
+        "by 0.0200 (expected calibration error on the test rows); without the temperature, which is 1.25, by 0.0400.",
         "| `train.epochs` | `7` | `200` |",
         "| rows: raw | 10 | 12 |",
+        "| rows: dropped duplicates | 0 | 2 |",
+        "| rows: dropped repeated ids | 3 | 0 |",
         "| column `gone` | number | – |",
         "md5 `000000000000` | md5 `111111111111`",
         "xychart-beta",
@@ -104,6 +118,46 @@ def test_the_result_comes_first() -> None:
         "commit `aaaaaaaaaaaa`",
     ):
         assert expected in text
+    assert "dropped missing target" not in text  # none then, none now
+
+
+def test_an_interval_says_how_often_it_holds_where_that_is_not_as_it_says() -> None:
+    case = candidate()
+    case.metrics["metrics"]["f1"]["coverage"] = 0.884  # type: ignore[index]
+    case.metrics["metrics"]["brier"]["coverage"] = None  # type: ignore[index]
+    case.metrics["metrics"]["accuracy"] = {"value": 1.0, "low": 1.0, "high": 1.0, "coverage": None}  # type: ignore[index]
+    text = report.compose(case)
+    assert "| f1 ↑ | **0.75** (0.65 to 0.85; 88 % measured) |" in text
+    assert "| brier ↓ | **0.75** (0.65 to 0.85; coverage not measured) |" in text
+    assert "| accuracy ↑ | **1** (no interval: equal in every resample) |" in text
+    assert "| roc_auc ↑ | **0.75** (0.65 to 0.85) |" in text and "docs/statistics.md" in text
+    assert "Measured:" not in report.compose(candidate())
+
+
+def test_groups_of_rows_are_counted_where_there_are_some() -> None:
+    assert "100 test rows; ↑" in report.compose(candidate())
+    case = candidate()
+    case.metrics["groups"] = 40  # type: ignore[index]
+    assert "100 test rows in 40 groups; ↑" in report.compose(case)
+
+
+def test_slices_stand_worst_first_with_their_intervals() -> None:
+    case = candidate()
+    names = Settings.metrics["binary"]
+    cells = {value: {name: score(value) for name in names} for value in (0.9, 0.6, 0.8)}
+    values: dict[str, Any] = {f"at {value}": {"rows": 50, "metrics": scores} for value, scores in cells.items()}
+    values |= {"few": {"rows": 7, "metrics": None}, "one class": {"rows": 40, "metrics": dict.fromkeys(names)}}
+    case.metrics["slices"] = {"site": values}  # type: ignore[index]
+    text = report.compose(case)
+    lines = [line for line in text.split("\n") if line.startswith(("| at ", "| few", "| one class"))]
+    assert lines == [
+        "| at 0.6 | 50 | **0.6** (0.5 to 0.7) |",
+        "| at 0.8 | 50 | **0.8** (0.7 to 0.9) |",
+        "| at 0.9 | 50 | **0.9** (0.8 to 1) |",
+        "| few | 7 | – |",
+        "| one class | 40 | – |",
+    ]
+    assert "fewer than 30 rows (`evaluate.min_slice_rows`)" in text
 
 
 def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> None:
@@ -169,7 +223,7 @@ def test_text_from_data_stays_text() -> None:
 def test_it_fits_a_comment_whatever_the_input() -> None:
     long = "w" * 5000
     names = Settings.metrics["binary"]
-    many = {f"{long}{number}": {"rows": 1, "metrics": dict.fromkeys(names, 0.5)} for number in range(500)}
+    many = {f"{long}{number}": {"rows": 1, "metrics": {name: score(0.5) for name in names}} for number in range(500)}
     conditions = [
         {"check": long, "condition": long, "status": "failed", "details": long + str(number)} for number in range(500)
     ]
@@ -194,6 +248,16 @@ def test_the_page_is_self_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "mermaid" not in html
     addresses = re.findall(r"<[^>]*(?:src|href)=.(\w*:?)", html)
     assert set(addresses) == {"data:"}
+
+
+def test_the_point_of_the_decision_is_on_the_roc_curve() -> None:
+    figure = plt.figure()
+    axes = figure.add_subplot()
+    page._roc(axes, pd.DataFrame({"fpr": [0, 1], "tpr": [0, 1]}), candidate())
+    (point,) = (line for line in axes.lines if line.get_marker() == "o")
+    assert (*point.get_xdata(), *point.get_ydata()) == pytest.approx((1 / 51, 47 / 49))
+    assert axes.get_legend().get_texts()[0].get_text() == "from 0.312 on"
+    plt.close(figure)
 
 
 def test_a_fence_cannot_be_closed_from_inside() -> None:

@@ -15,7 +15,7 @@ import yaml
 from defaults import ROOT, complete
 from gitops.core.artifacts import digest
 from gitops.registry import lineage, trace
-from releases import SETTINGS, Job, isolate, refused
+from releases import DECISION, SETTINGS, Job, isolate, refused
 from test_rollback import revert_by_hand
 
 DIGEST = "ab" * 32
@@ -65,6 +65,8 @@ def test_what_runs_and_where_it_came_from(job: Job) -> None:
     assert one["rows"] == {"raw": 9}
     assert one["changed_params"] == {"train.epochs": (200, 7)}
     assert one["metrics"] == {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0, "better": "higher"}}
+    assert one["threshold"] == record.threshold == DECISION["threshold"]
+    assert "threshold       0.25" in lineage.table(one)
     decided = {"accepted": True, "mode": "absolute", "reason": "Accepted.", "release": record.previous}
     assert one["gate"] == decided | {"best": best | {"value": None}}
     assert f"best until then {best['model_version']}, commit {first[:12]} of env/production" in lineage.table(one)

@@ -19,6 +19,7 @@ from conftest import ROOT
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import tracking
+from gitops.tabular import decision
 from gitops.tuning import judge, report, tune
 from gitops.tuning import study as studies
 from optuna.trial import TrialState
@@ -132,7 +133,7 @@ def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatc
     train.main()
     expected = min(float(line.split(",")[2]) for line in artifacts.LEARNING_CURVE.read_text().splitlines()[1:])
     if metric:
-        schema, val = artifacts.read_json(artifacts.SCHEMA, "make pipeline"), artifacts.read_parquet(artifacts.VAL)
+        schema, val = decision.schema(), artifacts.read_parquet(artifacts.VAL)
         outputs = evaluate.predict(torch.export.load(artifacts.MODEL).module(), val, schema)
         actual, predicted = features.encode_target(val["top"], schema).numpy(), features.decide(outputs, schema)
         expected = metrics.score("binary", actual, outputs, predicted)[metric]

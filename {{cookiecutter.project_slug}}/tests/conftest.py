@@ -55,7 +55,7 @@ def settings(task: str, **sections: dict[str, Any]) -> Any:
     data |= {"slices": []}
     values["data"] |= data
     values["gate"] = {"primary_metric": metric, "thresholds": {metric: 0.5}}
-    values["evaluate"] |= {"bootstrap": 100}
+    values["evaluate"] |= {"bootstrap": 1000}
     values["train"] |= {"device": "cpu"}
     values["tune"] = {}
     for section, changes in sections.items():
@@ -63,11 +63,14 @@ def settings(task: str, **sections: dict[str, Any]) -> Any:
     return Settings.model_validate(values)
 
 
-def prepared(task: str, rows: int = 400) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Return the splits of the table above and their schema, without your derived features."""
+def prepared(task: str, rows: int = 400, **changes: Any) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return the splits of the table above and their schema, without your derived features.
+
+    `changes` are of settings of `data`.
+    """
     from project import prepare
 
     from gitops.tabular import table as tables
 
-    data = settings(task).data
+    data = settings(task, data=changes).data
     return prepare.prepare(tables.of_frame(table(rows), data), data, {})

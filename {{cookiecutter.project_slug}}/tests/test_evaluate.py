@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,27 +14,98 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 
 
-@pytest.mark.parametrize("task", TARGETS)
-def test_metrics_have_intervals_and_slices(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    splits, schema = prepared(task)
+def evaluated(task: str, path: Path, evaluate_: dict[str, Any] | None = None, **data: Any) -> tuple[Any, Any]:
+    """Return the contents of metrics.json for random outputs, and the test split; `data` are settings."""
+    splits, schema = prepared(task, **data)
     artifacts.write_parquet(artifacts.TEST, splits["test"])
     artifacts.write_text(artifacts.MODEL, "a model")
     classes, rows = schema["target"]["classes"], len(splits["test"])
     rng = np.random.default_rng(0)
     outputs = rng.dirichlet(np.ones(len(classes)), rows) if classes else rng.normal(size=rows)
-    chosen = settings(task, data={"slices": ["colour"]})
+    chosen = settings(task, data=data, evaluate=evaluate_ or {})
     result = evaluate.evaluate(chosen, schema, splits["test"], outputs)
-    assert [*result["metrics"]] == [*metrics.METRICS[task]]
-    for score in result["metrics"].values():
-        assert score["low"] <= score["value"] <= score["high"]
-    assert sum(part["rows"] for part in result["slices"]["colour"].values()) == rows
     table = evaluate.prediction_table(splits["test"], outputs, "test", schema)
     assert [*table] == ["row", "split", "target", "prediction", *(f"p_{name}" for name in classes)]
+    return result, splits["test"]
 
 
-def test_a_slice_by_a_number_is_refused() -> None:
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("task", TARGETS)
+def test_metrics_have_intervals_also_in_slices(task: str, folder: Path) -> None:
+    result, test = evaluated(task, folder, slices=["colour", "member"])
+    assert [*result["metrics"]] == [*metrics.METRICS[task]]
+    for score in result["metrics"].values():
+        assert score["low"] < score["value"] < score["high"]
+    assert result["rows"] == result["groups"] == len(test)
+    assert [*result["slices"]] == ["colour", "member"]
+    assert {*result["slices"]["colour"]} == {*test["colour"].fillna("(missing)")}
+    for values in result["slices"].values():
+        assert sum(part["rows"] for part in values.values()) == len(test)
+        for part in values.values():
+            assert (part["metrics"] is None) == (part["rows"] < 30)
+            for name, score in (part["metrics"] or {}).items():
+                whole = result["metrics"][name]
+                assert score["low"] < score["value"] < score["high"]
+                assert score["high"] - score["low"] > whole["high"] - whole["low"] or name == "r2"
+
+
+def test_slices_below_the_least_size_have_rows_alone(folder: Path) -> None:
+    result, _ = evaluated("binary", folder, {"min_slice_rows": 40}, slices=["colour"])
+    sizes = {value: part["rows"] for value, part in result["slices"]["colour"].items()}
+    assert min(sizes.values()) < 40
+    assert {value for value, part in result["slices"]["colour"].items() if part["metrics"] is None} == {
+        value for value, rows in sizes.items() if rows < 40
+    }
+
+
+def test_a_column_that_the_model_does_not_see_has_slices(folder: Path) -> None:
+    others = ["value", "top", "colour"]
+    splits, schema = prepared("multiclass", drop=others, slices=["colour"])
+    assert "colour" not in {feature["name"] for feature in schema["features"]} and schema["slices"] == ["colour"]
+    assert "colour" in splits["test"]
+    result, test = evaluated("multiclass", folder, drop=others, slices=["colour"])
+    assert sum(part["rows"] for part in result["slices"]["colour"].values()) == len(test)
+
+
+def test_rows_of_a_group_count_once(folder: Path) -> None:
+    """Ten rows of an id each, all alike: the interval is as wide as that of a tenth of the rows, or wider."""
     splits, schema = prepared("regression")
-    outputs = np.zeros(len(splits["test"]))
-    with pytest.raises(ProjectError, match=r"evaluate\.slices names 'size'"):
-        evaluate.slice_metrics(splits["test"], outputs, outputs, schema, ["size"])
+    test = splits["test"]
+    artifacts.write_parquet(artifacts.TEST, test)
+    artifacts.write_text(artifacts.MODEL, "a model")
+    outputs = np.random.default_rng(0).normal(size=len(test))
+    alone = evaluate.evaluate(settings("regression"), schema, test, outputs)
+    repeated = test.loc[test.index.repeat(10)]
+    together = evaluate.evaluate(settings("regression"), schema, repeated, outputs.repeat(10))
+    assert together["rows"] == 10 * together["groups"] == 10 * len(test)
+    for name, score in together["metrics"].items():
+        assert score["high"] - score["low"] == pytest.approx(
+            alone["metrics"][name]["high"] - alone["metrics"][name]["low"], rel=0.05
+        )
+
+
+def test_rows_that_do_not_define_a_metric_are_an_error(folder: Path) -> None:
+    splits, schema = prepared("binary")
+    test = splits["test"][splits["test"]["top"] == "no"]
+    outputs = np.tile([0.4, 0.6], (len(test), 1))
+    with pytest.raises(ProjectError, match=r"do not define roc_auc, pr_auc"):
+        evaluate.evaluate(settings("binary"), schema, test, outputs)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("size", "'size', a number: a categorical or boolean column is needed"),
+        ("since", "'since', a datetime"),
+        ("top", "'top', which is the target"),
+        ("weight", "'weight', which table.parquet lacks"),
+    ],
+)
+def test_a_slice_by_no_category_is_refused(column: str, message: str) -> None:
+    with pytest.raises(ProjectError, match=rf"data\.slices names {message}"):
+        prepared("binary", slices=[column])

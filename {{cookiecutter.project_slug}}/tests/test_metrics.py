@@ -101,19 +101,14 @@ def test_a_metric_that_one_class_does_not_define_is_nan() -> None:
     assert metrics.accuracy(actual, outputs, actual) == 1
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    truth, held = 0.7, 0
-    for seed in range(100):
-        right = np.random.default_rng(seed).random(200) < truth
-        positive = np.where(right, 0.9, 0.1)
-        outputs = np.stack([1 - positive, positive], axis=1)
-        interval = metrics.bootstrap("binary", np.ones(200, dtype=int), outputs, right.astype(int), 200, seed)
-        held += interval["accuracy"]["low"] <= truth <= interval["accuracy"]["high"]
-    assert 88 <= held <= 100
-
-
-def test_intervals_are_the_same_every_time() -> None:
-    actual, outputs = RNG.normal(size=50), RNG.normal(size=50)
-    first, second = (metrics.bootstrap("regression", actual, outputs, outputs, 100, seed=1) for _ in range(2))
-    assert first == second
-    assert first["rmse"]["low"] < first["rmse"]["value"] < first["rmse"]["high"]
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task, known in metrics.METRICS.items() for name in known])
+def test_a_metric_that_is_a_fraction_is_one(task: str, name: str) -> None:
+    """From 0 to 1, so that its interval can be that of a fraction (gitops/statistics/fractions.py)."""
+    metric = metrics.METRICS[task][name]
+    if metric.fraction_of is not None:
+        classes = {"binary": 2, "multiclass": 3}[task]
+        actual = np.arange(90) % classes
+        right = np.eye(classes)[actual]
+        wrong = np.eye(classes)[(actual + 1) % classes]
+        assert metric.score(actual, right, right.argmax(axis=1)) == 1
+        assert 0 <= metric.score(actual, wrong, wrong.argmax(axis=1)) <= 0.5

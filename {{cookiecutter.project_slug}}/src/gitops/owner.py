@@ -37,13 +37,14 @@ class Features(Protocol):
 
 
 class Metric(Protocol):
-    """One metric, in which direction it is better, and `score(actual, outputs, predicted)`."""
+    """One metric: `score(actual, outputs, predicted)`, in which direction it is better, of what it is a fraction."""
 
     @property
     def score(self) -> Callable[[Array, Array, Array], float]: ...
-
     @property
     def better(self) -> Literal["higher", "lower"]: ...
+    @property
+    def fraction_of(self) -> Literal["pairs", "positives", "rows", "classes"] | None: ...
 
 
 class Metrics(Protocol):

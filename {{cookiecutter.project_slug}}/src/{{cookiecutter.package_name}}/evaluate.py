@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,15 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.rendering import plots
-from gitops.tabular import arrow
+from gitops.statistics.scores import of_metrics
+from gitops.tabular import arrow, decision
 
-from . import metrics
+from . import calibration, metrics
 from .features import decide, encode, encode_target
-from .settings import Settings
+from .settings import Evaluate, Settings
+
+#: Actual values, outputs and predictions, as metrics.py takes them.
+Arrays = tuple[metrics.Array, metrics.Array, metrics.Array]
 
 #: Rows that go through the model at once.
 BATCH = 8192
@@ -45,47 +50,51 @@ def prediction_table(frame: pd.DataFrame, outputs: metrics.Array, split: str, sc
 
 
 def slice_metrics(
-    frame: pd.DataFrame, actual: metrics.Array, outputs: metrics.Array, schema: dict[str, Any], columns: list[str]
+    settings: Evaluate, schema: dict[str, Any], test: pd.DataFrame, arrays: Arrays, on_resample: Callable[[], object]
 ) -> dict[str, Any]:
-    """Return, for each column and value of it, the rows and the metrics (None where these rows do not define one).
+    """Return, for each column of data.slices and value of it, the rows and the score of each metric.
 
-    Raises ProjectError for a column that is no categorical or boolean feature.
+    Metrics are None in a slice with fewer than `evaluate.min_slice_rows` rows, and one that its rows do not define.
     """
-    sliceable = [feature["name"] for feature in schema["features"] if feature["dtype"] in ("category", "boolean")]
-    predicted = decide(outputs, schema)
     slices: dict[str, Any] = {}
-    for column in columns:
-        if column not in sliceable:
-            raise ProjectError(
-                f"evaluate.slices names {column!r}: a categorical or boolean feature is needed "
-                f"({', '.join(sliceable) or 'there is none'})"
-            )
-        values = frame[column].astype(object).where(frame[column].notna(), "(missing)").astype(str).to_numpy()
-        slices[column] = {}
-        for value in sorted(set(values)):
-            rows = values == value
-            scores = metrics.score(schema["task"], actual[rows], outputs[rows], predicted[rows])
-            known = {name: None if np.isnan(score) else score for name, score in scores.items()}
-            slices[column][value] = {"rows": int(rows.sum()), "metrics": known}
+    groups = test[artifacts.GROUP].to_numpy()
+    for column, value, rows in slices_of(test, schema):
+        scores = None
+        if rows.sum() >= settings.min_slice_rows:
+            task, part = schema["task"], (arrays[0][rows], arrays[1][rows], arrays[2][rows])
+            resampling = settings.bootstrap, settings.seed, on_resample
+            scores = of_metrics(task, metrics.METRICS[task], part, groups[rows], *resampling)
+        slices.setdefault(column, {})[value] = {"rows": int(rows.sum()), "metrics": scores}
     return slices
+
+
+def slices_of(test: pd.DataFrame, schema: dict[str, Any]) -> Iterator[tuple[str, str, metrics.Array]]:
+    """Yield each column of data.slices with each value of it and which rows have it (bool, [rows])."""
+    for column in schema["slices"]:
+        values = test[column].astype(object).where(test[column].notna(), "(missing)").astype(str).to_numpy()
+        for value in sorted(set(values)):
+            yield column, value, values == value
 
 
 def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, outputs: metrics.Array) -> dict[str, Any]:
     """Return the contents of metrics.json (its format: docs/system-design.md)."""
     actual = encode_target(test[schema["target"]["name"]], schema).numpy()
     predicted, wanted = decide(outputs, schema), settings.evaluate
-    with tqdm(total=wanted.bootstrap, desc="bootstrap", unit="resample", disable=None) as progress:
-        scores = metrics.bootstrap(
-            schema["task"], actual, outputs, predicted, wanted.bootstrap, wanted.seed, progress.update
-        )
-    undefined = [name for name, score in scores.items() if np.isnan(score["value"])]
+    task, arrays, groups = schema["task"], (actual, outputs, predicted), test[artifacts.GROUP].to_numpy()
+    large = sum(rows.sum() >= wanted.min_slice_rows for _, _, rows in slices_of(test, schema))
+    with tqdm(total=wanted.bootstrap * (1 + large), desc="bootstrap", unit="resample", disable=None) as progress:
+        resampling = wanted.bootstrap, wanted.seed, progress.update
+        scores = of_metrics(task, metrics.METRICS[task], arrays, groups, *resampling)
+        slices = slice_metrics(wanted, schema, test, arrays, progress.update)
+    undefined = [name for name, score in scores.items() if score is None]
     if undefined:
         raise ProjectError(
             f"the {len(test)} test rows do not define {', '.join(undefined)} (one class only?): raise data.test_size"
         )
     result: dict[str, Any] = {
-        "task": schema["task"],
+        "task": task,
         "rows": len(test),
+        "groups": len(set(groups)),
         "test_md5": artifacts.digest(artifacts.TEST, "md5"),
         "model_sha256": artifacts.digest(artifacts.MODEL),
         "metrics": scores,
@@ -93,7 +102,7 @@ def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, out
     if classes := schema["target"]["classes"]:
         counts = metrics.confusion(actual, predicted, len(classes))
         result["confusion"] = {"classes": classes, "counts": counts}
-    return result | {"slices": slice_metrics(test, actual, outputs, schema, settings.data.slices)}
+    return result | {"slices": slices}
 
 
 def main() -> None:
@@ -101,7 +110,7 @@ def main() -> None:
     settings = Settings.load()
     threads.limit(artifacts.TRAIN)
     with tracking.resume(settings) as run:
-        schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
+        schema = decision.schema()
         program = torch.export.load(artifacts.MODEL).module()
         train, test = artifacts.read_parquet(artifacts.TRAIN), artifacts.read_parquet(artifacts.TEST)
         outputs = predict(program, test, schema)
@@ -114,6 +123,8 @@ def main() -> None:
             pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
         actual = encode_target(test[schema["target"]["name"]], schema).numpy()
         plots.write(actual, outputs, decide(outputs, schema), schema)
+        if schema["target"]["classes"]:
+            result["calibration"] = calibration.report(program, actual, outputs)
         artifacts.write_json(artifacts.METRICS, result)
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
         run.log_files(artifacts.METRICS)

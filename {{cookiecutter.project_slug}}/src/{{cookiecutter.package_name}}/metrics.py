@@ -23,10 +23,14 @@ class Metric:
     `actual` holds class indices (int, [rows]) or values (float, [rows]); `outputs` probabilities [rows, classes] or
     values [rows]; `predicted` the classes that `features.decide` makes of these (int, [rows]), or the values again.
     For the binary task the positive class is the last.
+
+    `fraction_of` is for metrics from 0 to 1, and says what decides them (gitops/statistics/fractions.py): their
+    intervals are then right with a few rows of these, and where the metric is exactly 0 or 1.
     """
 
     score: Callable[[Array, Array, Array], float]
     better: Literal["higher", "lower"]
+    fraction_of: Literal["pairs", "positives", "rows", "classes"] | None = None
 
 
 def roc_auc(actual: Array, outputs: Array, predicted: Array) -> float:
@@ -95,15 +99,15 @@ def r2(actual: Array, outputs: Array, predicted: Array) -> float:
 #: Metrics by task, in the order in which they are shown.
 METRICS: dict[str, dict[str, Metric]] = {
     "binary": {
-        "roc_auc": Metric(roc_auc, "higher"),
-        "pr_auc": Metric(pr_auc, "higher"),
-        "f1": Metric(f1, "higher"),
-        "accuracy": Metric(accuracy, "higher"),
+        "roc_auc": Metric(roc_auc, "higher", "pairs"),
+        "pr_auc": Metric(pr_auc, "higher", "positives"),
+        "f1": Metric(f1, "higher", "positives"),
+        "accuracy": Metric(accuracy, "higher", "rows"),
         "brier": Metric(brier, "lower"),
     },
     "multiclass": {
-        "macro_f1": Metric(macro_f1, "higher"),
-        "accuracy": Metric(accuracy, "higher"),
+        "macro_f1": Metric(macro_f1, "higher", "classes"),
+        "accuracy": Metric(accuracy, "higher", "rows"),
         "log_loss": Metric(log_loss, "lower"),
     },
     "regression": {
@@ -117,34 +121,6 @@ METRICS: dict[str, dict[str, Metric]] = {
 def score(task: str, actual: Array, outputs: Array, predicted: Array) -> dict[str, float]:
     """Return every metric of `task` by name; arrays as in Metric."""
     return {name: metric.score(actual, outputs, predicted) for name, metric in METRICS[task].items()}
-
-
-def bootstrap(
-    task: str,
-    actual: Array,
-    outputs: Array,
-    predicted: Array,
-    resamples: int,
-    seed: int,
-    on_resample: Callable[[], object] = lambda: None,
-) -> dict[str, dict[str, float]]:
-    """Return value, low and high of each metric: the percentile bootstrap's 95 % interval (Efron, 1979) over rows.
-
-    Resamples in which a metric is not defined are left out of its interval. `on_resample` is called after each.
-    """
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {}
-    for _ in range(resamples):
-        rows = rng.integers(0, len(actual), len(actual))
-        for name, value in score(task, actual[rows], outputs[rows], predicted[rows]).items():
-            drawn.setdefault(name, []).append(value)
-        on_resample()
-    intervals = {}
-    for name, value in score(task, actual, outputs, predicted).items():
-        defined = [draw for draw in drawn[name] if not np.isnan(draw)] or [value]
-        low, high = np.quantile(defined, [0.025, 0.975])
-        intervals[name] = {"value": value, "low": float(low), "high": float(high)}
-    return intervals
 
 
 def confusion(actual: Array, predicted: Array, classes: int) -> list[list[int]]:

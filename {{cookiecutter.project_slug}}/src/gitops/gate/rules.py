@@ -79,7 +79,7 @@ def validations() -> list[Rule]:
     for name, path in VALIDATIONS.items():
         try:
             result = read_json(path, "make pipeline")
-            failed = [item["check"] for item in result["conditions"] if item["status"] == "failed"]
+            failed = [_limited(item) for item in result["conditions"] if item["status"] == "failed"]
             failed += [f"{item['check']} (not run)" for item in result["not_run"] if not item["allowed"]]
             passed = result["passed"] is True and not failed
             value, failure = len(failed), f"{name} failed: {', '.join(failed) or 'its result says so'}"
@@ -87,6 +87,11 @@ def validations() -> list[Rule]:
             value, passed, failure = None, False, f"{name} has no result: {error}"
         rules.append(Rule(f"{name} without a failed check", value, 0, passed, failure))
     return rules
+
+
+def _limited(condition: dict[str, Any]) -> str:
+    """Return the name of a failed check with the setting that holds its limit."""
+    return f"{condition['check']} ({condition['setting']})" if condition.get("setting") else str(condition["check"])
 
 
 def freshness() -> Rule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from gitops import owner
 from gitops.core import artifacts
 from gitops.core.params import Params
 from gitops.monitoring.drift import FALSE_ALARM
+from gitops.statistics import intervals
+from gitops.statistics.resampling import quantile, resamples
 
 Array = NDArray[Any]
 
@@ -21,11 +24,12 @@ Array = NDArray[Any]
 def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None:
     """Return the primary metric of the labelled rows, or None where no row is labelled.
 
-    `metric`, `rows`, `value` with its 95 % bootstrap interval `low` to `high`, `recorded` (the release's own value),
-    `drop` (how much worse, in the metric's unit), `limit` and `passed`. It fails if the drop is above
+    `metric`, `rows`, `value` with its 95 % interval `low` to `high`, `recorded` (the release's own value), `drop` (how
+    much worse, in the metric's unit), `limit` and `passed`. It fails if the drop is above
     `monitor.max_performance_drop` and significant: resamples of the labelled rows and of the test rows, drawn
-    independently, are worse in all but FALSE_ALARM of the cases. With fewer than `monitor.min_rows` labelled rows, or
-    where these do not define the metric, `value` and `passed` are None and `reason` says why.
+    independently, by group, are worse in all but FALSE_ALARM of the cases. With fewer than `monitor.min_rows` labelled
+    rows, or where these do not define the metric, `value` and `passed` are None and `reason` says why. Raises
+    ProjectError where evaluate.bootstrap gives too few resamples for that.
     """
     schema, name = context["schema"], context["metric"]
     labelled = artifacts.read_parquet(artifacts.MONITOR_LABELLED)
@@ -37,25 +41,36 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     unknown = known | dict.fromkeys(("value", "low", "high", "drop", "limit", "passed"))
     if len(rows) < settings.monitor.min_rows:
         return unknown | {"reason": f"{len(rows)} labelled rows, and {settings.monitor.min_rows} are needed"}
-    new, old = _arrays(rows, classes), _arrays(artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS), classes)
-    value = owner.metrics().score(task, *new)[name]
-    if math.isnan(value):
-        return unknown | {"reason": f"{name} is not defined for these labels"}
+    reference = artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS)
+    new, old = _arrays(rows, classes), _arrays(reference, classes)
+    count, seed = settings.evaluate.bootstrap, settings.evaluate.seed
+    with tqdm(total=3 * count, desc="performance", unit="resample", disable=None) as progress:
+        metric = owner.metrics().METRICS[task][name]
+        found = intervals.of_metrics({name: metric}, new, _groups(rows), count, seed, progress.update)[name]
+        if math.isnan(found.value):
+            return unknown | {"reason": f"{name} is not defined for these labels"}
+        drawn = [
+            _resampled(metric, arrays, _groups(frame), count, seed + place, progress.update)
+            for place, (arrays, frame) in enumerate(((new, rows), (old, reference)))
+        ]
     sign = owner.sign(task, name)
-    resampled = _resampled(task, name, new, old, settings.evaluate.bootstrap, settings.evaluate.seed)
-    low, high = np.quantile(resampled[:, 0], [0.025, 0.975])
-    certain_drop = float(np.quantile(sign * (resampled[:, 1] - resampled[:, 0]), FALSE_ALARM))
-    drop, limit = sign * (context["recorded"]["value"] - value), settings.monitor.max_performance_drop
+    certain_drop = quantile(sign * (drawn[1] - drawn[0]), FALSE_ALARM)
+    drop, limit = sign * (context["recorded"]["value"] - found.value), settings.monitor.max_performance_drop
     return known | {
-        "value": value,
-        "low": float(low),
-        "high": float(high),
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
         "drop": drop,
         "limit": limit,
         "passed": not (drop > limit and certain_drop > 0),
-        "reason": f"{name} is {value:.4g} ({low:.4g} to {high:.4g}) on {len(rows)} labelled rows, "
+        "reason": f"{name} is {found.value:.4g} ({found.low:.4g} to {found.high:.4g}) on {len(rows)} labelled rows, "
         f"{context['recorded']['value']:.4g} on the test rows",
     }
+
+
+def _groups(outputs: pd.DataFrame) -> Array:
+    """Return the number of each row's group; where groups are not known, each row is one."""
+    return outputs[artifacts.GROUP].to_numpy() if artifacts.GROUP in outputs else np.arange(len(outputs))
 
 
 def _arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[Array, Array, Array]:
@@ -72,21 +87,16 @@ def _arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[Array, Array, Ar
 
 
 def _resampled(
-    task: str,
-    name: str,
-    new: tuple[Array, Array, Array],
-    old: tuple[Array, Array, Array],
-    resamples: int,
+    metric: owner.Metric,
+    arrays: tuple[Array, Array, Array],
+    groups: Array,
+    count: int,
     seed: int,
+    on_resample: Callable[[], object],
 ) -> Array:
-    """Return the metric of resampled new and old rows, [resamples, 2], without pairs that do not define it."""
-    rng, score = np.random.default_rng(seed), owner.metrics().score
-    scores = []
-    for _ in tqdm(range(resamples), "performance", unit="resample", disable=None):
-        pair = []
-        for arrays in (new, old):
-            rows = rng.integers(0, len(arrays[0]), len(arrays[0]))
-            pair.append(score(task, *(array[rows] for array in arrays))[name])
-        scores.append(pair)
-    values: Array = np.array(scores)
-    return values[~np.isnan(values).any(axis=1)]
+    """Return the metric of `count` resamples by group, NaN where one does not define it."""
+    values = np.empty(count)
+    for index, rows in enumerate(resamples(groups, count, seed)):
+        values[index] = metric.score(*(array[rows] for array in arrays))
+        on_resample()
+    return values

@@ -81,6 +81,7 @@ class Candidate(Part):
     columns: dict[str, str] = {}  # features: name to dtype
     params: dict[str, Any]
     metrics: dict[str, Score]
+    threshold: float | None = None  # binary: probability from which a row is positive; None: 0.5, or no binary task
     mlflow_run_id: str | None
     training: Training | None = None  # None in records before there was `make verify`
     image: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops.rendering.markdown import interval, line_chart, number, plain, table
+from gitops.rendering.markdown import code, interval, line_chart, plain, table
 from gitops.reporting.context import Context
 
 
@@ -17,16 +17,55 @@ def metrics(context: Context) -> str:
     for name, direction in context.settings.metrics[context.metrics["task"]].items():
         now = context.metrics["metrics"][name]
         arrow = "↑" if direction == "higher" else "↓"
-        row = [f"{name} {arrow}", interval(now["value"], now["low"], now["high"]), "–", "–"]
+        row = [f"{name} {arrow}", _score(now), "–", "–"]
         if name in old:
             row[2] = interval(old[name].value, old[name].low, old[name].high)
             row[3] = _change(now["value"] - old[name].value, direction, context.gate, name)
         rows.append(row)
-    note = f"{context.metrics['rows']} test rows; 95 % bootstrap intervals; ↑ higher, ↓ lower is better; "
-    note += "⚪ within noise."
+    note = f"{context.metrics['rows']} test rows{_groups(context.metrics)}; ↑ higher, ↓ lower is better. "
+    note += "95 % intervals, and ⚪ for a change that may be none, are about the choice of test rows, not of seeds."
+    if any("coverage" in score for score in context.metrics["metrics"].values()):
+        note += " Measured: how often such intervals held the true value in simulations (docs/statistics.md)."
     if context.production and context.production.record.test_md5 != context.metrics["test_md5"]:
         note += " **The test rows are not those that production was measured on.**"
     return "### Metrics\n\n" + table(["metric", "candidate", "production", "change"], rows) + f"\n\n{note}"
+
+
+def decision(context: Context) -> str:
+    """From which probability on a row is positive, and how far the probabilities are from what is observed."""
+    if not context.metrics or "calibration" not in context.metrics:
+        return ""
+    parts = []
+    if context.decision:
+        positive, threshold = context.metrics["confusion"]["classes"][-1], context.decision["threshold"]
+        why = "train.threshold is null"
+        if name := context.decision["metric"]:
+            why = f"the best {plain(name)} on the validation split, {context.decision['value']:.4g} there"
+        old = context.production.record.threshold if context.production else None
+        before = f"; in production from {old:.4g} on" if old is not None else ""
+        parts.append(f"A row is {plain(positive)} from a probability of {threshold:.4g} on ({why}){before}.")
+    found = context.metrics["calibration"]
+    parts.append(
+        "Probabilities differ from observed fractions by "
+        f"{found['error_after']:.4f} (expected calibration error on the test rows); without the temperature, which is "
+        f"{found['temperature']:.4g}, by {found['error_before']:.4f}."
+    )
+    return "### Decision\n\n" + " ".join(parts)
+
+
+def _score(score: dict[str, Any]) -> str:
+    """Return a metric with its interval, and the coverage where it is not as it says."""
+    text = interval(score["value"], score["low"], score["high"])
+    if score["low"] == score["high"]:
+        return f"**{score['value']:.4g}** (no interval: equal in every resample)"
+    if "coverage" not in score:
+        return text
+    known = score["coverage"]
+    return f"{text[:-1]}; {'coverage not measured' if known is None else f'{100 * known:.0f} % measured'})"
+
+
+def _groups(metrics: dict[str, Any]) -> str:
+    return f" in {metrics['groups']} groups" if metrics["groups"] < metrics["rows"] else ""
 
 
 def _change(change: float, direction: str, gate: dict[str, Any] | None, name: str) -> str:
@@ -57,13 +96,21 @@ def validation(context: Context) -> str:
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         parts.append(f"{sign} {name}: {summary}" + (f", {len(absent)} not run" if absent else ""))
         rows = [
-            [plain(condition["check"]), plain(condition["condition"]), plain(condition["details"], 400)]
+            [
+                plain(condition["check"]),
+                plain(condition["condition"]),
+                plain(condition["details"], 400),
+                code(condition.get("setting", "")),
+            ]
             for condition in result["conditions"]
             if condition["status"] == "failed"
         ]
-        rows += [[plain(check["check"]), "must run", plain(check["reason"], 400)] for check in absent]
+        rows += [
+            [plain(check["check"]), "must run", plain(check["reason"], 400), code(check.get("setting", ""))]
+            for check in absent
+        ]
         if rows:
-            parts.append(table(["check", "condition", "found"], rows))
+            parts.append(table(["check", "condition", "found", "setting"], rows))
     return "\n\n".join(parts)
 
 
@@ -93,16 +140,20 @@ def confusion(context: Context) -> str:
 
 
 def slices(context: Context) -> str:
-    """The primary metric in each slice, worst first."""
+    """The primary metric in each slice with its interval, worst first; then the slices that are too small."""
     if not context.metrics or not context.metrics["slices"]:
         return ""
-    name = context.settings.gate.primary_metric
-    worst_first = context.settings.metrics[context.metrics["task"]][name] == "higher"
+    name, least = context.settings.gate.primary_metric, context.settings.evaluate.min_slice_rows
+    sign = 1 if context.settings.metrics[context.metrics["task"]][name] == "higher" else -1
     parts = ["### Slices"]
     for column, values in context.metrics["slices"].items():
-        known = [(value, cell) for value, cell in values.items() if cell["metrics"][name] is not None]
-        known.sort(key=lambda pair: pair[1]["metrics"][name], reverse=not worst_first)
-        known += [(value, cell) for value, cell in values.items() if cell["metrics"][name] is None]
-        rows = [[plain(value), str(cell["rows"]), number(cell["metrics"][name]) or "–"] for value, cell in known]
+        scores = {value: (cell["metrics"] or {}).get(name) for value, cell in values.items()}
+        known = sorted((score["value"] * sign, value) for value, score in scores.items() if score)
+        rows = [
+            [plain(value), str(values[value]["rows"]), _score(values[value]["metrics"][name])] for _, value in known
+        ]
+        rows += [[plain(value), str(values[value]["rows"]), "–"] for value, score in scores.items() if not score]
         parts.append(table([plain(column), "rows", name], rows, limit=20))
+        if len(known) < len(rows):
+            parts.append(f"–: not defined, or fewer than {least} rows (`evaluate.min_slice_rows`).")
     return "\n\n".join(parts)

@@ -15,7 +15,7 @@ from gitops.rendering import markdown
 from gitops.rendering.markdown import code, details, fenced, plain, table
 from gitops.reporting.context import Context
 from gitops.reporting.gate_section import gate
-from gitops.reporting.model_sections import confusion, learning_curve, metrics, slices, validation
+from gitops.reporting.model_sections import confusion, decision, learning_curve, metrics, slices, validation
 from gitops.reporting.retraining_sections import retraining, review
 
 Section = Callable[[Context], str]
@@ -106,6 +106,7 @@ ORDER: tuple[Section, ...] = (
     retraining,
     failure,
     metrics,
+    decision,
     gate,
     changes,
     validation,
@@ -128,6 +129,7 @@ EXPENDABLE = (
     "changes",
     "gate",
     "learning_curve",
+    "decision",
     "metrics",
     "failure",
 )
@@ -141,9 +143,9 @@ def _data_changes(context: Context, record: Release) -> list[list[str]]:
     if context.schema:
         now = context.schema["rows"]
         rows += [
-            [f"rows: {plain(key.replace('_', ' '))}", str(record.rows.get(key, "–")), str(now[key])]
+            [f"rows: {plain(key.replace('_', ' '))}", str(record.rows.get(key, 0)), str(now[key])]
             for key in now
-            if now[key] != record.rows.get(key)
+            if now[key] != record.rows.get(key, 0)  # a reason that an earlier version did not know left out none
         ]
         dtypes = {feature["name"]: feature["dtype"] for feature in context.schema["features"]}
         rows += [

@@ -21,39 +21,32 @@ Array = NDArray[Any]
 class Clusters:
     """The groups of some rows, from which resamples are drawn.
 
-    `groups` [rows] holds the number of each row's group, any integers.
+    `groups` [rows] holds the number of each row's group, any integers. `codes` [rows] numbers the groups 0, 1, ...
     """
 
     def __init__(self, groups: Array) -> None:
-        """Sort the rows by group once, so that each draw costs no more than its rows."""
-        self.order = np.argsort(groups, kind="stable")
-        _, self.starts, self.sizes = np.unique(groups[self.order], return_index=True, return_counts=True)
+        """Number the groups once, so that each draw costs no more than its rows."""
+        numbers, self.codes = np.unique(groups, return_inverse=True)
+        self._count = len(numbers)
 
     def __len__(self) -> int:
         """Return the number of groups."""
-        return len(self.sizes)
+        return self._count
 
     def draw(self, rng: np.random.Generator) -> Array:
-        """Return the rows (int64) of as many groups as there are, drawn with replacement.
+        """Return the rows (int64, ascending) of as many groups as there are, drawn with replacement.
 
-        Their number differs from draw to draw where the groups' sizes differ.
+        A group that is drawn twice is there twice. The number of rows differs from draw to draw where groups differ in
+        size.
         """
-        return self.rows(rng.integers(0, len(self), len(self)))
-
-    def rows(self, drawn: Array) -> Array:
-        """Return the rows of the groups at the positions `drawn`, group by group."""
-        if len(self) == len(self.order):
-            return self.order[drawn]
-        sizes = self.sizes[drawn]
-        # Position in `order` of each row: where its group starts, and how many rows of the group come before it.
-        ends = np.cumsum(sizes)
-        return self.order[np.repeat(self.starts[drawn] - ends + sizes, sizes) + np.arange(ends[-1])]
+        drawn = np.bincount(rng.integers(0, len(self), len(self)), minlength=len(self))
+        return np.repeat(np.arange(len(self.codes)), drawn[self.codes])
 
 
 def draw_rows(groups: Array, rng: np.random.Generator) -> Array:
-    """Return the rows (int64) of one resample of groups; `groups` [rows] as in Clusters.
+    """Return the rows (int64, ascending) of one resample of groups; `groups` [rows] as in Clusters.
 
-    Many resamples of the same rows are cheaper with one Clusters.
+    Many resamples of the same rows are cheaper from one Clusters, or from `resamples`.
     """
     return Clusters(groups).draw(rng)
 
@@ -72,13 +65,14 @@ def quantile(draws: Array, level: float, setting: str = "evaluate.bootstrap") ->
     Hinkley, 1997, section 5.2). Draws that are NaN, in which a metric is not defined, are left out. Raises ProjectError
     where this position lies beyond the draws, with the number that `setting` needs.
     """
-    defined = draws[~np.isnan(draws)]
-    needed = math.ceil(round(1 / min(level, 1 - level), 6)) - 1
+    defined, tail = draws[~np.isnan(draws)], min(level, 1 - level)
+    needed = math.ceil(round(1 / tail, 6)) - 1
     if len(defined) < needed:
-        total = math.ceil(needed * len(draws) / len(defined)) if len(defined) else needed
-        missing = f", of which {len(draws) - len(defined)} do not define the metric" if len(defined) < len(draws) else ""
+        undefined = len(draws) - len(defined)
+        total = math.ceil(needed * len(draws) / max(1, len(defined)))
         raise ProjectError(
-            f"{setting} gives {len(draws)} resamples{missing}: a bound at {min(level, 1 - level):.3g} needs {total}; "
-            f"set {setting} to {total} or more"
+            f"{setting} gives {len(draws)} resamples"
+            + (f", of which {undefined} do not define the metric" if undefined else "")
+            + f": a bound at {tail:.2g} needs {needed}; set {setting} to {total} or more"
         )
     return float(np.quantile(defined, level, method="weibull"))

@@ -35,10 +35,12 @@ def describe(train: pd.DataFrame, rows: dict[str, int], data: Data, derived: Map
         "task": data.task,
         "target": {"name": data.target, "classes": _classes(train[data.target], data)},
         "features": features,
+        "slices": [_slice(train, name, data) for name in data.slices],
         "id": data.id,
         "timestamp": data.timestamp,
         "repeated_ids": data.repeated_ids if data.id is not None and data.timestamp is not None else None,
         "missing_markers": data.missing,
+        "csv": data.csv.model_dump(),
         "rows": rows,
     }
 
@@ -47,6 +49,21 @@ def feature_names(frame: pd.DataFrame, data: Data) -> list[str]:
     """Return the columns of a typed table that the model sees, derived features among them."""
     others = {data.target, data.id, data.timestamp, ROW, GROUP, *({*data.slices} & {*data.drop})}
     return [name for name in frame.columns if name not in others]
+
+
+def _slice(train: pd.DataFrame, name: str, data: Data) -> str:
+    """Return the name of a column of data.slices, of which each value is to have metrics."""
+    if name not in train.columns:
+        raise ProjectError(f"data.slices names {name!r}, which {data.path} lacks; it has {', '.join(train.columns)}")
+    if name in (data.target, data.id, data.timestamp, ROW, GROUP):
+        raise ProjectError(f"data.slices names {name!r}, which is the target, the id or the time: remove it there")
+    dtype = _feature(train[name], data, "remove it from data.slices")["dtype"]
+    if dtype not in ("category", "boolean"):
+        raise ProjectError(
+            f"data.slices names {name!r}, a {dtype}: a categorical or boolean column is needed; remove it there, or "
+            "add it to data.categorical if its numbers are codes"
+        )
+    return name
 
 
 def _classes(target: pd.Series[Any], data: Data) -> list[str]:
