@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import gating
 import numpy as np
 import pytest
+from breast_cancer import metrics
 from gating import SETTINGS, World
-from gitops.core.artifacts import ProjectError
 from gitops.gate import opponents
 from gitops.releases.record import GateResult
-from gitops.statistics import differences
 
 
 @pytest.fixture
@@ -188,6 +188,23 @@ def test_recorded_metrics_are_decided_by_bounds_at_the_same_level(world: World) 
     assert world.gate()["accepted"]
 
 
-def test_too_few_resamples_for_a_bound_are_an_error_that_names_the_setting() -> None:
-    with pytest.raises(ProjectError, match=r"set evaluate\.bootstrap to 19 or more"):
-        differences.upper_bounds(np.zeros(1), np.zeros((10, 1)), 30)
+def test_a_metric_that_a_releases_predictions_do_not_define_is_no_difference(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an older release it is left out; without production's, the gate refuses."""
+    known = metrics.METRICS["binary"]["roc_auc"]
+    first = gating.outputs(0.9)[:, -1]
+
+    def score(actual: metrics.Array, outputs: metrics.Array, predicted: metrics.Array) -> float:
+        return math.nan if np.isin(outputs[:, -1], first).all() else known.score(actual, outputs, predicted)
+
+    monkeypatch.setitem(metrics.METRICS["binary"], "roc_auc", metrics.Metric(score, "higher"))
+    world.follow(0.9)
+    world.follow(0.8)
+    result = world.gate()
+    assert result["accepted"]
+    assert [one["value"] is None for one in result["releases"]] == [False, True]
+    world.released(0.9)
+    result = world.gate()
+    assert not result["accepted"] and result["production"] is None
+    assert "roc_auc of toy 000000000001, release 111111111111 is not known" in result["reason"]

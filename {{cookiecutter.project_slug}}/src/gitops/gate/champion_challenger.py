@@ -7,6 +7,7 @@ releases are left out then. Without a release for the same task there is nothing
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -100,8 +101,8 @@ def _on_rows(
 ) -> list[Against]:
     """Return the comparison with each opponent on the same rows: production by every metric, others by the gate's."""
     task, gate, known = settings.data.task, settings.gate, settings.metrics[settings.data.task]
-    judged = {gate.primary_metric, *gate.guardrail_metrics}
-    names = [set(known) if one.deployed else judged for one in met]
+    judged = [name for name in known if name == gate.primary_metric or name in gate.guardrail_metrics]
+    names = [list(known) if one.deployed else judged for one in met]
     predictions = [one.predictions for one in met if one.predictions]
     found = paired(task, actual, groups, candidate, predictions, names, settings.evaluate)
     everything = np.arange(len(actual))
@@ -112,10 +113,14 @@ def _on_rows(
             one.record.model.version,
             one.basis,
             one.deployed,
-            _scores(task, its, wanted, actual, everything),
-            differences_of_one,
+            {
+                name: value
+                for name, value in _scores(task, its, wanted, actual, everything).items()
+                if name in its_found
+            },
+            its_found,
         )
-        for one, its, wanted, differences_of_one in zip(met, predictions, names, found, strict=True)
+        for one, its, wanted, its_found in zip(met, predictions, names, found, strict=True)
     ]
 
 
@@ -137,7 +142,7 @@ def paired(
     """
     if not releases:
         return []
-    every, count = set().union(*names), len(np.unique(groups))
+    every, count = list(dict.fromkeys(itertools.chain(*names))), len(np.unique(groups))
     # A resample holds the rows in this order, and what is nearly sorted is sorted quickly in each.
     first = candidate.outputs[:, -1] if candidate.outputs.ndim == 2 else candidate.outputs
     order = np.argsort(-first, kind="stable")

@@ -46,7 +46,7 @@ def _rule(name: str, limit: float, decision: str, releases: Sequence[Against]) -
     else:
         words = f"{name} at most {limit:g} worse {than}, or not proved worse"
     if name not in releases[0].differences:
-        failure = f"{name} is not in the record of {releases[0].title}, and at most {limit:g} worse is allowed"
+        failure = f"{name} of {releases[0].title} is not known, and at most {limit:g} worse is allowed"
         return Rule(words, None, -limit, False, failure, release=releases[0].title)
     one, difference = decisive(name, limit, decision, releases)
     passed = passes(decision, limit, difference.value, difference.lower, difference.upper)
