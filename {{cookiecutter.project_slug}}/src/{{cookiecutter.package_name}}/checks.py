@@ -79,7 +79,7 @@ def model_checks(
     """Return every check of the predictions. Checks of a single table are meant for `test`.
 
     Left out are Deepchecks' checks of regression errors, which crash with scikit-learn 1.6 and later, and its search
-    for weak segments, which crashes where the model is nearly perfect and only warns otherwise; `evaluate.slices` is
+    for weak segments, which crashes where the model is nearly perfect and only warns otherwise; `data.slices` is
     for that.
     """
     scorers = SCORERS[schema["task"]]
