@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 from conftest import TARGETS, prepared, settings
 from project import calibration, evaluate, train
 from project.model import export
+from project.settings import Settings
 from project.splits import Splits, choose_device
 from project.train import Entry
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
+from gitops.integrations import tracking
 
 
 class Callback:
@@ -24,6 +27,9 @@ class Callback:
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.stop_at = stop_at
+
+    def __getattr__(self, method: str) -> Any:
+        return lambda *_: {}
 
     def log(self, entry: Entry) -> None:
         if entry["epoch"] == self.stop_at:
@@ -139,6 +145,31 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_device("auto").type == "cpu"
     with pytest.raises(ProjectError, match=r"train\.device is 'cuda'"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize("splits", TARGETS, indirect=True)
+def test_the_stages_hand_the_decision_on(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train` writes it, and the predictions and metrics of `evaluate` are by it."""
+    task, classes = splits.schema["task"], splits.schema["target"]["classes"]
+    chosen = settings(task, train={"epochs": 2})
+    monkeypatch.setattr(Settings, "load", lambda: chosen)
+    for stage in ("start", "resume"):
+        monkeypatch.setattr(tracking, stage, lambda *_: nullcontext(Callback()))
+    train.main()
+    decision = artifacts.read_json(artifacts.DECISION, "train")
+    assert decision.keys() == ({"threshold", "metric", "value"} if task == "binary" else set())
+    if task == "binary":  # a threshold at which other classes are predicted than at one half
+        artifacts.write_json(artifacts.DECISION, decision | {"threshold": 0.03125})
+    evaluate.main()
+    result, table = artifacts.read_json(artifacts.METRICS, "evaluate"), artifacts.read_parquet(artifacts.PREDICTIONS)
+    assert ("calibration" in result) == bool(classes)
+    if task == "binary":
+        assert table["prediction"].tolist() == np.where(table["p_yes"] >= 0.03125, "yes", "no").tolist()
+        assert (np.where(table["p_yes"] >= 0.5, "yes", "no") != table["prediction"]).any()
+        right = (table["prediction"] == table["target"])[table["split"] == "test"].mean()
+        assert result["metrics"]["accuracy"]["value"] == pytest.approx(right)
+        hits = table[(table["split"] == "test") & (table["target"] == "yes") & (table["prediction"] == "yes")]
+        assert result["confusion"]["counts"][1][1] == len(hits)
 
 
 @pytest.mark.parametrize("splits", TARGETS, indirect=True)
