@@ -171,14 +171,11 @@ def repeat(cell: Cell, start: int) -> dict[str, int]:
 
 
 def work(done: dict[Cell, int]) -> Iterator[tuple[Cell, int]]:
-    """Yield the cell and first repetition of chunks without end, each cell in turn; the slow ones every other time."""
-    turn = 0
+    """Yield the cell and first repetition of chunks without end: of the cell that has the fewest."""
     while True:
-        for cell in cells():
-            if cell.rows < MANY or turn % 2 == 0:
-                yield cell, done[cell]
-                done[cell] += CHUNK
-        turn += 1
+        cell = min(done, key=lambda cell: done[cell])
+        yield cell, done[cell]
+        done[cell] += CHUNK
 
 
 def measure(results: dict[Cell, dict[str, int]], seconds: float, processes: int) -> None:
