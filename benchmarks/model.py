@@ -62,7 +62,8 @@ def fit_ours(settings: Any, splits: dict[str, pd.DataFrame], schema: dict[str, A
         begin = time.perf_counter()
         model, _ = train.fit_model(settings, train.load_splits(settings), Path("checkpoint.pt"), NoRun())
         artifacts.write_parquet(artifacts.VAL, splits["test"])  # what the model is scored on
-        arrays = train.predict_validation(model, train.load_splits(settings))
+        scored = train.load_splits(settings)
+        arrays = train.predict(model, scored, scored.val)
         seconds = time.perf_counter() - begin
     return owner.metrics().score(schema["task"], *arrays)[settings.gate.primary_metric], seconds
 

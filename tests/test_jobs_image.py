@@ -57,11 +57,11 @@ from gitops.core import artifacts
 version, bucket, name, changed = sys.argv[1:]
 schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
 names = [feature["name"] for feature in schema["features"]]
-test = artifacts.read_parquet(Path("data/prepared/test.parquet")).set_index("row")
+test = artifacts.read_parquet(Path("data/prepared/test.parquet")).set_index(artifacts.ROW)
 out = artifacts.read_parquet(artifacts.PREDICTIONS)
 out = out[out["split"] == "test"].set_index("row").loc[test.index]
 with fsspec.open(f"{bucket}/input.parquet", "wb") as file:
-    test[names].reset_index().rename(columns={"row": "patient_row"}).to_parquet(file)
+    test[names].reset_index().rename(columns={artifacts.ROW: "patient_row"}).to_parquet(file)
 lines = []
 for number, row in enumerate(test.index):
     inputs = {column: float(test.at[row, column]) for column in names}

@@ -305,16 +305,16 @@ def lines(project: Path, name: str) -> str:
     """Return 400 lines of a log: the test rows, answered as the release answers."""
     program = f"""
 import json, pandas
-test = pandas.read_parquet("data/prepared/test.parquet").drop(columns="diagnosis")
+test = pandas.read_parquet("data/prepared/test.parquet").drop(columns=["diagnosis", "__group__"])
 outputs = pandas.read_parquet("evaluation/predictions.parquet").set_index("row")
 version = json.load(open("package/golden_response.json"))["model_version"]
 for number in range(400):
     row = test.iloc[number % len(test)]
-    output = outputs.loc[row.pop("row")]
+    output = outputs.loc[row["__row__"]]
     chances = {{name: output["p_" + name] for name in ("benign", "malignant")}}
     known = {{"time": "{datetime.now(UTC).isoformat()}", "request_id": f"{name}-{{number}}", "instance": 0}}
     answer = {{"label": output["prediction"], "probabilities": chances}}
-    print(json.dumps(known | {{"model_version": version, "inputs": dict(row), "prediction": answer}}))
+    print(json.dumps(known | {{"model_version": version, "inputs": dict(row.drop("__row__")), "prediction": answer}}))
 """
     python = project / ".venv/pipeline/bin/python"
     done = subprocess.run([python, "-c", program], cwd=project, stdout=subprocess.PIPE, text=True, check=True)

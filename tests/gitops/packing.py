@@ -12,7 +12,10 @@ from typing import Any
 import pandas as pd
 import tiny_model
 from conftest import ROOT
-from gitops.core.artifacts import FEATURE_VIEW, MODEL, SCHEMA, TEST, write_json
+from gitops.core.artifacts import DECISION, FEATURE_VIEW, MODEL, SCHEMA, TEST, write_json
+
+#: From which probability of "yes" on the model says so.
+THRESHOLD = 0.375
 
 #: A derived feature as an owner adds it: in features.py, with its function in a module beside that.
 MONTHS = "def months(age):\n    return age * 12\n"
@@ -28,6 +31,7 @@ def evaluated(folder: Path, schema: dict[str, Any] = tiny_model.SCHEMA) -> Path:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
     tiny_model.save(folder / MODEL, schema)
     write_json(folder / SCHEMA, schema)
+    write_json(folder / DECISION, {"threshold": THRESHOLD, "metric": "f1", "value": 0.5})
     write_json(folder / FEATURE_VIEW, {})  # goes along where the project has a feature store
     table = pd.DataFrame({"age": [30.0, None, 50.0, 60.0], "customer's plan": ["gold", None, "silver", "gold"]})
     table.assign(months=table["age"] * 12).to_parquet(folder / TEST)

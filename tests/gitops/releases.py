@@ -35,6 +35,9 @@ SETTINGS = {
 }
 
 
+#: What the stage `train` has decided.
+DECISION = {"threshold": 0.25, "metric": "f1", "value": 0.5}
+
 #: By what staging's objects differ from production's here.
 STAGED = {"environment": "staging"}
 
@@ -55,7 +58,9 @@ class Job:
         self.git("config", "user.name", "Tester")
         self.git("config", "user.email", "tester@localhost")
         self.write("model/run.json", '{"run_id": "run-1"}')
-        self.write("data/prepared/schema.json", '{"rows": {"raw": 9}, "features": [{"name": "x", "dtype": "number"}]}')
+        self.write("model/decision.json", json.dumps(DECISION))
+        schema = {"task": "binary", "target": {"name": "y"}, "features": [{"name": "x", "dtype": "number"}]}
+        self.write("data/prepared/schema.json", json.dumps({"rows": {"raw": 9}, **schema}))
 
     def git(self, *arguments: str, at: Path | None = None) -> str:
         command = ["git", "-C", str(at or self.path), *arguments]

@@ -28,6 +28,7 @@ from gitops.integrations import dvc
 from gitops.releases import release
 from gitops.releases.record import Deployed
 from gitops.serving import package
+from gitops.tabular import decision
 
 HEADER = ["id", "age", "customer's plan", "note"]
 ROWS = [
@@ -51,6 +52,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
         path.parent.mkdir(parents=True, exist_ok=True)
     tiny_model.save(artifacts.MODEL)
     artifacts.write_json(artifacts.SCHEMA, tiny_model.SCHEMA)
+    artifacts.write_json(artifacts.DECISION, {"threshold": 0.625, "metric": "f1", "value": 0.5})
     artifacts.write_json(artifacts.FEATURE_VIEW, {})  # goes along where the project has a feature store
     pd.DataFrame({"age": [30.0, None], "customer's plan": ["gold", None]}).to_parquet(artifacts.TEST)
     package.main()
@@ -83,7 +85,7 @@ def read(path: str) -> pd.DataFrame:
 
 
 def run(table: str, output: str, model: Model) -> tuple[int, int]:
-    return batch.predict(source.Source(table), output, model)
+    return batch.predict(source.Source(table), output, model, max_rejected=0.5)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,9 @@ def test_rows_get_the_served_predictions(table: str, output: str, model: Model) 
     rows = [
         {"age": age, "customer's plan": plan} for age, plan in ((30, "gold"), (None, None), (40, None), (50, "gold"))
     ]
-    served = package.respond({"instances": rows}, tiny_model.SCHEMA)
+    served = package.respond({"instances": rows}, decision.schema())
+    assert served["threshold"] == 0.625
+    assert [answer["label"] for answer in served["predictions"]] == ["yes", "no", "no", "yes"]
 
     found = read(output)
     assert found.columns.tolist() == ["row", "id", "note", "prediction", "p_no", "p_yes", "model_version"]
@@ -147,6 +151,23 @@ def test_malformed_lines_are_rejected_with_their_numbers(model: Model, monkeypat
     assert set(found["row"]) | set(expected) == set(range(2000))
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_named_like_the_outputs_are_carried_by_other_names(suffix: str, model: Model) -> None:
+    header = ["row", "age", "customer's plan", "prediction"]
+    assert run(write(f"t{suffix}", header=header), "o.csv", model) == (len(GOOD), len(BAD))
+    found, rejected = read("o.csv"), read("o.rejected.csv")
+    own = ["prediction", "p_no", "p_yes", "model_version"]
+    assert found.columns.tolist() == ["row", "input_row", "input_prediction", *own]
+    assert found["row"].tolist() == GOOD
+    assert found["input_row"].astype(str).str.zfill(3).tolist() == [ROWS[row][0] for row in GOOD]
+    assert set(found["prediction"]) <= {"no", "yes"}
+    assert rejected.columns.tolist() == [
+        *("row", "rejected_column", "rejected_reason"),
+        *("input_row", "age", "customer's plan", "prediction"),
+    ]
+    assert rejected["input_row"].astype(str).str.zfill(3).tolist() == [ROWS[row][0] for row in BAD]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
 def test_the_same_input_gives_the_same_bytes_in_whatever_order_chunks_are_done(
     suffix: str, model: Model, monkeypatch: pytest.MonkeyPatch
@@ -189,7 +210,7 @@ def test_a_bad_table_is_an_error_before_anything_is_computed(model: Model) -> No
     object.__setattr__(model, "predict", None)
     for header, said in (
         (["id", "Age", "plan", "note"], "t.csv lacks columns that the model needs: 'age', \"customer's plan\""),
-        (["prediction", "age", "customer's plan", "row"], "rename 'prediction', 'row'"),
+        (["row", "age", "customer's plan", "input_row"], "rename 'input_row'"),
         (["age", "age ", "customer's plan", "note"], r"columns \['age'\] appear more than once"),
     ):
         with pytest.raises(ProjectError, match=said):
@@ -233,6 +254,35 @@ def test_without_a_good_row_there_is_no_output_and_without_a_bad_one_no_other_fi
     assert run(write("t.csv", []), "o.csv", model) == (0, 0)
     assert Path("o.csv").read_text().count("\n") == 1, "the header"
     assert [path.name for path in Path().iterdir() if path.name.startswith(".") and path.name != ".venv"] == []
+
+
+def test_more_than_a_fifth_rejected_is_an_error(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OUTPUT stays as it was, the rejected rows are written; MAX_REJECTED is the limit."""
+    Path("o.csv").write_text("of yesterday")
+    good = [ROWS[0]] * 7
+    table = write("t.csv", [*good, *ROWS[3:4] * 2])
+    with pytest.raises(ProjectError) as error:
+        batch.predict(source.Source(table), "o.csv", model)
+    assert str(error.value) == (
+        "2 of 9 rows do not fit, more than MAX_REJECTED (0.2) allows: o.rejected.csv says why, o.csv is unchanged"
+    )
+    assert Path("o.csv").read_text() == "of yesterday"
+    assert read("o.rejected.csv")["row"].tolist() == [7, 8]
+    table = write("t.csv", [*good, ROWS[0], *ROWS[3:4] * 2])
+    assert batch.predict(source.Source(table), "o.csv", model) == (8, 2), "a fifth"
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for limit, arguments in (("0.1", []), ("1", ["--max-rejected", "0.1"])):
+        monkeypatch.setenv("MAX_REJECTED", limit)
+        monkeypatch.setattr(sys, "argv", ["batch", "--input", table, "--output", "o.csv", *arguments])
+        with pytest.raises(ProjectError, match=r"2 of 10 rows do not fit, more than MAX_REJECTED \(0\.1\) allows"):
+            batch.main()
+    for wrong in ("many", "1.5", "nan"):
+        monkeypatch.setenv("MAX_REJECTED", wrong)
+        monkeypatch.setattr(sys, "argv", ["batch", "--input", table, "--output", "o.csv"])
+        with pytest.raises(ProjectError, match=f"MAX_REJECTED is '{wrong}': a number from 0 to 1 is needed"):
+            batch.main()
 
 
 @pytest.mark.parametrize("fails", ["open", "write", "close", "mv"])
@@ -288,6 +338,7 @@ def test_the_released_model(model: Model, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(sys, "argv", ["batch", "--environment", "production"])
     monkeypatch.setenv("INPUT", write("t.csv"))
     monkeypatch.setenv("OUTPUT", "o.csv")
+    monkeypatch.setenv("MAX_REJECTED", "0.4")
     batch.main()
     printed = capsys.readouterr()
     assert f"o.csv: 4 rows predicted by {sha256[:12]}" in printed.out

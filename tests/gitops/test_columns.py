@@ -82,6 +82,31 @@ def test_missing_unknown_and_derived_columns_are_refused() -> None:
         check_row(0, [1, 2], SCHEMA)
 
 
+def test_id_and_timestamp_are_taken_where_the_schema_names_them() -> None:
+    """They are no features: the model does not see them, and a request may leave them out."""
+    schema = SCHEMA | {"id": "customer", "timestamp": "seen"}
+    assert check_row(0, ROW, schema) == check_row(0, ROW, SCHEMA)
+    for given_id, text in ((" C-7 ", "C-7"), (42, "42"), (2**70, str(2**70)), ("?", None), (None, None)):
+        assert check_row(0, ROW | {"customer": given_id}, schema)["customer"] == text
+    both = check_row(0, ROW | {"seen": " 2026-01-31T12:00:00+01:00 ", "customer": "7"}, schema)
+    assert (both["seen"], both["customer"]) == ("2026-01-31T12:00:00+01:00", "7")
+    assert list(from_rows([both], schema)) == list(ROW)
+    for column, value in (
+        ("customer", 1.5),
+        ("customer", True),
+        ("customer", [7]),
+        ("customer", 10**100),
+        ("customer", "x" * 10_001),
+        ("seen", "yesterday"),
+        ("seen", 1234567890),
+    ):
+        with pytest.raises(RowError, match=f"column '{column}' is .* is expected$") as error:
+            check_row(0, ROW | {column: value}, schema)
+        assert error.value.column == column
+    with pytest.raises(RowError, match="column 'customer' is not in the schema"):
+        check_row(0, ROW | {"customer": "7"}, SCHEMA)
+
+
 def test_derived_numbers_are_finite_or_missing() -> None:
     columns = {"a": torch.tensor([1.0, 1.0, -1.0, 0.0, math.nan]), "b": torch.tensor([2.0, 0.0, 0.0, 0.0, 1.0])}
     found = derive(columns, {"ratio": Derived(("a", "b"), torch.divide)}, ["ratio"])

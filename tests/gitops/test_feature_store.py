@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = complete(
             "id": "customer",
             "timestamp": "asked",
             "categorical": ["postcode"],
+            "max_lost": 0.5,
         },
         "feature_store": {"labels": "labels.csv", "features": "features.csv", "ttl_days": TTL},
         "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.5}},

@@ -1,133 +1,30 @@
-"""The gate's result for a candidate and a release, both made here by hand; no pipeline runs."""
+"""The gate's result for a candidate and a release, both made by hand (gating.py); no pipeline runs."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gating
 import numpy as np
-import pandas as pd
 import pytest
-import yaml
 from breast_cancer import metrics
-from defaults import complete
-from gitops.core import artifacts, params
+from gating import ACTUAL, CLASSES, NOISE, ROWS, SCHEMA, SETTINGS, World
+from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest
 from gitops.gate import champion_challenger, gate
+from gitops.gate.opponents import Predictions
 from gitops.integrations import dvc
-from gitops.releases import record, release
 
-ROWS = 300
-CLASSES = ["benign", "malignant"]
-SETTINGS: dict[str, Any] = {
-    "data": {"path": "data/raw.csv", "target": "diagnosis", "task": "binary", "positive": "malignant"},
-    "evaluate": {"bootstrap": 100},
-    "gate": {
-        "primary_metric": "roc_auc",
-        "tolerance": 0.01,
-        "thresholds": {"roc_auc": 0.7},
-        "guardrail_metrics": {"brier": 0.02},
-    },
-    "package": {"model_name": "toy"},
-}
-SCHEMA = {
-    "task": "binary",
-    "target": {"name": "diagnosis", "classes": CLASSES, "dtype": "category"},
-    "features": [{"name": "x", "dtype": "number"}],
-}
-PASSED = {"passed": True, "conditions": [], "not_run": []}
-
-rng = np.random.default_rng(0)
-ACTUAL = rng.integers(0, 2, ROWS)
-NOISE = rng.normal(size=ROWS)
-
-
-def outputs(skill: float) -> metrics.Array:
-    """Return probabilities; the greater `skill`, the better they tell the classes apart."""
-    positive = 1 / (1 + np.exp(-(skill * (2 * ACTUAL - 1) + NOISE)))
-    return np.stack([1 - positive, positive], axis=1)
-
-
-def predictions(path: Path, skill: float) -> Path:
-    """Write a predictions.parquet whose rows come in another order than the split's."""
-    table = pd.DataFrame({"row": range(ROWS), "split": "test"})
-    for place, name in enumerate(CLASSES):
-        table[f"p_{name}"] = outputs(skill)[:, place]
-    table["prediction"] = np.array(CLASSES, dtype=object)[outputs(skill).argmax(axis=1)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.iloc[::-1].to_parquet(path)
-    return path
-
-
-class World:
-    """A workspace with an evaluated candidate, and the release on origin."""
-
-    def __init__(self) -> None:
-        self.settings = json.loads(json.dumps(SETTINGS))
-        self.release: Any = None
-        self.objects: dict[str, Path] = {}  # what the DVC remote holds, by md5
-        test = pd.DataFrame({"x": NOISE, "diagnosis": [CLASSES[place] for place in ACTUAL], artifacts.ROW: range(ROWS)})
-        artifacts.TEST.parent.mkdir(parents=True)
-        test.to_parquet(artifacts.TEST)
-        artifacts.write_json(artifacts.SCHEMA, SCHEMA)
-        for path in (artifacts.DATA_VERDICT, artifacts.MODEL_VERDICT):
-            artifacts.write_json(path, PASSED)
-        self.evaluate(skill=1.0)
-
-    def scores(self, skill: float) -> dict[str, dict[str, float]]:
-        values = metrics.score("binary", ACTUAL, outputs(skill), outputs(skill).argmax(axis=1))
-        return {name: {"value": value, "low": value - 0.05, "high": value + 0.05} for name, value in values.items()}
-
-    def evaluate(self, skill: float) -> None:
-        artifacts.write_text(artifacts.MODEL, f"candidate of skill {skill}")
-        predictions(artifacts.PREDICTIONS, skill)
-        evaluated = {"test_md5": digest(artifacts.TEST, "md5"), "model_sha256": digest(artifacts.MODEL)}
-        artifacts.write_json(artifacts.METRICS, evaluated | {"metrics": self.scores(skill)})
-
-    def released(self, skill: float, **changes: Any) -> None:
-        """Make production a release of that skill, on the same test split, with its predictions in the remote."""
-        table = predictions(Path("old/predictions.parquet"), skill)
-        self.objects[digest(table, "md5")] = table
-        values = {
-            "commit": "c" * 40,
-            "model": {"name": "toy", "version": "0" * 12, "sha256": "0" * 64, "md5": "0" * 32},
-            "package": {"path": "package/toy.mar", "md5": "1" * 32},
-            "predictions": {"path": "evaluation/predictions.parquet", "md5": digest(table, "md5")},
-            "test_md5": digest(artifacts.TEST, "md5"),
-            "data": {"path": "data/raw.csv", "md5": "2" * 32},
-            "params": complete(SETTINGS),
-            "metrics": self.scores(skill),
-            "gate": {"accepted": True, "mode": "absolute", "reason": "."},
-            "mlflow_run_id": None,
-            "image": "toy:1",
-            "previous": None,
-        }
-        self.release = record.Deployed("e" * 40, record.Release.model_validate(values | changes))
-
-    def fetch(self, md5: str) -> Path:
-        if md5 not in self.objects:
-            raise ProjectError(f"object {md5} is nowhere")
-        return self.objects[md5]
-
-    def gate(self) -> dict[str, Any]:
-        artifacts.write_text(artifacts.PARAMS, yaml.safe_dump(complete(self.settings)))
-        result: dict[str, Any] = gate.evaluate(params.load())
-        assert json.loads(artifacts.GATE.read_text()) == result
-        assert result["accepted"] == all(rule["passed"] for rule in result["rules"])
-        assert result["reason"].startswith("Accepted" if result["accepted"] else "Refused")
-        return result
+RNG = np.random.default_rng(1)
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    world = World()
-    monkeypatch.setattr(release, "production", lambda: world.release)
-    monkeypatch.setattr(dvc, "fetch", world.fetch)
-    monkeypatch.setattr(dvc, "stale", list)
-    return world
+    return gating.prepared(tmp_path, monkeypatch)
 
 
 def test_thresholds_alone_decide_on_the_first_model(world: World) -> None:
@@ -150,12 +47,12 @@ def test_a_broken_threshold_refuses_with_and_without_a_release(world: World, lim
 def test_a_better_model_is_accepted(world: World) -> None:
     world.released(skill=0.3)
     result = world.gate()
-    assert (result["accepted"], result["mode"], result["release"]) == (True, "paired", "e" * 40)
+    assert (result["accepted"], result["mode"], result["release"]) == (True, "paired", "1" * 40)
     difference = result["difference"]
     assert difference["value"] == pytest.approx(result["candidate"] - result["production"])
     assert 0 < difference["low"] < difference["value"] < difference["high"]
     assert "better" in result["reason"]
-    assert "within noise" not in result["reason"]
+    assert "within the noise" not in result["reason"]
 
 
 def test_a_worse_model_is_refused(world: World) -> None:
@@ -166,22 +63,27 @@ def test_a_worse_model_is_refused(world: World) -> None:
     assert result["difference"]["value"] < -0.01
 
 
-def test_the_tolerance_limits_the_point_estimate(world: World) -> None:
+def test_a_model_that_is_proved_worse_is_refused_beyond_the_tolerance(world: World) -> None:
     world.settings["gate"]["guardrail_metrics"] = {}
     world.released(skill=1.05)
-    worse = -world.gate()["difference"]["value"]
-    assert 0 < worse < 0.01
-    for tolerance, accepted in ((worse, True), (worse * 0.99, False)):
+    difference = world.gate()["difference"]
+    assert -0.01 < difference["value"] < difference["upper"] < 0
+    for tolerance, accepted in ((-difference["value"], True), (-difference["value"] * 0.99, False)):
         world.settings["gate"]["tolerance"] = tolerance
-        assert world.gate()["accepted"] is accepted
+        result = world.gate()
+        assert result["accepted"] is accepted
+    (rule,) = [rule for rule in result["rules"] if not rule["passed"]]
+    assert (rule["value"], rule["limit"]) == (difference["value"], -tolerance)
+    assert (rule["bound"], rule["release"]) == (difference["upper"], "toy 000000000001, release 111111111111")
+    assert "proved by the 95 % bound -0.00" in result["reason"]
 
 
 def test_a_difference_within_noise_is_reported_as_such(world: World) -> None:
     world.released(skill=1.0)
     result = world.gate()
     assert result["accepted"]
-    assert result["difference"] == {"value": 0, "low": 0, "high": 0}
-    assert "within noise" in result["reason"]
+    assert set(result["difference"].values()) == {0}
+    assert "equal (95 % interval +0.0000 to +0.0000, within the noise of these test rows)" in result["reason"]
 
 
 def test_a_broken_guardrail_refuses_although_the_primary_metric_is_better(world: World) -> None:
@@ -191,7 +93,7 @@ def test_a_broken_guardrail_refuses_although_the_primary_metric_is_better(world:
     assert not result["accepted"]
     assert result["reason"].startswith("Refused: brier")
     assert [rule["rule"] for rule in result["rules"] if not rule["passed"]] == [
-        "brier at most 0.02 worse than in production"
+        "brier at most 0.02 worse than production, or not proved worse"
     ]
 
 
@@ -215,6 +117,59 @@ def test_a_validation_that_did_not_pass_refuses(world: World, path: Path, valida
     result = world.gate()
     assert not result["accepted"]
     assert f"{path.stem.removeprefix('validate_')} validation" in result["reason"]
+
+
+def sliced(world: World, column: dict[str, tuple[float, float, float] | None], decision: str = "proved_worse") -> Any:
+    """Return the gate's result where brier may be 0.2 at most in each slice; `column`: value and interval, by slice."""
+    world.settings["gate"] |= {"slices": {"brier": 0.2}, "decision": decision}
+    world.settings["data"]["slices"] = ["sex"]
+    cells = {
+        value: {"rows": 50, "metrics": {"brier": dict(zip(("value", "low", "high"), score, strict=True))}}
+        if score
+        else {"rows": 5, "metrics": None}
+        for value, score in column.items()
+    }
+    artifacts.write_json(artifacts.METRICS, artifacts.read_json(artifacts.METRICS, "") | {"slices": {"sex": cells}})
+    return world.gate()
+
+
+@pytest.mark.parametrize(
+    ("decision", "interval", "accepted"),
+    [
+        ("proved_worse", (0.25, 0.21, 0.3), False),
+        ("proved_worse", (0.25, 0.19, 0.3), True),
+        ("not_worse", (0.15, 0.1, 0.19), True),
+        ("not_worse", (0.15, 0.1, 0.21), False),
+    ],
+)
+def test_a_limit_holds_in_each_slice(
+    world: World, decision: str, interval: tuple[float, float, float], accepted: bool
+) -> None:
+    result = sliced(world, {"f": interval, "m": (0.1, 0.05, 0.15), "other": None}, decision)
+    assert result["accepted"] is accepted
+    (rule,) = [rule for rule in result["rules"] if "each value of sex" in rule["rule"]]
+    assert rule["rule"] == "brier at most 0.2 for each value of sex (2 of 3 judged)"
+    assert (rule["value"], rule["passed"]) == (interval[0], accepted)
+    assert rule["bound"] == interval[1 if decision == "proved_worse" else 2]
+    if not accepted:
+        assert f"brier is {interval[0]} where sex is f (95 % interval {interval[1]} to" in result["reason"]
+
+
+def test_a_slice_whose_metric_is_better_when_higher_is_judged_from_below(world: World) -> None:
+    world.settings["gate"]["slices"] = {"roc_auc": 0.8}
+    world.settings["data"]["slices"] = ["sex"]
+    for high, accepted in ((0.79, False), (0.81, True)):
+        cell = {"rows": 50, "metrics": {"roc_auc": {"value": 0.75, "low": 0.7, "high": high}}}
+        slices = {"slices": {"sex": {"f": cell}}}
+        artifacts.write_json(artifacts.METRICS, artifacts.read_json(artifacts.METRICS, "") | slices)
+        assert world.gate()["accepted"] is accepted
+
+
+@pytest.mark.parametrize("column", [{"f": None, "m": None}, {}])
+def test_a_column_of_which_no_slice_can_be_judged_refuses(world: World, column: dict[str, None]) -> None:
+    result = sliced(world, column)
+    assert not result["accepted"]
+    assert f"brier was not judged by sex: none of the {len(column)} values of sex has enough" in result["reason"]
 
 
 def test_a_stale_stage_refuses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +247,17 @@ def test_on_other_test_rows_the_old_model_is_run(world: World) -> None:
     assert result["production"] == pytest.approx(expected["roc_auc"])
 
 
+def test_an_old_model_decides_by_its_own_threshold(world: World) -> None:
+    """Its positive class is the other one, and its answer that only from 0.9 on."""
+    target = SCHEMA["target"] | {"classes": CLASSES[::-1], "threshold": 0.9}  # type: ignore[operator]
+    old_archive(world, SCHEMA | {"target": target})
+    world.settings["gate"] |= {"primary_metric": "f1", "thresholds": {"f1": 0.0}}
+    positive = 1 / (1 + np.exp(-NOISE))
+    predicted = (1 - positive < 0.9).astype(int)
+    expected = metrics.score("binary", ACTUAL, np.stack([1 - positive, positive], axis=1), predicted)
+    assert world.gate()["production"] == pytest.approx(expected["f1"])
+
+
 def test_an_old_model_whose_columns_were_removed_is_not_run(world: World) -> None:
     old_archive(world, SCHEMA | {"features": [{"name": "y", "dtype": "number"}]})
     result = world.gate()
@@ -299,23 +265,45 @@ def test_an_old_model_whose_columns_were_removed_is_not_run(world: World) -> Non
     assert "columns that were removed or changed: y" in result["reason"]
 
 
+def paired(actual: metrics.Array, new: metrics.Array, old: metrics.Array, groups: metrics.Array | None = None) -> Any:
+    """Return the differences in the metrics of regression."""
+    candidate, release = Predictions(new, new), Predictions(old, old)
+    groups = np.arange(len(actual)) if groups is None else groups
+    names = [set(metrics.METRICS["regression"])]
+    bootstrap = SimpleNamespace(bootstrap=400, seed=1)
+    (found,) = champion_challenger.paired("regression", actual, groups, candidate, [release], names, bootstrap)
+    return found
+
+
 def test_an_error_counts_as_worse_when_it_grows() -> None:
     actual = np.linspace(0, 1, 50)
     close, far = actual + 0.01, actual + np.where(np.arange(50) % 2, 0.3, 0.1)
-    better = champion_challenger.paired("regression", actual, (close, close), (far, far), resamples=200, seed=1)
+    better = paired(actual, close, far)
     assert better["rmse"].low > 0
     assert better["r2"].low > 0
-    worse = champion_challenger.paired("regression", actual, (far, far), (close, close), resamples=200, seed=1)
-    assert worse["rmse"].value == -better["rmse"].value
+    assert paired(actual, far, close)["rmse"].value == -better["rmse"].value
 
 
 def test_pairing_narrows_the_interval() -> None:
-    """Rows that are hard for both models cancel out: the interval is narrower than those of the metrics together."""
-    shared, own = rng.normal(size=ROWS), 0.05 * rng.normal(size=ROWS)
-    one, other = (shared, shared), (shared + own, shared + own)
-    difference = champion_challenger.paired("regression", np.zeros(ROWS), one, other, resamples=200, seed=1)["rmse"]
-    alone = metrics.bootstrap("regression", np.zeros(ROWS), *one, 200, 1)["rmse"]
-    assert difference.high - difference.low < 0.3 * (alone["high"] - alone["low"])
+    """Rows that are hard for both models cancel out: the interval is far narrower than that of one error's mean."""
+    shared, own = RNG.normal(size=ROWS), 0.05 * RNG.normal(size=ROWS)
+    difference = paired(np.zeros(ROWS), shared, shared + own)["mae"]
+    assert difference.high - difference.low < 0.3 * 2 * 1.96 * np.abs(shared).std() / np.sqrt(ROWS)
+
+
+def test_rows_of_a_group_count_once() -> None:
+    """Each group's rows are alike: 30 groups of ten rows say as much as 30 rows, so the interval is as wide."""
+    one, other = RNG.normal(size=30), RNG.normal(size=30)
+    groups = np.repeat(np.arange(30), 10)
+    grouped = paired(np.zeros(300), one[groups], other[groups], groups)["mae"]
+    single, careless = paired(np.zeros(30), one, other)["mae"], paired(np.zeros(300), one[groups], other[groups])["mae"]
+    assert grouped.high - grouped.low == pytest.approx(single.high - single.low, rel=0.15)
+    assert grouped.high - grouped.low > 2.5 * (careless.high - careless.low)
+
+
+def test_a_single_group_of_rows_is_an_error() -> None:
+    with pytest.raises(ProjectError, match=r"the test rows are a single group.*data\.id"):
+        paired(np.zeros(9), np.ones(9), np.zeros(9), np.zeros(9, dtype=int))
 
 
 def test_the_exit_status_is_the_result(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import threading
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -213,6 +214,18 @@ def test_performance_of_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -
         assert measured["low"] < measured["value"] < measured["high"]
 
 
+@pytest.mark.parametrize(("threshold", "value"), [(0.5, 2 / 3), (0.2, 1.0)])
+def test_the_label_that_was_answered_is_scored(world: World, threshold: float, value: float) -> None:
+    """By the threshold that the released model had, and by no other."""
+    p = np.tile([0.1, 0.3], 100)
+    rows = pd.DataFrame({"p_no": 1 - p, "p_yes": p, "target": np.where(p > 0.2, "yes", "no")})
+    rows["prediction"] = np.where(p >= threshold, "yes", "no")
+    for path in (artifacts.MONITOR_REFERENCE_OUTPUTS, artifacts.MONITOR_LABELLED):
+        artifacts.write_parquet(path, rows)
+    measured = performance.evaluate(params.load(), {"schema": SCHEMA, "metric": "f1", "recorded": {"value": 1.0}})
+    assert measured is not None and measured["value"] == pytest.approx(value)
+
+
 def test_performance_that_fell_comes_first(world: World) -> None:
     """The page says by how much, what the limit is and what to do."""
     world.log(world.lines(100, label=True))
@@ -221,7 +234,7 @@ def test_performance_that_fell_comes_first(world: World) -> None:
     world.label()
     assert world.run()[0] == 3
     page = artifacts.MONITOR_HTML.read_text()
-    assert "0.95 on the test rows; it may be worse by 0.05" in page
+    assert "0.95 on the test rows; it may be worse by 0.05 (<code>monitor.max_performance_drop</code>)" in page
     assert page.index("performance:</strong> Are the labels correct") < page.index("data:image/png")
 
 
@@ -234,6 +247,14 @@ def test_each_alarm_is_in_the_manual() -> None:
     checks = sections.MONITOR_CHECKS
     assert {name.casefold() for name in [*checks, *alerts, "the monitor failed"]} - manual == set()
     assert {*report.ADVICE} == {*checks}
+
+
+def test_each_check_names_the_setting_that_holds_its_limit() -> None:
+    """And a limit of `monitor` belongs to a check."""
+    limits = {name for name in sections.Monitor.model_fields if name.startswith("max_")}
+    assert {*sections.MONITOR_CHECKS.values()} == limits
+    check = {"check": "missing values", "column": "age", "value": 0.2, "limit": 0.1, "passed": False, "details": ""}
+    assert "| 20.0% | 10.0% | `monitor.max_missing` |" in report._checks([check])
 
 
 def drawn(draw: Any, new: list[Any], old: list[Any]) -> Any:
@@ -265,6 +286,25 @@ def test_redacted_columns_are_skipped_and_noted(world: World) -> None:
     assert status == 0 and result["rows"] == 60
     assert json.loads(artifacts.MONITOR_CONTEXT.read_text())["redacted"] == ["income", "prediction"]
     assert "income is redacted in the log: not checked" in result["notes"]
+
+
+def test_id_and_time_of_requests_are_no_columns_to_check(world: World) -> None:
+    """They may be redacted, or what a request of another client sent."""
+    with zipfile.ZipFile("toy.mar", "w") as archive:
+        archive.writestr("schema.json", json.dumps(SCHEMA | {"id": "customer", "timestamp": "seen"}))
+    world.log(world.lines(30, customer="redacted", seen="redacted"))
+    world.log(world.lines(30, customer="7", seen="2026-01-31T12:00:00Z"))
+    status, result = world.run()
+    assert status == 0 and result["rows"] == 60
+    assert not {"customer", "seen"} & {check["column"] for check in result["checks"]}
+
+
+def test_a_release_of_an_earlier_version_calls_the_rows_otherwise(world: World) -> None:
+    test = pd.read_parquet("test.parquet")
+    test.rename(columns={artifacts.ROW: "row"}).to_parquet("test.parquet")
+    world.log(world.lines(60))
+    status, result = world.run()
+    assert status == 0 and result["rows"] == 60
 
 
 def test_no_release(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

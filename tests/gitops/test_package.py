@@ -10,11 +10,11 @@ from typing import Any
 import packing
 import pandas as pd
 import pytest
+import tiny_model
 import torch
-import yaml
 from breast_cancer import features
 from gitops.core import code, params
-from gitops.core.artifacts import GOLDEN_REQUEST, MODEL, ProjectError, digest
+from gitops.core.artifacts import GOLDEN_REQUEST, MODEL, SCHEMA, ProjectError, digest, write_json
 from gitops.serving import package
 from gitops.tabular import arrow, columns
 
@@ -66,7 +66,9 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
     }
     manifest = json.loads(files["MAR-INF/MANIFEST.json"])["model"]
     assert manifest["modelName"] == archive.stem
-    assert manifest["modelVersion"] == digest(MODEL)[:12] == json.loads(files["golden_response.json"])["model_version"]
+    golden = json.loads(files["golden_response.json"])
+    assert manifest["modelVersion"] == digest(MODEL)[:12] == golden["model_version"]
+    assert json.loads(files["schema.json"])["target"]["threshold"] == golden["threshold"] == packing.THRESHOLD
 
     archive.unlink()
     package.main()
@@ -90,20 +92,15 @@ def test_redacted_columns_are_packed_and_must_be_in_requests(workspace: Path, na
         package.main()
 
 
-def test_the_id_of_a_feature_store_can_be_redacted(workspace: Path) -> None:
-    """Elsewhere no request has it."""
-    settings = yaml.safe_load(Path("params.yaml").read_text())
-    settings["data"] |= {"path": "data/joined.parquet", "id": "customer", "timestamp": "seen"}
-    settings["request_log"]["redact"] = ["customer"]
-    store = {"labels": "data/raw.csv", "features": "data/features.csv", "ttl_days": None}
-    Path("params.yaml").write_text(yaml.safe_dump(settings | {"feature_store": store}))
-    package.main()
-    assert json.loads(contents(built())["settings.json"])["request_log"]["redact"] == ["customer"]
-    settings.pop("feature_store", None)
-    settings["data"]["path"] = "data/raw.csv"
-    Path("params.yaml").write_text(yaml.safe_dump(settings))
-    with pytest.raises(ProjectError, match="names 'customer', which no request has"):
+def test_the_id_and_the_time_of_a_request_can_be_redacted(workspace: Path) -> None:
+    """Elsewhere no request has them."""
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("redact: []", 'redact: ["customer", "seen"]'))
+    with pytest.raises(ProjectError, match="redact names 'customer', which no request has"):
         package.main()
+    write_json(SCHEMA, tiny_model.SCHEMA | {"id": "customer", "timestamp": "seen"})
+    package.main()
+    assert json.loads(contents(built())["settings.json"])["request_log"]["redact"] == ["customer", "seen"]
 
 
 def test_golden_request_has_rows_of_the_test_split_and_one_of_nulls(workspace: Path) -> None:
@@ -125,7 +122,7 @@ def test_failure_leaves_the_previous_archive(workspace: Path) -> None:
     GOLDEN_REQUEST.unlink()
 
     with pytest.raises(ProjectError, match="golden_request"):
-        package.pack(params.load())
+        package.pack(params.load(), tiny_model.SCHEMA)
     assert archive.read_bytes() == before
     assert list(archive.parent.glob(".*")) == []
 
@@ -162,7 +159,7 @@ def test_import_that_servers_lack_is_refused_by_file_and_package(own: Path, text
     with (own / "features.py").open("a") as features:
         features.write("from . import ages\n")
     with pytest.raises(ProjectError, match=rf"^src/{file} imports '{missing}', which servers lack: add it to require"):
-        package.pack(params.load())
+        package.pack(params.load(), tiny_model.SCHEMA)
     assert not Path("package").exists()
 
 

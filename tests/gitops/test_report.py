@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from breast_cancer.settings import Settings
 from conftest import SETTINGS
@@ -23,6 +25,10 @@ def score(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1}
 
 
+#: What the schema of the candidate counts; the release's was of a version that knew less reasons.
+ROWS = {"raw": 12, "dropped_missing_target": 0, "dropped_duplicates": 2, "dropped_repeated_ids": 0}
+
+
 def candidate(**changes: Any) -> Context:
     """The context of a candidate that is better than production and was accepted."""
     settings = Settings.model_validate(SETTINGS)
@@ -37,9 +43,10 @@ def candidate(**changes: Any) -> Context:
             "data": {"path": "data/raw.csv", "md5": "0" * 32},
             "params": settings.model_dump(mode="json") | {"train": {"epochs": 7}},
             "metrics": {name: score(0.5) for name in names},
-            "rows": {"raw": 10},
+            "rows": {"raw": 10, "dropped_repeated_ids": 3},
             "columns": {"gone": "number"},
             "gate": {"accepted": True, "mode": "absolute", "reason": ""},
+            "threshold": 0.5,
             "mlflow_run_id": None,
             "image": "i",
             "previous": None,
@@ -47,7 +54,7 @@ def candidate(**changes: Any) -> Context:
     )
     given: dict[str, Any] = {
         "production": Deployed("e" * 40, record),
-        "schema": {"rows": {"raw": 12}, "features": [{"name": HOSTILE, "dtype": "category"}]},
+        "schema": {"rows": ROWS, "features": [{"name": HOSTILE, "dtype": "category"}]},
         "metrics": {
             "task": "binary",
             "rows": 100,
@@ -56,14 +63,21 @@ def candidate(**changes: Any) -> Context:
             "model_sha256": "s",
             "metrics": {name: score(0.75) for name in names},
             "confusion": {"classes": ["no", HOSTILE], "counts": [[50, 1], [2, 47]]},
+            "calibration": {"temperature": 1.25, "error_before": 0.04, "error_after": 0.02},
             "slices": {HOSTILE: {HOSTILE: {"rows": 3, "metrics": None}}},
         },
+        "decision": {"threshold": 0.3125, "metric": "f1", "value": 0.875},
         "gate": {
             "accepted": True,
             "reason": "Accepted: better.",
             "mode": "paired",
             "model_sha256": "s",
+            "decision": "proved_worse",
+            "metric": "roc_auc",
             "rules": [],
+            "releases": [],
+            "left_out": {},
+            "best": None,
             "differences": {
                 "roc_auc": {"value": 0.25, "low": 0.2, "high": 0.3},
                 "brier": {"value": -0.25, "low": -0.5, "high": 0.1},
@@ -90,8 +104,12 @@ def test_the_result_comes_first() -> None:
         "| roc_auc ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (+0.2 to +0.3) 🟢 |",
         "| f1 ↑ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 🟢 |",
         "| brier ↓ | **0.75** (0.65 to 0.85) | **0.5** (0.4 to 0.6) | +0.25 (-0.1 to +0.5) ⚪ |",
+        "from a probability of 0.3125 on (the best f1 on the validation split, 0.875 there); in production from 0.5 on",
+        "by 0.0200 (expected calibration error on the test rows); without the temperature, which is 1.25, by 0.0400.",
         "| `train.epochs` | `7` | `200` |",
         "| rows: raw | 10 | 12 |",
+        "| rows: dropped duplicates | 0 | 2 |",
+        "| rows: dropped repeated ids | 3 | 0 |",
         "| column `gone` | number | – |",
         "md5 `000000000000` | md5 `111111111111`",
         "xychart-beta",
@@ -100,6 +118,7 @@ def test_the_result_comes_first() -> None:
         "commit `aaaaaaaaaaaa`",
     ):
         assert expected in text
+    assert "dropped missing target" not in text  # none then, none now
 
 
 def test_an_interval_says_how_often_it_holds_where_that_is_not_as_it_says() -> None:
@@ -142,7 +161,7 @@ def test_slices_stand_worst_first_with_their_intervals() -> None:
 
 
 def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> None:
-    refused = {"accepted": False, "reason": "Refused: worse.", "mode": "paired", "model_sha256": "s", "rules": []}
+    refused = candidate().gate | {"accepted": False, "reason": "Refused: worse."}  # type: ignore[operator]
     assert report.compose(candidate(gate=refused)).startswith("## ❌ Refused")
     condition = {"check": "Label Drift", "condition": "< 0.15", "status": "failed", "details": "0.4 @everyone"}
     failed = {"data": {"passed": False, "conditions": [condition], "not_run": []}}
@@ -152,6 +171,43 @@ def test_a_refusal_a_failed_check_and_an_unfinished_pipeline_come_first() -> Non
     stopped = report.compose(candidate(gate=None, metrics=None, curve=[], validations={}, stale=["train"]))
     assert stopped.startswith("## ❌ Incomplete: stage `train`")
     assert report.compose(candidate(gate=None)).startswith("## ❌ No gate result")
+
+
+def rule(passed: bool, **more: Any) -> dict[str, Any]:
+    found = {"rule": "roc_auc at least 0.9", "value": 0.95, "limit": 0.9, "passed": passed, "bound": None}
+    return found | {"release": None} | more
+
+
+def test_the_gate_shows_its_rules_and_the_releases_that_it_compared_with() -> None:
+    alone = candidate()
+    alone.gate |= {"rules": [rule(True)]}  # type: ignore[operator]
+    assert "| ✅ | roc\\_auc at least 0.9 | 0.95 | 0.9 |\n" in report.compose(alone)
+    assert "releases that" not in report.compose(alone)
+
+    difference = {"value": -0.02, "low": -0.03, "high": -0.01, "lower": -0.028, "upper": -0.012}
+    release = {"release": "1" * 40, "title": "m 1, release 1", "deployed": True, "basis": "on the same test rows"}
+    releases = [
+        release | {"value": 0.97, "difference": difference},
+        release | {"release": "2" * 40, "title": f"m 2 {HOSTILE}", "deployed": False, "value": 0.9, "difference": None},
+    ]
+    several = candidate()
+    several.gate |= {  # type: ignore[operator]
+        "rules": [rule(True), rule(False, rule="roc_auc worse", value=-0.02, bound=-0.012, release="m 1, release 1")],
+        "releases": releases,
+        "best": {"commit": "1" * 40},
+        "left_out": {"m 3, release 3": f"object is nowhere {HOSTILE}"},
+    }
+    text = report.compose(several)
+    for expected in (
+        "|  | rule | value | limit | 95 % bound | decided by |",
+        "| ❌ | roc\\_auc worse | -0.02 | 0.9 | -0.012 | m 1, release 1 |",
+        "| m 1, release 1 (production) **best** | 0.97 | **-0.02** (-0.03 to -0.01) | -0.012 | on the same test rows |",
+        "1 releases that could not be compared",
+    ):
+        assert expected in text
+    assert "<img" not in text and "@everyone" not in text
+    several.gate |= {"decision": "not_worse"}  # type: ignore[operator]
+    assert "(-0.03 to -0.01) | -0.028 |" in report.compose(several)
 
 
 def test_text_from_data_stays_text() -> None:
@@ -192,6 +248,16 @@ def test_the_page_is_self_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "mermaid" not in html
     addresses = re.findall(r"<[^>]*(?:src|href)=.(\w*:?)", html)
     assert set(addresses) == {"data:"}
+
+
+def test_the_point_of_the_decision_is_on_the_roc_curve() -> None:
+    figure = plt.figure()
+    axes = figure.add_subplot()
+    page._roc(axes, pd.DataFrame({"fpr": [0, 1], "tpr": [0, 1]}), candidate())
+    (point,) = (line for line in axes.lines if line.get_marker() == "o")
+    assert (*point.get_xdata(), *point.get_ydata()) == pytest.approx((1 / 51, 47 / 49))
+    assert axes.get_legend().get_texts()[0].get_text() == "from 0.312 on"
+    plt.close(figure)
 
 
 def test_a_fence_cannot_be_closed_from_inside() -> None:

@@ -73,6 +73,108 @@ def test_what_does_not_fit_is_left_out_and_counted(bench: Bench) -> None:
     }
 
 
+def left_out(bench: Bench) -> dict[str, int]:
+    found: dict[str, int] = json.loads((bench.job.path / artifacts.RETRAIN).read_text())["data"]["left_out"]
+    return found
+
+
+def test_a_request_that_was_used_long_ago_is_not_called_late(bench: Bench) -> None:
+    """Its hash is forgotten, since its label is not used any more; only one that was never used came too late."""
+    log = bench.folder / "requests/log.jsonl"
+    for name in ("used", "also used", "late"):
+        bench.ask(name, None if name == "late" else "yes", on=1)
+    log.write_text(log.read_text().replace("2026-11-01", "2026-01-01"))
+    bench.ask("next", "no", on=2)
+    assert bench.run() == 0
+    bench.merge()
+    state = json.loads((bench.job.path / "data/appended.json").read_text())
+    assert state["used"] == {"2026-01-01": 2} and len(state["requests"]) == 1
+    bench.label("late", "yes")
+    bench.ask("newest", "no", on=3)
+    assert bench.run(forced=True) == 0
+    assert left_out(bench) == {"the label came too late": 1}
+    bench.merge()
+    # The log loses what is old, and a day later the counts are the same.
+    log.write_text("".join(line for line in log.read_text().splitlines(True) if "2026-01-01" not in line))
+    bench.ask("last", "no", on=4)
+    assert bench.run(forced=True) == 0
+    assert left_out(bench) == {"the log has no request of the label": 1}
+
+
+def test_labels_that_match_no_request_are_counted(bench: Bench) -> None:
+    bench.ask("r", "yes")
+    bench.label("typed wrongly", "yes")
+    bench.label("", "yes")
+    bench.label("r2", "")
+    with (bench.folder / "requests/log.jsonl").open("a") as file:
+        file.write('{"time": "2026-11-01T12:00')  # is being written
+    assert bench.run() == 0
+    assert left_out(bench) == {
+        "a label without a request or a value": 2,
+        "the log has no request of the label": 1,
+    }
+
+
+def test_a_label_of_a_regression_must_be_finite(bench: Bench) -> None:
+    table = "x,y\n" + "".join(f"{place},{place / 2}\n" for place in range(30))
+    bench.commit(table.encode(), task="regression")
+    for name, label in (("good", "2.5"), ("words", "many"), ("endless", "inf")):
+        bench.ask(name, label, x=3)
+    assert bench.run() == 0
+    assert bench.table().decode() == table + "3,2.5\n"
+    assert left_out(bench) == {"the label is not a finite number": 2}
+
+
+NAMED = "customer,when,x,y\n" + "".join(
+    f"{100 + place},2026-01-{1 + place % 28:02d},{place}.5,{'yes' if place % 2 else 'no'}\n" for place in range(40)
+)
+
+
+def test_id_and_time_of_a_request_are_appended(bench: Bench) -> None:
+    """The time of the request stands in for one that it does not name; what is redacted is as if not sent."""
+    bench.commit(NAMED.encode(), id="customer", timestamp="when", repeated_ids="keep")
+    bench.ask("both", "yes", on=1, customer="104", when="2026-10-31T08:00:00+01:00")
+    bench.ask("neither", "no", on=2)
+    bench.ask("redacted", "no", on=3, customer="redacted", when="redacted")
+    bench.ask("unknown", "yes", on=4, customer=None, when=None)
+    bench.ask("wrong time", "yes", on=5, customer="7", when="yesterday")
+    bench.ask("wrong id", "yes", on=6, customer=["7"])
+    assert bench.run() == 0
+    assert bench.table().decode().removeprefix(NAMED).splitlines() == [
+        "104,2026-10-31T08:00:00+01:00,1.5,yes",
+        ",2026-11-02T12:00:00+00:00,1.5,no",
+        ",2026-11-03T12:00:00+00:00,1.5,no",
+        ",2026-11-04T12:00:00+00:00,1.5,yes",
+    ]
+    assert left_out(bench) == {"column 'when' is not a datetime": 1, "column 'customer' is not a category": 1}
+
+
+def test_an_id_that_the_table_cannot_hold_stops_no_retraining(bench: Bench, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "customer": pa.array(range(30), pa.int64()),
+        "code": pa.array([1, 2, 3] * 10, pa.int64()),
+        "x": pa.array([1.5, 2.5] * 15),
+        "y": pa.array(["1", "2", "3"] * 10),
+    }
+    path = tmp_path / "raw.parquet"
+    pq.write_table(pa.table(columns), path)
+    bench.commit(path.read_bytes(), "raw.parquet", task="multiclass", id="customer", categorical=["code"])
+    bench.ask("large", "1", on=1, customer="9007199254740993", code="2")
+    bench.ask("text", "1", on=2, customer="C-7", code="2")
+    bench.ask("code", "1", on=3, code="2b")
+    assert bench.run() == 0
+    path.write_bytes(bench.table())
+    *_, last = pq.read_table(path).to_pylist()
+    assert last == {"customer": 9007199254740993, "code": 2, "x": 1.5, "y": "1"}
+    assert left_out(bench) == {
+        "column 'customer' does not fit the table's type int64": 1,
+        "column 'code' does not fit the table's type int64": 1,
+    }
+
+
 def test_a_value_cannot_break_the_table(bench: Bench) -> None:
     bench.ask("r", "yes", note='a",b\n9,b,2026-01-01,no')
     assert bench.run() == 0

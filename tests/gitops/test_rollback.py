@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 from gitops.deployment import rollback
 from gitops.integrations import git, kustomize
-from gitops.releases import release
+from gitops.releases import history, release
 from releases import Job, isolate, make_origin, refused, render, together
 
 
@@ -94,6 +94,20 @@ def test_rollback_says_what_it_rolled_back(job: Job, capsys: pytest.CaptureFixtu
 def test_rollback_without_a_release(job: Job) -> None:
     with refused("nothing was ever released"):
         job.rollback()
+
+
+def test_what_was_taken_back_is_no_release_to_compare_with(job: Job) -> None:
+    for name in "AB":
+        job.release(f"model {name}")
+    job.rollback()
+    with contextlib.chdir(job.path):
+        [standing] = history.standing(job.production().commit)
+    assert standing.state == "deployed" and standing.record == job.production().record
+    job.release("model C")
+    with contextlib.chdir(job.path):
+        found = history.standing(job.production().commit)
+    assert [one.state for one in found] == ["superseded", "deployed"]
+    assert [one.record.model.md5 for one in found] == [standing.record.model.md5, job.production().record.model.md5]
 
 
 def test_a_rollback_after_a_rollback_and_a_release(job: Job) -> None:

@@ -85,6 +85,21 @@ def handler(monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> Handler:
     return handling.started(monkeypatch, model_folder)
 
 
+@pytest.mark.parametrize(("threshold", "label"), [(0.5, "yes"), (0.625, "no")])
+def test_the_positive_class_is_answered_from_the_threshold_on_which_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, label: str
+) -> None:
+    schema = tiny_model.SCHEMA | {"target": tiny_model.SCHEMA["target"] | {"threshold": threshold}}
+    started = handling.started(monkeypatch, handling.unpacked(tmp_path, schema))
+    ((status, answer),) = answers(started, body({"age": None, PLAN: None}))
+    assert status == 200
+    assert answer == {
+        "predictions": [{"label": label, "probabilities": {"no": 0.5, "yes": 0.5}}],
+        "model_version": started.version,
+        "threshold": threshold,
+    }
+
+
 def test_batch_is_answered_request_by_request_after_one_call_of_the_model(handler: Handler) -> None:
     calls: list[int] = []
     model = handler.model
@@ -229,7 +244,7 @@ def workspace(model_folder: Path) -> Iterator[Path]:
         request = {"instances": [GOOD, {"age": None, PLAN: None}]}
         write_json(GOLDEN_REQUEST, request)
         write_json(GOLDEN_RESPONSE, package.respond(request, tiny_model.SCHEMA))
-        package.pack(params.load())
+        package.pack(params.load(), tiny_model.SCHEMA)
         yield folder
 
 
@@ -337,6 +352,28 @@ def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for path in workspace.glob("requests/*.jsonl") for line in path.open()]
     assert not [line for line in lines if line["request_id"] == probe.REQUEST_ID]
     return [line for line in lines if line["request_id"] == name]
+
+
+@pytest.mark.parametrize("redact", [[], ["customer", "seen"]])
+def test_the_log_has_id_and_time_of_a_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redact: list[str]
+) -> None:
+    schema = tiny_model.SCHEMA | {"id": "customer", "timestamp": "seen"}
+    settings = {"package": "breast_cancer", "request_log": {"sample": 1.0, "redact": redact}}
+    folder = handling.unpacked(tmp_path, schema, settings=settings)
+    handler = handling.started(monkeypatch, folder, REQUEST_LOG=str(tmp_path / "log"))
+    named = {"customer": 7, "seen": "2026-01-31T12:00:00Z"}
+    (status, answer), (_, alone), (refused, error) = answers(
+        handler, body(GOOD | named), body(GOOD), body(GOOD | {"seen": "yesterday"})
+    )
+    assert (status, refused) == (200, 400)
+    assert answer == alone
+    assert "column 'seen' is 'yesterday': an ISO 8601 date or time" in error["error"] + str(error["errors"])
+    handler.log.close()
+    lines = [json.loads(line) for path in (tmp_path / "log").glob("*.jsonl") for line in path.open()]
+    shown = dict.fromkeys(named, "redacted") if redact else {"customer": "7", "seen": "2026-01-31T12:00:00Z"}
+    assert [line.get("inputs") for line in lines] == [GOOD | shown, GOOD, None]
+    assert ("yesterday" in json.dumps(lines)) == (not redact)
 
 
 def test_server_logs_requests_and_answers(server: str, archive: Path, workspace: Path) -> None:

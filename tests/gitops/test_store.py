@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dvc.data_cloud import DataCloud
 from dvc.repo import Repo
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest
@@ -61,6 +62,37 @@ def test_an_import_of_another_repository_is_kept_there(result: Path, tmp_path_fa
 def test_a_missing_object_is_an_error(result: Path) -> None:
     with pytest.raises(ProjectError, match="neither in DVC's cache nor in its remote"):
         dvc.fetch("0" * 32)
+
+
+def test_many_objects_are_fetched_at_once_and_a_missing_one_hinders_no_other(
+    result: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("second").write_text("more")
+    dvc.add(Path("second"))
+    md5s = [digest(path, "md5") for path in (result, Path("second"))]
+    dvc.push()
+    shutil.rmtree(".dvc/cache")
+    pulls: list[int] = []
+    pull = DataCloud.pull
+
+    def counted(cloud: DataCloud, objects: list[object], **options: object) -> object:
+        pulls.append(len(objects))
+        return pull(cloud, objects, **options)
+
+    monkeypatch.setattr(DataCloud, "pull", counted)
+    for expected in ([3], [3, 1]):  # the second time, the cache has what the remote had
+        found = dvc.fetch_all([*md5s, "0" * 32, "no md5", md5s[0]])
+        assert [found[md5].read_text() for md5 in md5s] == ["contents", "more"]  # type: ignore[union-attr]
+        assert "neither in DVC's cache nor in its remote" in str(found["0" * 32])
+        assert "is not the md5 of an object" in str(found["no md5"])
+        assert pulls == expected
+
+
+def test_a_missing_remote_leaves_what_the_cache_has(result: Path) -> None:
+    Path(".dvc/config").write_text("")
+    md5 = digest(result, "md5")
+    found = dvc.fetch_all([md5, "0" * 32])
+    assert isinstance(found[md5], Path) and "no remote" in str(found["0" * 32])
 
 
 def test_a_missing_remote_is_an_error(result: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from defaults import ROOT, complete
 from gitops.core.artifacts import digest
 from gitops.registry import lineage, trace
-from releases import SETTINGS, Job, isolate, refused
+from releases import DECISION, SETTINGS, Job, isolate, refused
 from test_rollback import revert_by_hand
 
 DIGEST = "ab" * 32
@@ -37,12 +37,12 @@ def versions(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [(one["model"]["version"], one["state"]) for one in found["releases"]]
 
 
-def release(job: Job, model: str, run: str, image: str | None = None) -> Any:
-    """Release a model of a run of its own, and return its record."""
+def release(job: Job, model: str, run: str, image: str | None = None, **gate: Any) -> Any:
+    """Release a model of a run of its own, and return its record; `gate`: what the gate's result has besides."""
     job.write("model/run.json", json.dumps({"run_id": run}))
     job.merge(f"Change to {model}")
     job.train(model)
-    job.gate()
+    job.gate(**gate)
     assert job.deploy(image) is not None
     return job.production().record
 
@@ -50,7 +50,8 @@ def release(job: Job, model: str, run: str, image: str | None = None) -> Any:
 def test_what_runs_and_where_it_came_from(job: Job) -> None:
     first = job.release("model A")
     job.write("params.yaml", yaml.safe_dump(complete(SETTINGS | {"train": {"epochs": 7}})))
-    record = release(job, "model B", "run-2")
+    best = {"commit": first, "model_version": job.production().record.model.version}
+    record = release(job, "model B", "run-2", best=best)
     tip = job.production().commit
     found = asked(job)
     assert (found["what"], found["note"]) == (None, "")
@@ -64,7 +65,11 @@ def test_what_runs_and_where_it_came_from(job: Job) -> None:
     assert one["rows"] == {"raw": 9}
     assert one["changed_params"] == {"train.epochs": (200, 7)}
     assert one["metrics"] == {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0, "better": "higher"}}
-    assert one["gate"] == {"accepted": True, "mode": "absolute", "reason": "Accepted.", "release": record.previous}
+    assert one["threshold"] == record.threshold == DECISION["threshold"]
+    assert "threshold       0.25" in lineage.table(one)
+    decided = {"accepted": True, "mode": "absolute", "reason": "Accepted.", "release": record.previous}
+    assert one["gate"] == decided | {"best": best | {"value": None}}
+    assert f"best until then {best['model_version']}, commit {first[:12]} of env/production" in lineage.table(one)
     assert one["mlflow"] == {"run_id": "run-2", "address": "sqlite:///mlflow.db"}
     assert one["package"]["md5"] == record.package.md5
     assert one["previous"]["release"] == first

@@ -285,6 +285,7 @@ def project(settings: params.Params, database: Path, tmp_path: Path) -> params.P
     for found, wanted in ((model, artifacts.MODEL), (schema, artifacts.SCHEMA)):
         wanted.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(found, wanted)
+    artifacts.write_json(artifacts.DECISION, {})
     return settings
 
 
@@ -317,6 +318,17 @@ def test_a_stage_logs_through_a_process_of_its_own(project: params.Params) -> No
     assert [metric.step for metric in client.get_metric_history(run_id, "val_loss")] == [1, 2, 3]
     assert client.get_run(run_id).data.metrics["test_r2"] == 0.5
     assert {one.path for one in client.list_artifacts(run_id)} >= {"params.yaml", "schema.json"}
+
+
+def test_a_model_is_logged_with_its_decision(project: params.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What MLflow loads answers as servers do."""
+    target = {"name": "y", "classes": ["no", "yes"]}
+    artifacts.write_json(artifacts.SCHEMA, SCHEMA | {"task": "binary", "target": target})
+    artifacts.write_json(artifacts.DECISION, {"threshold": 0.25, "metric": "f1", "value": 0.5})
+    logged: list[dict[str, Any]] = []
+    monkeypatch.setattr(logged_model, "log", lambda _, model, schema: logged.append(json.loads(schema.read_text())))
+    mlflow_run.Run(None, "0" * 32, "toy").log_model()
+    assert [schema["target"] for schema in logged] == [target | {"threshold": 0.25}]
 
 
 def test_what_fails_in_mlflows_process_fails_the_stage(project: params.Params, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from conftest import ROOT
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import tracking
-from gitops.tuning import report, tune
+from gitops.tabular import decision
+from gitops.tuning import judge, report, tune
 from gitops.tuning import study as studies
 from optuna.trial import TrialState
 from tuning import PARAMS, make_room
@@ -53,9 +54,13 @@ def optimise(metric: str) -> None:
     artifacts.PARAMS.write_text(PARAMS.replace("tune:\n", f"tune:\n  metric: {metric}\n"))
 
 
-def scored(monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float]) -> None:
-    """Replace training and scoring by `score`."""
+def scored(
+    monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float], held_out: Callable[[Any], float] | None = None
+) -> None:
+    """Replace training and scoring by `score`, and on held-out rows by `held_out`, the same by default."""
+    last = held_out or score
     monkeypatch.setattr(studies.Trainer, "score", lambda _, settings, trial=None: score(settings))
+    monkeypatch.setattr(studies.Trainer, "held_out", lambda _, settings, fraction: (last(settings), fraction))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +133,7 @@ def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatc
     train.main()
     expected = min(float(line.split(",")[2]) for line in artifacts.LEARNING_CURVE.read_text().splitlines()[1:])
     if metric:
-        schema, val = artifacts.read_json(artifacts.SCHEMA, "make pipeline"), artifacts.read_parquet(artifacts.VAL)
+        schema, val = decision.schema(), artifacts.read_parquet(artifacts.VAL)
         outputs = evaluate.predict(torch.export.load(artifacts.MODEL).module(), val, schema)
         actual, predicted = features.encode_target(val["top"], schema).numpy(), features.decide(outputs, schema)
         expected = metrics.score("binary", actual, outputs, predicted)[metric]
@@ -208,7 +213,7 @@ def test_a_projects_own_metric_is_tunable_by_its_name(better: Any, width: int, m
 
     actual = np.array([0, 1])
     monkeypatch.setattr(train, "fit_model", fit)
-    monkeypatch.setattr(train, "predict_validation", lambda model, _: (actual, np.full((2, 2), model), actual))
+    monkeypatch.setattr(train, "predict", lambda model, splits, rows: (actual, np.full((2, 2), model), actual))
     own = metrics.Metric(lambda actual, outputs, predicted: float(outputs.mean()), better)
     monkeypatch.setitem(metrics.METRICS["binary"], "mean_output", own)
     monkeypatch.setitem(Settings.metrics["binary"], "mean_output", better)
@@ -228,7 +233,8 @@ def test_a_projects_own_metric_is_tunable_by_its_name(better: Any, width: int, m
 
 
 def test_a_metric_that_is_never_defined_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(metrics.METRICS["binary"], "brier", metrics.Metric(lambda actual, outputs, predicted: math.nan, "lower"))
+    undefined = metrics.Metric(lambda actual, outputs, predicted: math.nan, "lower")
+    monkeypatch.setitem(metrics.METRICS["binary"], "brier", undefined)
     optimise("brier")
     with pytest.raises(ProjectError, match=r"no trial has a score \(the validation rows do not define brier: raise"):
         run(monkeypatch, "--trials", "2")
@@ -261,22 +267,102 @@ def test_the_best_set_is_written_with_every_comment_kept(monkeypatch: pytest.Mon
     assert artifacts.PARAMS.read_text() == expected
 
 
-def test_a_set_that_is_better_by_luck_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loss(settings: Settings) -> float:
-        lucky = settings.train.seed == params.load().train.seed and settings.model.width != 8
-        return 0.1 if lucky else 0.5 + settings.train.seed % 3 / 100 + (settings.model.width == 8) / 1000
+def noise(settings: Any) -> float:
+    """Return a number that depends on the seed and the width, as if the rows' and the seed's luck did."""
+    return float(np.random.default_rng([settings.train.seed, settings.model.width]).normal())
 
-    scored(monkeypatch, loss)
+
+@pytest.mark.parametrize(("gain", "better"), [(0.0, False), (0.3, False), (3.0, True)])
+def test_a_set_that_is_better_where_it_was_chosen_is_written_if_it_is_so_on_rows_that_did_not_choose(
+    gain: float, better: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen_by(settings: Settings) -> float:
+        return 5.0 if settings.model.width == 8 else 0.1
+
+    def held_out(settings: Settings) -> float:
+        return 5 + noise(settings) - gain * (settings.model.width != 8)
+
+    scored(monkeypatch, chosen_by, held_out)
     assert run(monkeypatch, "--trials", "5") == 0
     report = artifacts.read_json(artifacts.TUNE, "make tune")
+    judged = report["comparison"]["judged"]
     assert report["comparison"]["best"]["mean"] < report["comparison"]["present"]["mean"]
-    assert "No improvement beyond the variance between seeds" in report["verdict"]
-    assert artifacts.PARAMS.read_text() == PARAMS
+    assert report["comparison"]["better"] is judged["better"] is better
+    assert (judged["bound"] > 0) is (judged["p_value"] < 0.05) is better
+    assert len(judged["present"]) == len(judged["best"]) == len(set(judged["seeds"])) == judge.REPEATS >= 5
+    assert not {*judged["seeds"]} & {*report["comparison"]["seeds"], params.load().train.seed}
+    assert (artifacts.PARAMS.read_text() != PARAMS) is better
+    if not better:
+        assert "No improvement" in report["verdict"] and "which may be chance (95 % bound " in report["verdict"]
+    assert "held out of training" in artifacts.TUNE_HTML.read_text()
+
+
+def test_where_the_present_set_is_the_best_nothing_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_held_out(settings: Settings) -> float:
+        raise AssertionError
+
+    scored(monkeypatch, lambda settings: 0.1 if settings.model.width == 8 else 0.2, none_held_out)
+    assert run(monkeypatch, "--trials", "5") == 0
+    report = artifacts.read_json(artifacts.TUNE, "make tune")
+    assert report["comparison"]["judged"] is None and report["comparison"]["better"] is False
+    assert report["verdict"].startswith("No improvement")
+
+
+@pytest.mark.parametrize(("without", "better"), [("present", True), ("best", False)])
+def test_a_set_without_a_score_on_held_out_rows_is_the_worse_one(
+    without: str, better: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held_out(settings: Settings) -> float:
+        if (settings.model.width == 8) == (without == "present"):
+            raise studies.NoScore("the loss became nan")
+        return 0.3
+
+    scored(monkeypatch, lambda settings: 0.5 if settings.model.width == 8 else 0.1, held_out)
+    assert run(monkeypatch, "--trials", "5") == 0
+    report = artifacts.read_json(artifacts.TUNE, "make tune")
+    assert report["comparison"]["better"] is better
+    assert "had no score" in report["verdict"] and "no score" in artifacts.TUNE_HTML.read_text()
+
+
+@pytest.mark.parametrize("metric", [None, "roc_auc"])
+def test_both_sets_are_scored_on_the_same_rows_which_neither_has_seen(
+    metric: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if metric:
+        optimise(metric)
+    seen: list[tuple[Any, ...]] = []
+    fit, hold_out = train.fit_model, train.hold_out
+
+    def spy_hold_out(splits: Any, fraction: float, seed: int) -> Any:
+        rest, rows = hold_out(splits, fraction, seed)
+        seen.append((seed, rest, rows))
+        return rest, rows
+
+    def spy_fit(settings: Settings, splits: Any, *others: Any) -> Any:
+        assert splits is seen[-1][1] and settings.train.seed == seen[-1][0]
+        return fit(settings, splits, *others)
+
+    monkeypatch.setattr(train, "hold_out", spy_hold_out)
+    monkeypatch.setattr(train, "fit_model", spy_fit)
+    monkeypatch.setattr(judge, "REPEATS", 2)
+    settings = params.load()
+    now = studies.present(settings)
+    result = judge.judge(settings, studies.Trainer(settings), now, {**now, "model.width": 16}, first=4)
+    assert [seed for seed, *_ in seen] == [seed for seed in result["seeds"] for _ in range(2)]
+    for (_, _, rows), (_, _, others) in zip(seen[::2], seen[1::2], strict=True):
+        assert torch.equal(rows[2], others[2])
+    assert not torch.equal(seen[0][2][0].nan_to_num(), seen[2][2][0].nan_to_num())
+    assert result["held_out"] == pytest.approx(judge.HELD_OUT, abs=0.01)
+    for score in (*result["present"], *result["best"]):
+        assert 0 < score < (1 if metric else 2)
+    better = 1 if metric else -1
+    pairs = zip(result["present"], result["best"], strict=True)
+    assert result["difference"] == pytest.approx(np.mean([better * (new - old) for old, new in pairs]))
 
 
 def test_a_set_without_a_score_from_another_seed_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     def loss(settings: Settings) -> float:
-        if settings.model.width != 8 and settings.train.seed > 2 * tune.APART:
+        if settings.model.width != 8 and settings.train.seed > 2 * studies.APART:
             raise studies.NoScore("the loss became nan")
         return 0.5 if settings.model.width == 8 else 0.1
 

@@ -17,7 +17,7 @@ from conftest import ROOT
 from defaults import complete
 from gitops.core.artifacts import ROW
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "task": "binary",
     "target": {"name": "churned", "classes": ["yes", "no"]},  # not in the order of the alphabet
     "features": [
@@ -29,7 +29,11 @@ SCHEMA = {
     ],
     "id": None,
     "timestamp": None,
+    "repeated_ids": None,
 }
+
+#: A chronological table with ids, as it would be if its splits were wrong: rows of all times and all ids in each.
+SHARED = {"id": "who", "timestamp": "when", "repeated_ids": "drop"}
 
 
 #: Runs stages one after the other as `python -m` would, each in its own folder. Deepchecks is imported only once, which
@@ -98,6 +102,12 @@ def broken() -> dict[str, pd.DataFrame]:
     return {"train": train, "val": splits["val"], "test": pd.concat([test, mixed])}
 
 
+def shared() -> dict[str, pd.DataFrame]:
+    rows = np.arange(400)
+    when = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(rows * 7 % 400, unit="D")
+    return split(customers().assign(who=[f"p{row % 90}" for row in rows], when=when))
+
+
 def guesses() -> pd.DataFrame:
     """Return the predictions of a model that gives every row the same probability."""
     splits = split(customers())
@@ -107,17 +117,29 @@ def guesses() -> pd.DataFrame:
     )
 
 
-def prepare(folder: Path, stage: str, splits: dict[str, pd.DataFrame], **settings: Any) -> tuple[str, str]:
+#: Names that Deepchecks' checks use themselves, for columns of the table.
+RENAMED = {"income": "belongs_to_test", "age": "count_", "plan": "_dc_index", "member": "_value_to_sort_by_"}
+RENAMED |= {"joined": "row", "churned": "count"}
+
+
+def renamed_schema() -> dict[str, Any]:
+    features = [feature | {"name": RENAMED[feature["name"]]} for feature in SCHEMA["features"]]
+    return SCHEMA | {"features": features, "target": SCHEMA["target"] | {"name": RENAMED["churned"]}}
+
+
+def prepare(
+    folder: Path, stage: str, splits: dict[str, pd.DataFrame], schema: dict[str, Any] = SCHEMA, **settings: Any
+) -> tuple[str, str]:
     """Write what the stage `validate_<stage>` reads to `folder`; return the stage and the folder."""
     for name, table in splits.items():
         path = folder / f"data/prepared/{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(path, index=False)
-    (folder / "data/prepared/schema.json").write_text(json.dumps(SCHEMA))
+    (folder / "data/prepared/schema.json").write_text(json.dumps(schema))
     (folder / "evaluation").mkdir()
     guesses().to_parquet(folder / "evaluation/predictions.parquet", index=False)
     params = {
-        "data": {"path": "data/raw.csv", "target": "churned", "task": "binary"},
+        "data": {"path": "data/raw.csv", "target": schema["target"]["name"], "task": "binary"},
         "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.5}},
         "package": {"model_name": "churn"},
         f"validate_{stage}": settings,
@@ -131,22 +153,34 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
         [ROOT / ".venv/validate/bin/python", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
+OTHERS = ("broken", "few", "named", "shared", "kept", "guessed", "misspelled")
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Run a stage on a good table as dvc.yaml does, and the other cases in a second process."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("good", "broken", "few", "guessed", "misspelled")}
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("good", *OTHERS)}
     splits = split(customers())
     few = splits | {"test": splits["test"][:6]}
     stage, _ = prepare(folders["good"], "data", splits)
     others = [
-        prepare(folders["broken"], "data", broken(), skip=["Label Drift"]),
+        prepare(folders["broken"], "data", broken(), skip=["Label Drift"], max_duplicates=0.05),
         prepare(folders["few"], "data", few, optional_checks=["Label Drift"]),
+        prepare(
+            folders["named"],
+            "data",
+            {name: table.rename(columns=RENAMED) for name, table in splits.items()},
+            renamed_schema(),
+        ),
+        prepare(folders["shared"], "data", shared(), SCHEMA | SHARED),
+        prepare(folders["kept"], "data", shared(), SCHEMA | SHARED | {"repeated_ids": "keep"}),
         prepare(folders["guessed"], "model", splits),
         prepare(folders["misspelled"], "model", splits, skip=["Prediction Drfit"]),
     ]
@@ -156,7 +190,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     found = {"good": Outcome(alone.returncode, errors, folders["good"])}
     errors = rest.communicate(timeout=300)[1]
     assert rest.returncode == 0, errors
-    for name in ("broken", "few", "guessed", "misspelled"):
+    for name in OTHERS:
         status, errors = ((folders[name] / file).read_text() for file in ("status.txt", "errors.txt"))
         found[name] = Outcome(int(status), errors, folders[name])
     return found
@@ -172,6 +206,14 @@ def test_good_table_passes(outcomes: dict[str, Outcome]) -> None:
     assert {"Feature Drift", "Feature Label Correlation", "Train Test Samples Mix", "Missing Values Drift"} <= {
         found["check"] for found in result["conditions"]
     }
+
+
+def test_a_column_may_have_a_name_that_deepchecks_uses(outcomes: dict[str, Outcome]) -> None:
+    """Each check runs, with the same result as under another name."""
+    good, named = (outcomes[name].result("data") for name in ("good", "named"))
+    assert named["not_run"] == []
+    results = [[(found["check"], found["status"]) for found in each["conditions"]] for each in (good, named)]
+    assert results[0] == results[1]
 
 
 def test_page_needs_no_network(outcomes: dict[str, Outcome]) -> None:
@@ -194,17 +236,42 @@ def test_broken_table_fails_for_each_reason(outcomes: dict[str, Outcome]) -> Non
     }
 
 
+def test_a_failed_check_names_the_setting_that_holds_its_limit(outcomes: dict[str, Outcome]) -> None:
+    """In the result, which report and gate show, and on the console; the setting is one of params.yaml."""
+    broken = outcomes["broken"]
+    named = {each["check"]: each["setting"] for each in broken.result("data")["conditions"]}
+    assert named["Data Duplicates"] == "validate_data.max_duplicates"
+    assert named["Train Test Samples Mix"] == "validate_data.max_train_test_mix"
+    assert named["New Label Train Test"] == "validate_data.skip"  # it has no limit
+    known = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for setting in named.values():
+        section, _, name = setting.partition(".")
+        assert name in known[section]
+    program = "import json, sys; from gitops.validation.results import _summary; print(_summary(json.load(sys.stdin)))"
+    process = start("-c", program, folder=broken.folder)
+    said, errors = process.communicate((broken.folder / "reports/validate_data.json").read_text())
+    assert "of the rows repeat another one (params.yaml: validate_data.max_duplicates)\n" in said, errors
+
+
 def test_verdicts_quote_no_value(outcomes: dict[str, Outcome]) -> None:
     """They are printed and posted; ids and columns that servers redact have values too."""
     (found,) = [each for each in outcomes["broken"].result("data")["conditions"] if each["check"] == "String Mismatch"]
     assert (found["status"], found["details"]) == ("warned", "texts with variants, by column: plan (1)")
-    program = (
-        "from gitops.validation.deepchecks import _reason; from deepchecks.core.errors import DeepchecksValueError"
-    )
+    program = "from gitops.validation.results import _reason; from deepchecks.core.errors import DeepchecksValueError"
     program += "; print(_reason(KeyError('patient-4711')), _reason(DeepchecksValueError('no label')), sep='\\n')"
     process = start("-c", program, folder=outcomes["broken"].folder)
     said, errors = process.communicate()
     assert said == "KeyError: its text is in the HTML report\nDeepchecksValueError: no label\n", errors
+
+
+def test_rows_of_later_times_and_of_the_same_ids_fail_a_chronological_split(outcomes: dict[str, Outcome]) -> None:
+    """With ids as well; the ids may be shared where a setting says so, the times never."""
+    times, ids = "Date Train Test Leakage Overlap", "Index Train Test Leakage"
+    assert outcomes["shared"].failed("data") == {times, ids}
+    assert outcomes["kept"].failed("data") == {times}
+    ran = {found["check"] for found in outcomes["kept"].result("data")["conditions"]}
+    assert ids not in ran
+    assert not {times, ids} & {found["check"] for found in outcomes["good"].result("data")["conditions"]}
 
 
 def test_skipped_check_is_left_out(outcomes: dict[str, Outcome]) -> None:

@@ -311,6 +311,24 @@ def test_a_model_that_runs_something_ends_the_verification(project: Project) -> 
     assert not (project.path / "model/model.pt2").exists()
 
 
+@pytest.mark.parametrize(
+    ("decision", "problem"),
+    [
+        ({"threshold": 2.0, "metric": "f1", "value": 0.5}, "threshold is '2.0', and must be a number in"),
+        ({"threshold": 0.3, "metric": "accuracy", "value": 0.5}, "of the branch is chosen by 'accuracy', and train"),
+    ],
+)
+def test_a_decision_that_cannot_be_ends_the_verification(
+    decision: dict[str, Any], problem: str, project: Project
+) -> None:
+    project.forge("train", "model/decision.json", json.dumps(decision).encode())
+    project.commit("Another decision")
+    project.forget()
+    with pytest.raises(ProjectError, match=rf"model/decision.json:? {problem}"):
+        project.verify()
+    assert not (project.path / "model/decision.json").exists()
+
+
 def test_only_training_on_main_helps_against_a_model_of_other_rows(project: Project, tmp_path: Path) -> None:
     """A model that says it has these inputs and has seen the test rows is a model like any other."""
     cheat = tiny_model.save(tmp_path / "cheat.pt2", tiny_model.DERIVED_SCHEMA)

@@ -31,10 +31,10 @@ STAGES = {
     "validate_data": (["data/prepared/train.parquet"], ["reports/validate_data.json", "reports/validate_data.html"]),
     "train": (
         ["data/prepared/train.parquet", "data/prepared/schema.json", "train.py"],
-        ["model/model.pt2", "model/run.json", "model/learning_curve.csv"],
+        ["model/model.pt2", "model/decision.json", "model/run.json", "model/learning_curve.csv"],
     ),
     "evaluate": (
-        ["model/model.pt2", "data/prepared/test.parquet"],
+        ["model/model.pt2", "model/decision.json", "data/prepared/test.parquet"],
         ["evaluation/metrics.json", "evaluation/predictions.parquet", "evaluation/plots"],
     ),
     "validate_model": (["evaluation/predictions.parquet"], ["reports/validate_model.json"]),
@@ -56,7 +56,8 @@ def read(path):
 def prepare():
     import pandas as pd
     table = pd.read_csv("data/raw.csv")
-    write("data/prepared/schema.json", json.dumps({"rows": {"raw": len(table)}, "features": []}))
+    schema = {"rows": {"raw": len(table)}, "task": "binary", "target": {"name": "y"}, "features": []}
+    write("data/prepared/schema.json", json.dumps(schema))
     table.iloc[:30].to_parquet("data/prepared/train.parquet", index=False)
     table.iloc[30:].to_parquet("data/prepared/test.parquet", index=False)
 
@@ -71,6 +72,7 @@ def train():
     shutil.copyfile(read("train.py"), "model/model.pt2")
     write("model/run.json", json.dumps({"run_id": "0" * 32}))
     write("model/learning_curve.csv", "epoch\\n1\\n")
+    write("model/decision.json", json.dumps({"threshold": 0.25, "metric": "f1", "value": 0.5}))
 
 def evaluate():
     import pandas as pd

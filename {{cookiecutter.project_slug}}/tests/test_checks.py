@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, prepared, settings
-from project import evaluate
+from conftest import ROOT, prepared, settings, table
+from project import evaluate, prepare
 
 from gitops.core import artifacts
+from gitops.tabular import table as tables
 
 
 def run(stage: str) -> dict[str, object]:
@@ -52,6 +53,19 @@ def test_a_clean_table_passes_and_every_check_runs() -> None:
         result = run(stage)
         assert result["passed"], result
         assert result["not_run"] == []
+
+
+@pytest.mark.parametrize("duplicates", ["together", "drop"])
+def test_a_table_in_which_rows_are_repeated_passes(duplicates: str) -> None:
+    """As they are in public tables of wines and mammograms, where a quarter of the rows and more are."""
+    frame = table(600)
+    frame.loc[430:] = frame.loc[:169].to_numpy()
+    data = settings("binary", data={"duplicates": duplicates}).data
+    splits, schema = prepare.prepare(tables.of_frame(frame.convert_dtypes(), data), data, {})
+    place(splits, schema)
+    assert schema["rows"]["dropped_duplicates"] == (170 if duplicates == "drop" else 0)
+    result = run("data")
+    assert result["passed"], result
 
 
 def test_a_feature_that_gives_the_target_away_fails() -> None:

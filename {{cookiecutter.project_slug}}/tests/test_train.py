@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TARGETS, prepared, settings
-from project import evaluate, train
+from project import calibration, evaluate, train
 from project.model import export
-from project.train import Entry, Splits
+from project.splits import Splits, choose_device
+from project.train import Entry
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
@@ -50,7 +52,7 @@ def test_it_learns_and_the_exported_program_answers_the_same(splits: Splits) -> 
     model, history = fit(splits, epochs=12)
     losses = [entry["val_loss"] for entry in history]
     assert min(losses) < losses[0]
-    actual, expected, _ = train.predict_validation(model, splits)
+    actual, expected, _ = train.predict(model, splits, splits.val)
     assert len(actual) == len(expected) and np.isfinite(expected).all()
     if splits.schema["target"]["classes"]:
         np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
@@ -60,6 +62,8 @@ def test_it_learns_and_the_exported_program_answers_the_same(splits: Splits) -> 
     for rows in (1, 2, len(frame)):
         answer = evaluate.predict(program, frame.head(rows), splits.schema)
         np.testing.assert_allclose(answer, expected[:rows], rtol=1e-4, atol=1e-6)
+    if splits.schema["target"]["classes"]:
+        assert calibration.report(program, actual, expected)["temperature"] == pytest.approx(model.temperature.item())
     assert_odd_rows_get_finite_answers(program, frame, splits.schema)
 
 
@@ -70,6 +74,47 @@ def assert_odd_rows_get_finite_answers(program: Any, frame: Any, schema: dict[st
     odd.loc[odd.index[1], "size"] = 1e300
     odd.loc[odd.index[2], ["size", "colour", "since", "member"]] = None
     assert np.isfinite(evaluate.predict(program, odd, schema)).all()
+
+
+def test_the_answer_has_the_tables_fractions_although_the_loss_has_weights(splits: Splits) -> None:
+    """Odds that were learned with weights are odds times the weights' ratio, which the answer takes out."""
+    changes = {"train": {"class_weights": "balanced", "epochs": 2}, "model": {"ensemble_size": 1}}
+    model, _ = train.fit_model(settings("binary", **changes), splits, Path("checkpoint.pt"), Callback())
+    weights = calibration.class_weights(splits.train[2], 2)
+    assert torch.equal(model.class_weights, weights) and weights[1] > weights[0]
+    _, outputs, _ = train.predict(model, splits, splits.val)
+    model.class_weights.fill_(1)
+    _, learned, _ = train.predict(model, splits, splits.val)
+    ratio = (learned[:, 1] / learned[:, 0]) / (outputs[:, 1] / outputs[:, 0])
+    np.testing.assert_allclose(ratio, (weights[1] / weights[0]) ** (1 / model.temperature), rtol=1e-3)
+
+
+def test_weights_are_those_of_the_rows_in_the_loss(splits: Splits) -> None:
+    model, _ = fit(splits, epochs=1)
+    target = torch.tensor([0, 1, 1])
+    outputs = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]], [[0.5, 0.0]]])
+    single = [train.loss_of(model, outputs[row : row + 1], target[row : row + 1]).item() for row in range(3)]
+    model.class_weights = torch.tensor([2.0, 0.5])
+    expected = (2 * single[0] + 0.5 * single[1] + 0.5 * single[2]) / 3
+    assert train.loss_of(model, outputs, target).item() == pytest.approx(expected)
+
+
+def test_without_calibration_the_answer_is_the_networks_own(splits: Splits) -> None:
+    chosen = settings("binary", train={"calibration": None, "threshold": None, "epochs": 1})
+    model, _ = train.fit_model(chosen, splits, Path("checkpoint.pt"), Callback())
+    assert model.temperature == 1
+    assert model.decision == {"threshold": 0.5, "metric": None, "value": None}
+    numbers, categories, _ = splits.val
+    with torch.no_grad():
+        plain = torch.softmax(model(numbers, categories), dim=2).mean(dim=1)
+    np.testing.assert_allclose(train.predict(model, splits, splits.val)[1], plain, rtol=1e-5)
+
+
+def test_the_decision_is_the_one_that_predictions_follow(splits: Splits) -> None:
+    model, _ = fit(splits, epochs=2)
+    actual, outputs, predicted = train.predict(model, splits, splits.val)
+    assert model.decision == calibration.choose_threshold("f1", actual, outputs)
+    assert predicted.tolist() == (outputs[:, 1] >= model.decision["threshold"]).astype(int).tolist()
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(splits: Splits) -> None:
@@ -91,6 +136,40 @@ def test_the_same_training_is_the_same_file(splits: Splits) -> None:
 
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert train.choose_device("auto").type == "cpu"
+    assert choose_device("auto").type == "cpu"
     with pytest.raises(ProjectError, match=r"train\.device is 'cuda'"):
-        train.choose_device("cuda")
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize("splits", TARGETS, indirect=True)
+def test_a_part_that_is_held_out_is_not_trained_on(splits: Splits) -> None:
+    whole = splits.train[2].double().numpy()
+    parts = []
+    for seed in range(3):
+        rest, held = train.hold_out(splits, 0.2, seed)
+        assert len(held[2]) == pytest.approx(0.2 * len(whole), abs=1)
+        numbers = [part[0].nan_to_num().tolist() for part in (rest.train, held)]
+        assert sorted(numbers[0] + numbers[1]) == sorted(splits.train[0].nan_to_num().tolist())
+        # The target's distribution is that of the whole split: of rows drawn at random alone it would not always be.
+        assert held[2].double().mean().item() == pytest.approx(whole.mean(), abs=0.15 * whole.std())
+        assert rest.val is splits.val
+        parts.append(held[2].tolist())
+        assert torch.equal(train.hold_out(splits, 0.2, seed)[1][2], held[2])
+    assert parts[0] != parts[1] != parts[2]
+
+
+def test_groups_are_held_out_whole(splits: Splits) -> None:
+    groups = np.arange(len(splits.groups)) // 4
+    rest, held = train.hold_out(replace(splits, groups=groups), 0.2, seed=1)
+    assert len(held[2]) == pytest.approx(0.2 * len(groups), abs=4)
+    whole = [tuple(row) for row in splits.train[0].nan_to_num().tolist()]
+    kept = {tuple(row) for row in rest.train[0].nan_to_num().tolist()}
+    inside = np.array([row in kept for row in whole])
+    for group in range(len(groups) // 4):
+        assert len(set(inside[groups == group])) == 1
+    assert rest.groups.tolist() == groups[inside].tolist()
+
+
+def test_too_few_groups_to_hold_a_part_out_are_an_error(splits: Splits) -> None:
+    with pytest.raises(ProjectError, match="9 groups of training rows are too few to hold 20% of them out"):
+        train.hold_out(replace(splits, groups=np.arange(len(splits.groups)) % 9), 0.2, seed=1)

@@ -37,7 +37,7 @@ class Features(Protocol):
 
 
 class Metric(Protocol):
-    """One metric, in which direction it is better, and of what it is a fraction (statistics/fractions.py)."""
+    """One metric: `score(actual, outputs, predicted)`, in which direction it is better, of what it is a fraction."""
 
     @property
     def score(self) -> Callable[[Array, Array, Array], float]: ...
@@ -67,20 +67,36 @@ class Callback(Protocol):
         """Record the entry of one epoch: "epoch", "train_loss", "val_loss"."""
 
 
+class Splits(Protocol):
+    """What a training is given; but for the validation rows its form is the project's own."""
+
+    @property
+    def val(self) -> Any: ...
+
+
 class Train(Protocol):
     """One training: on the prepared splits, with any settings of `model` and `train`."""
 
     #: Raised when training stops because the loss is not finite.
     Diverged: type[Exception]
 
-    def load_splits(self, settings: Params) -> Any:
+    def load_splits(self, settings: Params) -> Splits:
         """Return the training and validation splits in the form that `fit_model` takes."""
 
     def fit_model(self, settings: Params, splits: Any, checkpoint: Any, callback: Callback) -> tuple[Any, list[Any]]:
         """Return the fitted model and an entry for each epoch. Raises Diverged, and whatever `callback` raises."""
 
-    def predict_validation(self, model: Any, splits: Any) -> tuple[Array, Array, Array]:
-        """Return actual values, outputs and predictions of the validation split, as `Metrics.score` takes them."""
+    def hold_out(self, splits: Any, fraction: float, seed: int) -> tuple[Any, Any]:
+        """Return splits whose training rows lack a random part, whole groups of rows, and the rows of that part."""
+
+    def predict(self, model: Any, splits: Any, rows: Any) -> tuple[Array, Array, Array]:
+        """Return actual values, outputs and predictions of rows, as `Metrics.score` takes them.
+
+        `rows` is `val` of the splits that the model was fitted to, or a part that was held out of them.
+        """
+
+    def validation_loss(self, model: Any, rows: Any) -> float:
+        """Return the loss by which the best epoch is chosen, of any rows."""
 
 
 class Checks(Protocol):

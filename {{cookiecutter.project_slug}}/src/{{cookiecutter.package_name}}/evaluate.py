@@ -16,9 +16,9 @@ from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.rendering import plots
 from gitops.statistics.scores import of_metrics
-from gitops.tabular import arrow
+from gitops.tabular import arrow, decision
 
-from . import metrics
+from . import calibration, metrics
 from .features import decide, encode, encode_target
 from .settings import Evaluate, Settings
 
@@ -110,7 +110,7 @@ def main() -> None:
     settings = Settings.load()
     threads.limit(artifacts.TRAIN)
     with tracking.resume(settings) as run:
-        schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
+        schema = decision.schema()
         program = torch.export.load(artifacts.MODEL).module()
         train, test = artifacts.read_parquet(artifacts.TRAIN), artifacts.read_parquet(artifacts.TEST)
         outputs = predict(program, test, schema)
@@ -123,6 +123,8 @@ def main() -> None:
             pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
         actual = encode_target(test[schema["target"]["name"]], schema).numpy()
         plots.write(actual, outputs, decide(outputs, schema), schema)
+        if schema["target"]["classes"]:
+            result["calibration"] = calibration.report(program, actual, outputs)
         artifacts.write_json(artifacts.METRICS, result)
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
         run.log_files(artifacts.METRICS)

@@ -148,10 +148,16 @@ class Network(nn.Module):
 
 
 class TabularModel(nn.Module):
-    """Preprocessing and network. `forward` gives what training compares with the target, `predict` what is served."""
+    """Preprocessing and network. `forward` gives what training compares with the target, `predict` what is served.
+
+    `class_weights` [classes] are those of the loss, `temperature` divides the logarithms of the answer, and `decision`
+    is what model/decision.json holds (calibration.py).
+    """
 
     target_mean: Tensor
     target_scale: Tensor
+    class_weights: Tensor
+    temperature: Tensor
 
     def __init__(self, schema: dict[str, Any], numbers: Tensor, target: Tensor, params: Model) -> None:
         """Fit the preprocessing to the training rows: `numbers` [rows, N], `target` [rows], a value or class index."""
@@ -161,6 +167,9 @@ class TabularModel(nn.Module):
         self.classifies = bool(schema["target"]["classes"])
         self.register_buffer("target_mean", torch.tensor(0.0) if self.classifies else target.float().mean())
         self.register_buffer("target_scale", torch.tensor(1.0) if self.classifies else target.float().std(correction=0))
+        self.register_buffer("class_weights", torch.ones(len(schema["target"]["classes"]) or 1))
+        self.register_buffer("temperature", torch.tensor(1.0))
+        self.decision: dict[str, Any] = {}
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Return raw outputs, [rows, ensemble size, outputs]."""
@@ -171,7 +180,9 @@ class TabularModel(nn.Module):
         """Return probabilities [rows, classes], or values [rows] in the target's unit."""
         outputs = self(numbers, categories)
         if self.classifies:
-            return torch.softmax(outputs, dim=2).mean(dim=1)
+            # A loss with weights teaches the classes' probabilities times these: they are taken out again.
+            each = torch.log_softmax(outputs - self.class_weights.log(), dim=2)
+            return torch.softmax(each.logsumexp(dim=1) / self.temperature, dim=1)
         answer: Tensor = outputs.mean(dim=1).squeeze(1) * self.target_scale + self.target_mean
         return answer
 

@@ -6,9 +6,10 @@ sees every change. Sections that are not here (data, gate, package, monitor, ...
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, model_validator
 
 from gitops.core.params import Params
 from gitops.core.sections import Count, Evaluation, Limit, StageSection, Training, Validation
@@ -82,3 +83,14 @@ class Settings(Params):
     train: Train
     evaluate: Evaluate
     validate_model: ValidateModel
+
+    @model_validator(mode="after")
+    def _threshold_matters(self) -> Self:
+        """Refuse a metric that is the same at any threshold: it cannot choose one."""
+        name = self.train.threshold
+        if name is not None and self.data.task == "binary":
+            actual, outputs = np.array([0, 0, 1, 1]), np.tile([0.4, 0.6], (4, 1))
+            right, wrong = (METRICS["binary"][name].score(actual, outputs, it) for it in (actual, 1 - actual))
+            if right == wrong:
+                raise ValueError(f"train.threshold names {name!r}, which no decision changes: f1 is one that it does")
+        return self

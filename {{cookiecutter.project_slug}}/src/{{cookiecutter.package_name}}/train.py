@@ -11,7 +11,6 @@ import hashlib
 import io
 import math
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,20 +26,21 @@ from gitops.core import artifacts, code, threads
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.integrations import tracking
-from gitops.tabular import arrow
+from gitops.tabular import decision
 
-from .features import decide, encode, encode_target
+from . import calibration
+from .features import decide
 from .model import TabularModel, export
 from .settings import Settings, Train
+from .splits import Rows, Splits
+from .splits import hold_out as hold_out
+from .splits import load_splits as load_splits
 
 #: Rows that go through the network at once where no gradient is kept.
 EVALUATION_ROWS = 8192
 
 
 Entry = dict[str, float]
-
-#: Numbers [rows, N], categories [rows, C], and the target [rows]: class index (int64) or value (float32).
-Rows = tuple[Tensor, Tensor, Tensor]
 
 
 class Callback(Protocol):
@@ -54,45 +54,13 @@ class Diverged(ProjectError):
     """The loss became infinite or NaN."""
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The training and validation rows, on the device that trains."""
-
-    schema: dict[str, Any]
-    train: Rows
-    val: Rows
-
-
-def load_splits(settings: Settings) -> Splits:
-    """Return the prepared splits. Raises ProjectError where one is missing, or there is no such device."""
-    schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    device = choose_device(settings.train.device)
-    train, val = (_load(path, schema, device) for path in (artifacts.TRAIN, artifacts.VAL))
-    return Splits(schema, train, val)
-
-
-def _load(path: Path, schema: dict[str, Any], device: torch.device) -> Rows:
-    frame = artifacts.read_parquet(path)
-    numbers, categories = encode(arrow.from_frame(frame, schema), schema)
-    target = encode_target(frame[schema["target"]["name"]], schema)
-    target = target.float() if target.is_floating_point() else target
-    return numbers.to(device), categories.to(device), target.to(device)
-
-
-def choose_device(wanted: str) -> torch.device:
-    """Return the device that `train.device` names; "auto" takes CUDA where there is a GPU. (Apple's MPS is no choice:
-    it lacks the float64 in which the preprocessing computes.)
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ProjectError("train.device is 'cuda', but PyTorch finds no CUDA device here: use auto or cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def loss_of(model: TabularModel, outputs: Tensor, target: Tensor) -> Tensor:
     """Return the ensemble's mean loss, [rows, ensemble size, outputs] against [rows]: each network learns alone."""
     size = outputs.shape[1]
     if model.classifies:
-        return functional.cross_entropy(outputs.flatten(0, 1), target.repeat_interleave(size))
+        classes = target.repeat_interleave(size)
+        total = functional.cross_entropy(outputs.flatten(0, 1), classes, model.class_weights, reduction="sum")
+        return total / len(classes)
     scaled = (target - model.target_mean) / model.target_scale
     return functional.mse_loss(outputs.squeeze(2), scaled.unsqueeze(1).expand(-1, size))
 
@@ -114,15 +82,20 @@ def validation_loss(model: TabularModel, rows: Rows) -> float:
 def fit_model(
     settings: Settings, splits: Splits, checkpoint: Path, callback: Callback
 ) -> tuple[TabularModel, list[Entry]]:
-    """Return a network fitted to the splits, with its best weights, and the learning curve, one entry an epoch.
+    """Return a network fitted to the splits, with its best weights and calibrated, and the learning curve by epoch.
 
     Raises Diverged, and whatever `callback` raises.
     """
     torch.manual_seed(settings.train.seed)
     numbers, _, target = (part.cpu() for part in splits.train)
     device = splits.train[0].device
-    model = TabularModel(splits.schema, numbers, target, settings.model).to(device)
-    return model, _fit(model, splits, settings.train, checkpoint, callback)
+    model = TabularModel(splits.schema, numbers, target, settings.model)
+    if model.classifies and settings.train.class_weights:
+        model.class_weights = calibration.class_weights(target, len(splits.schema["target"]["classes"]))
+    history = _fit(model.to(device), splits, settings.train, checkpoint, callback)
+    if model.classifies:
+        _calibrate(model, splits, settings.train)
+    return model, history
 
 
 def _fit(model: TabularModel, splits: Splits, settings: Train, checkpoint: Path, callback: Callback) -> list[Entry]:
@@ -169,14 +142,27 @@ def _fit(model: TabularModel, splits: Splits, settings: Train, checkpoint: Path,
     return state["history"]  # type: ignore[no-any-return]
 
 
+def _calibrate(model: TabularModel, splits: Splits, settings: Train) -> None:
+    """Choose the temperature and then, of a binary model, the decision threshold, on the validation split."""
+    if settings.calibration:
+        model.temperature.fill_(calibration.best_temperature(*_outputs(model, splits.val)))
+    if splits.schema["task"] == "binary":
+        model.decision = calibration.choose_threshold(settings.threshold, *_outputs(model, splits.val))
+
+
+def predict(model: TabularModel, splits: Splits, rows: Rows) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return actual values, outputs and predictions of `splits.val` or of a held-out part, as metrics.py takes them."""
+    actual, outputs = _outputs(model, rows)
+    return actual, outputs, decide(outputs, decision.decided(splits.schema, model.decision))
+
+
 @torch.no_grad()
-def predict_validation(model: TabularModel, splits: Splits) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return actual values, outputs and predictions of the validation split, as metrics.py takes them."""
+def _outputs(model: TabularModel, rows: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
     model.eval()
-    numbers, categories, target = splits.val
+    numbers, categories, target = rows
     pairs = zip(numbers.split(EVALUATION_ROWS), categories.split(EVALUATION_ROWS), strict=True)
-    outputs = np.asarray(torch.cat([model.predict(*pair) for pair in pairs]).double().cpu())
-    return np.asarray(target.cpu()), outputs, decide(outputs, splits.schema)
+    outputs = torch.cat([model.predict(*pair) for pair in pairs])
+    return np.asarray(target.cpu()), np.asarray(outputs.double().cpu())
 
 
 def save(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -196,7 +182,7 @@ def checkpoint_folder(settings: Settings) -> Path:
 
 
 def main() -> None:
-    """Train on the prepared splits; write the model, the learning curve and the run's address."""
+    """Train on the prepared splits; write the model, its decision, the learning curve and the run's address."""
     settings = Settings.load()
     threads.limit(artifacts.TRAIN)
     splits = load_splits(settings)
@@ -206,6 +192,7 @@ def main() -> None:
         best = min(history, key=lambda entry: entry["val_loss"])
         echo(f"best epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
         save(export(model, splits.schema), artifacts.MODEL)
+        artifacts.write_json(artifacts.DECISION, model.decision)
         with artifacts.replacing(artifacts.LEARNING_CURVE) as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)
         run.log_epochs(history)

@@ -40,6 +40,7 @@ DATA_REPORT = Path("reports/validate_data.html")
 
 MODEL = Path("model/model.pt2")
 LEARNING_CURVE = Path("model/learning_curve.csv")
+DECISION = Path("model/decision.json")
 RUN = Path("model/run.json")
 CHECKPOINTS = Path(".checkpoints")
 

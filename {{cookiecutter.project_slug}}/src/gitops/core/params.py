@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self
 import yaml
 from pydantic import ValidationError, model_validator
 
+from gitops.core import core_schema
 from gitops.core.artifacts import JOINED, PARAMS, ProjectError, refuse_conflict
 from gitops.core.sections import (
     Data,
@@ -80,7 +81,7 @@ class Params(Section):
     def load(cls, path: Path = PARAMS) -> Self:
         """Read `path`. Raises ProjectError naming each key that is unknown, missing, mistyped or out of range."""
         try:
-            values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values: Any = core_schema.load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ProjectError(f"{path} is missing: run from the repository's root") from None
         except yaml.YAMLError as error:
@@ -124,7 +125,9 @@ class Params(Section):
             ("gate.primary_metric", [self.gate.primary_metric]),
             ("gate.thresholds", self.gate.thresholds),
             ("gate.guardrail_metrics", self.gate.guardrail_metrics),
+            ("gate.slices", self.gate.slices),
             ("tune.metric", [self.tune.metric] if self.tune.metric else []),
+            ("train.threshold", [self.train.threshold] if self.train.threshold and self.data.task == "binary" else []),
         ):
             for name in names:
                 if name not in known:
@@ -133,6 +136,8 @@ class Params(Section):
                     )
         if self.gate.primary_metric not in self.gate.thresholds:
             raise ValueError(f"gate.thresholds lacks {self.gate.primary_metric!r}, the primary metric: add its limit")
+        if self.gate.slices and not self.data.slices:
+            raise ValueError("gate.slices has limits, and data.slices names no column: add those that must hold them")
         return self
 
 
@@ -176,6 +181,8 @@ def _line(path: Path, key: str, problem: Any) -> str:
         return f"{where} is not a setting: remove it or correct its spelling"
     if problem["type"] == "missing":
         return f"{where} is missing"
+    if problem["type"] == "string_type" and isinstance(problem["input"], int | float):
+        return f"{where} is {problem['input']!r}: a text is expected, put it in quotes"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{where}: {message}"

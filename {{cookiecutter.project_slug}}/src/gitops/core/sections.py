@@ -46,6 +46,21 @@ class Csv(StageSection):
     thousands: Annotated[str, Field(min_length=1, max_length=1)] | None
     encoding: str
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not self.delimiter.isascii() or self.delimiter.isalnum() or self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter is {self.delimiter!r}: one of ',', ';', '\\t', '|' and the like is needed")
+        sign = self.thousands or " "
+        if sign == self.decimal or sign.isalnum() or sign in '+-"\r\n':
+            raise ValueError(
+                f"thousands is {self.thousands!r}, which cannot separate digits where decimal is {self.decimal!r}"
+            )
+        try:
+            " ".encode(self.encoding)
+        except (LookupError, ValueError):
+            raise ValueError(f"encoding is {self.encoding!r}, which is none: utf-8, cp1252, utf-16 are some") from None
+        return self
+
 
 class Data(StageSection):
     """The table, its columns, and how it is split."""
@@ -180,18 +195,18 @@ class Tune(Section):
     space: dict[str, Range] = {}
 
 
-#: The monitor's checks, any of which `monitor.skip` may name.
-MONITOR_CHECKS = (
-    "feature drift",
-    "prediction drift",
-    "label drift",
-    "missing values",
-    "unseen categories",
-    "out of range",
-    "refused requests",
-    "unreadable lines",
-    "performance",
-)
+#: The monitor's checks, any of which `monitor.skip` may name, and the settings of `monitor` that hold their limits.
+MONITOR_CHECKS = {
+    "feature drift": "max_feature_drift",
+    "prediction drift": "max_prediction_drift",
+    "label drift": "max_label_drift",
+    "missing values": "max_missing",
+    "unseen categories": "max_unseen",
+    "out of range": "max_out_of_range",
+    "refused requests": "max_refused",
+    "unreadable lines": "max_refused",
+    "performance": "max_performance_drop",
+}
 
 
 class Monitor(Section):

@@ -113,6 +113,9 @@ def body(record: Release, present: Deployed | None) -> str:
         [name, code(before), code(after)]
         for name, before, after in zip(names, _identity(old), _identity(record), strict=True)
     ]
+    if record.threshold is not None:
+        shown = [f"{it.threshold:.4g}" if it and it.threshold is not None else "–" for it in (old, record)]
+        rows.append(["decision threshold", *shown])
     overview = table(["", "in production", "proposed"], rows)
     gate = f"Gate, before {STAGING}: {plain(record.gate.reason, 1000)}"
     if record.gate.release != (present.commit if present else None):

@@ -22,7 +22,7 @@ import pandas as pd
 from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
 from gitops.core.sections import FeatureStore as Section
-from gitops.tabular import table
+from gitops.tabular import dtypes, load, table
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -72,17 +72,23 @@ def read_labels(settings: Params) -> pd.DataFrame:
 
 
 def _read(path: str, setting: str, settings: Params, time: str) -> pd.DataFrame:
-    frame = table.load(Path(path), setting)
+    loaded = load.file(Path(path), setting, settings.data)
     entity = str(settings.data.id)
     for column in (entity, time):
-        if column not in frame.columns:
-            raise ProjectError(f"{setting}: {path} lacks the column {column!r}; it has {', '.join(frame.columns)}")
-    frame = table.typed(frame, settings.data.model_copy(update={"path": path, "timestamp": time}))
+        if column not in loaded.columns:
+            raise ProjectError(f"{setting}: {path} lacks the column {column!r}; it has {', '.join(loaded.columns)}")
+    frame = table.typed(loaded, settings.data.model_copy(update={"path": path, "timestamp": time}))
     if not pd.api.types.is_datetime64_any_dtype(frame[time]):
         raise ProjectError(f"{setting}: column {time!r} of {path} is not an ISO 8601 date or time in every row")
     for column in (entity, time):
         if missing := frame[column].isna().sum():
             raise ProjectError(f"{setting}: column {column!r} of {path} is missing in {missing} rows")
+    try:
+        frame[time] = frame[time].dt.as_unit("ns")  # as Feast has times
+    except pd.errors.OutOfBoundsDatetime:
+        raise ProjectError(
+            f"{setting}: column {time!r} of {path} has times outside of the years 1678 to 2261"
+        ) from None
     return frame
 
 
@@ -201,6 +207,6 @@ def restored(found: pd.DataFrame, features: pd.DataFrame, view: dict[str, Any]) 
         if dtype == "boolean":
             column = column.map({"true": True, "false": False})
         elif dtype == "datetime":
-            column = pd.to_datetime(column, utc=True, format="ISO8601")
+            column = dtypes.moments(column)
         found[name] = column.astype(features[name].dtype)
     return found

@@ -2,11 +2,10 @@
 
 It is refused unless all of these hold:
 
-- Thresholds: each metric in `gate.thresholds` is within its limit.
-- Primary metric: `gate.primary_metric` is not worse than production's by more than `gate.tolerance`. The point estimate
-  of the difference decides. Its 95 % interval (champion_challenger.py) is reported with it, and a difference whose
-  interval contains 0 is called "within noise".
-- Guardrail metrics: none in `gate.guardrail_metrics` is worse than production's by more than its own limit.
+- Thresholds: each metric in `gate.thresholds` is within its limit, and each in `gate.slices` in every slice.
+- Primary metric: `gate.primary_metric` is not worse than that of the releases so far, on the same rows, as
+  `gate.decision` and `gate.tolerance` say (decision.py).
+- Guardrail metrics: likewise each in `gate.guardrail_metrics`, with its own limit.
 - Validation: both validations ran on this data and model and passed, and no stage is out of date.
 
 Without a release for the same task there is nothing to compare with: thresholds and validation alone decide.
@@ -14,33 +13,19 @@ Without a release for the same task there is nothing to compare with: thresholds
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from gitops import owner
-from gitops.core import artifacts, params
+from gitops.core import params
 from gitops.core.artifacts import GATE, METRICS, MODEL, SCHEMA, TEST, ProjectError, digest, read_json, run, write_json
 from gitops.core.console import echo
 from gitops.core.params import Params
-from gitops.gate.champion_challenger import Comparison, Difference, compare
-from gitops.integrations import dvc
+from gitops.gate import decision, rules
+from gitops.gate.champion_challenger import Against, Comparison, compare
+from gitops.gate.rules import Rule, show
 from gitops.releases import release
-
-VALIDATIONS = {"data validation": artifacts.DATA_VERDICT, "model validation": artifacts.MODEL_VERDICT}
-
-#: Sums of floats that are equal on paper differ by less than this.
-ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One condition. `value` is None where it is unknown, which fails the rule."""
-
-    rule: str
-    value: float | None
-    limit: float
-    passed: bool
-    failure: str  # what the reason says if the rule fails
+from gitops.releases.record import Deployed
 
 
 def main() -> int:
@@ -51,7 +36,7 @@ def main() -> int:
 
 
 def evaluate(settings: Params) -> dict[str, Any]:
-    """Compare the workspace's model with the release on origin, write reports/gate.json and return its contents.
+    """Compare the workspace's model with the releases on origin, write reports/gate.json and return its contents.
 
     Raises ProjectError, and leaves no gate.json, where there is no evaluated model or origin cannot be reached.
     """
@@ -59,20 +44,31 @@ def evaluate(settings: Params) -> dict[str, Any]:
     evaluated = candidate_metrics()
     present = release.production()
     comparison = compare(settings, read_json(SCHEMA, "make pipeline"), evaluated, present)
-    rules = [*thresholds(settings, evaluated), *against_production(settings, comparison), *validations(), freshness()]
+    found = [
+        *rules.thresholds(settings, evaluated),
+        *rules.slices(settings, evaluated),
+        *decision.against_releases(settings, comparison),
+        *rules.validations(),
+        rules.freshness(),
+    ]
     name = settings.gate.primary_metric
-    difference = comparison.differences.get(name)
+    candidate, production = evaluated["metrics"][name]["value"], comparison.production
+    differences = {other: asdict(value) for other, value in (production.differences if production else {}).items()}
     result = {
-        "accepted": all(rule.passed for rule in rules),
-        "reason": reason(name, evaluated["metrics"][name]["value"], comparison, rules),
+        "accepted": all(rule.passed for rule in found),
+        "reason": reason(settings, candidate, comparison, found),
         "mode": comparison.mode,
+        "decision": settings.gate.decision,
         "metric": name,
         "tolerance": settings.gate.tolerance,
-        "candidate": evaluated["metrics"][name]["value"],
-        "production": comparison.production.get(name),
-        "difference": asdict(difference) if difference else None,
-        "differences": {other: asdict(value) for other, value in comparison.differences.items()},
-        "rules": [{key: value for key, value in asdict(rule).items() if key != "failure"} for rule in rules],
+        "candidate": candidate,
+        "production": production.scores.get(name) if production else None,
+        "difference": differences.get(name),
+        "differences": differences,
+        "releases": [_release(name, one) for one in comparison.releases],
+        "left_out": comparison.left_out,
+        "best": _recorded_best(best(settings, comparison), name, present),
+        "rules": [{key: value for key, value in asdict(rule).items() if key != "failure"} for rule in found],
         "model_sha256": evaluated["model_sha256"],
         "release": present.commit if present else None,
     }
@@ -91,79 +87,61 @@ def candidate_metrics() -> dict[str, Any]:
     return evaluated
 
 
-def thresholds(settings: Params, evaluated: dict[str, Any]) -> list[Rule]:
-    """Return a rule for each metric with an absolute limit."""
-    rules = []
-    for name, limit in settings.gate.thresholds.items():
-        higher = owner.sign(settings.data.task, name) > 0
-        value = evaluated["metrics"].get(name, {}).get("value")
-        passed = value is not None and (value >= limit if higher else value <= limit)
-        words = f"{name} {'at least' if higher else 'at most'} {limit:g}"
-        rules.append(Rule(words, value, limit, passed, f"{name} is {_show(value)}, and {words} is needed"))
-    return rules
+def best(settings: Params, comparison: Comparison) -> Against | None:
+    """Return the release with the best primary metric on today's rows; None where none was run or measured on them."""
+    name, task = settings.gate.primary_metric, settings.data.task
+    on_rows = comparison.releases[1:] if comparison.mode == "recorded" else comparison.releases
+    scored = [one for one in on_rows if name in one.differences]
+    return max(scored, key=lambda one: owner.sign(task, name) * one.scores[name], default=None)
 
 
-def against_production(settings: Params, comparison: Comparison) -> list[Rule]:
-    """Return the rules on the primary and the guardrail metrics; none where there is nothing to compare with."""
-    if comparison.mode == "absolute":
-        return []
-    gate = settings.gate
-    rules = []
-    for name, limit in ((gate.primary_metric, gate.tolerance), *gate.guardrail_metrics.items()):
-        difference = comparison.differences.get(name)
-        value = difference.value if difference else None
-        passed = value is not None and value >= -limit - ROUNDING
-        words = f"{name} at most {limit:g} worse than in production"
-        failure = f"{name} is {_describe(difference)}, and at most {limit:g} worse is allowed"
-        rules.append(Rule(words, value, -limit, passed, failure))
-    return rules
-
-
-def validations() -> list[Rule]:
-    """Return a rule for each validation: its result exists and says that it passed."""
-    rules = []
-    for name, path in VALIDATIONS.items():
-        try:
-            result = read_json(path, "make pipeline")
-            failed = [item["check"] for item in result["conditions"] if item["status"] == "failed"]
-            failed += [f"{item['check']} (not run)" for item in result["not_run"] if not item["allowed"]]
-            passed = result["passed"] is True and not failed
-            value, failure = len(failed), f"{name} failed: {', '.join(failed) or 'its result says so'}"
-        except (ProjectError, KeyError, TypeError) as error:
-            value, passed, failure = None, False, f"{name} has no result: {error}"
-        rules.append(Rule(f"{name} without a failed check", value, 0, passed, failure))
-    return rules
-
-
-def freshness() -> Rule:
-    """Return the rule that the results come from this code, data and model: no stage is stale."""
-    stale = dvc.stale()
-    failure = f"{', '.join(stale)} out of date, run `make pipeline`"
-    return Rule("no stage out of date", len(stale), 0, not stale, failure)
-
-
-def reason(name: str, candidate: float, comparison: Comparison, rules: list[Rule]) -> str:
+def reason(settings: Params, candidate: float, comparison: Comparison, found: list[Rule]) -> str:
     """Return the decision and why, in one sentence."""
-    if failures := [rule.failure for rule in rules if not rule.passed]:
+    name, production = settings.gate.primary_metric, comparison.production
+    if failures := [rule.failure for rule in found if not rule.passed]:
         return f"Refused: {'; '.join(failures)}."
-    if comparison.mode == "absolute":
-        return f"Accepted on absolute thresholds alone: {name} is {_show(candidate)}; {comparison.basis}."
-    difference = _describe(comparison.differences[name])
-    production = f"production's {_show(comparison.production[name])} {comparison.basis}"
-    return f"Accepted: {name} is {_show(candidate)}, {difference}, compared with {production}."
+    if production is None:
+        return f"Accepted on absolute thresholds alone: {name} is {show(candidate)}; {comparison.basis}."
+    described = decision.describe(production.differences[name])
+    compared = f"compared with production's {show(production.scores[name])} {comparison.basis}"
+    return f"Accepted: {name} is {show(candidate)}, {described}, {compared}{_others(settings, comparison)}."
 
 
-def _describe(difference: Difference | None) -> str:
-    if difference is None:
-        return "not in the release record"
-    side = "better" if difference.value > 0 else "worse"
-    size = f"{_show(abs(difference.value))} {side}" if difference.value else "equal"
-    noise = ", within noise" if difference.low <= 0 <= difference.high else ""
-    return f"{size} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}{noise})"
+def _others(settings: Params, comparison: Comparison) -> str:
+    """Return what is to be said of the releases before production's."""
+    name, parts = settings.gate.primary_metric, []
+    if len(comparison.releases) > 1 and (top := best(settings, comparison)):
+        verdict = {"not_worse": "is not worse", "proved_worse": "is not proved worse"}[settings.gate.decision]
+        which = "production" if top.deployed else f"{top.title} with {show(top.scores[name])}"
+        parts.append(f"; it {verdict} than any of {len(comparison.releases)} releases, the best of which is {which}")
+    if count := len(comparison.left_out):
+        parts.append(f"; {count} earlier release{'s' if count > 1 else ''} could not be compared")
+    return "".join(parts)
 
 
-def _show(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
+def _release(name: str, one: Against) -> dict[str, Any]:
+    """Return what gate.json says of a release that was compared."""
+    difference = one.differences.get(name)
+    return {
+        "release": one.commit,
+        "model_version": one.model_version,
+        "title": one.title,
+        "deployed": one.deployed,
+        "basis": one.basis,
+        "value": one.scores.get(name),
+        "difference": asdict(difference) if difference else None,
+    }
+
+
+def _recorded_best(top: Against | None, name: str, present: Deployed | None) -> dict[str, Any] | None:
+    """Return what the release record will name as the best release so far.
+
+    Where no release could be run or measured on today's rows it stays the one that production's record names.
+    """
+    if top:
+        return {"commit": top.commit, "model_version": top.model_version, "value": top.scores[name]}
+    earlier = present.record.gate.best if present else None
+    return earlier.model_dump() | {"value": None} if earlier else None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -31,14 +31,21 @@ from gitops.inference import sink
 from gitops.inference.model import Model, load
 from gitops.inference.source import Chunk, Source
 from gitops.integrations import kustomize
+from gitops.tabular import cells
 from gitops.tabular.arrow import Array, check, check_columns
 from gitops.tabular.columns import given
 
 #: Chunks that are processed at once, at most: each takes memory.
 WORKERS = 8
 
+#: Fraction of the rows that may be rejected, unless MAX_REJECTED says otherwise.
+MAX_REJECTED = 0.2
+
 #: Columns of the rejected rows beside the table's own; `row` is in both files.
 ROW, COLUMN, REASON = "row", "rejected_column", "rejected_reason"
+
+#: What is put before the name of a column of INPUT that the file has itself.
+PREFIX = "input_"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,8 +63,8 @@ def main() -> None:
         signal.signal(number, stop)
     torch.set_num_threads(1)  # each chunk has a thread already
     model = load(*_archive(options))
-    source = Source(options.input)
-    predicted, rejected = predict(source, options.output, model)
+    source = Source(options.input, cells.csv_of(model.schema))
+    predicted, rejected = predict(source, options.output, model, options.max_rejected)
     echo(f"{options.output}: {predicted} rows predicted by {model.version}")
     if rejected:
         echo(f"{rejected} rows were REJECTED: {sink.rejected(options.output)} has them", error=True)
@@ -71,10 +78,26 @@ def _options() -> argparse.Namespace:
     ):
         value = os.environ.get(name.upper()) or None
         parser.add_argument(f"--{name}", default=value, required=not value, help=f"{meaning} (also in {name.upper()})")
+    parser.add_argument(
+        "--max-rejected",
+        type=_fraction,
+        default=os.environ.get("MAX_REJECTED") or str(MAX_REJECTED),
+        help=f"fraction of the rows that may be rejected, {MAX_REJECTED} if nothing is said (also in MAX_REJECTED)",
+    )
     which = parser.add_mutually_exclusive_group()
     kustomize.add_environment_option(which, None, "the model released there, not the workspace's")
     which.add_argument("--archive", type=Path, help="a model archive, whose model has the sha256 in MODEL_SHA256")
     return parser.parse_args()
+
+
+def _fraction(text: str) -> float:
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = -1
+    if not 0 <= fraction <= 1:
+        raise ProjectError(f"MAX_REJECTED is {text!r}: a number from 0 to 1 is needed")
+    return fraction
 
 
 def _archive(options: argparse.Namespace) -> tuple[Path, str]:
@@ -97,11 +120,12 @@ def _archive(options: argparse.Namespace) -> tuple[Path, str]:
     return PACKAGE / f"{params.load().package.model_name}.mar", digest(MODEL)
 
 
-def predict(source: Source, output: str, model: Model) -> tuple[int, int]:
+def predict(source: Source, output: str, model: Model, max_rejected: float = MAX_REJECTED) -> tuple[int, int]:
     """Predict the table into `output` and return how many rows were predicted and rejected.
 
     Raises ProjectError before anything is computed where a column is missing, has a wrong type, or a name that the
-    output uses itself; and where no row fits, which leaves `output` unchanged.
+    output uses itself; and where no row fits, or more than the fraction `max_rejected` do not, which leaves `output`
+    unchanged and writes the rejected rows.
     """
     predicted, rejected = _schemas(source, output, model)
 
@@ -122,27 +146,39 @@ def predict(source: Source, output: str, model: Model) -> tuple[int, int]:
                 progress.update(good.num_rows + bad.num_rows)
         if bad_rows and not good_rows:
             raise ProjectError(f"none of {bad_rows} rows fits: {sink.rejected(output)} says why")
+        if bad_rows > max_rejected * (good_rows + bad_rows):
+            raise ProjectError(
+                f"{bad_rows} of {good_rows + bad_rows} rows do not fit, more than MAX_REJECTED ({max_rejected}) "
+                f"allows: {sink.rejected(output)} says why, {output} is unchanged"
+            )
     return good_rows, bad_rows
 
 
 def _schemas(source: Source, output: str, model: Model) -> tuple[pa.Schema, pa.Schema]:
     """Return the columns of OUTPUT and of the rejected rows. Raises ProjectError as `predict` does at first.
 
-    OUTPUT carries every column that is not an input of the model, a column named like a derived feature included.
+    OUTPUT carries every column that is not an input of the model, a column named like a derived feature included, and
+    one named like a column of its own as `input_<name>`.
     """
     check_columns(source.schema, model.schema, source.address, has_types=source.suffix == PARQUET)
     inputs = {feature["name"] for feature in given(model.schema)}
     row = pa.field(ROW, pa.int64())
     carried = [field for field in source.schema if field.name not in inputs]
-    predicted = [row, *carried, *model.fields]
-    rejected = [row, pa.field(COLUMN, pa.string()), pa.field(REASON, pa.string()), *source.schema]
-    for fields in (predicted, rejected):
-        names = [field.name for field in fields]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ProjectError(f"INPUT has columns that the output adds: rename {', '.join(map(repr, repeated))}")
+    predicted = [row, *_renamed(carried, {ROW, *(field.name for field in model.fields)}), *model.fields]
+    reason = [row, pa.field(COLUMN, pa.string()), pa.field(REASON, pa.string())]
+    rejected = [*reason, *_renamed([*source.schema], {ROW, COLUMN, REASON})]
     if source.contains(output):
         raise ProjectError(f"OUTPUT is {output!r}, which is part of the input: choose another path")
     return pa.schema(predicted), pa.schema(rejected)
+
+
+def _renamed(fields: Sequence[pa.Field], own: set[str]) -> list[pa.Field]:
+    """Return the columns of INPUT with PREFIX before those named like the file's `own`. Raises ProjectError."""
+    renamed = [field.with_name(f"{PREFIX}{field.name}") if field.name in own else field for field in fields]
+    names = [field.name for field in renamed]
+    if repeated := sorted({name for name in names if names.count(name) > 1 or name in own}):
+        raise ProjectError(f"INPUT has columns that the output adds: rename {', '.join(map(repr, repeated))}")
+    return renamed
 
 
 def _predicted(
@@ -159,7 +195,8 @@ def _predicted(
     reasons[checked.fits & ~good] = "the model's answer is not a finite number"
 
     kept, outputs = chunk.batch.filter(pa.array(good)), outputs[finite]
-    carried = [kept.column(name) for name in predicted.names if name in chunk.batch.schema.names]
+    inputs = {feature["name"] for feature in given(model.schema)}
+    carried = [kept.column(name) for name in chunk.batch.schema.names if name not in inputs]
     answers = [*_answers(outputs, model), pa.array([model.version] * len(outputs), pa.string())]
     predictions = pa.RecordBatch.from_arrays([pa.array(chunk.rows[good]), *carried, *answers], schema=predicted)
 

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from gitops.core.addresses import PARQUET, arrow_filesystem, locate, reached, suffix
 from gitops.core.artifacts import ProjectError
+from gitops.core.sections import Csv
+from gitops.tabular import cells, csv_checks, csv_file, csv_rows
 from gitops.tabular.arrow import Array
 
 #: Size of a chunk: bytes of a CSV file, rows of a parquet file. These gave the highest throughput for 30 columns.
@@ -39,9 +41,14 @@ class Chunk:
 class Source:
     """The table INPUT: one file, or the files of a folder or pattern in order of their names, with equal columns."""
 
-    def __init__(self, address: str) -> None:
-        """Read the files' headers. Raises ProjectError where there is no such table, or it cannot be read."""
+    def __init__(self, address: str, csv: Csv = cells.DEFAULT) -> None:
+        """Read the files' headers. Raises ProjectError where there is no such table, or it cannot be read.
+
+        `csv`: how CSV is written, as `cells.csv_of` returns it for the model's schema.
+        """
         self.address = address
+        self.csv = csv
+        self._written: dict[str, tuple[str, bool]] = {}  # of each CSV file, its encoding and csv_rows.padded
         self.filesystem, path = locate("INPUT", address)
         with reached("INPUT", address):
             self.paths = self._paths(path)
@@ -83,9 +90,14 @@ class Source:
                     schema = file.schema_arrow.remove_metadata()
             else:
                 self.rows = None
+                with self.arrow.open_input_stream(path, compression="detect") as stream:
+                    start = stream.read(csv_checks.START)
+                name = csv_rows.encoding(start, self.csv, f"INPUT: {path}")
+                self._written[path] = name, csv_rows.padded(start, self.csv, name)
                 with self._open_csv(path, []) as reader:
                     schema = reader.schema
         names = [name.strip() for name in schema.names]
+        csv_checks.check_delimiter(names, self.csv, f"INPUT: {path}")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ProjectError(f"{path}: columns {repeated} appear more than once; rename them")
         return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
@@ -110,15 +122,27 @@ class Source:
 
     def _csv(self, path: str, first: int) -> Iterator[Chunk]:
         malformed: Malformed = []
+        last = ""
         with self._open_csv(path, malformed, first) as reader:
             for batch in reader:
+                last = batch.column(batch.num_columns - 1)[-1].as_py() if batch.num_rows else last
                 skipped = np.array([row for row, _ in malformed], dtype="int64")
                 rows = np.setdiff1d(np.arange(first, first + batch.num_rows + len(skipped)), skipped)[: batch.num_rows]
                 first = int(rows[-1]) + 1 if len(rows) else first
                 before = sum(row < first for row, _ in malformed)
                 yield Chunk(rows, batch.rename_columns(self.schema.names), malformed[:before])
                 del malformed[:before]
-            yield Chunk(np.arange(0), pa.RecordBatch.from_pylist([], self.schema), malformed)
+        if last.endswith(("\n", "\r")) and csv_checks.open_quote(last, self._end(path), self._written[path][0]):
+            raise ProjectError(f"INPUT: {path}: a quote in its last row is not closed")
+        yield Chunk(np.arange(0), pa.RecordBatch.from_pylist([], self.schema), malformed)
+
+    def _end(self, path: str) -> bytes:
+        """Return the last bytes of a CSV file."""
+        end = b""
+        with self.arrow.open_input_stream(path, compression="detect") as stream:
+            while block := stream.read(CSV_BLOCK):
+                end = (end + block)[-8:]
+        return end
 
     def _open_parquet(self, path: str) -> pq.ParquetFile:
         return pq.ParquetFile(self.arrow.open_input_file(path), pre_buffer=False, buffer_size=2**20)
@@ -134,13 +158,8 @@ class Source:
             malformed.append((first + line.number - 2, reason))
             return "skip"
 
-        return pacsv.open_csv(
-            self.arrow.open_input_stream(path, compression="detect"),
-            # Arrow numbers the lines only without threads; what follows runs in threads.
-            pacsv.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
-            pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-            pacsv.ConvertOptions(default_column_type=pa.string()),
-        )
+        stream = self.arrow.open_input_stream(path, compression="detect")
+        return csv_file.opened(stream, self.csv, *self._written[path], skip, CSV_BLOCK)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -113,18 +113,45 @@ def fetch(md5: str) -> Path:
 
     Raises ProjectError where neither has it, and where its contents are not those that its name stands for.
     """
+    found = fetch_all([md5])[md5]
+    if isinstance(found, ProjectError):
+        raise found
+    return found
+
+
+def fetch_all(md5s: Iterable[str]) -> dict[str, Path | ProjectError]:
+    """Return for each object what `fetch` returns, or would raise. The remote is asked once for all of them."""
     from dvc_data.hashfile.hash_info import HashInfo
 
-    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):
-        raise ProjectError(f"{md5!r} is not the md5 of an object")
-    with opened(f"cannot fetch the object {md5}") as repository:
-        path = Path(repository.cache.local.oid_to_path(md5))
-        if not path.exists():
-            repository.cloud.pull([HashInfo("md5", md5)])
-    if not path.exists():
-        raise ProjectError(f"object {md5} is neither in DVC's cache nor in its remote")
+    wanted = list(dict.fromkeys(md5s))
+    found: dict[str, Path | ProjectError] = {
+        md5: ProjectError(f"{md5!r} is not the md5 of an object")
+        for md5 in wanted
+        if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5)
+    }
+    rest = [md5 for md5 in wanted if md5 not in found]
+    if not rest:
+        return found
+    paths: dict[str, Path] = {}
+    failure: ProjectError | None = None
+    try:
+        with opened(f"cannot fetch the object{'s' * (len(rest) > 1)} {', '.join(rest)}") as repository:
+            paths = {md5: Path(repository.cache.local.oid_to_path(md5)) for md5 in rest}
+            if missing := [HashInfo("md5", md5) for md5, path in paths.items() if not path.exists()]:
+                repository.cloud.pull(missing)
+    except ProjectError as error:
+        failure = error
+    for md5 in rest:
+        found[md5] = _checked(md5, paths.get(md5), failure)
+    return found
+
+
+def _checked(md5: str, path: Path | None, failure: ProjectError | None) -> Path | ProjectError:
+    """Return where the cache has an object, or why it cannot be used."""
+    if path is None or not path.exists():
+        return failure or ProjectError(f"object {md5} is neither in DVC's cache nor in its remote")
     if digest(path, "md5") != md5.removesuffix(".dir"):
-        raise ProjectError(f"object {md5} has other contents: {_forged(md5)}")
+        return ProjectError(f"object {md5} has other contents: {_forged(md5)}")
     return path
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -23,6 +24,7 @@ from gitops.core.params import Params, flatten
 from gitops.integrations import git, logged_model, mlflow_server
 from gitops.integrations.mlflow_server import address, errors
 from gitops.integrations.tracking import connect
+from gitops.tabular import decision
 
 KEPT = "what was trained is kept, and `make pipeline` goes on from there once MLflow answers"
 
@@ -76,8 +78,10 @@ class Run:
 
     def log_model(self) -> None:
         """Log model.pt2 so that `mlflow.pyfunc.load_model` loads it and predicts from a frame of raw columns."""
-        with errors(KEPT):
-            logged_model.log(self._mlflow, artifacts.MODEL, artifacts.SCHEMA)
+        with errors(KEPT), tempfile.TemporaryDirectory() as folder:
+            schema = Path(folder, artifacts.SCHEMA.name)
+            artifacts.write_json(schema, decision.schema())
+            logged_model.log(self._mlflow, artifacts.MODEL, schema)
 
     def address(self) -> dict[str, str]:
         """Return the run's id, experiment and MLflow's address."""

@@ -7,11 +7,10 @@ is read from LABELS alone, which only its owner writes: what a request sends, an
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -19,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from gitops.core.addresses import locate
 from gitops.core.artifacts import ProjectError
+from gitops.core.sections import Data
 from gitops.monitoring import request_ids, request_log
 from gitops.monitoring.request_ids import Key, Uses
-from gitops.monitoring.request_log import REDACTED, Folder
+from gitops.monitoring.request_log import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,35 @@ class Found:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def read(after: datetime | None, known: Container[str]) -> Found:
-    """Return the labelled requests later than `after` whose hashes are not `known`. Raises ProjectError."""
-    found = Found()
-    table, invalid = labels()
+@dataclass
+class _Old:
+    """Labelled instances of requests that are too old to be used: those of each day, and how many were used before."""
+
+    keys: dict[str, set[Key]] = field(default_factory=dict)
+    used: Mapping[str, int] = field(default_factory=dict)
+
+    def add(self, key: Key, time: datetime) -> None:
+        self.keys.setdefault(f"{time.astimezone(UTC):%Y-%m-%d}", set()).add(key)
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many labels came too late, and of how many instances that were used the log has no line now."""
+        days = {day: (len(self.keys.get(day, ())), self.used.get(day, 0)) for day in {*self.keys, *self.used}}
+        return (
+            sum(max(0, found - used) for found, used in days.values()),
+            sum(max(0, used - found) for found, used in days.values()),
+        )
+
+
+def read(
+    after: datetime | None, known: Container[str], used: Mapping[str, int] | None = None, data: Data | None = None
+) -> Found:
+    """Return the labelled requests later than `after` whose hashes are not `known`; `data` as of `labels`.
+
+    Earlier ones came too late, unless they were used: `used` counts these by day, their hashes are forgotten.
+    Raises ProjectError.
+    """
+    found, old = Found(), _Old(used=used or {})
+    table, invalid = labels(data=data)
     if invalid:
         found.left_out["a label without a request or a value"] = invalid
     ids, instances, texts = (table[name].to_list() for name in ("request_id", "instance", "label"))
@@ -57,21 +83,27 @@ def read(after: datetime | None, known: Container[str]) -> Found:
     if not by_key or request_log.absent("REQUEST_LOG"):
         return found
     rows: dict[Key, Labelled] = {}
+    missing = set(by_key)
     uses = Uses(by_key)
     with request_log.opened("REQUEST_LOG") as folder:
         for _, content in folder.contents((".jsonl",)):
-            for line in content.splitlines():
+            for line in content[: content.rfind(b"\n") + 1].splitlines():  # a last line may still be written
                 try:
                     key, row = _row(line, by_key, uses)
                 except ValueError as error:
                     found.left_out[str(error)] += 1
                     continue
+                missing.discard(key)
                 if row is None or key in rows or row.request_hash in known:
                     continue
                 if after is not None and row.time <= after:
-                    found.left_out["the label came too late"] += 1
-                    continue
-                rows[key] = row
+                    old.add(key, row.time)
+                else:
+                    rows[key] = row
+    late, gone = old.counts()
+    unknown = sum(_hash(key) not in known for key in missing) - gone
+    found.left_out.update({"the label came too late": late, "the log has no request of the label": unknown})
+    found.left_out = +found.left_out
     found.rows = [row for (request_id, _), row in rows.items() if request_id not in uses.reused]
     found.rows.sort(key=lambda row: (row.time, row.request_hash))
     if reused := len(rows) - len(found.rows):
@@ -93,20 +125,22 @@ def _row(line: bytes, by_key: dict[Key, str], uses: Uses) -> tuple[Key, Labelled
         time = datetime.fromisoformat(entry["time"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise ValueError("not a line of a request log") from None
-    if REDACTED in inputs.values():
-        raise ValueError("a value is redacted")
-    request_hash = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return key, Labelled(request_hash, request_ids.client(entry), time, inputs, by_key[key])
+    return key, Labelled(_hash(key), request_ids.client(entry), time, inputs, by_key[key])
 
 
-def labels(since: datetime | None = None) -> tuple[pd.DataFrame, int]:
+def _hash(key: Key) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+
+
+def labels(since: datetime | None = None, data: Data | None = None) -> tuple[pd.DataFrame, int]:
     """Return the labels, and how many rows are invalid because they lack the request or the value.
 
     The table has the columns `request_id`, `instance` and `label`, a text. Of two labels for one instance that of the
     later file counts, and within a file the later row: it corrects the other one. Files last written before `since` are
-    left out. Raises ProjectError naming a file that lacks one of the columns, and where LABELS and REQUEST_LOG lie in
-    one another: whoever writes requests could then write labels.
+    left out. `data`: how CSV is written, and whether labels are numbers; None: the default, and they are classes. A row
+    with too few or too many cells is invalid. Raises ProjectError naming a file that lacks one of the columns, and
+    where LABELS and REQUEST_LOG lie in one another: whoever writes requests could then write labels.
     """
     import pandas as pd
 
@@ -116,9 +150,9 @@ def labels(since: datetime | None = None) -> tuple[pd.DataFrame, int]:
         with request_log.opened("LABELS") as folder:
             _check_apart(folder)
             for name, content in folder.contents((".parquet", ".csv"), since):
-                table = _table(name, content)
-                rows += len(table)
-                tables.append(_valid(table))
+                table, malformed = _table(name, content, data)
+                rows += table.num_rows + malformed
+                tables.append(_valid(table, data if name.endswith(".csv") else None))
     found = pd.concat(tables[1:] or tables)
     invalid = rows - len(found)
     return found.drop_duplicates(["request_id", "instance"], keep="last", ignore_index=True), invalid
@@ -147,31 +181,37 @@ def _inside(inner: Folder, outer: Folder) -> bool:
     return type(inner.files) is type(outer.files) and below.is_relative_to(above)
 
 
-def _table(name: str, content: bytes) -> pd.DataFrame:
-    import pandas as pd
+def _table(name: str, content: bytes, data: Data | None) -> tuple[pa.Table, int]:
+    """Return a file's columns, and the number of its rows that have too few or too many cells."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from gitops.tabular import cells, csv_file
+
     if name.endswith(".parquet"):
         # No file object, for the reason in artifacts.read_parquet.
-        table: pd.DataFrame = pq.read_table(pa.BufferReader(content)).to_pandas()
+        table, malformed = pq.read_table(pa.BufferReader(content)), 0
     else:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    if missing := {"request_id", "label"} - {*table.columns}:
+        table, malformed = csv_file.read_lenient(
+            content, cells.DEFAULT if data is None else data.csv, f"labels in {name}"
+        )
+    if missing := {"request_id", "label"} - {*table.column_names}:
         raise ProjectError(f"labels in {name} have no column {' and no column '.join(sorted(missing))}")
-    return table
+    return table, malformed
 
 
-def _valid(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that name a request and have a label."""
+def _valid(table: pa.Table, data: Data | None) -> pd.DataFrame:
+    """Return the rows that name a request and have a label. `data`: of a CSV file, whose numbers it writes."""
     import pandas as pd
 
-    text = table["label"].astype(str).str.strip()
-    if pd.api.types.is_float_dtype(table["label"]):  # whole numbers with gaps: 7.0 is the class 7, as in table.py
-        text = text.str.removesuffix(".0")
-    ids = table["request_id"].astype(str)
-    instance = table["instance"] if "instance" in table else pd.Series(0, table.index)
-    index = pd.to_numeric(instance.replace("", 0).fillna(0), errors="coerce")
-    known = table["request_id"].notna() & table["label"].notna() & ids.ne("") & text.ne("")
-    found = pd.DataFrame({"request_id": ids, "instance": index, "label": text})[known & index.between(0, 10**9)]
-    return found.astype({"instance": int})
+    from gitops.tabular import cells, dtypes
+
+    names = [name for name in ("request_id", "instance", "label") if name in table.column_names]
+    found = pd.DataFrame({name: dtypes.category(dtypes.texts(table[name], [""])) for name in names})
+    if data is not None and data.task == "regression":
+        numbers = found["label"].map(lambda text: cells.number(text, data.csv), na_action="ignore")
+        found["label"] = found["label"].where(numbers.isna(), numbers.astype(str))
+    instance = found["instance"] if "instance" in found else pd.Series(0, found.index)
+    index = pd.to_numeric(instance.fillna(0), errors="coerce")
+    known = found["request_id"].notna() & found["label"].notna() & index.between(0, 10**9)
+    return found.assign(instance=index)[["request_id", "instance", "label"]][known].astype({"instance": int})

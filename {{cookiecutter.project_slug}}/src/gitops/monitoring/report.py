@@ -8,6 +8,7 @@ from typing import Any
 
 from gitops.core import artifacts
 from gitops.core.console import one_line
+from gitops.core.sections import MONITOR_CHECKS
 from gitops.rendering.html import BLUE, GREY, document
 from gitops.rendering.markdown import code, details, plain, table
 
@@ -73,10 +74,12 @@ def markdown(result: Result, context: Context) -> str:
     parts = [f"## {title}", plain(_window(result, context), 500)]
     if performance := result["performance"]:
         sign = {True: "✅", False: "⚠️", None: "⏳"}[performance["passed"]]
-        limit = f"; it may be worse by {performance['limit']:.3g}" if performance["passed"] is False else ""
+        limit = ""
+        if performance["passed"] is False:
+            limit = f"; it may be worse by {performance['limit']:.3g} ({_setting('performance')})"
         parts.append(f"{sign} Performance: {plain(performance['reason'])}{limit}")
     if failed:
-        parts += [_checks(failed), "A limit is that of `params.yaml`, or the critical value for so few rows if larger."]
+        parts += [_checks(failed), "A limit is that of its setting, or the critical value for so few rows if larger."]
     names = dict.fromkeys(check["check"] for check in failed)
     if performance and performance["passed"] is False:
         names = {"performance": None} | names
@@ -162,11 +165,17 @@ def _checks(checks: list[dict[str, Any]], limit: int = 40) -> str:
             check["check"],
             code(check["column"], 60) if check["column"] else "",
             *(f"{check[key]:.3g}" if "drift" in check["check"] else f"{check[key]:.1%}" for key in ("value", "limit")),
+            _setting(check["check"]),
             plain(check["details"]),
         ]
         for check in checks
     ]
-    return table(["", "check", "column", "value", "limit", "details"], rows, limit)
+    return table(["", "check", "column", "value", "limit", "setting", "details"], rows, limit)
+
+
+def _setting(check: str) -> str:
+    """Return the setting of params.yaml that holds the limit of a check."""
+    return code(f"monitor.{MONITOR_CHECKS[check]}")
 
 
 def plots(result: Result, context: Context) -> list[tuple[str, Any]]:

@@ -42,10 +42,10 @@ def valid(rows: list[Entry], schema: Schema, redacted: set[str], unreadable: Cou
 
     A column that a line lacks counts as missing there. Lines that do not fit are counted in `unreadable`, by column.
     """
-    from gitops.tabular.columns import RowError, check_row, given
+    from gitops.tabular.columns import RowError, check_row, given, optional
 
     names = [feature["name"] for feature in given(schema)]
-    hidden = dict.fromkeys(name for name in names if name in redacted)
+    hidden = dict.fromkeys([*(name for name in names if name in redacted), *optional(schema)])
     fitting = []
     for entry in rows:
         try:

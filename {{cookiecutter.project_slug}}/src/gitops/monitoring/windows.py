@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gitops.core import artifacts
 from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.params import Params
+from gitops.core.sections import Data
 from gitops.integrations import dvc
 from gitops.monitoring import ground_truth, request_ids, request_log, tables
 from gitops.monitoring.request_log import Entry, Log
@@ -41,7 +42,7 @@ def collect(settings: Params, now: datetime) -> Context:
     record = present.record
     schema = _schema(record)
     _write_reference(record, schema)
-    labels = _labels(schema["target"]["classes"], now - timedelta(days=settings.monitor.days))
+    labels = _labels(schema["target"]["classes"], now - timedelta(days=settings.monitor.days), settings.data)
     keys = set(zip(labels["request_id"], labels["instance"], strict=True))
     log = request_log.read(record.model.version, settings.monitor.days, now, keys)
     redact = record.params.get("request_log", {}).get("redact", [])
@@ -100,11 +101,11 @@ def _refused_for(entry: Entry) -> set[str | None]:
     return {problem.get("column") if isinstance(problem.get("column"), str) else None for problem in problems} or {None}
 
 
-def _labels(classes: list[str], since: datetime) -> pd.DataFrame:
+def _labels(classes: list[str], since: datetime, data: Data) -> pd.DataFrame:
     """Return the labels of ground_truth.labels, as numbers where there are no classes."""
     import pandas as pd
 
-    found, _ = ground_truth.labels(since)
+    found, _ = ground_truth.labels(since, data)
     if classes:
         return found
     numbers = pd.to_numeric(found["label"], errors="coerce")

@@ -30,6 +30,7 @@ def describe(released: Released, previous: Release | None) -> dict[str, Any]:
         "rows": record.rows,
         "changed_params": changed_params(previous.params, record.params) if previous else None,
         "metrics": {name: score.model_dump() for name, score in record.metrics.items()},
+        "threshold": record.threshold,
         "gate": record.gate.model_dump(),
         "training": record.training.model_dump() if record.training else None,
         "mlflow": {"run_id": record.mlflow_run_id, "address": tracking.address()},
@@ -59,7 +60,11 @@ def table(found: dict[str, Any]) -> str:
         lines.append(("parameters", shown or "same as in the previous release"))
     for name, score in found["metrics"].items():
         lines.append((name, f"{score['value']:.4f} [{score['low']:.4f}, {score['high']:.4f}]"))
+    if found["threshold"] is not None:
+        lines.append(("threshold", f"{found['threshold']:.4g}"))
     lines.append(("gate", f"{gate['reason']} ({gate['mode']})"))
+    if best := gate["best"]:
+        lines.append(("best until then", f"{best['model_version']}, commit {best['commit'][:SHORT]} of {BRANCH}"))
     if training := found["training"]:
         where = "on main" if training["trained_on"] == "main" else "on a branch, taken over by main"
         lines.append(("trained", f"{where}, from inputs {training['inputs'][:SHORT]}"))

@@ -121,6 +121,11 @@ def releases(entries: list[Entry]) -> list[Released]:
     return list(found.values())
 
 
+def standing(tip: str) -> list[Released]:
+    """Return the releases of the log up to the commit `tip` that no rollback has taken back; raises as `read` does."""
+    return [one for one in releases(read(tip)) if one.state != "rolled back"]
+
+
 def deployed(releases: list[Released]) -> Released | None:
     """Return the one that is deployed now; None where there are no releases."""
     return next((one for one in releases if one.state == "deployed"), None)

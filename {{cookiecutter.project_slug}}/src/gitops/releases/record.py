@@ -41,6 +41,14 @@ class Training(Part):
     inputs: str  # sha256 of what it was trained from (releases/trained.py)
 
 
+class Best(Part):
+    """The release that was the best when the gate ran, on the test rows of then; the candidate is not among them."""
+
+    commit: str  # of env/production, the first that held it
+    model_version: str
+    value: float | None = None  # of the primary metric on those rows; None where it was not compared
+
+
 class GateResult(Part):
     """The gate's decision."""
 
@@ -48,6 +56,7 @@ class GateResult(Part):
     mode: str
     reason: str
     release: str | None = None  # commit of env/production that it compared with; None where nothing was released
+    best: Best | None = None  # None in records before this was recorded, and where nothing was compared
 
 
 class Score(Part):
@@ -72,6 +81,7 @@ class Candidate(Part):
     columns: dict[str, str] = {}  # features: name to dtype
     params: dict[str, Any]
     metrics: dict[str, Score]
+    threshold: float | None = None  # binary: probability from which a row is positive; None: 0.5, or no binary task
     mlflow_run_id: str | None
     training: Training | None = None  # None in records before there was `make verify`
     image: str

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gitops.core import actions, artifacts
-from gitops.core.artifacts import MODEL, RUN, ProjectError, digest, run
+from gitops.core import actions, artifacts, params
+from gitops.core.artifacts import DECISION, MODEL, RUN, ProjectError, digest, run
 from gitops.core.console import echo, one_line
 from gitops.integrations import dvc, dvc_remote, dvc_stages, exported_program, github_artifacts
 from gitops.integrations.dvc_stages import Entry
+from gitops.tabular import decision
 
 STAGE = "train"
 
@@ -139,7 +140,8 @@ def shared(wanted: dict[str, Any], model_files: list[str]) -> Iterator[Claim]:
 def take_over(claim: Claim, wanted: dict[str, Any], files: list[str]) -> bool:
     """Put the claimed outputs of `train` into the workspace, if they are of the inputs `wanted` and can all be had.
 
-    Raises ProjectError where the model is none, or holds what would run when it is read.
+    Raises ProjectError where the model is none, or holds what would run when it is read, and where its run or its
+    decision is none.
     """
     entry = claim.lock.get(STAGE)
     if entry is None or inputs(entry) != wanted:
@@ -152,6 +154,7 @@ def take_over(claim: Claim, wanted: dict[str, Any], files: list[str]) -> bool:
     have = {path: file for path, file in found.items() if file}
     exported_program.check(have[str(MODEL)], MODEL)
     _check_run(have[str(RUN)])
+    _check_decision(have[str(DECISION)])
     for path, file in have.items():
         with artifacts.replacing(Path(path)) as temporary:
             shutil.copyfile(file, temporary)
@@ -164,6 +167,17 @@ def _check_run(path: Path) -> None:
     run_id = known.get("run_id") if isinstance(known, dict) else None
     if not re.fullmatch(r"[0-9a-f]{32}", str(run_id)):
         raise ProjectError(f"{RUN} of the branch names no MLflow run, but {one_line(run_id, 60)!r}")
+
+
+def _check_decision(path: Path) -> None:
+    """Raise ProjectError where the file is no decision of a model for this task, or was made by another metric."""
+    found, settings = artifacts.read_json(path, "make pipeline"), params.load()
+    decision.check(found, settings.data.task)
+    if found and found["metric"] != settings.train.threshold:
+        raise ProjectError(
+            f"{DECISION} of the branch is chosen by {one_line(found['metric'], 60)!r}, and train.threshold is "
+            f"{settings.train.threshold!r}"
+        )
 
 
 def _object(_: str, md5: str) -> Path | None:

@@ -9,6 +9,7 @@ from gitops.core.artifacts import ProjectError, digest, read_json
 from gitops.core.params import Params
 from gitops.integrations import dvc, git, kustomize
 from gitops.releases.record import Candidate, File, Model, Score, Training
+from gitops.tabular import decision
 
 #: Files that may differ from the commit: `dvc repro` writes dvc.lock, and a job that may not commit to main leaves it
 #: changed. dvc.stale() checks its contents.
@@ -24,7 +25,7 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
     for path in (artifacts.MODEL, archive, artifacts.PREDICTIONS):
         if not path.exists():
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
-    schema, evaluated = (read_json(path, "make pipeline") for path in (artifacts.SCHEMA, artifacts.METRICS))
+    schema, evaluated = decision.schema(), read_json(artifacts.METRICS, "make pipeline")
     sha256 = digest(artifacts.MODEL)
     better = settings.metrics[settings.data.task]  # recorded, because what reads a record need not have the metrics
     model = Model(
@@ -44,6 +45,7 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
             name: Score.model_validate({**score, "better": better.get(name)})
             for name, score in evaluated["metrics"].items()
         },
+        threshold=schema["target"].get("threshold"),
         mlflow_run_id=read_json(artifacts.RUN, "make pipeline").get("run_id"),
         image=image or kustomize.default_image(model.version),
     )

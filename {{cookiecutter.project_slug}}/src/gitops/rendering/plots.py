@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from gitops.core import artifacts
-from gitops.rendering.curves import Array, roc_curve
+from gitops.rendering.curves import Array, reliability, roc_curve
 
-#: Maximum number of equal-count bins of the calibration plot.
-BINS = 10
+#: Columns of the calibration plot.
+BIN = ("predicted", "observed", "rows")
 
 #: Maximum number of points of a curve; more are not visible and make reports large.
 POINTS = 500
@@ -36,26 +36,13 @@ def tables(actual: Array, outputs: Array, predicted: Array, schema: dict[str, An
     names = np.array(classes, dtype=object)
     plots = {
         "confusion": pd.DataFrame({"actual": names[actual], "predicted": names[predicted]}),
-        "calibration": _calibration(actual, outputs),
+        "calibration": pd.DataFrame(dict(zip(BIN, reliability(actual, outputs), strict=True))),
     }
     if len(classes) == 2:
         false, true = roc_curve(actual, outputs[:, -1])
         shown = _thin(len(false))
         plots["roc"] = pd.DataFrame({"fpr": false[shown], "tpr": true[shown]})
     return plots
-
-
-def _calibration(actual: Array, outputs: Array) -> pd.DataFrame:
-    """Return mean predicted probability and observed fraction in bins of equal count: of the positive class where there
-    are two classes, of the predicted class where there are more.
-    """
-    if outputs.shape[1] == 2:
-        predicted, observed = outputs[:, -1], actual
-    else:
-        predicted, observed = outputs.max(axis=1), outputs.argmax(axis=1) == actual
-    bins = np.array_split(np.argsort(predicted, kind="stable"), min(BINS, len(predicted)))
-    rows = [(predicted[rows].mean(), observed[rows].mean(), len(rows)) for rows in bins]
-    return pd.DataFrame(rows, columns=["predicted", "observed", "rows"])
 
 
 def _thin(count: int) -> Array:

@@ -39,6 +39,7 @@ class Context:
     stale: list[str]
     production: Deployed | None
     schema: dict[str, Any] | None = None
+    decision: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
     validations: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -66,7 +67,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
             if not blocked and (result := _read(path)) and not (result["passed"] and path.stem in stale):
                 context.validations[name] = result
     if "train" in fresh:
-        context.run = _read(artifacts.RUN)
+        context.run, context.decision = _read(artifacts.RUN), _read(artifacts.DECISION)
         with artifacts.LEARNING_CURVE.open(encoding="utf-8") as file:
             context.curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         context.deployment = _deployment(settings, context.production)

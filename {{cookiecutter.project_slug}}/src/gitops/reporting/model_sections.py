@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops.rendering.markdown import interval, line_chart, plain, table
+from gitops.rendering.markdown import code, interval, line_chart, plain, table
 from gitops.reporting.context import Context
 
 
@@ -29,6 +29,28 @@ def metrics(context: Context) -> str:
     if context.production and context.production.record.test_md5 != context.metrics["test_md5"]:
         note += " **The test rows are not those that production was measured on.**"
     return "### Metrics\n\n" + table(["metric", "candidate", "production", "change"], rows) + f"\n\n{note}"
+
+
+def decision(context: Context) -> str:
+    """From which probability on a row is positive, and how far the probabilities are from what is observed."""
+    if not context.metrics or "calibration" not in context.metrics:
+        return ""
+    parts = []
+    if context.decision:
+        positive, threshold = context.metrics["confusion"]["classes"][-1], context.decision["threshold"]
+        why = "train.threshold is null"
+        if name := context.decision["metric"]:
+            why = f"the best {plain(name)} on the validation split, {context.decision['value']:.4g} there"
+        old = context.production.record.threshold if context.production else None
+        before = f"; in production from {old:.4g} on" if old is not None else ""
+        parts.append(f"A row is {plain(positive)} from a probability of {threshold:.4g} on ({why}){before}.")
+    found = context.metrics["calibration"]
+    parts.append(
+        "Probabilities differ from observed fractions by "
+        f"{found['error_after']:.4f} (expected calibration error on the test rows); without the temperature, which is "
+        f"{found['temperature']:.4g}, by {found['error_before']:.4f}."
+    )
+    return "### Decision\n\n" + " ".join(parts)
 
 
 def _score(score: dict[str, Any]) -> str:
@@ -74,13 +96,21 @@ def validation(context: Context) -> str:
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         parts.append(f"{sign} {name}: {summary}" + (f", {len(absent)} not run" if absent else ""))
         rows = [
-            [plain(condition["check"]), plain(condition["condition"]), plain(condition["details"], 400)]
+            [
+                plain(condition["check"]),
+                plain(condition["condition"]),
+                plain(condition["details"], 400),
+                code(condition.get("setting", "")),
+            ]
             for condition in result["conditions"]
             if condition["status"] == "failed"
         ]
-        rows += [[plain(check["check"]), "must run", plain(check["reason"], 400)] for check in absent]
+        rows += [
+            [plain(check["check"]), "must run", plain(check["reason"], 400), code(check.get("setting", ""))]
+            for check in absent
+        ]
         if rows:
-            parts.append(table(["check", "condition", "found"], rows))
+            parts.append(table(["check", "condition", "found", "setting"], rows))
     return "\n\n".join(parts)
 
 

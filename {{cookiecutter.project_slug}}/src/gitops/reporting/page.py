@@ -32,9 +32,8 @@ def _plots(context: Context) -> list[tuple[str, Any]]:
     for name, draw in drawings.items():
         path = artifacts.PLOTS / f"{name}.csv"
         if path.exists():
-            plots.append(
-                (name.upper() if name == "roc" else name.title(), lambda axes, d=draw, p=path: d(axes, pd.read_csv(p)))
-            )
+            title = name.upper() if name == "roc" else name.title()
+            plots.append((title, lambda axes, d=draw, p=path: d(axes, pd.read_csv(p), context)))
     if "confusion" in context.metrics:
         plots.append(("Confusion", lambda axes: _confusion(axes, context.metrics)))
     return plots
@@ -73,19 +72,25 @@ def _intervals(axes: Any, context: Context) -> None:
     axes.set_xlabel("blue: candidate, grey: production, 95 % intervals")
 
 
-def _roc(axes: Any, plot: pd.DataFrame) -> None:
+def _roc(axes: Any, plot: pd.DataFrame, context: Context) -> None:
+    """Draw the curve, and on it the point of the decision."""
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":")
     axes.plot(plot["fpr"], plot["tpr"], color=BLUE)
+    if context.metrics and context.decision:
+        (right, false), (missed, true) = context.metrics["confusion"]["counts"]
+        point = (false / max(1, right + false), true / max(1, missed + true))
+        axes.plot(*point, "o", color=ORANGE, label=f"from {context.decision['threshold']:.3g} on")
+        axes.legend(frameon=False, loc="lower right")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
 
 
-def _calibration(axes: Any, plot: pd.DataFrame) -> None:
+def _calibration(axes: Any, plot: pd.DataFrame, _: Context) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":")
     axes.plot(plot["predicted"], plot["observed"], "o-", color=BLUE)
     axes.set(xlabel="predicted probability", ylabel="observed fraction", aspect="equal")
 
 
-def _residuals(axes: Any, plot: pd.DataFrame) -> None:
+def _residuals(axes: Any, plot: pd.DataFrame, _: Context) -> None:
     limits = [plot.min().min(), plot.max().max()]
     axes.plot(limits, limits, color=GREY, linestyle=":")
     axes.plot(plot["actual"], plot["predicted"], ".", color=BLUE, alpha=0.5)

@@ -1,6 +1,7 @@
 """The report's sections, one function each, and their order.
 
-model_sections.py has those about the model's results, retraining_sections.py those about a retraining.
+model_sections.py has those about the model's results, gate_section.py the gate's, retraining_sections.py those about a
+retraining.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from pathlib import Path
 from gitops.core import artifacts
 from gitops.releases.record import Release, changed_params
 from gitops.rendering import markdown
-from gitops.rendering.markdown import code, details, fenced, number, plain, table
+from gitops.rendering.markdown import code, details, fenced, plain, table
 from gitops.reporting.context import Context
-from gitops.reporting.model_sections import confusion, learning_curve, metrics, slices, validation
+from gitops.reporting.gate_section import gate
+from gitops.reporting.model_sections import confusion, decision, learning_curve, metrics, slices, validation
 from gitops.reporting.retraining_sections import retraining, review
 
 Section = Callable[[Context], str]
@@ -61,17 +63,6 @@ def failure(context: Context) -> str:
     return f"### Last lines of {code(context.failure.stage)}\n\n" + fenced("\n".join(context.failure.lines), "text")
 
 
-def gate(context: Context) -> str:
-    """Every rule of the gate, with its value and limit."""
-    if not context.gate:
-        return ""
-    rows = [
-        ["✅" if rule["passed"] else "❌", plain(rule["rule"]), number(rule["value"]), number(rule["limit"])]
-        for rule in context.gate["rules"]
-    ]
-    return f"### Gate ({plain(context.gate['mode'])})\n\n" + table(["", "rule", "value", "limit"], rows)
-
-
 def changes(context: Context) -> str:
     """Parameters and data that differ from production's."""
     if not context.production:
@@ -115,6 +106,7 @@ ORDER: tuple[Section, ...] = (
     retraining,
     failure,
     metrics,
+    decision,
     gate,
     changes,
     validation,
@@ -137,6 +129,7 @@ EXPENDABLE = (
     "changes",
     "gate",
     "learning_curve",
+    "decision",
     "metrics",
     "failure",
 )
@@ -150,9 +143,9 @@ def _data_changes(context: Context, record: Release) -> list[list[str]]:
     if context.schema:
         now = context.schema["rows"]
         rows += [
-            [f"rows: {plain(key.replace('_', ' '))}", str(record.rows.get(key, "–")), str(now[key])]
+            [f"rows: {plain(key.replace('_', ' '))}", str(record.rows.get(key, 0)), str(now[key])]
             for key in now
-            if now[key] != record.rows.get(key)
+            if now[key] != record.rows.get(key, 0)  # a reason that an earlier version did not know left out none
         ]
         dtypes = {feature["name"]: feature["dtype"] for feature in context.schema["features"]}
         rows += [

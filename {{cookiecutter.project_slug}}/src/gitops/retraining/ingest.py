@@ -8,6 +8,7 @@ table holds, and who sent those that nobody has looked at; it is committed toget
 from __future__ import annotations
 
 import math
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from gitops.core.sections import Data
 from gitops.integrations import dvc
 from gitops.monitoring import ground_truth
 from gitops.monitoring.ground_truth import Found, Labelled
+from gitops.monitoring.request_log import REDACTED
 from gitops.retraining import clients
 from gitops.tabular import append, columns, table
 
@@ -63,7 +65,8 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
     state = artifacts.read_json(APPENDED, "git restore") if APPENDED.exists() else {}
     known, until = state.get("requests", {}), state.get("until")
     window = timedelta(days=settings.retrain.label_days)
-    found = ground_truth.read(datetime.fromisoformat(until) - window if until else None, known)
+    after = datetime.fromisoformat(until) - window if until else None
+    found = ground_truth.read(after, known, state.get("used", {}), settings.data)
     rows = []
     if found.rows:
         dvc.pull(path)
@@ -82,13 +85,15 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
     times = [request.time.astimezone(UTC) for request, _ in rows]
     newest = max([*times, *([datetime.fromisoformat(until)] if until else [])])
     hashes = known | {request.request_hash: f"{time:%Y-%m-%d}" for (request, _), time in zip(rows, times, strict=True)}
-    oldest = f"{newest - window:%Y-%m-%d}"  # earlier requests are not read again, so they need not be remembered
+    oldest = f"{newest - window:%Y-%m-%d}"  # of earlier requests the labels are not used any more: a count is enough
+    used = Counter(state.get("used", {})) + Counter(day for day in hashes.values() if day < oldest)
     new_state = {
         "table": artifacts.tracked_md5(path),
         "parts": parts,
         "until": newest.isoformat(),
         "unreviewed": {} if update["review"] else counts,  # a person who merges a draft has looked at them
         "requests": {request_hash: day for request_hash, day in sorted(hashes.items()) if day >= oldest},
+        "used": dict(sorted(used.items())),
     }
     artifacts.write_json(APPENDED, new_state)
     return update | {"from": min(times).isoformat(), "to": max(times).isoformat()}
@@ -99,24 +104,47 @@ def valid_rows(found: Found, frame: pd.DataFrame, data: Data) -> list[tuple[Labe
     names = [name for name in frame.columns if name not in (data.target, data.id, data.timestamp)]
     dtypes = {name: table.dtype(frame[name]) for name in names}
     classes = None if data.task == "regression" else set(frame[data.target].dropna())
+    types = append.types(data)
     rows = []
     for request in found.rows:
         try:
             row = {name: _value(request.inputs.get(name), dtype, name) for name, dtype in dtypes.items()}
+            row |= _named(request, data)
             row[data.target] = _label(request.label, classes)
+            _refuse_misfits(row, types)
         except ValueError as error:
             found.left_out[str(error)] += 1
             continue
-        if data.timestamp is not None:
-            row[data.timestamp] = request.time
         rows.append((request, row))
     return rows
+
+
+def _named(request: Labelled, data: Data) -> dict[str, Any]:
+    """Return the id and the time of a request, as far as the table has such columns; its own time where it names none.
+
+    A redacted one counts as none. Raises ValueError with the reason to count.
+    """
+    row, given = {}, {name: value for name, value in request.inputs.items() if value != REDACTED}
+    if data.id is not None:
+        row[data.id] = _value(given.get(data.id), "category", data.id)
+    if data.timestamp is not None:
+        row[data.timestamp] = _value(given.get(data.timestamp), "datetime", data.timestamp) or request.time
+    return row
+
+
+def _refuse_misfits(row: dict[str, Any], types: dict[str, Any]) -> None:
+    """Raise ValueError, with the reason to count, for a value that a column of a parquet table cannot hold."""
+    for name, value in row.items():
+        if name in types and not append.fits(value, types[name]):
+            raise ValueError(f"column {name!r} does not fit the table's type {types[name]}")
 
 
 def _value(value: Any, dtype: str, name: str) -> Any:
     """Return a request's value as the table holds it. Raises ValueError with the reason to count."""
     if value is None:
         return None
+    if value == REDACTED:
+        raise ValueError("a value is redacted")
     if not columns.fits(value, dtype):
         raise ValueError(f"column {name!r} is not a {dtype}")
     return datetime.fromisoformat(value) if dtype == "datetime" else value

@@ -33,7 +33,7 @@ from gitops.core.artifacts import (
 )
 from gitops.core.console import echo
 from gitops.core.params import Params
-from gitops.tabular import columns
+from gitops.tabular import columns, decision
 
 ENVIRONMENT = Path(".venv/serve")
 ARCHIVER = ENVIRONMENT / "bin/torch-model-archiver"
@@ -57,12 +57,12 @@ def main() -> None:
         if not path.exists():
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
     settings = params.load()
-    schema = artifacts.read_json(SCHEMA, "make pipeline")
+    schema = decision.schema()
     _check_redacted(settings, schema)
     request = {"instances": [*instances(artifacts.read_parquet(TEST).head(GOLDEN_ROWS), schema), _unknown(schema)]}
     artifacts.write_json(GOLDEN_REQUEST, request)
     artifacts.write_json(GOLDEN_RESPONSE, respond(request, schema))
-    archive = pack(settings)
+    archive = pack(settings, schema)
     echo(f"{archive}: model version {version()}, {archive.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -85,11 +85,13 @@ def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     rows = [columns.check_row(index, row, schema) for index, row in enumerate(request["instances"])]
     with torch.inference_mode():
         outputs = torch.export.load(MODEL).module()(*features.encode(columns.from_rows(rows, schema), schema))
-    return {"predictions": features.answer(outputs, schema), "model_version": version()}
+    return {"predictions": features.answer(outputs, schema), "model_version": version(), **columns.threshold(schema)}
 
 
-def pack(settings: Params) -> Path:
+def pack(settings: Params, schema: dict[str, Any]) -> Path:
     """Write package/<model_name>.mar, whole or not at all, and return its path; equal contents give equal bytes.
+
+    `schema` is the one that the server decides by, with the threshold in it.
 
     Raises ProjectError if the archiver is not installed or fails, or if the code imports a package that servers lack.
     """
@@ -106,7 +108,10 @@ def pack(settings: Params) -> Path:
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         written = Path(folder, SETTINGS)
         artifacts.write_json(written, {"package": params.package(), "request_log": settings.request_log.model_dump()})
-        extras = [SCHEMA, GOLDEN_REQUEST, GOLDEN_RESPONSE, written, *([FEATURE_VIEW] if settings.feature_store else [])]
+        own_schema = Path(folder, SCHEMA.name)
+        artifacts.write_json(own_schema, schema)
+        extras = [own_schema, GOLDEN_REQUEST, GOLDEN_RESPONSE, written]
+        extras += [FEATURE_VIEW] if settings.feature_store else []
         command += ["--extra-files", ",".join(map(str, extras))]
         # The archiver begins by deleting <TMPDIR>/<model name>, whatever that is.
         environment = os.environ | {"TMPDIR": folder}
@@ -174,8 +179,7 @@ def _not_needed(node: ast.AST) -> list[ast.stmt]:
 def _check_redacted(settings: Params, schema: dict[str, Any]) -> None:
     """Raise ProjectError for a column that no request has, unless it is `client`: the intended one would be logged."""
     names = [feature["name"] for feature in columns.given(schema)]
-    if settings.feature_store is not None and settings.data.id is not None:
-        names.append(settings.data.id)  # what a request names instead of features
+    names += columns.optional(schema)
     for column in settings.request_log.redact:
         if column not in (*names, "client"):
             raise ProjectError(

@@ -7,7 +7,6 @@ file has types.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ import pyarrow.compute as pc
 import torch
 
 from gitops.core.artifacts import ProjectError
+from gitops.core.sections import Csv
+from gitops.tabular import cells
 from gitops.tabular import columns as typed
 from gitops.tabular.columns import Column, Columns, Schema
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = npt.NDArray[Any]
-
-#: How a CSV file writes a number.
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 #: Units of a timestamp in a second.
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6}
@@ -60,17 +58,17 @@ def check_columns(table: pa.Schema, schema: Schema, where: str, *, has_types: bo
 
 def check(batch: pa.RecordBatch, schema: Schema) -> Checked:
     """Check the rows of a table that has passed `check_columns`."""
-    markers = frozenset(schema["missing_markers"])
+    markers, csv = frozenset(schema["missing_markers"]), cells.csv_of(schema)
     features = typed.given(schema)
     misfit = np.full(batch.num_rows, -1)  # index of the first feature that does not fit
     arrays: dict[str, Array] = {}
     for index, feature in enumerate(features):
-        arrays[feature["name"]], fits = _read(batch.column(feature["name"]), feature["dtype"], markers)
+        arrays[feature["name"]], fits = _read(batch.column(feature["name"]), feature["dtype"], markers, csv)
         misfit[(misfit < 0) & ~fits] = index
     at_fault, reasons = [], []
     for row in np.flatnonzero(misfit >= 0):
         feature = features[misfit[row]]
-        value = request_value(batch.column(feature["name"])[row].as_py(), feature["dtype"], markers)
+        value = request_value(batch.column(feature["name"])[row].as_py(), feature["dtype"], markers, csv)
         at_fault.append(feature["name"])
         reasons.append(typed.refusal(feature["name"], value, feature["dtype"]))
     fits = misfit < 0
@@ -94,11 +92,11 @@ def from_frame(frame: pd.DataFrame, schema: Schema) -> Columns:
     return checked.columns
 
 
-def request_value(value: Any, dtype: str, markers: Iterable[str]) -> Any:
+def request_value(value: Any, dtype: str, markers: Iterable[str], csv: Csv = cells.DEFAULT) -> Any:
     """Return a cell of a table as a request would hold it, None where it is missing.
 
     As in `prepare`, a text becomes a number or a boolean for a feature of that dtype, and a number becomes text for a
-    category. A value that does not fit stays as it is.
+    category. A value that does not fit stays as it is. `csv`: how numbers are written.
     """
     if isinstance(value, float) and math.isnan(value):
         return None
@@ -109,28 +107,18 @@ def request_value(value: Any, dtype: str, markers: Iterable[str]) -> Any:
     text = value.strip()
     if text in markers:
         return None
-    if dtype == "number" and NUMBER.fullmatch(text) and math.isfinite(float(text)):
-        return float(text)
+    if dtype == "number" and (number := cells.number(text, csv)) is not None:
+        return number
     if dtype == "boolean" and text.lower() in ("true", "false"):
         return text.lower() == "true"
     return text
 
 
 def _holds(found: pa.DataType, dtype: str) -> bool:
-    types = pa.types
-    if types.is_null(found):
+    has = cells.dtype(found)
+    if pa.types.is_null(found) or (dtype == "category" and has is not None):
         return True
-    if dtype == "number":
-        return bool(types.is_integer(found) or types.is_floating(found) or types.is_decimal(found))
-    if dtype == "boolean":
-        return bool(types.is_boolean(found))
-    if isinstance(found, pa.DictionaryType):
-        found = found.value_type
-    if types.is_string(found) or types.is_large_string(found):
-        return True
-    if dtype == "datetime":
-        return bool(types.is_timestamp(found) or types.is_date(found))
-    return bool(types.is_integer(found) or types.is_float64(found) or types.is_boolean(found))
+    return has == dtype or (has == "category" and dtype == "datetime")
 
 
 def _column(array: Array) -> Column:
@@ -138,19 +126,19 @@ def _column(array: Array) -> Column:
     return column
 
 
-def _read(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Array, Array]:
+def _read(values: pa.Array, dtype: str, markers: frozenset[str], csv: Csv) -> tuple[Array, Array]:
     """Return a typed column as float64 or objects, and whether each value fits; one that does not is arbitrary."""
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
-    if pa.types.is_null(values.type):
+    if pa.types.is_null(values.type) or pa.types.is_string_view(values.type):
         values = values.cast(pa.string())
     text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
     if dtype == "category" or (text and dtype != "number"):
-        return _by_value(values, dtype, markers)
+        return _by_value(values, dtype, markers, csv)
     if text:
-        numbers = _parsed(values, markers)
+        numbers = _parsed(values, markers, csv)
         if numbers is None:
-            return _by_value(values, dtype, markers)
+            return _by_value(values, dtype, markers, csv)
     elif dtype == "datetime":
         numbers = _seconds(values)
     else:
@@ -158,28 +146,20 @@ def _read(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Array,
     return numbers, ~np.isinf(numbers)
 
 
-def _parsed(values: pa.Array, markers: frozenset[str]) -> Array | None:
+def _parsed(values: pa.Array, markers: frozenset[str], csv: Csv) -> Array | None:
     """Return the numbers of a column of text; None unless each is a finite number or a marker, as almost always."""
-    unknown = pa.array(sorted(markers), values.type)
-    for text in (values, pc.utf8_trim_whitespace(values)):
-        try:
-            known = pc.if_else(pc.is_in(text, unknown), pa.scalar(None, values.type), text)
-            numbers = known.cast(pa.float64())
-        except pa.ArrowInvalid:
-            continue
-        found = _floats(numbers)
-        if np.isfinite(found).sum() == len(found) - numbers.null_count:
-            return found
-    return None
+    known = cells.known(values, markers)
+    found = _floats(cells.numbers(known, csv))
+    return found if np.isfinite(found).sum() == len(found) - known.null_count else None
 
 
-def _by_value(values: pa.Array, dtype: str, markers: frozenset[str]) -> tuple[Array, Array]:
+def _by_value(values: pa.Array, dtype: str, markers: frozenset[str], csv: Csv) -> tuple[Array, Array]:
     """Apply the rules of columns.py in Python, once for each distinct value."""
     distinct = values.dictionary_encode()
     known: list[Any] = [None]  # index 0 stands for null
     fits = [True]
     for value in distinct.dictionary.to_pylist():
-        cell = request_value(value, dtype, markers)
+        cell = request_value(value, dtype, markers, csv)
         fits.append(cell is None or typed.fits(cell, dtype))
         known.append(cell if fits[-1] else None)
     index = pc.add(distinct.indices.cast(pa.int64()), 1).fill_null(0).to_numpy()

@@ -30,6 +30,9 @@ import torch
 #: Longer texts are refused: a category is a name, and an attacker's megabytes should cost nothing.
 MAX_TEXT = 10_000
 
+#: Whole numbers of an id are below this: Python does not print those of thousands of digits.
+MAX_ID = 10**100
+
 #: How values are shown in an error: enough to recognise them, not enough to flood a log.
 SHOWN = 60
 
@@ -44,6 +47,7 @@ EXPECTED = {
     "boolean": "true or false",
     "datetime": "an ISO 8601 date or time such as 2026-01-31T12:00:00Z",
     "category": f"a text of at most {MAX_TEXT} characters",
+    "id": f"a text of at most {MAX_TEXT} characters or a whole number",
 }
 
 Row = dict[str, Any]
@@ -77,24 +81,44 @@ def given(schema: Schema) -> list[dict[str, Any]]:
     return [feature for feature in schema["features"] if not feature.get("derived")]
 
 
+def threshold(schema: Schema) -> dict[str, float]:
+    """Return what an answer says of its decisions: from which probability on a row is positive. Empty: not binary."""
+    return {name: value for name, value in schema["target"].items() if name == "threshold"}
+
+
+def optional(schema: Schema) -> dict[str, str]:
+    """Return the columns that a request may give besides features, each as "id" or "datetime": whom it is about, when.
+
+    The request log has them, and a retraining's rows; the model does not see them.
+    """
+    named = {schema.get("id"): "id", schema.get("timestamp"): "datetime"}
+    return {name: dtype for name, dtype in named.items() if name is not None}
+
+
 def check_row(index: int, row: Any, schema: Schema) -> Row:
     """Return `row` with texts stripped and missing-value markers turned to None, as `prepare` does with the table.
 
+    Columns of `optional` are in it where `row` has them, an id as a text.
     Raises RowError, with `index` in its message, for the first column that is missing, unknown or of the wrong dtype.
     """
     if not isinstance(row, dict):
         raise RowError(index, None, f"{_show(row)} is not an object with a value for each column")
     dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
+    others = optional(schema)
     for column in row:
-        if column not in dtypes:
+        if column not in dtypes and column not in others:
             derived = any(feature["name"] == column for feature in schema["features"])
             why = "is derived from other columns" if derived else "is not in the schema"
             raise RowError(index, str(column)[:SHOWN], f"column {_show(column)} {why}: remove it")
     checked = {}
-    for column, dtype in dtypes.items():
+    for column, dtype in (dtypes | others).items():
         if column not in row:
+            if column in others:
+                continue
             raise RowError(index, column, f"column {column!r} is missing: send null if the value is unknown")
         value = row[column]
+        if dtype == "id" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_ID:
+            value = str(value)
         if isinstance(value, str):
             value = value.strip()
             value = None if value in schema["missing_markers"] else value
@@ -113,7 +137,7 @@ def fits(value: Any, dtype: str) -> bool:
             return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(float(value))
         if not isinstance(value, str) or len(value) > MAX_TEXT:
             return False
-        return dtype == "category" or math.isfinite(seconds(value))
+        return dtype in ("category", "id") or math.isfinite(seconds(value))
     except (ValueError, OverflowError):
         return False
 

@@ -33,12 +33,33 @@ def by_id(frame: pd.DataFrame, column: str) -> Numbers:
 
 
 def equal(frame: pd.DataFrame) -> Numbers:
-    """Return the link of rows that are equal in all columns; a missing value equals a missing value."""
-    numbers = np.zeros(len(frame), np.int64)
+    """Return the link of rows that are equal in all columns; a missing value equals a missing value.
+
+    Only rows whose hash is repeated are compared: in most tables few.
+    """
+    alike = np.flatnonzero(pd.Series(_hashes(frame)).duplicated(keep=False))
+    codes = np.zeros(len(alike), np.int64)
+    for _, column in frame.iloc[alike].items():
+        values, known = pd.factorize(column)
+        codes = _numbered(codes * (len(known) + 1) + values + 1)
+    numbers = np.arange(len(frame))
+    numbers[alike] = alike[first_rows(codes)]
+    return _numbered(numbers)
+
+
+def _hashes(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Return a hash of each row, the same for equal rows."""
+    hashes = np.zeros(len(frame), np.uint64)
     for _, column in frame.items():
-        codes, known = pd.factorize(column)
-        numbers = _numbered(numbers * (len(known) + 1) + codes + 1)
-    return numbers
+        if pd.api.types.is_float_dtype(column):
+            values = column.to_numpy(np.float64) + 0.0  # -0.0 equals 0.0
+            values[np.isnan(values)] = np.nan  # which has many patterns of bits
+            bits = values.view(np.uint64)
+        else:
+            bits = pd.factorize(column)[0].astype(np.uint64)
+        hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)  # 2**64 / the golden ratio
+        hashes ^= hashes >> np.uint64(32)
+    return hashes
 
 
 def connect(links: Sequence[Numbers], rows: int) -> Numbers:

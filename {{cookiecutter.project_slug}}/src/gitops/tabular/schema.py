@@ -40,6 +40,7 @@ def describe(train: pd.DataFrame, rows: dict[str, int], data: Data, derived: Map
         "timestamp": data.timestamp,
         "repeated_ids": data.repeated_ids if data.id is not None and data.timestamp is not None else None,
         "missing_markers": data.missing,
+        "csv": data.csv.model_dump(),
         "rows": rows,
     }
 

@@ -36,7 +36,7 @@ def assign(frame: pd.DataFrame, data: Data, starts: Sequence[int] = ()) -> tuple
     "drop", rows that repeat an earlier one in features and target are left out. Groups are in one split, and rows are
     otherwise drawn at random, with the target's distribution the same in each split. With `data.timestamp`, training
     rows come first, then validation, then test (chronological.py).
-    Raises ProjectError where a split would have less than half of the rows that it should have, and what
+    Raises ProjectError for an empty split, where groups or times leave one less than half of its rows, and what
     `chronological.assign` does.
     """
     names: pd.Series[Any] = pd.Series(DUPLICATE, index=frame.index, dtype=object)
@@ -95,12 +95,12 @@ def _draw_block(
     drawn = np.flatnonzero((sizes == 1) | (sizes <= min(data.val_size, data.test_size) * stop / 2))
     if not len(drawn):
         return names
-    of_drawn, rows = pd.Series(numbers[drawn]), block.iloc[drawn].reset_index(drop=True)
-    order = _stratified_order(of_drawn, _strata(rows, data), np.random.default_rng(data.seed))
+    rows = block.iloc[drawn].reset_index(drop=True)
+    order = _stratified_order(numbers[drawn], _strata(rows, data), np.random.default_rng(data.seed))
     # The first rows of an order are for training, so a few appended rows would all be: draw where the order begins.
     offset = np.random.default_rng([data.seed, start]).random() if start else 0.0
     share = min(len(block) / len(drawn), 1 / (data.val_size + data.test_size))
-    names[drawn[order]] = _cut(of_drawn.to_numpy()[order], data, offset, share)
+    names[drawn[order]] = _cut(numbers[drawn][order], data, offset, share)
     return names
 
 
@@ -128,21 +128,21 @@ def _strata(frame: pd.DataFrame, data: Data) -> pd.Series[Any]:
     return target.where(sizes >= RARE, "\0rare")
 
 
-def _stratified_order(numbers: pd.Series[Any], strata: pd.Series[Any], rng: np.random.Generator) -> Numbers:
+def _stratified_order(numbers: Numbers, strata: pd.Series[Any], rng: np.random.Generator) -> Numbers:
     """Order rows so that any cut of the order holds each stratum in proportion, groups unbroken.
 
     Each group takes the stratum of its first row. Within a stratum the groups are shuffled and spread evenly over
     [0, 1): a group before which m of the stratum's n rows come stands at (m + u) / n, with one random u for the
     stratum.
     """
-    first = pd.DataFrame({"group": numbers, "stratum": strata, "rows": numbers.map(numbers.value_counts())})
+    first = pd.DataFrame({"group": numbers, "stratum": strata, "rows": np.bincount(numbers)[numbers]})
     first = first.drop_duplicates("group").sample(frac=1, random_state=rng)
     rows = first.groupby("stratum")["rows"]
     before, size = rows.cumsum() - first["rows"], rows.transform("sum")
     offset = first["stratum"].map({name: rng.random() for name in sorted(first["stratum"].unique())})
-    position = pd.Series(((before + offset) / size).to_numpy(), index=first["group"].to_numpy())
-    keys = numbers.map(position)
-    return np.lexsort((numbers, keys))
+    position = np.zeros(numbers.max() + 1)
+    position[first["group"]] = (before + offset) / size
+    return np.lexsort((numbers, position[numbers]))
 
 
 def _cut(ordered: Numbers, data: Data, offset: float, share: float) -> np.ndarray[Any, np.dtype[np.object_]]:
@@ -158,31 +158,33 @@ def _cut(ordered: Numbers, data: Data, offset: float, share: float) -> np.ndarra
 
 
 def _check_sizes(names: pd.Series[Any], frame: pd.DataFrame, numbers: Numbers, data: Data) -> None:
-    """Raise ProjectError where a split has less than half of the rows that it should have."""
+    """Raise ProjectError for an empty split, and where groups or times leave one less than half of its rows."""
     wanted = {"train": 1 - data.val_size - data.test_size, "val": data.val_size, "test": data.test_size}
     for name, fraction in wanted.items():
         rows = int((names == name).sum())
         if rows and 2 * rows >= fraction * len(names):
             continue
+        cause = _cause(names, frame, numbers, data)
+        if rows and not cause:  # a few rows of a small table, as of rare classes, which training needs
+            continue
         raise ProjectError(
             f"the {name} split {f'has {rows} rows' if rows else 'is empty'}, where data.val_size {data.val_size} and "
             f"data.test_size {data.test_size} want {round(fraction * len(names))} of {len(names)}: "
-            f"{_too_few(names, frame, numbers, data)}"
+            f"{cause}more rows or other sizes are needed"
         )
 
 
-def _too_few(names: pd.Series[Any], frame: pd.DataFrame, numbers: Numbers, data: Data) -> str:
-    """Return why a split has too few rows, and what to change."""
+def _cause(names: pd.Series[Any], frame: pd.DataFrame, numbers: Numbers, data: Data) -> str:
+    """Return why a split has too few rows and what to set, to be followed by what helps besides; or nothing."""
     if left_out := chronological.told(names, data):
-        return left_out
-    other = "more rows or other sizes are needed"
+        return f"{left_out}, or "
     if data.timestamp is not None:
         times = int(frame[data.timestamp].value_counts().max())
-        return f"up to {times} rows of the same data.timestamp are not cut apart: {other}" if times > 1 else other
+        return f"up to {times} rows of the same data.timestamp are not cut apart: " if times > 1 else ""
     largest = int(np.bincount(numbers).max())
-    causes = [f"share data.id {data.id!r}"] if data.id is not None else []
-    causes += ["are equal in all features"] if data.duplicates != "keep" else []
-    if largest == 1 or not causes:
-        return other
+    if largest == 1:
+        return ""
+    links = [f"share data.id {data.id!r}"] if data.id is not None else []
+    links += ["are equal in all features"] if data.duplicates != "keep" else []
     remedy = "set data.duplicates to keep, or " if data.duplicates != "keep" else ""
-    return f"rows that {' or '.join(causes)} stay together, up to {largest} of them: {remedy}{other}"
+    return f"rows that {' or '.join(links)} stay together, up to {largest} of them: {remedy}"

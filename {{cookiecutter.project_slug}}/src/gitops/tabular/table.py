@@ -1,50 +1,69 @@
 """Read the raw table and give every column one of four dtypes: number, boolean, datetime or category.
 
-A CSV file holds only text, so the dtype of a column is inferred from all its values; a parquet file has types. Parsing
-looks at all rows; statistics come later, from the training rows alone (schema.py).
+A CSV file holds only text, so the dtype of a column is inferred from all its values; a parquet file, and a frame that
+comes out of a database, have types. Both become columns of Arrow first, which dtypes.py types. Parsing looks at all
+rows; statistics come later, from the training rows alone (schema.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from gitops.core.artifacts import GROUP, ROW, ProjectError, read_parquet
+from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.sections import Data
-
-#: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
-MOSTLY = 0.9
-
-ISO_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
+from gitops.tabular import cells, dtypes, load
+from gitops.tabular.dtypes import Column
+from gitops.tabular.load import Loaded
 
 
 def read(data: Data) -> pd.DataFrame:
     """Return the table of `data.path` with the dtypes of docs/system-design.md and missing values as NA.
 
-    The target is left as text (classification) or made float64 (regression). Raises ProjectError with the file or
-    column at fault: a file that is missing, not readable or without rows, a column that `params.yaml` names and the
-    table lacks, an infinite value.
+    The target is left as text (classification) or made float64 (regression). Raises ProjectError with the file, column,
+    line and setting at fault: a file that is missing, not readable or without rows, a column that `params.yaml` names
+    and the table lacks, one that has none of the dtypes, a text that may be a class or mean that it is missing, more
+    rows without a target than data.max_lost allows.
     """
     if data.query is not None:
         raise ProjectError(f"data.query is {data.query!r}: a database is read by prepare.py, see docs/your-model.md")
-    return of_frame(load(Path(data.path)), data)
+    return _checked(load.file(Path(data.path), "data.path", data), data)
 
 
 def of_frame(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
     """Return the same of a table that was read from elsewhere. Raises ProjectError as `read` does."""
-    _require(frame, data)
-    return typed(frame.drop(columns=data.left_out), data)
+    return _checked(load.frame(frame, data), data)
 
 
-def typed(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+def _checked(loaded: Loaded, data: Data) -> pd.DataFrame:
+    _require(loaded.columns, data)
+    for name in data.left_out:
+        loaded.columns.pop(name, None)
+    return typed(loaded, data)
+
+
+def typed(loaded: Loaded, data: Data) -> pd.DataFrame:
     """Return a loaded table with a dtype for every column. Raises ProjectError naming the column that has none."""
-    for column in frame.columns:
-        as_text = column in data.categorical or (column == data.target and data.task != "regression")
-        as_text = as_text or column == data.id
-        frame[column] = _text(frame[column], data) if as_text else _typed(frame[column], data)
-    return frame
+    columns = {name: _typed(dtypes.plain(loaded.column(name)), data) for name in [*loaded.columns]}
+    return pd.DataFrame(columns, copy=False)
+
+
+def _typed(column: Column, data: Data) -> pd.Series[Any]:
+    if column.name == data.target:
+        return _target(column, data)
+    if column.name == data.id or column.name in data.categorical:
+        dtypes.check_codes(column)
+        return dtypes.category(dtypes.texts(column.values, data.missing))
+    if not pa.types.is_string(column.values.type):
+        return dtypes.of_type(column, data)
+    if column.csv is None and column.name != data.timestamp:
+        return dtypes.category(dtypes.texts(column.values, data.missing))
+    return dtypes.of_text(column, data)
 
 
 def dtype(column: pd.Series[Any]) -> str:
@@ -56,103 +75,53 @@ def dtype(column: pd.Series[Any]) -> str:
     return "number" if pd.api.types.is_numeric_dtype(column) else "category"
 
 
-def load(path: Path, setting: str = "data.path") -> pd.DataFrame:
-    """Return the table in the file `path`, which `setting` names; the columns of CSV are texts. Raises ProjectError."""
-    problem = f"{setting} is {str(path)!r}"
-    if not path.exists():
-        raise ProjectError(f"{problem}: there is no such file; `dvc pull` gets it, or correct {setting}")
-    try:
-        if path.suffix == ".parquet":
-            frame = read_parquet(path)
-        else:
-            frame = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                skipinitialspace=True,
-                encoding="utf-8-sig",
-                on_bad_lines="error",
-            )
-    except pd.errors.EmptyDataError:
-        raise ProjectError(f"{problem}: the file is empty; a header and rows are expected") from None
-    except (ValueError, OSError) as error:  # pandas' ParserError and pyarrow's ArrowInvalid are ValueErrors
-        raise ProjectError(f"{problem}: not a readable {path.suffix[1:]} table ({error})") from error
-    frame.columns = [str(column).strip() for column in frame.columns]
-    repeated = frame.columns[frame.columns.duplicated()].unique().tolist()
-    if repeated:
-        raise ProjectError(f"{problem}: columns {repeated} appear more than once; rename them")
-    if frame.empty:
-        raise ProjectError(f"{problem}: the table has no rows")
-    return frame.reset_index(drop=True)
+def _target(column: Column, data: Data) -> pd.Series[Any]:
+    if data.task == "regression":
+        markers = data.missing if data.missing_target is None else data.missing_target
+        settings = data.model_copy(update={"missing": markers})
+        text = pa.types.is_string(column.values.type)
+        found = dtypes.of_text(column, settings) if text else dtypes.of_type(column, settings)
+    else:
+        found = dtypes.category(_classes(column, data))
+    missing = found.isna().to_numpy()
+    if missing.mean() > data.max_lost and not missing.all():
+        raise ProjectError(
+            f"data.target {column.name!r} of {column.path} is missing in {column.first(pa.chunked_array([missing]))}, "
+            f"which is {missing.mean():.0%} of {len(missing)}, more than data.max_lost ({data.max_lost}): correct "
+            "data.target or the table, or raise the limit"
+        )
+    return found
 
 
-def _require(frame: pd.DataFrame, data: Data) -> None:
+def _classes(column: Column, data: Data) -> pa.ChunkedArray:
+    """Return the target's classes, null where one is missing. An empty text never is a class."""
+    classes = dtypes.texts(column.values, [""])
+    if data.missing_target is not None:
+        return cells.known(classes, data.missing_target)
+    doubtful = pc.is_in(classes, pa.array(sorted({*data.missing} - {""}), pa.string()))
+    if pc.any(doubtful).as_py():
+        found = pc.unique(pc.filter(classes, doubtful)).to_pylist()
+        raise ProjectError(
+            f"data.target {column.name!r} of {column.path} is a text of data.missing ({', '.join(map(repr, found))}) "
+            f"in {column.first(doubtful)}: set data.missing_target to {found} if such rows have no target and are to "
+            "be left out, or to [] if it is a class"
+        )
+    return classes
+
+
+def _require(columns: Iterable[str], data: Data) -> None:
     singles = {"data.target": data.target, "data.id": data.id, "data.timestamp": data.timestamp}
     named = [(setting, column) for setting, column in singles.items() if column is not None]
     named += [("data.drop", column) for column in data.drop] + [
         ("data.categorical", column) for column in data.categorical
     ]
     for setting, column in named:
-        if column not in frame.columns:
+        if column not in columns:
             raise ProjectError(
-                f"{setting} names column {column!r}, which {data.path} lacks; it has {', '.join(frame.columns)}"
+                f"{setting} names column {column!r}, which {data.path} lacks; it has {', '.join(columns)}"
             )
     for name in (ROW, GROUP):
-        if name in frame.columns.difference(data.drop):
+        if name in columns and name not in data.drop:
             raise ProjectError(
                 f"{data.path} has a column {name!r}, a name that the splits use: rename it or add it to data.drop"
             )
-
-
-def _text(column: pd.Series[Any], data: Data) -> pd.Series[Any]:
-    """Return the column as stripped text, None where it is missing or one of the markers."""
-    missing = column.isna()
-    text = column.astype(str).str.strip()
-    if pd.api.types.is_float_dtype(column):  # whole numbers with gaps: 7.0 is the code 7
-        text = text.str.removesuffix(".0")
-    return text.astype(object).where(~(missing | text.isin(data.missing)), None)
-
-
-def _typed(column: pd.Series[Any], data: Data) -> pd.Series[Any]:
-    if pd.api.types.is_bool_dtype(column):
-        return column.astype("boolean")
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return pd.to_datetime(column, utc=True).astype("datetime64[ns, UTC]")
-    if pd.api.types.is_numeric_dtype(column):
-        return _finite(column.astype("float64"), data)
-    text = _text(column, data)
-    return _infer(text, data) if data.path.endswith(".csv") or column.name in (data.target, data.timestamp) else text
-
-
-def _infer(text: pd.Series[Any], data: Data) -> pd.Series[Any]:
-    known = text.dropna()
-    if known.empty:
-        return text.astype("float64")  # wholly missing: a number like any other, refused by schema.py
-    if known.str.lower().isin(["true", "false"]).all():
-        return text.str.lower().map({"true": True, "false": False}).astype("boolean")
-    numbers = pd.to_numeric(known, errors="coerce")
-    if numbers.notna().all():
-        return _finite(pd.to_numeric(text).astype("float64"), data)
-    if known.str.match(ISO_DATE).all():
-        try:
-            return pd.to_datetime(text, utc=True, format="ISO8601").astype("datetime64[ns, UTC]")
-        except ValueError:
-            return text
-    if numbers.notna().mean() >= MOSTLY:
-        texts = known[numbers.isna()]
-        raise ProjectError(
-            f"column {text.name!r} of {data.path} holds numbers, and texts in {len(texts)} rows, the first in row "
-            f"{texts.index[0]} (counted from 0 after the header): add the texts to data.missing if they mean unknown, "
-            f"or {text.name!r} to data.categorical if its numbers are codes"
-        )
-    return text
-
-
-def _finite(column: pd.Series[Any], data: Data) -> pd.Series[Any]:
-    infinite = column.index[column.abs() == float("inf")]
-    if len(infinite):
-        raise ProjectError(
-            f"column {column.name!r} of {data.path} is infinite in {len(infinite)} rows, the first is row "
-            f"{infinite[0]} (counted from 0 after the header): correct it or leave it empty"
-        )
-    return column

@@ -116,8 +116,20 @@ def _verdict(count: int, comparison: dict[str, Any] | None, name: str) -> str:
     scores = f"{name} {_spread(found)} with the best of {count} trials, {_spread(now)} with the present set"
     scores += f", from {len(comparison['seeds'])} other seeds"
     if comparison["better"]:
-        return f"Better: {scores}. It is written to params.yaml."
-    return f"No improvement beyond the variance between seeds: {scores}. params.yaml is unchanged."
+        return f"Better: {scores}; {_judged(comparison['judged'])}. It is written to params.yaml."
+    if comparison["judged"]:
+        scores += f"; {_judged(comparison['judged'])}"
+    return f"No improvement: {scores}. params.yaml is unchanged."
+
+
+def _judged(judged: dict[str, Any]) -> str:
+    """Return in words what the held-out rows have shown."""
+    where = f"on rows held out of training, {len(judged['seeds'])} times"
+    if judged["difference"] is None:
+        return f"{where}, {'the present set' if judged['better'] else 'it'} had no score"
+    size, side = abs(judged["difference"]), "better" if judged["difference"] > 0 else "worse"
+    chance = "" if judged["better"] else ", which may be chance"
+    return f"{where}, it is {size:.4f} {side}{chance} (95 % bound {judged['bound']:+.4f}, p {judged['p_value']:.2g})"
 
 
 def _spread(one: dict[str, Any]) -> str:
@@ -135,7 +147,20 @@ def _sets(comparison: dict[str, Any] | None, name: str) -> str:
         rows.append([f"seed {seed}", *("no score" if score is None else f"{score:.4f}" for score in scores)])
     rows.append(["mean ± deviation", *(f"**{_spread(one)}**" for one in sets)])
     header = [markdown.plain(name), "present", *(f"trial {one['trial']}" for one in sets[1:])]
-    return "### Present set and finalists\n\n" + markdown.table(header, rows)
+    return "### Present set and finalists\n\n" + markdown.table(header, rows) + _held_out(comparison)
+
+
+def _held_out(comparison: dict[str, Any]) -> str:
+    """Return a table of the scores by which the best finalist was judged."""
+    judged = comparison["judged"]
+    if judged is None:
+        return ""
+    rows = [
+        [f"seed {seed}", *("no score" if score is None else f"{score:.4f}" for score in scores)]
+        for seed, *scores in zip(judged["seeds"], judged["present"], judged["best"], strict=True)
+    ]
+    title = f"### Judged on {judged['held_out']:.0%} of the training rows, held out of training"
+    return f"\n\n{title}\n\n" + markdown.table(["", "present", f"trial {comparison['best']['trial']}"], rows)
 
 
 def _best(ranked: list[FrozenTrial], name: str) -> str:

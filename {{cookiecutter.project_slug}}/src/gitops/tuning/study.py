@@ -23,6 +23,9 @@ from gitops.core.params import Params
 #: Files that a trial's score depends on, beside settings and code.
 INPUTS = (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA)
 
+#: The distance of the seeds of trainings: an epoch adds its number to the seed.
+APART = 1_000_003
+
 Values = dict[str, Any]
 
 
@@ -55,24 +58,49 @@ class Trainer:
             torch.set_num_threads(1)
         self.settings = settings
         self.splits = owner.train().load_splits(settings)
+        self.rows: int = artifacts.read_json(artifacts.SCHEMA, "make pipeline")["rows"]["train"]
 
     def score(self, settings: Params, trial: Trial | None = None) -> float:
         """Return the validation loss of the best epoch, or `tune.metric` of that epoch's weights.
 
         Raises NoScore, and TrialPruned where `trial` falls behind the trials of its study.
         """
-        train, metric = owner.train(), settings.tune.metric
+        train = owner.train()
+        model, curve = self._fit(settings, self.splits, trial)
+        if settings.tune.metric is None:
+            return float(min(entry["val_loss"] for entry in curve))
+        undefined = "the validation rows do not define {}: raise data.val_size or change tune.metric"
+        return self._metric(settings, train.predict(model, self.splits, self.splits.val), undefined)
+
+    def held_out(self, settings: Params, fraction: float) -> tuple[float, float]:
+        """Return the score, as above, of rows that are held out of the training split, and their fraction of it.
+
+        `train.seed` is that of the training and chooses the rows. Raises NoScore.
+        """
+        train = owner.train()
+        splits, rows = train.hold_out(self.splits, fraction, settings.train.seed)
+        model, _ = self._fit(settings, splits)
+        arrays = train.predict(model, splits, rows)
+        held = len(arrays[0]) / self.rows
+        if settings.tune.metric is None:
+            return train.validation_loss(model, rows), held
+        return self._metric(settings, arrays, "the held-out training rows do not define {}: change tune.metric"), held
+
+    def _fit(self, settings: Params, splits: Any, trial: Trial | None = None) -> tuple[Any, list[dict[str, float]]]:
+        train = owner.train()
         with tempfile.TemporaryDirectory() as folder:
-            callback = _Callback(trial, sign(settings))
             try:
-                model, curve = train.fit_model(settings, self.splits, Path(folder, "checkpoint.pt"), callback)
+                return train.fit_model(
+                    settings, splits, Path(folder, "checkpoint.pt"), _Callback(trial, sign(settings))
+                )
             except train.Diverged as error:
                 raise NoScore(str(error)) from error
-        if metric is None:
-            return float(min(entry["val_loss"] for entry in curve))
-        value = owner.metrics().score(settings.data.task, *train.predict_validation(model, self.splits))[metric]
+
+    def _metric(self, settings: Params, arrays: tuple[Any, ...], undefined: str) -> float:
+        metric = settings.tune.metric or ""
+        value = owner.metrics().score(settings.data.task, *arrays)[metric]
         if not math.isfinite(value):
-            raise NoScore(f"the validation rows do not define {metric}: raise data.val_size or change tune.metric")
+            raise NoScore(undefined.format(metric))
         return float(value)
 
     def objective(self, trial: Trial) -> float:

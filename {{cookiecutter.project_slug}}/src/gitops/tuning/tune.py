@@ -1,8 +1,9 @@
 """`make tune TRIALS=N`: search for better settings of `model` and `train`, on the training and validation split alone.
 
 The study has N trials in the end, those of earlier runs and other workers included. The best score of many is partly
-luck, so the best sets and the present one are then trained again from other seeds, and only an improvement beyond the
-variance between seeds is written to params.yaml. The test split is for the gate: nothing here reads it.
+luck, so the best sets and the present one are then trained again from other seeds, the best of these is judged on rows
+that did not choose it (judge.py), and only what is better there is written to params.yaml. The test split is for the
+gate: nothing here reads it.
 
 Trials are kept in the database TUNE_STORAGE, or `sqlite:///tune.db` in the repository. Workers on any number of
 machines share them through PostgreSQL; a worker that dies loses no trial.
@@ -31,8 +32,9 @@ from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo, printable
 from gitops.core.params import Params
-from gitops.tuning import report
+from gitops.tuning import judge, report
 from gitops.tuning.study import (
+    APART,
     NoScore,
     Trainer,
     complete,
@@ -55,8 +57,8 @@ RETRIES = 2
 #: Best sets of the search that are compared with the present one.
 FINALISTS = 3
 
-#: Trainings of each set in the comparison, and the distance of their seeds: an epoch adds its number to the seed.
-SEEDS, APART = 3, 1_000_003
+#: Trainings of each set in the comparison.
+SEEDS = 3
 
 
 def main() -> int:
@@ -146,11 +148,11 @@ def _best(study: optuna.Study) -> str:
 
 
 def compare(study: optuna.Study, settings: Params, trainer: Trainer) -> dict[str, Any]:
-    """Train the present set and the FINALISTS, each from SEEDS other seeds.
+    """Train the present set and the FINALISTS, each from SEEDS other seeds, and judge the best of these.
 
     Returns `seeds`; `present`, `finalists` and the `best` of these, each set with `trial`, `values`, `scores` (None
-    for a training without a score), `mean` and `deviation`; `better`: whether the best mean is better than the present
-    one by more than either deviation. Raises ProjectError where no trial has a score.
+    for a training without a score), `mean` and `deviation`; `judged`, what judge.judge returns, None where the present
+    set has the best mean already; `better`. Raises ProjectError where no trial has a score.
     """
     ranked = complete(study)
     if not ranked:
@@ -169,10 +171,17 @@ def compare(study: optuna.Study, settings: Params, trainer: Trainer) -> dict[str
         whole = None not in one["scores"]
         one["mean"] = statistics.fmean(one["scores"]) if whole else None
         one["deviation"] = statistics.stdev(one["scores"]) if whole else None
-    better = sign(settings)
-    best = max(sets[1:] or sets, key=lambda one: -math.inf if one["mean"] is None else better * one["mean"])
-    improved = _improved(sets[0], best, better)
-    return {"seeds": seeds, "present": sets[0], "finalists": sets[1:], "best": best, "better": improved}
+
+    def rank(one: dict[str, Any]) -> float:
+        """Of a set without a score from some seed it is worse than of any other."""
+        return -math.inf if one["mean"] is None else sign(settings) * one["mean"]
+
+    now, best = sets[0], max(sets[1:] or sets, key=rank)
+    judged = None
+    if rank(best) > rank(now):
+        judged = judge.judge(settings, trainer, now["values"], best["values"], SEEDS + 1)
+    better = judged is not None and judged["better"]
+    return {"seeds": seeds, "present": now, "finalists": sets[1:], "best": best, "judged": judged, "better": better}
 
 
 def _score(trainer: Trainer, settings: Params) -> float | None:
@@ -180,12 +189,6 @@ def _score(trainer: Trainer, settings: Params) -> float | None:
         return trainer.score(settings)
     except NoScore:
         return None
-
-
-def _improved(now: dict[str, Any], best: dict[str, Any], sign: int) -> bool:
-    if now["mean"] is None or best["mean"] is None:  # a set without a score from some seed is worse than any other
-        return best["mean"] is not None
-    return bool(sign * (best["mean"] - now["mean"]) > max(now["deviation"], best["deviation"]))
 
 
 def _options() -> argparse.Namespace:

@@ -15,8 +15,8 @@ from deepchecks.core import CheckResult, ConditionCategory, ConditionResult
 from deepchecks.tabular import Context, TrainTestCheck, checks
 from sklearn.metrics import r2_score
 
-#: A check, and whether it applies to the project's schema.
-Candidate = tuple[bool, Any]
+#: Whether a check applies to the project's schema, the check, and the setting of its section that holds its limit.
+Candidate = tuple[bool, Any, str | None]
 
 #: Probability that two splits without drift exceed a drift limit by chance, over all features together.
 FALSE_ALARM = 0.01
@@ -92,6 +92,18 @@ def feature_drift(maximum: float, train: pd.DataFrame, test: pd.DataFrame) -> An
     return checks.FeatureDrift().add_condition(
         f"Drift score of every feature is at most {maximum:.3g}, or the critical value for so few rows", decide
     )
+
+
+def overall_drift(maximum: float, train: pd.DataFrame, test: pd.DataFrame) -> Any:
+    """Limit the drift of all features together: `maximum`, or the critical value for so few rows."""
+    held_out = round(HELD_OUT * min(len(train), len(test)))
+    limit = max(maximum, critical_value(held_out, held_out))
+    return checks.MultivariateDrift().add_condition_overall_drift_value_less_than(round(limit, 3))
+
+
+def train_test_mix(maximum: float) -> Any:
+    """Limit the fraction of test rows that are training rows too."""
+    return checks.TrainTestSamplesMix().add_condition_duplicates_ratio_less_or_equal(maximum)
 
 
 def new_categories(maximum: float) -> Any:

@@ -16,14 +16,14 @@ def validate_data() -> int:
     "Train" here means training and validation rows together, on which the model is chosen; they are compared with test.
     """
     settings = params.load().validate_data
-    schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    from gitops.validation import deepchecks  # late: it takes seconds, and a wrong setting should be reported at once
+    from gitops.validation import deepchecks, results  # late: an import of seconds, after a wrong setting is reported
 
-    train = deepchecks.read_table([artifacts.TRAIN, artifacts.VAL], schema)
-    test = deepchecks.read_table([artifacts.TEST], schema)
+    schema, own = deepchecks.read_schema()
+    train = deepchecks.read_table([artifacts.TRAIN, artifacts.VAL], schema, own)
+    test = deepchecks.read_table([artifacts.TEST], schema, own)
     suite = deepchecks.choose("validate_data", settings, owner.checks().data_checks(settings, schema, train, test))
     result = deepchecks.run(suite, schema, train, test, run_single_dataset="Train")
-    return deepchecks.report(result, settings.optional_checks, artifacts.DATA_VERDICT, artifacts.DATA_REPORT)
+    return results.report(result, settings.optional_checks, artifacts.DATA_VERDICT, artifacts.DATA_REPORT)
 
 
 def validate_model() -> int:
@@ -32,15 +32,15 @@ def validate_model() -> int:
     Neither the model nor the packages that load it are needed: `evaluate` has written its predictions.
     """
     settings = params.load().validate_model
-    schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    from gitops.validation import deepchecks  # late: it takes seconds, and a wrong setting should be reported at once
+    from gitops.validation import deepchecks, results  # late: an import of seconds, after a wrong setting is reported
 
-    train = deepchecks.read_table([artifacts.TRAIN], schema)
-    test = deepchecks.read_table([artifacts.TEST], schema)
+    schema, own = deepchecks.read_schema()
+    train = deepchecks.read_table([artifacts.TRAIN], schema, own)
+    test = deepchecks.read_table([artifacts.TEST], schema, own)
     predictions = deepchecks.read_predictions(artifacts.PREDICTIONS, schema, train.index, test.index)
     suite = deepchecks.choose("validate_model", settings, owner.checks().model_checks(settings, schema, train, test))
     result = deepchecks.run(suite, schema, train, test, run_single_dataset="Test", **predictions)
-    return deepchecks.report(result, settings.optional_checks, artifacts.MODEL_VERDICT, artifacts.MODEL_REPORT)
+    return results.report(result, settings.optional_checks, artifacts.MODEL_VERDICT, artifacts.MODEL_REPORT)
 
 
 STAGES = {"data": validate_data, "model": validate_model}

@@ -23,7 +23,7 @@ import torch
 from gitops.serving.server import request_log
 from gitops.serving.server.metrics import Metrics
 from gitops.serving.server.request_log import Entry, RequestLog
-from gitops.tabular.columns import RowError, check_row, from_rows, raised
+from gitops.tabular.columns import RowError, check_row, from_rows, raised, threshold
 
 #: Instances in one request, at most: `make batch` is for whole tables.
 MAX_INSTANCES = 1000
@@ -164,7 +164,7 @@ class Handler:
         if predictions is None:
             problems = _problem("the model failed on this request")
             return HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": problems[0]["error"]}), problems
-        answer = _json({"predictions": predictions, "model_version": self.version})
+        answer = _json({"predictions": predictions, "model_version": self.version, **threshold(self.schema)})
         if len(answer) > MAX_ANSWER:
             return _refusal(_problem(f"the answer would be longer than {MAX_ANSWER} bytes: send fewer instances"))
         return HTTPStatus.OK, answer, []

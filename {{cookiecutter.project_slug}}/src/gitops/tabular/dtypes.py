@@ -1,0 +1,241 @@
+"""Columns of Arrow's types, or of text, as columns of pandas with one of the four dtypes of columns.py."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gitops.core.artifacts import ProjectError
+from gitops.core.sections import Csv, Data
+from gitops.tabular import cells, csv_rows, wrong_format
+from gitops.tabular.cells import FIRST_SECOND, LAST_SECOND, Texts
+
+#: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
+MOSTLY = 0.9
+
+#: From here on a float64 does not hold every whole number.
+EXACT = 2**53
+
+#: Units of a timestamp in a second.
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+#: A number that is written with leading zeros is a code: 00024 is not 24.
+CODE = r"0\d+"
+
+NOT_A_TIME = np.iinfo("int64").min
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: `csv` is the notation of its texts, None where texts are no numbers, booleans or dates."""
+
+    name: str
+    values: pa.ChunkedArray
+    path: str
+    csv: Csv | None
+    in_file: bool  # whether rows have lines, those of the CSV file `path`
+
+    def place(self, row: int) -> str:
+        """Return where a row is, for an error."""
+        if self.in_file and self.csv is not None:
+            return f"line {csv_rows.line(Path(self.path), self.csv, row)}"
+        return f"row {row} (counted from 0)"
+
+    def first(self, found: pa.ChunkedArray) -> str:
+        """Return in how many rows a boolean column is true, and where the first of them is."""
+        rows = np.flatnonzero(found.fill_null(False).to_numpy())
+        return f"{len(rows)} rows, the first is {self.place(int(rows[0]))}"
+
+
+def plain(column: Column) -> Column:
+    """Return a column without Arrow's encodings. Raises ProjectError for a type that is none of the four dtypes."""
+    values = column.values
+    if cells.dtype(values.type) is None:
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} has the type {values.type}, which is no number, text, boolean or "
+            "date: add it to data.drop, or make columns of it"
+        )
+    if isinstance(values.type, pa.DictionaryType):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
+        values = values.cast(pa.string())
+    return Column(column.name, values, column.path, column.csv, column.in_file)
+
+
+def texts(values: pa.ChunkedArray, markers: list[str]) -> pa.ChunkedArray:
+    """Return values of any dtype as stripped text, null where one is missing or a marker.
+
+    Whole numbers keep every digit; those of a column of floats, as it is where some are missing, are written without
+    their fraction: 7.0 is the code 7.
+    """
+    if pa.types.is_integer(values.type):
+        values = values.cast(pa.string())
+    elif not pa.types.is_string(values.type):
+        distinct = values.unique().drop_null()
+        written = pa.array([_written(value) for value in distinct.to_pylist()], pa.string())
+        values = pa.chunked_array([pc.take(written, pc.index_in(values.combine_chunks(), distinct))], pa.string())
+    return cells.known(values, markers)
+
+
+def check_codes(column: Column) -> None:
+    """Raise ProjectError where codes lie in floats that cannot hold all of their digits."""
+    if pa.types.is_floating(column.values.type):
+        lost = pc.greater_equal(pc.abs(column.values), EXACT)
+        if pc.any(lost).as_py():
+            raise ProjectError(
+                f"column {column.name!r} of {column.path} holds floating-point numbers beyond 2**53 in "
+                f"{column.first(lost)}: a code has lost digits there; write the column as whole numbers or texts"
+            )
+
+
+def _written(value: Any) -> str | None:
+    if isinstance(value, float):
+        return None if value != value else str(value).removesuffix(".0")
+    return str(value)
+
+
+def category(known: pa.ChunkedArray) -> pd.Series[Any]:
+    """Return texts as a pandas column, None where one is missing."""
+    return pd.Series(known.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def of_type(column: Column, data: Data) -> pd.Series[Any]:
+    """Return a `plain` column that is no text. Raises ProjectError where a value cannot be held."""
+    kind = cells.dtype(column.values.type)
+    if kind == "boolean":
+        return _boolean(column.values)
+    if kind == "datetime":
+        return _datetime(_microseconds(column))
+    floats = column.values.cast(pa.float64(), safe=False)
+    if not pa.types.is_floating(column.values.type) and column.name != data.target:
+        _check_exact(column, floats)
+    return _number(column, floats)
+
+
+def of_text(column: Column, data: Data) -> pd.Series[Any]:
+    """Return a `plain` column of text with the dtype that all of its known values have.
+
+    Raises ProjectError where a value cannot be held, where numbers are written in another notation than data.csv says,
+    and where nearly all are numbers.
+    """
+    known = cells.known(column.values, data.missing)
+    count = len(known) - known.null_count
+    if not count:
+        return _number(column, known.cast(pa.float64()))  # like any other number; refused by schema.py
+    if pc.utf8_lower(known.drop_null()[0]).as_py() in ("true", "false"):
+        lower = pc.utf8_lower(known)
+        if pc.all(pc.is_in(lower.drop_null(), pa.array(["true", "false"]))).as_py():
+            return _boolean(pc.equal(lower, "true"))
+    csv = column.csv or cells.DEFAULT
+    numbers = cells.numbers(known, csv)
+    if len(numbers) - numbers.null_count == count:
+        if column.name != data.target:
+            if pc.any(cells.matching(known, CODE)).as_py():
+                return category(known)
+            _check_exact(column, numbers, known)
+        return _number(column, numbers)
+    if pc.all(pc.match_substring_regex(known, cells.ISO_DATE)).as_py():
+        return _dates(column, known)
+    _check_notation(column, known, numbers, csv)
+    return category(known)
+
+
+def _dates(column: Column, known: pa.ChunkedArray) -> pd.Series[Any]:
+    moments = cells.datetimes(known)
+    if moments.null_count > known.null_count:
+        impossible = pc.and_(pc.is_valid(known), pc.is_null(moments))
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds dates, and what is no date of the calendar in "
+            f"{column.first(impossible)}: correct it, or add {column.name!r} to data.categorical"
+        )
+    return _datetime(moments.cast(pa.int64()))
+
+
+def _check_notation(column: Column, known: pa.ChunkedArray, numbers: pa.ChunkedArray, csv: Csv) -> None:
+    """Raise ProjectError where texts are numbers that are written otherwise, or most are numbers."""
+    otherwise = pc.and_(pc.is_valid(known), pc.is_null(numbers))
+    if remedy := wrong_format.remedy(known, csv):
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds numbers that are written otherwise than data.csv says in "
+            f"{column.first(otherwise)}: {remedy}; or add {column.name!r} to data.categorical if they are codes"
+        )
+    if wrong_format.is_date(known):
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds dates that are not written as ISO 8601 in "
+            f"{column.first(otherwise)}: write them as 2026-01-31 or 2026-01-31T12:00:00Z; or add {column.name!r} to "
+            "data.categorical if they are codes"
+        )
+    count = len(known) - known.null_count
+    numeric = 1 - pc.sum(otherwise).as_py() / count
+    if numeric >= MOSTLY or (numeric > 0 and wrong_format.is_placeholder(pc.filter(known, otherwise))):
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds numbers, and texts in {column.first(otherwise)}: add the "
+            f"texts to data.missing if they mean unknown, or {column.name!r} to data.categorical if its numbers are "
+            "codes"
+        )
+
+
+def _check_exact(column: Column, numbers: pa.ChunkedArray, known: Texts | None = None) -> None:
+    """Raise ProjectError where a whole number is too large for float64 to hold its last digit. `known`: their texts."""
+    inexact = pc.greater_equal(pc.abs(numbers), EXACT)
+    if not pc.any(inexact).as_py():
+        return
+    if known is not None:
+        thousands = "" if column.csv is None else re.escape(column.csv.thousands or "")
+        inexact = pc.and_(inexact, cells.matching(known, rf"[+-]?[\d{thousands}]+"))
+    if pc.any(inexact).as_py():
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds whole numbers beyond 2**53, which a model's number cannot "
+            f"tell apart, in {column.first(inexact)}: add it to data.categorical if they are codes, or to data.drop"
+        )
+
+
+def _number(column: Column, floats: pa.ChunkedArray) -> pd.Series[Any]:
+    infinite = pc.is_inf(floats)
+    if pc.any(infinite).as_py():
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} is infinite in {column.first(infinite)}: correct it or leave it "
+            "empty"
+        )
+    return pd.Series(floats.to_numpy())
+
+
+def _boolean(values: pa.ChunkedArray) -> pd.Series[Any]:
+    missing = values.is_null().to_numpy()
+    return pd.Series(pd.arrays.BooleanArray(values.fill_null(False).to_numpy(), missing))
+
+
+def moments(texts: pd.Series[Any]) -> pd.Series[Any]:
+    """Return ISO 8601 texts of a frame as times, missing where one is missing."""
+    values = pa.array([None if pd.isna(text) else text for text in texts], pa.string())
+    found = cells.datetimes(pa.chunked_array([values]))
+    return _datetime(found.cast(pa.int64())).set_axis(texts.index)
+
+
+def _microseconds(column: Column) -> pa.ChunkedArray:
+    """Return dates or times as microseconds since 1970. Raises ProjectError outside the years 1 to 9999."""
+    values = column.values
+    if pa.types.is_date(values.type):
+        values = values.cast(pa.timestamp("s" if pa.types.is_date32(values.type) else "ms"))
+    per_second, since = UNITS[values.type.unit], values.cast(pa.int64())
+    if per_second == UNITS["ns"]:  # as in a request, which has microseconds; all of them are within these years
+        return values.cast(pa.timestamp("us", values.type.tz), safe=False).cast(pa.int64())
+    outside = pc.or_(pc.less(since, FIRST_SECOND * per_second), pc.greater(since, (LAST_SECOND + 1) * per_second - 1))
+    if pc.any(outside).as_py():
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} is outside of the years 1 to 9999 in {column.first(outside)}: "
+            "leave it empty where it means unknown"
+        )
+    return pc.multiply(since, UNITS["us"] // per_second)
+
+
+def _datetime(microseconds: pa.ChunkedArray) -> pd.Series[Any]:
+    moments = microseconds.fill_null(NOT_A_TIME).to_numpy().view("datetime64[us]")
+    return pd.Series(moments).dt.tz_localize("UTC")
