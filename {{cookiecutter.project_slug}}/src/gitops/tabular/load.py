@@ -46,7 +46,7 @@ def file(path: Path, setting: str, data: Data) -> Loaded:
     problem = f"{setting} is {str(path)!r}"
     if not path.exists():
         raise ProjectError(f"{problem}: there is no such file; `dvc pull` gets it, or correct {setting}")
-    drop = {*data.drop} if setting == "data.path" else set()
+    drop = {*data.left_out} if setting == "data.path" else set()
     if path.suffix == ".parquet":
         found = read_parquet(path, problem)
         names, columns = found.column_names, found.columns
@@ -85,10 +85,10 @@ def frame(table: pd.DataFrame, data: Data) -> Loaded:
     problem = f"the table that was read from {data.path}"
     if table.empty:
         raise ProjectError(f"{problem} has no rows")
-    _check_names(names, {*data.drop}, problem)
+    _check_names(names, {*data.left_out}, problem)
     columns = {}
     for at, name in enumerate(names):
-        if name in data.drop:
+        if name in data.left_out:
             columns[name] = pa.chunked_array([pa.nulls(len(table))])
             continue
         try:
