@@ -212,7 +212,7 @@ def lines(results: dict[Cell, dict[str, int]]) -> list[str]:
 
 
 def document(measured: list[coverage.Cell]) -> str:
-    """Return the tables of docs/statistics.md; what is not within 93 to 97 % is bold."""
+    """Return the tables of docs/statistics.md; what is not 93 to 97 % is bold."""
     repetitions = [cell.repetitions for cell in measured]
     errors = [100 * math.sqrt(0.95 * 0.05 / count) for count in (max(repetitions), min(repetitions))]
     parts = [
@@ -226,9 +226,8 @@ def document(measured: list[coverage.Cell]) -> str:
         parts.append(f"| {task}: rows | groups | {third} | {' | '.join(known)} |\n|{'---|' * (3 + len(known))}")
         for cell in measured:
             if cell.conditions.task == task:
-                low, high = coverage.GOOD
                 values = [cell.coverage[name] for name in known]
-                shown = [f"{value:.1%}" if low <= value <= high else f"**{value:.1%}**" for value in values]
+                shown = [f"{value:.1%}" if coverage.good(value) else f"**{value:.1%}**" for value in values]
                 kind = cell.conditions.errors or f"{cell.conditions.rarest:,}"
                 line = [f"{cell.conditions.rows:,}", f"{cell.conditions.groups:,}", kind, *shown]
                 parts[-1] += f"\n| {' | '.join(line)} |"
