@@ -39,7 +39,8 @@ def main() -> None:
     metric = settings.gate.primary_metric
     ratios = []
     for seed in range(int(sys.argv[2]) if len(sys.argv) > 2 else 3):
-        splits, schema = prepare.prepare(settings.data.model_copy(update={"seed": seed}))
+        data = settings.data.model_copy(update={"seed": seed})
+        splits, schema = prepare.prepare(prepare.read(data), data, prepare.DERIVED)
         train = settings.train.model_copy(update={"seed": seed})
         ours, our_seconds = fit_ours(settings.model_copy(update={"train": train}), splits, schema)
         theirs, their_seconds = fit_theirs(metric, splits, schema)

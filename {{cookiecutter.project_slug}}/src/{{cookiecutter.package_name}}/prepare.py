@@ -76,7 +76,8 @@ def main() -> None:
     for path in (artifacts.TRAIN, artifacts.VAL, artifacts.TEST):
         artifacts.write_parquet(path, splits[path.stem])
     artifacts.write_json(artifacts.SCHEMA, described)
-    echo(", ".join(f"{name} {count}" for name, count in described["rows"].items()))
+    counts = ((name, count) for name, count in described["rows"].items() if count)
+    echo(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts))
 
 
 if __name__ == "__main__":
