@@ -171,14 +171,11 @@ def repeat(cell: Cell, start: int) -> dict[str, int]:
 
 
 def work(done: dict[Cell, int]) -> Iterator[tuple[Cell, int]]:
-    """Yield the cell and first repetition of chunks without end, each cell in turn; the slow ones every other time."""
-    turn = 0
+    """Yield the cell and first repetition of chunks without end: of the cell that has the fewest."""
     while True:
-        for cell in cells():
-            if cell.rows < MANY or turn % 2 == 0:
-                yield cell, done[cell]
-                done[cell] += CHUNK
-        turn += 1
+        cell = min(done, key=lambda cell: done[cell])
+        yield cell, done[cell]
+        done[cell] += CHUNK
 
 
 def measure(results: dict[Cell, dict[str, int]], seconds: float, processes: int) -> None:
@@ -215,8 +212,13 @@ def lines(results: dict[Cell, dict[str, int]]) -> list[str]:
 
 
 def document(measured: list[coverage.Cell]) -> str:
-    """Return the tables of docs/statistics.md; what is not within 93 to 97 % is bold."""
-    parts = []
+    """Return the tables of docs/statistics.md; what is not 93 to 97 % is bold."""
+    repetitions = [cell.repetitions for cell in measured]
+    errors = [100 * math.sqrt(0.95 * 0.05 / count) for count in (max(repetitions), min(repetitions))]
+    parts = [
+        f"{min(repetitions)} to {max(repetitions)} repetitions a line, so that a fraction has a standard error of "
+        f"{errors[0]:.1f} to {errors[1]:.1f} points."
+    ]
     for task, known in metrics.METRICS.items():
         third = (
             "errors" if task == "regression" else "positive rows" if task == "binary" else "rows of the rarest class"
@@ -224,9 +226,8 @@ def document(measured: list[coverage.Cell]) -> str:
         parts.append(f"| {task}: rows | groups | {third} | {' | '.join(known)} |\n|{'---|' * (3 + len(known))}")
         for cell in measured:
             if cell.conditions.task == task:
-                low, high = coverage.GOOD
                 values = [cell.coverage[name] for name in known]
-                shown = [f"{value:.1%}" if low <= value <= high else f"**{value:.1%}**" for value in values]
+                shown = [f"{value:.1%}" if coverage.good(value) else f"**{value:.1%}**" for value in values]
                 kind = cell.conditions.errors or f"{cell.conditions.rarest:,}"
                 line = [f"{cell.conditions.rows:,}", f"{cell.conditions.groups:,}", kind, *shown]
                 parts[-1] += f"\n| {' | '.join(line)} |"
@@ -260,7 +261,8 @@ def main() -> None:
         true_values()
         measure(results, arguments.seconds, arguments.processes)
         arguments.results.write_text(json.dumps([[cell, counts] for cell, counts in results.items()]) + "\n")
-    print(document(coverage.parse("\n".join(lines(results)))))
+    if measured := coverage.parse("\n".join(lines(results))):
+        print(document(measured))
     if arguments.write:
         write(results)
 

@@ -31,7 +31,6 @@ pytestmark = [pytest.mark.real, pytest.mark.full]
 #: Results are had sooner with these, and every working model is accepted.
 QUICK = {
     "  epochs: 200": "  epochs: 10",
-    "bootstrap: 1000": "bootstrap: 100",
     "roc_auc: 0.9": "roc_auc: 0.6",
     "tolerance: 0.005": "tolerance: 0.3",
     "brier: 0.02": "brier: 0.3",

@@ -214,6 +214,35 @@ def test_performance_of_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -
         assert measured["low"] < measured["value"] < measured["high"]
 
 
+def test_test_rows_of_a_group_count_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drop that 2,000 rows would prove is none where they are of 20 groups."""
+    rng = np.random.default_rng(0)
+    context = {"schema": SCHEMA | {"task": "regression", "target": {"name": "y", "classes": []}}, "metric": "rmse"}
+    context["recorded"] = {"value": 1.0}
+    artifacts.write_parquet(
+        artifacts.MONITOR_LABELLED, pd.DataFrame({"target": 1.2 * rng.normal(size=2000), "prediction": 0.0})
+    )
+    groups = np.repeat(np.arange(20), 100)
+    old = pd.DataFrame({"target": rng.normal(size=20)[groups], "prediction": 0.0})
+    for table, passed in ((old, False), (old.assign(**{artifacts.GROUP: groups}), True)):
+        artifacts.write_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS, table)
+        measured = performance.evaluate(params.load(), context)
+        assert measured is not None and measured["passed"] is passed
+
+
+def test_the_reference_holds_the_groups_of_the_test_rows(world: World) -> None:
+    world.log(world.lines(60))
+    world.run()
+    assert artifacts.GROUP not in pd.read_parquet(
+        artifacts.MONITOR_REFERENCE_OUTPUTS
+    )  # a release of an earlier version
+    test = pd.read_parquet("test.parquet")
+    test.assign(**{artifacts.GROUP: np.arange(len(test)) // 2}).to_parquet("test.parquet")
+    world.run()
+    written = pd.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS)
+    assert written[artifacts.GROUP].tolist() == [*(np.arange(len(test)) // 2)]
+
+
 @pytest.mark.parametrize(("threshold", "value"), [(0.5, 2 / 3), (0.2, 1.0)])
 def test_the_label_that_was_answered_is_scored(world: World, threshold: float, value: float) -> None:
     """By the threshold that the released model had, and by no other."""

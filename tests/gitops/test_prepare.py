@@ -220,3 +220,17 @@ def test_a_broken_or_missing_file_is_refused(prepared: Prepare, tmp_path: Path) 
         prepared(b"PAR1 this is no parquet file PAR1", ".parquet")
     with pytest.raises(ProjectError, match="there is no such file"):
         small_table.prepared(settings_of(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_of_slices_that_the_model_does_not_see_is_in_the_splits_alone(prepared: Prepare, suffix: str) -> None:
+    """Also one of codes, and beside another column of data.drop, which is nowhere."""
+    frame = table(region=np.arange(200) % 3, other=range(200))
+    columns = {"drop": ["region", "other"], "slices": ["region"], "categorical": ["region"]}
+    splits, schema = prepared(frame, suffix, **columns)
+    assert schema["slices"] == ["region"]
+    assert not {"region", "other"} & {feature["name"] for feature in schema["features"]}
+    for split in splits.values():
+        assert {*split["region"]} == {"0", "1", "2"} and "other" not in split
+    with pytest.raises(ProjectError, match=r"data\.slices names 'region', a number: .* add it to data\.categorical"):
+        prepared(frame, suffix, **columns | {"categorical": []})

@@ -168,6 +168,19 @@ def test_groups_of_a_rare_class_count_once() -> None:
         assert one and other and other[0] < one[0] < 0.8 < one[1] < other[1]
 
 
+def test_rows_of_one_class_say_nothing_about_the_other() -> None:
+    found = binary(np.zeros(50, dtype=int), np.linspace(0.1, 0.7, 50))
+    assert (found["f1"].value, found["f1"].low, found["f1"].high) == (0, 0, 1)
+    assert np.isnan(found["roc_auc"].value) and 0.4 < found["accuracy"].low < found["accuracy"].high < 0.9
+
+
+def test_a_metric_that_hardly_any_resample_defines_is_an_error() -> None:
+    own = {"rare": Own(lambda actual, outputs, predicted: float(actual.mean()) if len({*actual}) > 45 else np.nan)}
+    values = np.random.default_rng(0).normal(size=50)
+    with pytest.raises(ProjectError, match=r"evaluate\.bootstrap gives 500 resamples, of which 500 do not define"):
+        intervals.of_metrics(own, (values, values, values), np.arange(50), 500, 0)
+
+
 def test_a_metric_of_ones_own_has_an_interval_and_one_that_is_not_defined_has_none() -> None:
     values = np.random.default_rng(0).normal(size=100)
     own = {
@@ -247,7 +260,7 @@ def test_conditions_name_what_coverage_depends_on() -> None:
 def test_the_document_has_the_table_that_the_report_prints_from() -> None:
     text = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
     part = text.partition("<!-- coverage -->")[2].partition("<!-- end of coverage -->")[0]
-    shown = [re.findall(r"[\d.]+(?=%)", line) for line in part.split("\n") if "%" in line]
+    shown = [re.findall(r"[\d.]+(?=%)", line) for line in part.split("\n") if re.search(r"\d%", line)]
     assert shown == [[f"{100 * value:.1f}" for value in cell.coverage.values()] for cell in coverage.cells()]
     assert len(shown) > 40
     names = {cell.conditions.task: [*cell.coverage] for cell in coverage.cells()}

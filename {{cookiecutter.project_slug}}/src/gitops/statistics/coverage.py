@@ -12,8 +12,8 @@ import numpy as np
 from gitops.statistics.measured import MEASURED
 from gitops.statistics.resampling import Array, Clusters
 
-#: Coverage of a 95 % interval that is as good as it says.
-GOOD = (0.93, 0.97)
+#: Coverage in percent of a 95 % interval that does as it says, from and to.
+GOOD = (93, 97)
 
 #: Rows or groups below which nothing was measured.
 LEAST = 20
@@ -67,6 +67,11 @@ def measured(found: Conditions) -> dict[str, float]:
     if not alike or found.groups < LEAST:
         return {}
     return min(alike, key=lambda cell: _distance(cell.conditions, found)).coverage
+
+
+def good(coverage: float) -> bool:
+    """Tell whether a coverage, as a fraction, is that of an interval that does as it says."""
+    return GOOD[0] <= round(100 * coverage) <= GOOD[1]
 
 
 def _distance(one: Conditions, other: Conditions) -> float:

@@ -32,6 +32,8 @@ def interval(kind: Kind, value: float, actual: Array, groups: Array) -> tuple[fl
     once.
     """
     classes, rows = np.unique(actual, return_counts=True)
+    if len(classes) < 2 and kind != "rows":
+        return 0.0, 1.0  # rows of one class say nothing about the other
     codes = Clusters(groups).codes
     counts = [len(np.unique(codes[actual == index])) for index in classes]
     size: float = len(np.unique(codes))

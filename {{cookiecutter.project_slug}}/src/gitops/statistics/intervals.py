@@ -111,8 +111,8 @@ def without_a_block(groups: Array) -> Iterator[Array]:
         yield np.flatnonzero((block != index) | (blocks == 1))
 
 
-def bca(value: float, resampled: Array, influence: Array, level: float = 0.95) -> Interval:
-    """Return the bias-corrected and accelerated interval (Efron, 1987), widened for small samples.
+def bca(value: float, resampled: Array, influence: Array) -> Interval:
+    """Return the bias-corrected and accelerated 95 % interval (Efron, 1987), widened for small samples.
 
     In place of the normal distribution's quantile it takes the t distribution's, and undoes the bootstrap's narrowness
     by sqrt(n / (n - 1)) (Hesterberg, 2015). The degrees of freedom are those of the jackknife's variance
@@ -122,14 +122,16 @@ def bca(value: float, resampled: Array, influence: Array, level: float = 0.95) -
     is at least that of the formula without resamples (DiCiccio and Efron, 1992).
     """
     blocks, squares = len(influence), float((influence**2).sum())
-    if math.isnan(value) or squares == 0 or np.nanmin(resampled) == np.nanmax(resampled):
+    defined = resampled[~np.isnan(resampled)]
+    if squares == 0 or (len(defined) and defined.min() == defined.max()):
         return Interval(value, value, value)
     acceleration = float((influence**3).sum()) / (6 * squares**1.5)
     kurtosis = blocks * float((influence**4).sum()) / squares**2
     freedom = max(1.0, min(blocks - 1, 2 * blocks / max(kurtosis - 1, 1e-9)))
-    width = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(blocks / (blocks - 1))
+    width = float(stdtrit(freedom, 0.975)) * math.sqrt(blocks / (blocks - 1))
     width = min(width, float(ndtri(1 - FURTHEST)))
-    bias = _bias(value, resampled)
+    below = ((defined < value).sum() + 0.5 * (defined == value).sum()) / max(1, len(defined))
+    bias = float(ndtri(np.clip(below, FURTHEST, 1 - FURTHEST)))
     bounds = [value]
     for side in (-width, width):
         shifted = bias + side
@@ -139,10 +141,3 @@ def bca(value: float, resampled: Array, influence: Array, level: float = 0.95) -
             error = math.sqrt(squares * (blocks - 1) / blocks)
             bounds.append(value + error * shifted / slope**2)
     return Interval(value, min(bounds), max(bounds))
-
-
-def _bias(value: float, resampled: Array) -> float:
-    """Return the normal deviate of the fraction of resamples below the value; half of those that equal it count."""
-    defined = resampled[~np.isnan(resampled)]
-    below = ((defined < value).sum() + 0.5 * (defined == value).sum()) / len(defined)
-    return float(ndtri(np.clip(below, FURTHEST, 1 - FURTHEST)))

@@ -38,5 +38,4 @@ def _score(interval: intervals.Interval, measured: float | None) -> Score | None
     score: Score = {"value": interval.value, "low": interval.low, "high": interval.high}
     if interval.low == interval.high:  # every resample has this value: that is no interval
         return score | {"coverage": None}
-    least, most = coverage.GOOD
-    return score if measured is not None and least <= measured <= most else score | {"coverage": measured}
+    return score if measured is not None and coverage.good(measured) else score | {"coverage": measured}

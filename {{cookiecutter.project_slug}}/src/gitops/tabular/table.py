@@ -121,7 +121,7 @@ def _require(columns: Iterable[str], data: Data) -> None:
                 f"{setting} names column {column!r}, which {data.path} lacks; it has {', '.join(columns)}"
             )
     for name in (ROW, GROUP):
-        if name in columns and name not in data.drop:
+        if name in columns and name not in data.left_out:
             raise ProjectError(
                 f"{data.path} has a column {name!r}, a name that the splits use: rename it or add it to data.drop"
             )
