@@ -214,11 +214,8 @@ def lines(results: dict[Cell, dict[str, int]]) -> list[str]:
 def document(measured: list[coverage.Cell]) -> str:
     """Return the tables of docs/statistics.md; what is not 93 to 97 % is bold."""
     repetitions = [cell.repetitions for cell in measured]
-    errors = [100 * math.sqrt(0.95 * 0.05 / count) for count in (max(repetitions), min(repetitions))]
-    parts = [
-        f"{min(repetitions)} to {max(repetitions)} repetitions a line, so that a fraction has a standard error of "
-        f"{errors[0]:.1f} to {errors[1]:.1f} points."
-    ]
+    error = 100 * math.sqrt(0.95 * 0.05 / min(repetitions))
+    parts = [f"{min(repetitions)} to {max(repetitions)} repetitions a line: a standard error of {error:.1f} points."]
     for task, known in metrics.METRICS.items():
         third = (
             "errors" if task == "regression" else "positive rows" if task == "binary" else "rows of the rarest class"
