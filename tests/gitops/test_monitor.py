@@ -8,6 +8,7 @@ import re
 import subprocess
 import threading
 import zipfile
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ import pytest
 from conftest import ROOT
 from gitops.core import artifacts, params, sections
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import monitor, performance, report
+from gitops.monitoring import monitor, performance, report, tables, windows
 from gitops.releases import release
 from matplotlib.figure import Figure
 from monitoring import SCHEMA, VERSION, World, failed, settings
@@ -228,6 +229,19 @@ def test_test_rows_of_a_group_count_once(world: World, monkeypatch: pytest.Monke
         artifacts.write_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS, table)
         measured = performance.evaluate(params.load(), context)
         assert measured is not None and measured["passed"] is passed
+
+
+def test_labelled_rows_of_an_id_are_a_group(world: World) -> None:
+    """An id that was not given, or is redacted, is nobody's: such a row is a group by itself."""
+    lines = world.lines(5)
+    for line, person in zip(lines, ("ada", "ada", None, "redacted", 7), strict=True):
+        line["inputs"] |= {"person": person} if person is not None else {}
+    rows = tables.valid(lines, SCHEMA | {"id": "person"}, set(), Counter())
+    assert [row["id"] for row in rows] == ["ada", "ada", None, None, "7"]
+    labels = pd.DataFrame({"request_id": [row["request_id"] for row in rows], "instance": 0, "label": "yes"})
+    assert windows._write_labelled(rows, labels, SCHEMA) == 5
+    groups = artifacts.read_parquet(artifacts.MONITOR_LABELLED)[artifacts.GROUP].tolist()
+    assert groups[0] == groups[1] and len(set(groups)) == 4
 
 
 def test_the_reference_holds_the_groups_of_the_test_rows(world: World) -> None:

@@ -40,7 +40,8 @@ def redacted_features(rows: list[Entry], redact: list[str], schema: Schema) -> s
 def valid(rows: list[Entry], schema: Schema, redacted: set[str], unreadable: Counter[str]) -> list[Entry]:
     """Return the rows that fit the schema, values as `check_row` returns them and `outputs` as in predictions.parquet.
 
-    A column that a line lacks counts as missing there. Lines that do not fit are counted in `unreadable`, by column.
+    `id` is the value of data.id that the request gave, as a text; None where it gave none, or it is redacted. A column
+    that a line lacks counts as missing there. Lines that do not fit are counted in `unreadable`, by column.
     """
     from gitops.tabular.columns import RowError, check_row, given, optional
 
@@ -56,7 +57,9 @@ def valid(rows: list[Entry], schema: Schema, redacted: set[str], unreadable: Cou
         except (KeyError, TypeError, ValueError):
             unreadable["the prediction does not fit the schema"] += 1
         else:
-            fitting.append(entry | {"inputs": values, "outputs": outputs})
+            whom = entry["inputs"].get(schema.get("id"))
+            identity = None if whom in (None, REDACTED) else str(whom)
+            fitting.append(entry | {"inputs": values, "outputs": outputs, "id": identity})
     return fitting
 
 

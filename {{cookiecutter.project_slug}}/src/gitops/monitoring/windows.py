@@ -152,12 +152,17 @@ def _once(rows: list[Entry], reused: set[str]) -> list[Entry]:
 
 
 def _write_labelled(rows: list[Entry], labels: pd.DataFrame, schema: Schema) -> int:
-    """Write the outputs of the labelled rows, those evaluated before among them, and return their number."""
+    """Write the outputs of the labelled rows, those evaluated before among them, and return their number.
+
+    Rows that gave the same data.id are a group, any other row is one by itself.
+    """
     import pandas as pd
 
     keys = pd.DataFrame(
         {"request_id": [entry["request_id"] for entry in rows], "instance": [entry["instance"] for entry in rows]}
     ).astype({"request_id": object, "instance": int})
+    codes, known = pd.factorize(pd.Series([entry["id"] for entry in rows], dtype=object))
+    keys[GROUP] = [code if code >= 0 else len(known) + place for place, code in enumerate(codes.tolist())]
     table = pd.concat([keys, tables.outputs_table(rows, schema)], axis=1)
     joined = table.merge(labels.astype({"request_id": object, "instance": int}), on=["request_id", "instance"])
     joined = joined.rename(columns={"label": "target"}).drop(columns=["request_id", "instance"])
