@@ -34,26 +34,26 @@ def against_releases(settings: Params, comparison: Comparison) -> list[Rule]:
     if comparison.production is None:
         return []
     gate = settings.gate
-    limits = ((gate.primary_metric, gate.tolerance), *gate.guardrail_metrics.items())
-    return [_rule(name, limit, gate.decision, comparison.releases) for name, limit in limits]
+    limits = [(gate.primary_metric, gate.tolerance, "gate.tolerance")]
+    limits += [(name, limit, "gate.guardrail_metrics") for name, limit in gate.guardrail_metrics.items()]
+    return [_rule(*limited, gate.decision, comparison.releases) for limited in limits]
 
 
-def _rule(name: str, limit: float, decision: str, releases: Sequence[Against]) -> Rule:
-    """Return the rule for one metric, with the numbers of the release that decides it."""
+def _rule(name: str, limit: float, setting: str, decision: str, releases: Sequence[Against]) -> Rule:
+    """Return the rule for one metric, with the numbers of the release that decides it; `setting` holds the limit."""
     than = "than production" if len(releases) == 1 else f"than each of {len(releases)} releases"
     if decision == "not_worse":
         words = f"{name} proved at most {limit:g} worse {than}"
     else:
         words = f"{name} at most {limit:g} worse {than}, or not proved worse"
     if name not in releases[0].differences:
-        failure = f"{name} of {releases[0].title} is not known, and at most {limit:g} worse is allowed"
+        failure = f"{name} of {releases[0].title} is not known, and at most {limit:g} worse is allowed ({setting})"
         return Rule(words, None, -limit, False, failure, release=releases[0].title)
     one, difference = decisive(name, limit, decision, releases)
     passed = passes(decision, limit, difference.value, difference.lower, difference.upper)
     bound = difference.lower if decision == "not_worse" else difference.upper
-    return Rule(
-        words, difference.value, -limit, passed, _failure(name, limit, decision, one, difference), bound, one.title
-    )
+    failure = f"{_failure(name, limit, decision, one, difference)} ({setting})"
+    return Rule(words, difference.value, -limit, passed, failure, bound, one.title)
 
 
 def decisive(name: str, limit: float, decision: str, releases: Sequence[Against]) -> tuple[Against, Difference]:

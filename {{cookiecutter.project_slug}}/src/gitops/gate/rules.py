@@ -34,7 +34,8 @@ def thresholds(settings: Params, evaluated: dict[str, Any]) -> list[Rule]:
         value = evaluated["metrics"].get(name, {}).get("value")
         passed = value is not None and (value >= limit if _higher(settings, name) else value <= limit)
         words = _words(settings, name, limit)
-        rules.append(Rule(words, value, limit, passed, f"{name} is {show(value)}, and {words} is needed"))
+        failure = f"{name} is {show(value)}, and {words} is needed (gate.thresholds)"
+        rules.append(Rule(words, value, limit, passed, failure))
     return rules
 
 
@@ -69,7 +70,9 @@ def _slice_rule(settings: Params, name: str, limit: float, column: str, values: 
     bound, value, score = min(judged, key=lambda item: item[0])
     words += f" ({len(judged)} of {len(values)} judged)" if len(judged) < len(values) else ""
     interval = f"95 % interval {score['low']:.4g} to {score['high']:.4g}"
-    failure = f"{name} is {show(score['value'])} where {column} is {value} ({interval}), and {words} is needed"
+    failure = (
+        f"{name} is {show(score['value'])} where {column} is {value} ({interval}), and {words} is needed (gate.slices)"
+    )
     return Rule(words, score["value"], limit, bound >= sign * limit, failure, sign * bound)
 
 
