@@ -121,6 +121,37 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
         {},
         "column 'day' of {path} holds dates, and what is no date of the calendar in 2 rows, the first is line 60",
     ),
+    "dates with the day first": (
+        "\n".join(["day,y", *lines("{day},{y}", day=[f"{n % 28 + 1}/01/2024" for n in range(ROWS)])]).encode(),
+        {},
+        "column 'day' of {path} holds dates that are not written as ISO 8601 in 60 rows, the first is line 2: write "
+        "them as 2026-01-31",
+    ),
+    "dates with a month's name": (
+        "\n".join(["day,y", *lines("{day},{y}", day=[f"Mar {n % 28 + 1} 2024 10:30" for n in range(ROWS)])]).encode(),
+        {},
+        "column 'day' of {path} holds dates that are not written as ISO 8601 in 60 rows",
+    ),
+    "times of a day": (
+        "\n".join(["at,y", *lines("{at},{y}", at=[f"{n % 24}:15" for n in range(ROWS)])]).encode(),
+        {},
+        "column 'at' of {path} holds times of a day in 60 rows, the first is line 2",
+    ),
+    "negative numbers in parentheses": (
+        "\n".join(["x,y", *lines("{x},{y}", x=[f"({n}.5)" if n % 3 else f"{n}.5" for n in range(ROWS)])]).encode(),
+        {},
+        "40 rows, the first is line 3: write negative numbers with a minus sign",
+    ),
+    "a dash where there is no number": (
+        "\n".join(["x,y", *lines("{x},{y}", x=["-" if n % 2 else n % 5 for n in range(ROWS)])]).encode(),
+        {},
+        "column 'x' of {path} holds numbers, and texts in 30 rows, the first is line 3: add the texts to data.missing",
+    ),
+    "quantities, of which many are unknown": (
+        "\n".join(["x,y", *lines("{x},{y}", x=["unknown" if n % 2 else n for n in range(ROWS)])]).encode(),
+        {},
+        "column 'x' of {path} holds numbers, and texts in 30 rows, the first is line 3: add the texts to data.missing",
+    ),
     "a number that is infinite": (
         "\n".join(["x,y", *lines("{x},{y}", x=["1"] * 58 + ["-inf", "1e400"])]).encode(),
         {},
@@ -147,6 +178,15 @@ def test_a_table_is_refused_with_column_line_and_setting(case: str, tmp_path: Pa
     with pytest.raises(ProjectError) as error:
         small_table.prepared(settings(path, **changes))
     assert message.format(path=path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "texts", [["0", "1", "2", "3+"], ["18-27", "28-37"], ["1.2.3", "1.10.0"], ["<10", "10", ">10"]]
+)
+def test_codes_that_look_like_numbers_are_a_category(texts: list[str], tmp_path: Path) -> None:
+    column = [texts[row % len(texts)] for row in range(ROWS)]
+    frame = read(write(tmp_path / "t.csv", "code,a,y", lines("{code},{a},{y}", code=column)))
+    assert frame["code"].tolist() == column
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gitops.core.artifacts import ProjectError
-from gitops.core.sections import Csv, Data
-from gitops.tabular import cells, csv_rows, wrong_format
+from gitops.core.sections import Data
+from gitops.tabular import cells, wrong_format
 from gitops.tabular.cells import FIRST_SECOND, LAST_SECOND, Texts
-
-#: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
-MOSTLY = 0.9
+from gitops.tabular.raw_column import Column
 
 #: From here on a float64 does not hold every whole number.
 EXACT = 2**53
@@ -30,28 +26,6 @@ UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 CODE = r"0\d+"
 
 NOT_A_TIME = np.iinfo("int64").min
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table: `csv` is the notation of its texts, None where texts are no numbers, booleans or dates."""
-
-    name: str
-    values: pa.ChunkedArray
-    path: str
-    csv: Csv | None
-    in_file: bool  # whether rows have lines, those of the CSV file `path`
-
-    def place(self, row: int) -> str:
-        """Return where a row is, for an error."""
-        if self.in_file and self.csv is not None:
-            return f"line {csv_rows.line(Path(self.path), self.csv, row)}"
-        return f"row {row} (counted from 0)"
-
-    def first(self, found: pa.ChunkedArray) -> str:
-        """Return in how many rows a boolean column is true, and where the first of them is."""
-        rows = np.flatnonzero(found.fill_null(False).to_numpy())
-        return f"{len(rows)} rows, the first is {self.place(int(rows[0]))}"
 
 
 def plain(column: Column) -> Column:
@@ -143,7 +117,7 @@ def of_text(column: Column, data: Data) -> pd.Series[Any]:
         return _number(column, numbers)
     if pc.all(pc.match_substring_regex(known, cells.ISO_DATE)).as_py():
         return _dates(column, known)
-    _check_notation(column, known, numbers, csv)
+    wrong_format.check(column, known, numbers, csv)
     return category(known)
 
 
@@ -156,30 +130,6 @@ def _dates(column: Column, known: pa.ChunkedArray) -> pd.Series[Any]:
             f"{column.first(impossible)}: correct it, or add {column.name!r} to data.categorical"
         )
     return _datetime(moments.cast(pa.int64()))
-
-
-def _check_notation(column: Column, known: pa.ChunkedArray, numbers: pa.ChunkedArray, csv: Csv) -> None:
-    """Raise ProjectError where texts are numbers that are written otherwise, or most are numbers."""
-    otherwise = pc.and_(pc.is_valid(known), pc.is_null(numbers))
-    if remedy := wrong_format.remedy(known, csv):
-        raise ProjectError(
-            f"column {column.name!r} of {column.path} holds numbers that are written otherwise than data.csv says in "
-            f"{column.first(otherwise)}: {remedy}; or add {column.name!r} to data.categorical if they are codes"
-        )
-    if wrong_format.is_date(known):
-        raise ProjectError(
-            f"column {column.name!r} of {column.path} holds dates that are not written as ISO 8601 in "
-            f"{column.first(otherwise)}: write them as 2026-01-31 or 2026-01-31T12:00:00Z; or add {column.name!r} to "
-            "data.categorical if they are codes"
-        )
-    count = len(known) - known.null_count
-    numeric = 1 - pc.sum(otherwise).as_py() / count
-    if numeric >= MOSTLY or (numeric > 0 and wrong_format.is_placeholder(pc.filter(known, otherwise))):
-        raise ProjectError(
-            f"column {column.name!r} of {column.path} holds numbers, and texts in {column.first(otherwise)}: add the "
-            f"texts to data.missing if they mean unknown, or {column.name!r} to data.categorical if its numbers are "
-            "codes"
-        )
 
 
 def _check_exact(column: Column, numbers: pa.ChunkedArray, known: Texts | None = None) -> None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv, Data
 from gitops.tabular import csv_checks, csv_file
-from gitops.tabular.dtypes import Column
+from gitops.tabular.raw_column import Column
 
 #: How pandas names an index without a name, as a column of a parquet file and in the header of a CSV file.
 INDEX = re.compile(r"__index_level_\d+__")

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.sections import Data
 from gitops.tabular import cells, dtypes, load
-from gitops.tabular.dtypes import Column
 from gitops.tabular.load import Loaded
+from gitops.tabular.raw_column import Column
 
 
 def read(data: Data) -> pd.DataFrame:

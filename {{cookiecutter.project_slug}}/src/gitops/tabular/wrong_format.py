@@ -8,9 +8,14 @@ from itertools import product
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv
 from gitops.tabular import cells
 from gitops.tabular.cells import Texts
+from gitops.tabular.raw_column import Column
+
+#: A text column of which this fraction parses as numbers, but not all, most likely has unknown missing-value markers.
+MOSTLY = 0.9
 
 #: What separates the digits of large numbers somewhere: also a typographic apostrophe and two non-breaking spaces.
 THOUSANDS = (None, ",", ".", "'", "\u2019", " ", "\u00a0", "\u202f")
@@ -36,11 +41,48 @@ DATE = (
     r"([T ,]+\d{1,2}:\d{2}.*)?"
 )
 
+TIME_OF_DAY = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s*[AaPp][Mm])?"
+
+#: A column of codes has this many different numbers at most; among texts, more are quantities.
+MANY = 20
+
 #: From so many distinct values on, numbers with a word behind them are quantities; fewer are codes, as 2WD and 4WD.
 QUANTITY = 5
 
 
-def is_date(texts: Texts) -> bool:
+def check(column: Column, known: pa.ChunkedArray, numbers: pa.ChunkedArray, csv: Csv) -> None:
+    """Raise ProjectError where a column's known texts, not all of them numbers, are numbers or dates after all.
+
+    `numbers`: those that are numbers as `csv` writes them, null for the others.
+    """
+    otherwise = pc.and_(pc.is_valid(known), pc.is_null(numbers))
+    if remedy := _remedy(known, csv):
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds numbers that are written otherwise than data.csv says in "
+            f"{column.first(otherwise)}: {remedy}; or add {column.name!r} to data.categorical if they are codes"
+        )
+    if _is_date(known):
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds dates that are not written as ISO 8601 in "
+            f"{column.first(otherwise)}: write them as 2026-01-31 or 2026-01-31T12:00:00Z; or add {column.name!r} to "
+            "data.categorical if they are codes"
+        )
+    if _is_time_of_day(known):
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds times of a day in {column.first(otherwise)}: write them "
+            f"with their date, or as a number of hours; or add {column.name!r} to data.categorical if they are codes"
+        )
+    numeric = 1 - pc.sum(otherwise).as_py() / (len(known) - known.null_count)
+    placeholder = numeric > 0 and _is_placeholder(pc.filter(known, otherwise))
+    if numeric >= MOSTLY or placeholder or _are_quantities(numbers):
+        raise ProjectError(
+            f"column {column.name!r} of {column.path} holds numbers, and texts in {column.first(otherwise)}: add the "
+            f"texts to data.missing if they mean unknown, or {column.name!r} to data.categorical if its numbers are "
+            "codes"
+        )
+
+
+def _is_date(texts: Texts) -> bool:
     """Tell whether all known texts of a column are dates, and not all of them in ISO 8601."""
     known = texts.drop_null()
     if not len(known) or not re.fullmatch(DATE, known[:1].to_pylist()[0]):
@@ -48,12 +90,23 @@ def is_date(texts: Texts) -> bool:
     return all(re.fullmatch(DATE, text) for text in pc.unique(known).to_pylist())
 
 
-def is_placeholder(texts: Texts) -> bool:
+def _is_time_of_day(texts: Texts) -> bool:
+    """Tell whether all known texts of a column are times of a day, without a date, and too many to be categories."""
+    known = pc.unique(texts).drop_null()
+    return bool(len(known) > MANY and pc.all(cells.matching(known, TIME_OF_DAY)).as_py())
+
+
+def _are_quantities(numbers: pa.ChunkedArray) -> bool:
+    """Tell whether a column's texts that are numbers are too many different ones to be codes."""
+    return len(pc.unique(numbers).drop_null()) > MANY
+
+
+def _is_placeholder(texts: Texts) -> bool:
     """Tell whether known texts hold no letter and no digit, such as `-`: where numbers are expected, they mean none."""
     return not pc.any(pc.match_substring_regex(pc.unique(texts).drop_null(), r"[\pL\pN]")).as_py()
 
 
-def remedy(texts: Texts, csv: Csv) -> str | None:
+def _remedy(texts: Texts, csv: Csv) -> str | None:
     """Return what to set or to change where all known texts of a column are numbers in another notation, else None."""
     first = texts.drop_null()[:1].to_pylist()
     if not first or not BEGINS.match(first[0]):
