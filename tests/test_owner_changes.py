@@ -16,7 +16,7 @@ from projects import environment, generate, make, served
 #: Heading of docs/your-model.md, its diffs in their order: what they are called here.
 CHANGES = {
     "Another network": ["perceptron", "transformer"],
-    "Another loss": ["label smoothing"],
+    "Another loss": ["focal loss"],
     "A derived feature": ["derived feature"],
     "Another metric": ["metric"],
     "A table in a database": ["database"],
@@ -28,7 +28,7 @@ NAMES = [name for names in CHANGES.values() for name in names]
 TOUCHED = {
     "perceptron": {"model.py"},
     "transformer": {"model.py"},
-    "label smoothing": {"train.py"},
+    "focal loss": {"train.py"},
     "derived feature": {"features.py"},
     "metric": {"metrics.py", "params.yaml"},
     "database": {"prepare.py", "params.yaml", "pipeline.in"},

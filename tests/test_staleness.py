@@ -61,6 +61,7 @@ MODULES = {
     "gitops/tabular/wrong_format.py": {"prepare"},
     "gitops/validation/conditions.py": {"validate_data", "validate_model"},
     "gitops/validation/deepchecks.py": {"validate_data", "validate_model"},
+    "gitops/validation/results.py": {"validate_data", "validate_model"},
     "gitops/validation/stages.py": {"validate_data", "validate_model"},
 }
 
