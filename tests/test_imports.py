@@ -113,3 +113,10 @@ def test_contributing_draws_the_imports_that_there_are(source: Path, monkeypatch
                 rooms.add((outer, room.removeprefix("gitops.")))
     assert drawn(0) == {edge for edge in rooms if edge[0] != "project"}
     assert drawn(1) == modules
+
+
+def test_no_program_hides_a_module_of_the_standard_library() -> None:
+    """Python looks into a program's own folder first, for the packages that the program imports, too."""
+    programs = [path.stem for folder in ("benchmarks", "tools") for path in (ROOT / folder).glob("*.py")]
+    assert len(programs) > 5
+    assert not sys.stdlib_module_names & {*programs}

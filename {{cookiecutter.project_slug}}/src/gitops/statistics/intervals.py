@@ -1,6 +1,6 @@
 """Confidence intervals of metrics: the bootstrap's, and where few rows decide, those of a fraction.
 
-How often they hold the true value, by metric and number of rows: docs/statistics.md, from benchmarks/statistics.py.
+How often they hold the true value, by metric and number of rows: docs/statistics.md, from benchmarks/intervals.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measured coverage of the 95 % intervals, written by the template's benchmarks/statistics.py."""
+"""Measured coverage of the 95 % intervals, written by the template's benchmarks/intervals.py."""
 
 from __future__ import annotations
 

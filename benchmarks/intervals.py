@@ -1,6 +1,6 @@
-"""How often the intervals of metrics hold the true value: benchmarks/statistics.py measures what the report prints.
+"""How often the intervals of metrics hold the true value: benchmarks/intervals.py measures what the report prints.
 
-    .venv/bin/python benchmarks/statistics.py [--seconds 480] [--processes 16] [--results FILE] [--write]
+    .venv/bin/python benchmarks/intervals.py [--seconds 480] [--processes 16] [--results FILE] [--write]
 
 Needs numpy, scipy and tqdm, and no project: metrics and intervals are the template's own. Test rows are drawn from
 populations whose true values a large sample gives: of 30 to 10,000 rows; binary and of three classes, the rarest with
@@ -29,8 +29,7 @@ SOURCE = PROJECT / "src"
 TABLE = SOURCE / "gitops/statistics/measured.py"
 DOCUMENT = PROJECT / "docs/statistics.md"
 
-# In place of this folder: a module of the standard library is called as this file is.
-sys.path[0] = str(SOURCE)
+sys.path.insert(0, str(SOURCE))
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # the processes are the parallelism
 
