@@ -39,7 +39,9 @@ class Redis:
 
     def __post_init__(self) -> None:
         documented = (self.project / "k8s/redis/kustomization.yaml").read_text().partition("apiVersion")[0]
-        commands = re.sub(r"(?m)^# ? ?", "", documented[documented.index("#   kubectl") :].partition("# Further keys")[0])
+        commands = re.sub(
+            r"(?m)^# ? ?", "", documented[documented.index("#   kubectl") :].partition("# Further keys")[0]
+        )
         (self.folder / "bin").mkdir(parents=True)
         (self.folder / "bin/kubectl").write_text(KUBECTL)
         (self.folder / "bin/kubectl").chmod(0o755)

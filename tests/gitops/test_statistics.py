@@ -14,7 +14,7 @@ from defaults import ROOT
 from gitops.core.artifacts import ProjectError
 from gitops.statistics import coverage, fractions, intervals, scores
 from gitops.statistics.coverage import Conditions
-from gitops.statistics.resampling import Clusters, draw_rows, quantile, resamples
+from gitops.statistics.resampling import Clusters, quantile, resamples
 from scipy import stats
 
 Array = Any
@@ -51,8 +51,7 @@ def binary(positive: Array, scores_: Array, names: list[str] | None = None) -> d
 def test_a_resample_holds_groups_whole() -> None:
     groups = np.array([7, -1, 7, 3, -1, 7])
     sizes = {7: 3, -1: 2, 3: 1}
-    rng = np.random.default_rng(0)
-    drawn = [draw_rows(groups, rng) for _ in range(200)]
+    drawn = [*resamples(groups, 200, seed=0)]
     for rows in drawn:
         assert (np.diff(rows) >= 0).all()
         counts = np.bincount(rows, minlength=6)

@@ -43,14 +43,6 @@ class Clusters:
         return np.repeat(np.arange(len(self.codes)), drawn[self.codes])
 
 
-def draw_rows(groups: Array, rng: np.random.Generator) -> Array:
-    """Return the rows (int64, ascending) of one resample of groups; `groups` [rows] as in Clusters.
-
-    Many resamples of the same rows are cheaper from one Clusters, or from `resamples`.
-    """
-    return Clusters(groups).draw(rng)
-
-
 def resamples(groups: Array, count: int, seed: int) -> Iterator[Array]:
     """Yield the rows of `count` resamples of groups, the same ones for the same seed."""
     clusters, rng = Clusters(groups), np.random.default_rng(seed)
