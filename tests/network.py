@@ -23,6 +23,10 @@ SCHEMES = {"https": 443, "s3": 443, "gs": 443, "abfs": 443, "http": 80}
 #: name, the end of the Service's in the room, or nothing for one outside, and the port.
 SECRETS = [("-feature-store", "-redis", 6379), ("-jobs", "", 5432)]
 
+#: Containers and variables that name an address which is not asked: jobs/start.sh makes a remote of it, which this one has no use
+#: for.
+NOT_ASKED = {("feature-server", "REPOSITORY")}
+
 
 @dataclass(frozen=True)
 class End:
@@ -109,10 +113,10 @@ def _addresses(pod: Object, objects: list[Object]) -> Iterator[tuple[str, str, i
     texts: list[str] = []
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
         texts += [*container.get("command", []), *container.get("args", [])]
-        texts += [variable.get("value", "") for variable in container.get("env", [])]
-        references = [each["configMapRef"] for each in container.get("envFrom", [])]
-        texts += [text for each in references if not each.get("optional") for text in maps[each["name"]].values()]
-        texts += [text for each in references if each.get("optional") for text in maps.get(each["name"], {}).values()]
+        variables = [each for each in container.get("env", []) if (container["name"], each["name"]) not in NOT_ASKED]
+        texts += [variable.get("value", "") for variable in variables]
+        for reference in (each["configMapRef"] for each in container.get("envFrom", [])):
+            texts += (maps.get(reference["name"], {}) if reference.get("optional") else maps[reference["name"]]).values()
     for text in texts:
         for scheme, host, port in re.findall(r"\b([a-z][a-z0-9]*)://([\w.-]+)(?::(\d+))?", text):
             if host not in ("127.0.0.1", "0.0.0.0"):  # noqa: S104

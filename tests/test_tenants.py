@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from admission import Request, matched_resources, refusals
-from network import ROOM, let_through, needed
+from network import ROOM, Connection, End, let_through, needed
 from overlays import components, copied, released, render, switched_on
 from platform_objects import PLATFORM, Object, one, select, tenant, with_network_policy
 from rooms import all_pods, asked, quantity
@@ -425,12 +425,24 @@ def test_every_release_reaches_what_it_names(releases: dict[str, list[Object]], 
 
 def test_a_connection_needs_its_policy(releases: dict[str, list[Object]], room: list[Object]) -> None:
     """Each NetworkPolicy of a release and of the room, taken away, leaves something blocked: the test above can fail."""
-    name = max(releases, key=len)
-    objects = releases[name]
+    objects = releases[max(releases, key=len)]
     connections = list(needed(objects))
     policies = [*select(room, "NetworkPolicy"), *select(objects, "NetworkPolicy")]
+    assert len(policies) > 5
     for policy in policies:
         others = [each for each in policies if each is not policy]
         blocked = [each for each in connections if not let_through(each, others)]
-        spare = policy["metadata"]["name"] in ("default-deny", "dns")  # the project's own let DNS through as well
-        assert bool(blocked) != spare, policy["metadata"]["name"]
+        assert bool(blocked) == (policy["metadata"]["name"] != "default-deny"), policy["metadata"]["name"]
+
+
+def test_what_a_release_does_not_name_is_blocked(releases: dict[str, list[Object]], room: list[Object]) -> None:
+    """For its pods, and for one that no NetworkPolicy of its own selects; without default-deny the latter reaches all."""
+    objects = releases[max(releases, key=len)]
+    server, redis, another = (End(ROOM, {"app.kubernetes.io/component": name}) for name in ("server", "redis", "else"))
+    unnamed = [
+        *(Connection(another, End(), 443), Connection(End("shop"), another, 8080), Connection(another, server, 8080)),
+        *(Connection(server, End(), 8080), Connection(End("shop"), redis, 6379), Connection(End("shop"), server, 8082)),
+    ]
+    assert [each for each in unnamed if let_through(each, [*room, *objects])] == []
+    open_room = [each for each in room if each["metadata"]["name"] != "default-deny"]
+    assert let_through(Connection(End("shop"), another, 8080), [*open_room, *objects])
