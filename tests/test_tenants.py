@@ -96,6 +96,13 @@ def trigger(**content: Any) -> Request:
     return Request(item("ScaledObject", triggers=[{"type": "cpu"}, content]))
 
 
+def dashboard(annotations: dict[str, str] | None = None, **content: Any) -> Request:
+    made = item("ConfigMap")
+    made["metadata"]["labels"] = {"grafana_dashboard": "1"}
+    made["metadata"]["annotations"] |= annotations or {}
+    return Request(made | content)
+
+
 def replaced(kind: str, name: str) -> Request:
     return Request(item(kind, name), old=item(kind, name, PLATFORMS))
 
@@ -260,6 +267,12 @@ ATTACKS: dict[str, tuple[str, str, Request]] = {
         *("analyses", "asks another address"),
         analysis(prometheus={"address": PROMETHEUS, "authentication": {"oauth2": {"tokenUrl": "http://x"}}}),
     ),
+    "a dashboard from anywhere": ("dashboards", "ends in .url", dashboard(data={"a.json": "{}", "b.json.url": "http://x"})),
+    "a binary dashboard from anywhere": ("dashboards", "ends in .url", dashboard(binaryData={"b.json.url": "aA=="})),
+    "a dashboard into any folder": (
+        *("dashboards", "where Grafana's files are written"),
+        dashboard({"k8s-sidecar-target-directory": "/etc"}, data={"a.json": "{}"}),
+    ),
     "an autoscaler that asks the web": ("scaled-objects", "cron, cpu and memory", trigger(type="metrics-api")),
 }
 
@@ -326,6 +339,7 @@ ALLOWED: dict[str, Request] = {
     ),
     "its own namespace": selecting("ServiceMonitor", matchNames=[ROOM]),
     "its own namespace's pods": selecting("PodMonitor", any=False),
+    "settings with an address": Request(item("ConfigMap") | {"data": {"log.url": "s3://bucket"}}),
     "TLS from a Secret": endpoints("ServiceMonitor", tlsConfig={"ca": {"secret": {"name": "x", "key": "ca"}}}),
 }
 
