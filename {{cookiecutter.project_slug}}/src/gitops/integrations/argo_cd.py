@@ -87,7 +87,7 @@ def needed(rendered: dict[str, bytes], present: dict[str, bytes]) -> list[str]:
     for group in sorted({group for group, _ in new} - BUILT_IN):
         kinds = " and ".join(kind for each, kind in new if each == group)
         lines.append(
-            f"The release needs {kinds} ({group}) in the cluster, where {OPERATORS.get(group, 'their operator')} brings them: "
+            f"The release needs {kinds} ({group}) in the cluster, which {OPERATORS.get(group, 'an operator')} brings: "
             "without that Argo CD applies nothing of it"
         )
     return lines
