@@ -1,4 +1,4 @@
-"""What Argo CD would make of a release, said before it: objects that it would wait for, may not apply, or does not know."""
+"""What Argo CD would make of a release, said before it: what it would wait for, may not apply, or does not know."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def test_kinds_that_an_operator_brings_are_named_when_they_are_new() -> None:
     assert argo_cd.needed(release, {}) == [
         "The release needs ScaledObject (keda.sh) in the cluster, which KEDA brings: "
         "without that Argo CD applies nothing of it",
-        "The release needs PrometheusRule and ServiceMonitor (monitoring.coreos.com) in the cluster, which the Prometheus "
-        "operator brings: without that Argo CD applies nothing of it",
+        "The release needs PrometheusRule and ServiceMonitor (monitoring.coreos.com) in the cluster, which the "
+        "Prometheus operator brings: without that Argo CD applies nothing of it",
     ]
     assert argo_cd.needed(release, release) == argo_cd.needed(files(*plain), {}) == []
     [line] = argo_cd.needed(release, files(*plain, *monitors))

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from gitops.core.artifacts import ProjectError
-from gitops.integrations import argo_cd, kustomize
+from gitops.integrations import kustomize
 from gitops.rendering import manifests
 from gitops.serving.server.metrics import METRICS
 
@@ -364,7 +364,9 @@ def test_a_drain_never_takes_the_last_pod_in_production(case: str, rendered: dic
         if "workloadRef" in workload:
             workload = workloads["Deployment", workload["workloadRef"]["name"]]["spec"]
         labels = workload["template"]["metadata"]["labels"]
-        least[labels["app.kubernetes.io/component"]] = item["spec"].get("minReplicas") or item["spec"]["minReplicaCount"]
+        least[labels["app.kubernetes.io/component"]] = (
+            item["spec"].get("minReplicas") or item["spec"]["minReplicaCount"]
+        )
     budgets = {
         item["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]: item["spec"]["maxUnavailable"]
         for item in of(objects, "PodDisruptionBudget")
@@ -428,7 +430,9 @@ def test_a_job_with_another_spec_is_another_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_names_are_short_enough_with_the_longest_name_of_a_project(case: str, rendered: dict[str, list[Object]]) -> None:
+def test_names_are_short_enough_with_the_longest_name_of_a_project(
+    case: str, rendered: dict[str, list[Object]]
+) -> None:
     """Kubernetes allows 52 characters for a CronJob's name, and 63 where a name is a label or a part of an address."""
     slug = of(rendered[case], "ServiceAccount")[0]["metadata"]["name"]
     for item in rendered[case]:
