@@ -55,7 +55,7 @@ OPERATORS = {
 
 
 def require_no_waits(rendered: dict[str, bytes], overlay: Path) -> None:
-    """Raise ProjectError for an object with one of the annotations WAITS, in `rendered`: file name -> YAML of one."""
+    """Raise ProjectError for an object with an annotation of WAITS. `rendered`: file name -> YAML."""
     for item in _objects(rendered):
         for name in sorted({*WAITS} & (item["metadata"].get("annotations") or {}).keys()):
             raise ProjectError(
@@ -80,7 +80,7 @@ def not_permitted(rendered: dict[str, bytes]) -> list[str]:
 
 
 def needed(rendered: dict[str, bytes], present: dict[str, bytes]) -> list[str]:
-    """Return a line for each group with custom kinds that are new in `rendered`: not in `present`, what is released now.
+    """Return a line for each group with custom kinds that are new in `rendered`: not in `present`, the release before.
 
     Argo CD applies nothing of a release with a kind that the cluster does not know.
     """
