@@ -60,8 +60,8 @@ def require_no_waits(rendered: dict[str, bytes], overlay: Path) -> None:
         for name in sorted({*WAITS} & (item["metadata"].get("annotations") or {}).keys()):
             raise ProjectError(
                 f"{overlay}: {item['kind']} {item['metadata']['name']} has the annotation {name}: Argo CD would wait "
-                "during a release, and take in no rollback meanwhile. Remove it: a probe says whether a pod is ready, and "
-                "a plain Job runs once for each release that changes it"
+                "during a release, and take in no rollback meanwhile. Remove it: a probe says whether a pod is ready, "
+                "and a plain Job runs once for each release that changes it"
             )
 
 
