@@ -311,7 +311,7 @@ def test_a_release_removes_nothing_that_the_pods_before_it_need(case: str, cases
 
 
 def scaled(objects: list[Object]) -> list[Object]:
-    """Return the Deployments with more than one pod: those of the autoscalers, which a Rollout takes by the same name."""
+    """Return the Deployments with more than one pod: what autoscalers scale, or a Rollout of the same name."""
     targets = [
         item["spec"]["scaleTargetRef"]["name"] for item in of(objects, "HorizontalPodAutoscaler", "ScaledObject")
     ]
