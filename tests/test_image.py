@@ -15,7 +15,7 @@ import pytest
 from images import Buildah, debian, enter
 from servers import NAME, PROBE, free_ports, repacked
 
-pytestmark = [pytest.mark.real, pytest.mark.full]
+pytestmark = [pytest.mark.real, pytest.mark.full, pytest.mark.root]
 
 LABELS = {
     "REVISION": "org.opencontainers.image.revision",
