@@ -116,7 +116,9 @@ def test_no_module_of_a_python_that_runs_a_project_can_be_the_package() -> None:
     others = map(shutil.which, ("python3.11", "python3.12", "python3.13", "python3.14"))
     for program in filter(None, [sys.executable, *others]):
         command = [program, "-c", "import sys; print(*sys.stdlib_module_names)"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode and program != sys.executable:  # pyenv puts programs on PATH for versions that are not there
+            continue
         modules = set(re.findall(r"(?<!\S)[a-z]\w+", done.stdout))
         assert "json" in modules, program
         assert not modules - refused - set(sys.stdlib_module_names), program
