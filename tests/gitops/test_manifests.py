@@ -54,8 +54,10 @@ WORDS = {
     "label_values",
     "max",
     "namespace",
+    "offset",
     "on",
     "or",
+    "present_over_time",
     "rate",
     "sum",
     "time",
@@ -330,7 +332,9 @@ def test_the_monitors_metrics_are_read_where_the_log_is(tmp_path: Path) -> None:
         [only] = reader["spec"]["template"]["spec"]["containers"]
         assert only["command"] == ["python", "-m", drift_metrics.__name__]
         assert [each["containerPort"] for each in only["ports"]] == [drift_metrics.PORT]
-        [policy] = [item["spec"] for item in of(objects, "NetworkPolicy") if "drift-metrics" in item["metadata"]["name"]]
+        [policy] = [
+            item["spec"] for item in of(objects, "NetworkPolicy") if "drift-metrics" in item["metadata"]["name"]
+        ]
         assert fits(policy["podSelector"]["matchLabels"], reader["spec"]["template"])
         [rule] = policy["ingress"]
         assert rule["ports"] == [{"port": drift_metrics.PORT}]

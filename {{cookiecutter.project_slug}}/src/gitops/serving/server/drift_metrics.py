@@ -63,7 +63,7 @@ log = logging.getLogger(__name__)
 
 
 def checked(content: bytes) -> str:
-    """Return the file's text. Raises ValueError, which quotes nothing of it, where it is not what the monitor writes."""
+    """Return the file's text. Raises ValueError where it is not what the monitor writes, and quotes nothing of it."""
     if len(content) > FILE_BYTES:
         raise ValueError(f"more than {FILE_BYTES} bytes")
     try:
