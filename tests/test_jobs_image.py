@@ -186,7 +186,7 @@ def world(
     project = generate(tmp_path_factory.mktemp("jobs"), feature_store="yes", dvc_remote=f"{storage}/dvc")
     world = World(project, storage)
     change(project / "params.yaml", r"(?m)^  epochs: \d+", "  epochs: 30")
-    for component in ("jobs", "feature-store"):
+    for component in ("jobs", "feature-store", "request-log", "drift-metrics"):
         overlay = project / "k8s/overlays/production/kustomization.yaml"
         change(overlay, rf"(?m)^  # (- ../../components/{component}) .*", r"  \1")
     settings = {
@@ -197,8 +197,12 @@ def world(
     }
     for name, value in settings.items():
         change(project / "k8s/components/jobs/settings.env", rf"(?m)^{name}=.*", f"{name}={value}")
-    with (project / "k8s/components/jobs/settings.env").open("a") as file:
-        file.write(f"TRIALS={TRIALS}\nAWS_ENDPOINT_URL={os.environ['AWS_ENDPOINT_URL']}\n")
+    change(
+        project / "k8s/components/request-log/settings.env", "(?m)^REQUEST_LOG=.*", f"REQUEST_LOG={storage}/requests"
+    )
+    for component, more in (("jobs", f"TRIALS={TRIALS}\n"), ("request-log", "")):
+        with (project / f"k8s/components/{component}/settings.env").open("a") as file:
+            file.write(f"{more}AWS_ENDPOINT_URL={os.environ['AWS_ENDPOINT_URL']}\n")
     for path in ("jobs/settings.env", "feature-store/feature-server.yaml", "feature-store/materialize.yaml"):
         change(project / "k8s/components" / path, rf"https://github.com/.*/{SLUG}.git", f"{address}/origin.git")
     world.git("init", "--quiet", "--bare", "--initial-branch=main", str(folder / "origin.git"))
@@ -244,6 +248,8 @@ def cluster(buildah: Buildah, base: str, image: str, world: World, tmp_path_fact
     names = world.git("ls-tree", "--name-only", "origin/env/production:manifests").split()
     objects = [yaml.safe_load(world.released(f"manifests/{name}")) for name in names]
     secrets = {f"{SLUG}-jobs": KEYS | {"GITHUB_TOKEN": TOKEN}}
+    keys = "".join(f"{name.lower()} = {value}\n" for name, value in KEYS.items())
+    secrets[f"{SLUG}-drift-metrics"] = {"credentials": f"[default]\n{keys}"}
     secrets[f"{SLUG}-feature-store"] = KEYS | {"GITHUB_TOKEN": TOKEN}
     cluster = Cluster(objects, {}, secrets, tmp_path_factory.mktemp("cluster"))
     cluster.add_image(f"{SERVER}-jobs", buildah, image)
@@ -316,6 +322,15 @@ def test_monitor(cluster: Cluster, world: World) -> None:
     [job] = [item for item in cluster.objects if item["metadata"]["name"] == f"{SLUG}-monitor"]
     [rule] = job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
     assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [3])
+
+
+def test_what_the_monitor_found_is_served_to_prometheus(cluster: Cluster, world: World) -> None:
+    """By the server's image, with the keys of a Secret of its own; the log's address is that of request-log."""
+    wanted, port = world.python(STATUS, world.bucket), free_port()
+    pod = cluster.pod("Deployment", f"{SLUG}-drift-metrics")
+    with pod.running("drift-metrics", str(port)) as process:
+        wait_until(lambda: ask(f"http://127.0.0.1:{port}/health") != b"", process)
+        wait_until(lambda: wanted.encode() in ask(f"http://127.0.0.1:{port}/metrics"), process)
 
 
 def test_tune(cluster: Cluster, world: World) -> None:

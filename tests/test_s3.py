@@ -364,13 +364,8 @@ def test_drift_metrics_are_served_to_who_may_read_them_alone(s3: S3, project: Pa
         secrets = [f"{name.lower()} = {keys.pop(name)}\n" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
         (tmp_path / "credentials").write_text(f"[default]\n{''.join(secrets)}")
         keys |= {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"), "PYTHONPATH": str(project / "src")}
-        port = free_port()
-        command: list[str | Path] = [
-            project / ".venv/serve/bin/python",
-            "-m",
-            "gitops.serving.server.drift_metrics",
-            str(port),
-        ]
+        port, python = free_port(), project / ".venv/serve/bin/python"
+        command: list[str | Path] = [python, "-m", "gitops.serving.server.drift_metrics", str(port)]
         environment = os.environ | keys | {"REQUEST_LOG": "s3://bucket/log/watched"}
         with (tmp_path / user).open("w") as log:
             process = subprocess.Popen(command, env=environment, stderr=log)
