@@ -28,7 +28,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-gitops test-full packages lint end-to-end lock propose-locks fresh-issue FORCE
+.PHONY: help demo test test-gitops test-full packages lint end-to-end lock image-digests propose-locks fresh-issue FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -60,7 +60,10 @@ lock:  ## write all locks, the generated project's too; newer versions with ARGS
 	@$(ENVIRONMENTS) setup dev
 	.venv/dev/bin/python tools/lock.py $(ARGS)
 
-propose-locks:  ## open a pull request on GitHub with the locks that have changed; needs gh
+image-digests:  ## put the digest behind each image in k8s/ that has only a tag; asks its registry
+	@$(PYTHON) tools/image_digests.py
+
+propose-locks:  ## open a pull request on GitHub with the locks and digests that have changed; needs gh
 	@$(PYTHON) tools/propose_locks.py
 
 fresh-issue:  ## tell in an issue on GitHub that the newest versions fail; needs gh
