@@ -13,8 +13,8 @@ import sys
 
 BRANCH = "locks"
 TITLE = "Locks and digests as `make lock` and `make image-digests` write them"
-BODY = """Written where PyTorch's own index and the images' registries can be reached: the hashes of all builds of torch, and
-what the tags of the images in k8s/ stand for.
+BODY = """Written where PyTorch's own index and the images' registries can be reached: the hashes of all builds of
+torch, and what the tags of the images in k8s/ stand for.
 
 Close and open this pull request once, so that its checks run.
 """
