@@ -20,7 +20,7 @@ from projects import ROOT
 INDEX = "application/vnd.oci.image.index.v1+json"
 BODY = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode()
 DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
-TOKEN = "an anonymous token"
+ANONYMOUS = "an anonymous one"
 
 MANIFEST = """kind: Deployment
 spec:
@@ -56,8 +56,10 @@ class Registry:
                 place = urlsplit(self.path)
                 if place.path == "/token":
                     wanted = {"service": ["registry"], "scope": ["repository:mlflow/mlflow:pull"]}
-                    self.answer(200 if parse_qs(place.query) == wanted else 403, json.dumps({"token": TOKEN}).encode())
-                elif self.headers["Authorization"] != f"Bearer {TOKEN}":
+                    self.answer(
+                        200 if parse_qs(place.query) == wanted else 403, json.dumps({"token": ANONYMOUS}).encode()
+                    )
+                elif self.headers["Authorization"] != f"Bearer {ANONYMOUS}":
                     self.answer(401, b"", **{"WWW-Authenticate": registry.challenge.format(host=registry.host)})
                 elif INDEX not in self.headers["Accept"] or place.path not in (
                     "/v2/mlflow/mlflow/manifests/v3.17.2-full",
@@ -185,6 +187,6 @@ def test_registries_are_found(image: str, address: str, program: ModuleType) -> 
 def test_the_platforms_images_are_seen(program: ModuleType) -> None:
     """Each that has no digest, by the pattern that the program looks for."""
     lines = [line for path in program.K8S.rglob("*.yaml") for line in path.read_text().splitlines()]
-    images = [line for line in lines if " image: " in line]
+    images = [line for line in lines if " image: " in line and "/" in line]  # the others are set by kustomize
     assert len(images) >= 4
     assert all(("@sha256:" in line) != bool(program.IMAGE.search(line)) for line in images)
