@@ -292,12 +292,9 @@ def test_two_servers_share_database_and_bucket_and_outlive_the_cluster(
     folder.mkdir()
 
     def client(program: str, address: str, *arguments: str) -> str:
-        admin = {
-            "MLFLOW_TRACKING_USERNAME": "admin",
-            "MLFLOW_TRACKING_PASSWORD": SECRETS["mlflow-server", "admin-password"],
-        }
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | admin
-        environment |= {"MLFLOW_TRACKING_URI": address, "TMPDIR": str(folder)}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        environment |= {"MLFLOW_TRACKING_URI": address, "MLFLOW_TRACKING_USERNAME": "admin"}
+        environment |= {"MLFLOW_TRACKING_PASSWORD": SECRETS["mlflow-server", "admin-password"], "TMPDIR": str(folder)}
         command = [python, "-c", program, *arguments]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -330,3 +327,23 @@ def test_two_servers_share_database_and_bucket_and_outlive_the_cluster(
         restore(tmp_path / "new", new)
         with serving(server, tmp_path / "log-3") as address:
             client(READS, address, run)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("program", "changed", "reason"),
+    [
+        ("copy", {}, "there is no dump to copy"),
+        ("fetch", {"DUMPS_DESTINATION": "s3://mlflow/nothing"}, "there is no dump to fetch"),
+        ("copy", {"DUMPS_DESTINATION": ""}, "an address such as s3://BUCKET/PATH is needed"),
+        ("copy", {"DUMPS_DESTINATION": "/backups"}, "an address such as s3://BUCKET/PATH is needed"),
+        ("copy", {"DUMPS_DESTINATION": "s3://mlflow/artifacts/dumps"}, "below MLFLOW_ARTIFACTS_DESTINATION"),
+        ("copy", {"MLFLOW_ARTIFACTS_DESTINATION": "s3://mlflow/"}, "below MLFLOW_ARTIFACTS_DESTINATION"),
+    ],
+)
+def test_dumps_that_would_not_be_safe_fail_the_job(
+    program: str, changed: dict[str, str], reason: str, platform: list[Object], tmp_path: Path
+) -> None:
+    name = {"copy": "mlflow-backup", "fetch": "mlflow-fetch-dumps"}[program]
+    ended, said = Container(platform, one(platform, "CronJob", name), program, tmp_path, {}).run(**changed)
+    assert ended == 1 and reason in said, said
