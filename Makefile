@@ -45,9 +45,9 @@ test-gitops: .venv/dev  ## the tests of the package gitops alone, in a generated
 test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
 	.venv/dev/bin/python -m pytest $(WORKERS) $(ARGS)
 
-packages:  ## install what only test-full starts, on Debian or Ubuntu: Redis, PostgreSQL, buildah
+packages:  ## install what only test-full starts, on Debian or Ubuntu: Redis, PostgreSQL, buildah, promtool, amtool
 	$(SUDO) apt-get update --quiet
-	$(SUDO) apt-get install --quiet --yes --no-install-recommends buildah postgresql python3-venv redis-server
+	$(SUDO) apt-get install --quiet --yes --no-install-recommends buildah postgresql prometheus prometheus-alertmanager python3-venv redis-server
 
 lint: .venv/dev  ## format and check every file that Git tracks
 	.venv/dev/bin/pre-commit run --all-files $(ARGS)

@@ -56,9 +56,8 @@ class Registry:
                 place = urlsplit(self.path)
                 if place.path == "/token":
                     wanted = {"service": ["registry"], "scope": ["repository:mlflow/mlflow:pull"]}
-                    self.answer(
-                        200 if parse_qs(place.query) == wanted else 403, json.dumps({"token": ANONYMOUS}).encode()
-                    )
+                    body = json.dumps({"token": ANONYMOUS}).encode()
+                    self.answer(200 if parse_qs(place.query) == wanted else 403, body)
                 elif self.headers["Authorization"] != f"Bearer {ANONYMOUS}":
                     self.answer(401, b"", **{"WWW-Authenticate": registry.challenge.format(host=registry.host)})
                 elif INDEX not in self.headers["Accept"] or place.path not in (

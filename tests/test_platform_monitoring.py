@@ -91,6 +91,7 @@ def series(case: dict[str, str]) -> list[Object]:
     return [{"series": name, "values": case[key]} for key, name in names.items() if key in case]
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("case", CASES)
 def test_alerts_of_the_monitor(case: str, rules: Path) -> None:
     given, minutes, firing = CASES[case]
@@ -108,14 +109,15 @@ def test_alerts_of_the_monitor(case: str, rules: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.real
 def test_prometheus_takes_all_rules(rules: Path) -> None:
-    """And docs/operate.md says of each alert what to do."""
     command = [program("promtool"), "check", "rules", "--lint-fatal", str(rules)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_operators_learn_what_to_do(rules: Path, projects: dict[str, Path]) -> None:
+    """From docs/operate.md, about each alert."""
     groups = yaml.safe_load(rules.read_text())["groups"]
     names = {rule["alert"] for group in groups for rule in group["rules"]}
     assert {"ModelErrors", "ModelDrift", "ModelNotMonitored"} <= names
@@ -164,6 +166,7 @@ def test_the_address_is_a_file_of_the_secret_that_the_readme_creates(receiving: 
     assert "hooks.slack.com" not in json.dumps(receiving)
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
     ("labels", "receiver"),
     [

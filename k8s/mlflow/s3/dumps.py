@@ -27,10 +27,11 @@ def destination() -> str:
     """Return where the dumps go. Raises SystemExit where that is no address, or one that MLflow's users can read."""
     dumps = os.environ.get("DUMPS_DESTINATION", "").rstrip("/")
     artifacts = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "").rstrip("/")
+    told = f"error: DUMPS_DESTINATION is {dumps!r}"
     if "://" not in dumps:
-        sys.exit(f"error: DUMPS_DESTINATION is {dumps!r} in settings.env: an address such as s3://BUCKET/PATH is needed")
+        sys.exit(f"{told} in settings.env: an address such as s3://BUCKET/PATH is needed")
     if f"{dumps}/".startswith(f"{artifacts}/"):
-        sys.exit(f"error: DUMPS_DESTINATION is {dumps!r}, below MLFLOW_ARTIFACTS_DESTINATION, where users read and write")
+        sys.exit(f"{told}, below MLFLOW_ARTIFACTS_DESTINATION, where MLflow's users read and write")
     return dumps
 
 
@@ -53,7 +54,7 @@ def copy(store: ArtifactRepository) -> None:
 
 
 def fetch(store: ArtifactRepository) -> None:
-    """Bring back the NEWEST dumps that are not here, each whole or not at all. Raises SystemExit where there is none."""
+    """Bring back the NEWEST dumps that are not here, each whole or not at all. Raises SystemExit if there is none."""
     found = sorted(sizes(store))[-NEWEST:]
     if not found:
         sys.exit("error: there is no dump to fetch")
