@@ -17,7 +17,7 @@ Object = dict[str, Any]
 PLATFORM = ROOT / "k8s"
 README = (PLATFORM / "README.md").read_text(encoding="utf-8")
 
-#: Images whose digest could not be looked up when they were chosen; all others have theirs.
+#: Images whose digest the workflow Locks proposes (tools/image_digests.py), until it is merged.
 WITHOUT_DIGEST = {"ghcr.io/mlflow/mlflow:v3.17.2-full"}
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 

@@ -217,7 +217,7 @@ def test_killed_anywhere_and_run_again(world: World) -> None:
             assert world.run() == (status, result)
         assert world.offsets() == state and artifacts.MONITOR_HTML.read_text() == page
         assert {path: path.read_bytes() for path in Path("monitoring").iterdir() if path in kept} == kept
-    assert turn == 2 * 11  # renames: seven files in monitoring/, three reports, the state
+    assert turn == 2 * 12  # renames: seven files in monitoring/, three reports, metrics and state beside the log
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Make MLflow's tables, by one pod at a time: two that start together on an empty database would both try, and one end.
+
+Tables that are there stay as they are: those of an older version are upgraded by a person (README.md).
+"""
+
+from __future__ import annotations
+
+import os
+
+import psycopg2
+from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore as Accounts
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
+
+#: Any number that nothing else locks in this database.
+LOCK = 317
+
+#: What `mlflow server` gives experiments if it passes artifacts on, as it does here.
+ARTIFACTS = "mlflow-artifacts:/"
+
+if __name__ == "__main__":
+    address = os.environ["MLFLOW_BACKEND_STORE_URI"]
+    lock = psycopg2.connect("")  # PGHOST and the rest say where; the lock is held until this process ends
+    lock.cursor().execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+    Runs(address, ARTIFACTS)
+    Accounts().init_db(address)
+    print("the tables are there")
