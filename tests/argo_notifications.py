@@ -26,7 +26,6 @@ Call = Callable[..., Any]
 class Time(datetime.datetime):
     """A time with the methods of Go's that the triggers call."""
 
-    Parse = datetime.datetime.fromisoformat
     Add = datetime.datetime.__add__
     Before = datetime.datetime.__lt__
 
@@ -86,10 +85,12 @@ TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\((?:[^()"]|"(?:[^"\\]|\\.)*"|\([^()]*\))
 
 def rendered(template: str, variables: dict[str, Any]) -> str:
     """Return what Go's text/template makes of a template with variables, pipelines, calls, and `if` without nesting."""
-    text, kept, shown = "", dict(variables), True
+    text, kept, shown, trim = "", dict(variables), True, False
     for before, action in re.findall(r"(.*?)(?:\{\{(.*?)\}\}|\Z)", template, re.DOTALL):
+        literal = before.lstrip() if trim else before
+        literal, trim = literal.rstrip() if action.startswith("-") else literal, action.endswith("-")
         action = action.removeprefix("-").removesuffix("-").strip()
-        text += before if shown else ""
+        text += literal if shown else ""
         if action.startswith("if "):
             shown = bool(_pipeline(action[3:], kept))
         elif action in ("else", "end"):
@@ -99,7 +100,7 @@ def rendered(template: str, variables: dict[str, Any]) -> str:
         elif action and shown:
             value = _pipeline(action, kept)
             text += "<no value>" if value is None else str(value)
-    return re.sub(r"\}\}\s+\{\{", "", text)
+    return text
 
 
 def _pipeline(text: str, variables: dict[str, Any]) -> Any:
