@@ -33,7 +33,7 @@ def origin(tmp_path: Path) -> Path:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
     """GitHub with no pull request, whose Git side is origin."""
     isolate(monkeypatch)
-    for name in [name for name in os.environ if name.startswith(("GITHUB_", "SSL_"))]:
+    for name in [name for name in os.environ if name.startswith(("GITHUB_", "SSL_")) or name == "NOW"]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(github, "PAUSE", 0)
     monkeypatch.setattr(release.time, "sleep", lambda seconds: None)
@@ -43,9 +43,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
         yield made
 
 
-def promoted(job: Job, redeploy: bool = False) -> str | None:
+def promoted(job: Job, redeploy: bool = False, now: bool = True) -> str | None:
+    """Promote; test_soak.py is about what is waited for."""
     with contextlib.chdir(job.path):
-        commit: str | None = promote.promote(github.connect(), redeploy=redeploy)
+        commit: str | None = promote.promote(github.connect(), redeploy=redeploy, now=now)
     return commit
 
 
@@ -63,12 +64,14 @@ def merged(job: Job, server: GitHub, method: str) -> str:
     job.git("switch", "--quiet", "--detach", "origin/env/production")
     if method == "squash":
         job.git("merge", "--quiet", "--squash", f"origin/{NEXT}")
-        job.git("commit", "--quiet", "--message", f"{pull['title']} (#{pull['number']})")
+        told = job.git("log", "-1", "--format=%b", f"origin/{NEXT}")  # the message of the one commit
+        job.git("commit", "--quiet", "--message", f"{pull['title']} (#{pull['number']})\n\n{told}")
     else:
-        job.git("merge", "--quiet", "--no-ff", "--message", f"Merge pull request #{pull['number']}", f"origin/{NEXT}")
+        told = f"Merge pull request #{pull['number']} from owner/{NEXT}\n\n{pull['title']}"
+        job.git("merge", "--quiet", "--no-ff", "--message", told, f"origin/{NEXT}")
     job.git("push", "--quiet", "origin", "HEAD:env/production", f":{NEXT}")
     job.git("switch", "--quiet", "main")
-    pull["state"] = "closed"
+    pull |= {"state": "closed", "merged_at": "2026-11-26T12:00:00Z"}
     return str(tip(job, "env/production"))
 
 
@@ -407,6 +410,9 @@ def test_the_command(job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
     monkeypatch.setattr("sys.argv", ["promote"])
     with contextlib.chdir(job.path):
+        promote.main()
+        assert server.pulls == [] and "has not been reported as live" in capsys.readouterr().out
+        monkeypatch.setenv("NOW", "1")
         promote.main()
     [pull] = server.pulls
     assert pull["html_url"] in capsys.readouterr().out
