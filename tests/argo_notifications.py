@@ -19,8 +19,12 @@ from projects import ROOT
 NOTIFICATIONS = ROOT / "k8s/argocd/notifications.yaml"
 Application = dict[str, Any]
 
-#: Calls GitHub's API: method, path below the repository with its query, body; returns the answer, raises for a refusal.
+#: Calls GitHub's API: method, path below the repository with its query, body; returns the answer, or raises Refused.
 Call = Callable[..., Any]
+
+
+class Refused(Exception):
+    """GitHub does not do what it is asked for."""
 
 
 class Time(datetime.datetime):
@@ -136,6 +140,7 @@ class Controller:
     messages: dict[str, str]
     now: datetime.datetime
     notified: set[tuple[str, ...]] = field(default_factory=set)
+    refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         data = yaml.safe_load(NOTIFICATIONS.read_text(encoding="utf-8"))["data"]
@@ -153,8 +158,13 @@ class Controller:
                     self.notified.discard((found[1], str(index)))
                     continue
                 key = (found[1], str(index), *([evaluate(once, application, self.now)] if once else []))
-                if key not in self.notified:
+                if key in self.notified:
+                    continue
+                try:
                     self.send(condition["send"], application)
+                except Refused as refusal:  # and again when the Application is looked at next, a minute later at most
+                    self.refusals.append(str(refusal))
+                else:
                     self.notified.add(key)
                     sent.append(condition["send"][0])
         return sent
