@@ -231,6 +231,11 @@ def test_staging(make: Make) -> None:
     [promote] = project.deliver(dispatch(project.hub, "promote.yaml"))
     assert promote.conclusion == "success", promote.told()
     assert project.log() == ["promote: push env/production-next"] and len(project.api.pulls) == 2
+    for inputs, asked in (({}, ""), ({"now": True}, "1")):
+        [promote] = project.deliver(dispatch(project.hub, "promote.yaml", inputs=inputs))
+        assert f"NOW={asked}" in promote.jobs["promote"].step("Promote").output.split()
+    [hourly] = project.deliver(on_main(project.hub, "promote.yaml"))
+    assert hourly.conclusion == "success", hourly.told()
 
 
 @pytest.mark.parametrize("release", ["released", "nothing", "failed"])

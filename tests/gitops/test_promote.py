@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -299,6 +300,25 @@ def test_two_jobs_that_create_the_branch_agree(job: Job, server: GitHub, monkeyp
     monkeypatch.setenv("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z")  # another commit than the other one's
     assert promoted(job) == tip(job, NEXT)
     assert len(server.pulls) == 1
+
+
+def test_argo_cd_finds_the_commit_of_main(job: Job, server: GitHub) -> None:
+    """In the message of each release, squashed promotion and rollback; a merge commit's does not tell it."""
+    read = re.search(r'regexFindAll "(.*?)"', (job.path / "k8s/argocd/notifications.yaml").read_text())
+    assert read
+    trailer = re.compile(read[1].replace("\\\\", "\\"))
+
+    def told(commit: str) -> list[str]:
+        return [line.split()[1] for line in trailer.findall(job.git("log", "-1", "--format=%B", commit))]
+
+    first = job.release("model A")
+    main = job.production("staging").record.commit
+    assert told(str(first)) == told(str(promoted(job))) == [main]
+    squashed = merged(job, server, "squash")
+    assert told(squashed) == [main] and job.production().record.commit == main
+    merge = to_production(job, server, "model B")
+    assert told(merge) == []
+    assert told(str(job.rollback())) == told(str(job.rollback("staging"))) == [main]
 
 
 def test_a_proposal_with_an_outdated_base_is_a_merge_conflict(job: Job, server: GitHub) -> None:
