@@ -1,4 +1,4 @@
-"""What Argo CD says on GitHub about a release, and what it makes of an autoscaler: k8s/argocd/{notifications,health}.yaml."""
+"""What Argo CD says on GitHub about a release (k8s/argocd/notifications.yaml), and of an autoscaler (health.yaml)."""
 
 from __future__ import annotations
 
@@ -46,9 +46,14 @@ def application(
     message: str = "successfully synced (all tasks run)",
     **status: Any,
 ) -> Application:
-    """Return an Application as Argo CD 3.5 leaves it; `synced` is the revision of its last operation, None: there was none."""
+    """Return an Application as Argo CD 3.5 leaves it; `synced` is its last operation's revision, if there was one."""
     operation = {"sync": {"revision": synced, "prune": True}, "initiatedBy": {"automated": True}}
-    state: dict[str, Any] = {"operation": operation, "phase": phase, "message": message, "startedAt": at(finished + 0.1)}
+    state: dict[str, Any] = {
+        "operation": operation,
+        "phase": phase,
+        "message": message,
+        "startedAt": at(finished + 0.1),
+    }
     if phase != "Running":
         state["finishedAt"] = at(finished)
     state["syncResult"] = {"revision": synced, "source": {"path": "manifests"}}
@@ -99,7 +104,10 @@ STATUSES: dict[str, tuple[Application, list[str]]] = {
         application(BACK, "Synced", "Degraded", since=9, synced=BACK, finished=0.05),
         [],
     ),
-    "rolled back": (application(BACK, "Synced", "Healthy", since=0.1, synced=BACK, finished=0.3), ["live", "live-comment"]),
+    "rolled back": (
+        application(BACK, "Synced", "Healthy", since=0.1, synced=BACK, finished=0.3),
+        ["live", "live-comment"],
+    ),
     "refused": (
         application(RELEASE, "OutOfSync", "Healthy", since=900, phase="Failed", message=REFUSED),
         ["not-applied", "not-applied-comment"],
@@ -115,7 +123,9 @@ STATUSES: dict[str, tuple[Application, list[str]]] = {
         [],
     ),
     "repository cannot be read": (
-        application("env/production", "Unknown", "Healthy", synced="env/production", phase="Error", message="ComparisonError"),
+        application(
+            "env/production", "Unknown", "Healthy", synced="env/production", phase="Error", message="ComparisonError"
+        ),
         [],
     ),
     "project not there": (application(None, "Unknown", "Unknown", synced=None), []),
@@ -131,7 +141,7 @@ def github(tmp_path: Path) -> Iterator[Any]:
         for number, commit in enumerate((OLDER, MAIN), 1):
             server.merges[commit] = [server.open_pull(number, "a" * 40) | {"state": "closed"}]
         server.commits = {OLDER, MAIN, *MESSAGES}
-        # GitHub Actions and people have the names of their own; the App has the rights that README.md gives it, no others.
+        # The App has the rights that README.md gives it, and no others.
         server.tokens["app"] = "argo-cd[bot]"
         server.permissions["app"] = {"deployments": "write", "pull-requests": "write"}
         yield server
@@ -262,7 +272,11 @@ def test_main_is_not_merged_and_no_check_is_waited_for(github: Any) -> None:
 def test_a_locked_pull_request_repeats_nothing(github: Any) -> None:
     """What GitHub refuses is tried again each minute; what it has taken is not."""
     argo = controller(github)
-    github.refusals["POST"] = [None, None, *[(403, {}, {"message": "Unable to create comment because issue is locked."})] * 3]
+    github.refusals["POST"] = [
+        None,
+        None,
+        *[(403, {}, {"message": "Unable to create comment because issue is locked."})] * 3,
+    ]
     assert argo.process(STATUSES["live"][0]) == ["live"]
     for _ in range(2):
         assert argo.process(STATUSES["live"][0]) == []
@@ -314,7 +328,7 @@ def test_keys_of_the_secret() -> None:
     assert keys and all(f"={key}=" in README for key in keys), "README.md's command makes other keys"
 
 
-#: Conditions as a HorizontalPodAutoscaler's controller writes them (pkg/controller/podautoscaler): type, status, reason.
+#: Conditions as the autoscalers' controller writes them (pkg/controller/podautoscaler): type, status, reason.
 SCALE = ("AbleToScale", "True", "SucceededGetScale")
 READY = ("AbleToScale", "True", "ReadyForNewScale")
 ACTIVE = ("ScalingActive", "True", "ValidMetricFound")
@@ -326,7 +340,11 @@ AUTOSCALERS: dict[str, tuple[list[tuple[str, str, str]] | None, str, str]] = {
     "scales": ([READY, ACTIVE, LIMITED], "Healthy", "ReadyForNewScale"),
     "new pods have no metrics": ([SCALE, NO_METRICS], "Healthy", "FailedGetResourceMetric"),
     "no metrics any more": ([READY, NO_METRICS, LIMITED], "Healthy", "FailedGetResourceMetric"),
-    "no external metric": ([SCALE, ("ScalingActive", "False", "FailedGetExternalMetric")], "Healthy", "FailedGetExternalMetric"),
+    "no external metric": (
+        [SCALE, ("ScalingActive", "False", "FailedGetExternalMetric")],
+        "Healthy",
+        "FailedGetExternalMetric",
+    ),
     "no such target": ([("AbleToScale", "False", "FailedGetScale")], "Degraded", "FailedGetScale"),
     "may not scale": ([("AbleToScale", "False", "FailedUpdateScale"), ACTIVE], "Degraded", "FailedUpdateScale"),
     "ambiguous": ([SCALE, ("ScalingActive", "False", "InvalidSelector")], "Degraded", "InvalidSelector"),

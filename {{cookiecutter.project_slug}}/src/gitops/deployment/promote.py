@@ -4,9 +4,9 @@ That branch holds one commit on top of production's newest: the same image and m
 release's commit of main, and the release record. The pull request's diff therefore shows what changes in the cluster,
 and merging it, as a merge commit or squashed, is the release. Argo CD does not follow env/production-next.
 
-It waits until the release has been live on staging for `promotion.soak_hours` (soak.py), unless NOW=1 is set. Run again,
-it updates the branch and the pull request, or closes it where staging runs another release or there is nothing to promote.
-What a person has closed it proposes again with NOW=1 only.
+It waits until the release has been live on staging for `promotion.soak_hours` (soak.py), unless NOW=1 is set. Run
+again, it updates the branch and the pull request, or closes it where staging runs another release or there is nothing
+to promote. What a person has closed it proposes again with NOW=1 only.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _not_yet(client: GitHub, record: Release, seen: str | None, wait: str | None
     if _pull(client) is None:
         closed = _pull(client, "closed")  # _withdraw leaves a text without the trailer
         if closed and not closed.get("merged_at") and trailer(record) in (closed.get("body") or ""):
-            return f"{closed['html_url']} was closed: the workflow Promote with the input `now`, or NOW=1, opens another."
+            return f"{closed['html_url']} was closed: the workflow Promote with `now`, or NOW=1, opens another."
     elif seen and git.run("log", "-1", "--format=%B", seen).strip() == deploy.message(record).strip():
         return None
     return wait

@@ -32,12 +32,12 @@ def waiting(client: GitHub, staged: Deployed) -> str | None:
     title = f"{staged.record.title} on {STAGING}"
     if not statuses:
         return (
-            f"{title} has not been reported as live. Argo CD's notifications report it (docs/operate.md, \"Is it live?\"); "
-            f"where the cluster has none, nothing is promoted by itself: {NOW}."
+            f"{title} has not been reported as live. Argo CD's notifications do that (docs/operate.md, 'Is it live?');"
+            f" where the cluster has none, nothing is promoted by itself: {NOW}."
         )
     newest = statuses[-1][1]
     if newest in REPORTED:
-        return f"{title} {REPORTED[newest]}, Argo CD reports: a newer release, a rollback or a recovery ends that; {NOW}."
+        return f"{title} {REPORTED[newest]}, Argo CD reports: a newer release or a rollback ends that; {NOW}."
     if newest != "success":
         return f"{title} was last reported as {newest}, not as live; {NOW}."
     since = _since(statuses)
