@@ -71,7 +71,8 @@ def _propose(client: GitHub, redeploy: bool, now: bool) -> str | None:
     tip = git.fetch(BRANCH)
     present = release.at(tip)
     if reason := deploy.nothing_to_release(staged.record, manifests, present, PRODUCTION):
-        return _nothing(client, reason)
+        _nothing(client, reason)
+        return None
     try:
         lifts = held.check(staged.record, manifests, present, PRODUCTION, redeploy)
     except held.Held as error:
@@ -80,7 +81,8 @@ def _propose(client: GitHub, redeploy: bool, now: bool) -> str | None:
     record = staged.record.model_copy(update={"previous": present.commit if present else None, "lifts": lifts})
     wait = soak.waiting(client, staged)
     if not now and (reason := _not_yet(client, record, seen, wait)):
-        return _nothing(client, reason)
+        _nothing(client, reason)
+        return None
     tip = tip or _begin()
     tree = deploy.contents(record, manifests)
     commit = seen
