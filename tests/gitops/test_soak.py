@@ -138,6 +138,19 @@ def test_a_rollback_of_staging_is_reported_anew(
     assert "promotion.soak_hours" in waits(job, capsys)
 
 
+def test_a_release_from_a_machine_whose_clock_is_fast(
+    job: Job,
+    server: GitHub,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=4)
+    monkeypatch.setenv("GIT_COMMITTER_DATE", fast.isoformat())
+    job.release("model A")
+    server.report(main_commit(job), "staging", "success")
+    assert "60 minutes short of promotion.soak_hours" in waits(job, capsys)
+
+
 def test_a_revert_by_hand_is_reported_on_its_own_commit(job: Job, server: GitHub) -> None:  # noqa: F811
     """Its message does not tell the commit of main; its record does."""
     job.release("model A")
