@@ -13,7 +13,7 @@ import sys
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 TEXT = r"[^\W_][^\"\\<>|`{}$]*"
-SLUG = r"[a-z]([a-z0-9]|-(?=[a-z0-9])){1,49}"
+SLUG = r"[a-z]([a-z0-9]|-(?=[a-z0-9])){1,39}"
 PACKAGE = r"[a-z][a-z0-9_]{1,49}"
 OWNER = r"[A-Za-z0-9]([A-Za-z0-9]|-(?=[A-Za-z0-9])){0,38}"
 FOLDER = r"(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+"
@@ -88,7 +88,7 @@ def problems() -> list[str]:
     if not (re.fullmatch(TEXT, name) and name.isprintable() and len(name) <= 60):
         refuse("project_name", 'one line of up to 60 characters, a letter or digit first, no braces or " \\ < > | ` $')
     if not re.fullmatch(SLUG, ANSWERS["project_slug"]):
-        refuse("project_slug", "2 to 50 lower-case letters, digits and single hyphens, a letter first: churn-model")
+        refuse("project_slug", "2 to 40 lower-case letters, digits and single hyphens, a letter first: churn-model")
     elif ANSWERS["project_slug"] in YAML:
         refuse("project_slug", f"YAML does not read it as text; {ANSWERS['project_slug']}-model would do")
     package = ANSWERS["package_name"]

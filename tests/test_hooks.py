@@ -31,8 +31,8 @@ REFUSED = [
     ("project_slug", "churn_model", "hyphens"),
     ("project_slug", "churn--model", "single hyphens"),
     ("project_slug", "churn-", "single hyphens"),
-    ("project_slug", "c", "2 to 50"),
-    ("project_slug", "c" * 51, "2 to 50"),
+    ("project_slug", "c", "2 to 40"),
+    ("project_slug", "c" * 41, "2 to 40"),  # names of CronJobs have 52 characters at most
     ("package_name", "churn-model", "underscores"),
     ("package_name", "Churn", "lower-case letters"),
     ("package_name", "1churn", "a letter first"),

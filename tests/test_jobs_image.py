@@ -361,7 +361,7 @@ def test_features_are_written_and_answered(cluster: Cluster, world: World) -> No
     secret |= {"AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"]}
     settings = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--requirepass", REDIS]
     with serving(port, redis, *settings):
-        status, said = cluster.pod("Job", f"{SLUG}-materialize-all").run()
+        status, said = cluster.pod("Job", f"{SLUG}-backfill").run()
         assert status == 0 and "569 of 569 entities" in said, said
         status, said = cluster.pod("CronJob", f"{SLUG}-materialize").run()
         assert status == 0 and "0 of 569 entities" in said, said

@@ -195,7 +195,7 @@ def make_origin(tmp_path: Path, *, staging: bool = False) -> Path:
         (overlays / "staging").mkdir()
         (overlays / "staging/kustomization.yaml").write_text(yaml.safe_dump(settings | {"commonAnnotations": STAGED}))
     (first / "serving").mkdir()
-    for name in (".gitignore", "serving/kustomization.yaml", "serving/config.properties"):
+    for name in (".gitignore", "serving/config.properties"):
         shutil.copy(ROOT / name, first / name)
     (first / "params.yaml").write_text(yaml.safe_dump(complete(SETTINGS)))
     (first / "data").mkdir()

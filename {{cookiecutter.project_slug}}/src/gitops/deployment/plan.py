@@ -15,11 +15,11 @@ from pathlib import Path
 
 from gitops.core import actions, params
 from gitops.core.artifacts import GATE, ProjectError, read_json, replacing, run, write_text
-from gitops.core.console import echo
+from gitops.core.console import annotate, echo
 from gitops.core.params import Params
 from gitops.deployment import deploy, held, planned
 from gitops.deployment.planned import Plan
-from gitops.integrations import dvc, dvc_remote, git, kustomize
+from gitops.integrations import argo_cd, dvc, dvc_remote, git, kustomize
 from gitops.releases import release, workspace
 from gitops.releases.record import Candidate, Deployed, GateResult
 
@@ -81,13 +81,17 @@ def decide(settings: Params, image: str | None = None, *, redeploy: bool = False
     running = present.record.image if present and same_image else image
     candidate = workspace.verified(workspace.candidate(settings, running))
     model = candidate.model
-    manifests = git.write_tree(kustomize.render(candidate.image, model.name, model.sha256, environment))
+    rendered = kustomize.render(candidate.image, model.name, model.sha256, environment)
+    manifests = git.write_tree(rendered)
     if present:
         tree = manifests if same_image or image else ""
         if reason := deploy.nothing_to_release(candidate, tree, present, environment):
             echo(reason)
             return None
         held.check(candidate, tree, present, environment, redeploy)
+    for line in argo_cd.needed(rendered, release.manifests(present.commit) if present else {}):
+        echo(line)
+        annotate("warning", "Before this is released", line)
     production = present if environment == kustomize.PRODUCTION else release.production()
     named = candidate.model_copy(update={"image": image or kustomize.default_image(model.version)})
     return Plan(candidate=named, gate=accepted(candidate, production))

@@ -3,20 +3,21 @@
 Each folder in k8s/overlays is an environment. A merge releases to staging where there is one, and to production
 otherwise.
 
-The result depends on k8s/, serving/config.properties, the image and the model, never on the Git commit: a change to
-documents alone changes no object, and restarts nothing. The model's version and sha256 are written to the workloads
-that run it, and nowhere else, so that a new model changes no Service, policy or alert.
+The result depends on k8s/, the image and the model, never on the Git commit: a change to documents alone changes no
+object, and restarts nothing. The model's version and sha256 are written to the workloads that run it, and nowhere else,
+so that a new model changes no Service, policy or alert. Nothing in it makes Argo CD wait (argo_cd.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,18 @@ import yaml
 from gitops.core import params
 from gitops.core.artifacts import MODEL, ProjectError, digest, run
 from gitops.core.console import echo
+from gitops.integrations import argo_cd
 
 PROGRAM = Path(".venv/bin/kustomize")
 OVERLAYS = Path("k8s/overlays")
 OUTPUT = Path("build/manifests")
-APP_PROJECT = Path("k8s/argocd/project.yaml")
 PRODUCTION, STAGING = "production", "staging"
 
 #: The container that serves the model, and the name that stands for its image in k8s/base.
 SERVER = "model-server"
 
-#: The annotation of the workloads in k8s/ that run the model: a release writes the model's version and sha256 to them.
+#: The annotation of the workloads in k8s/ that run the model, or run for it: a release writes the model's version and sha256
+#: to them.
 RUNS_MODEL = "runs-model"
 
 
@@ -56,7 +58,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True)
     for file, content in rendered.items():
         (arguments.output / file).write_bytes(content)
-    for warning in not_permitted(rendered):
+    for warning in argo_cd.not_permitted(rendered):
         echo(f"warning: {warning}", error=True)
     echo(f"{len(rendered)} objects in {arguments.output}/")
 
@@ -98,7 +100,7 @@ def render(
     """Return file name -> YAML of each object of the environment, for the model `name` with digest `sha256`.
 
     `project` is the folder that holds k8s/. Raises ProjectError for a bad image reference, where no kustomize is found,
-    where no workload runs the model, or with kustomize's own message.
+    for objects that a sync would wait for, where no workload runs the model, or with kustomize's own message.
     """
     overlay = project / OVERLAYS / environment
     with tempfile.TemporaryDirectory(prefix="kustomize-") as folder:
@@ -113,27 +115,34 @@ def render(
         if done.returncode:
             raise ProjectError(f"{overlay} cannot be rendered: {done.stderr.strip()}")
         rendered = {path.name: path.read_bytes() for path in sorted(output.iterdir())}
+    argo_cd.require_no_waits(rendered, overlay)
     if not any(sha256.encode() in content for content in rendered.values()):
         raise ProjectError(f'{overlay}: no workload has the annotation {RUNS_MODEL}: "true", so none would run it')
-    return rendered
+    return _immutable(rendered)
 
 
-def not_permitted(rendered: dict[str, bytes]) -> list[str]:
-    """Return a warning for each kind of object that k8s/argocd/project.yaml does not list.
+def _immutable(rendered: dict[str, bytes]) -> dict[str, bytes]:
+    """Append a hash of its spec to the name of each Job, as kustomize does with ConfigMaps that it generates.
 
-    Argo CD refuses a release as a whole if it may not apply one of its objects.
+    Kubernetes refuses a change of a Job's spec, and with it the whole release would fail. So another spec is another Job: Argo CD
+    starts it, and removes the one before; a rollback brings that back, and it runs again.
     """
-    permitted = yaml.safe_load(APP_PROJECT.read_text(encoding="utf-8")) if APP_PROJECT.exists() else {"spec": {}}
-    listed = permitted["spec"].get("namespaceResourceWhitelist", [{"group": "*", "kind": "*"}])
-    kinds = set()
-    for content in rendered.values():
+    files = {}
+    for file, content in rendered.items():
         item = yaml.safe_load(content)
-        kinds.add((item["apiVersion"].rpartition("/")[0], item["kind"]))
-    return [
-        f"{APP_PROJECT} does not list the kind {kind} (group {group!r}): Argo CD would refuse the release as a whole"
-        for group, kind in sorted(kinds)
-        if not any(fnmatch(group, entry["group"]) and fnmatch(kind, entry["kind"]) for entry in listed)
-    ]
+        if (item["apiVersion"], item["kind"]) == ("batch/v1", "Job"):
+            name = item["metadata"]["name"]
+            suffix = _hash(json.dumps(item["spec"], sort_keys=True))
+            # In the text, because PyYAML writes a version such as 1e0000000002 in a way that Kubernetes reads as a number.
+            content = re.sub(rb"(?m)^  name: \S+$", f"  name: {name}-{suffix}".encode(), content, count=1)
+            file = f"{file.removesuffix('.yaml')}-{suffix}.yaml"
+        files[file] = content
+    return files
+
+
+def _hash(text: str) -> str:
+    """Return ten digits of a sha256, in kustomize's alphabet: none of them makes a word or reads as a number."""
+    return hashlib.sha256(text.encode()).hexdigest()[:10].translate(str.maketrans("013ae", "ghkmt"))
 
 
 def _release(image_name: str, image: str, name: str, sha256: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gitops.core import actions, artifacts
 from gitops.core.params import Params
-from gitops.integrations import git, kustomize
+from gitops.integrations import argo_cd, git, kustomize
 from gitops.releases import holds, release
 from gitops.releases.holds import Examined
 from gitops.releases.record import Deployed
@@ -46,6 +46,7 @@ class Context:
     curve: list[dict[str, float]] = field(default_factory=list)
     run: dict[str, str] | None = None
     deployment: str = ""
+    warnings: list[str] = field(default_factory=list)  # of what Argo CD would not apply
     rollbacks: dict[str, Examined] = field(default_factory=dict)  # by environment
     commit: str = ""
     retraining: dict[str, Any] | None = None
@@ -70,7 +71,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
         context.run, context.decision = _read(artifacts.RUN), _read(artifacts.DECISION)
         with artifacts.LEARNING_CURVE.open(encoding="utf-8") as file:
             context.curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        context.deployment = _deployment(settings, context.production)
+        context.deployment, context.warnings = _deployment(settings, context.production)
     if "evaluate" in fresh:
         context.metrics = _read(artifacts.METRICS)
         gate = _read(artifacts.GATE)
@@ -131,16 +132,16 @@ def _rollbacks(stale: list[str], production: Deployed | None) -> dict[str, Exami
     return found
 
 
-def _deployment(settings: Params, production: Deployed | None) -> str:
+def _deployment(settings: Params, production: Deployed | None) -> tuple[str, list[str]]:
     """Return what a deployment of this model would change in the manifests of the environment that a merge releases to,
-    as the lines of a diff; for the first release, the names of its objects. Empty: nothing.
+    as the lines of a diff; for the first release, the names of its objects. Empty: nothing. Then warnings about it.
     """
     sha256, environment = artifacts.digest(artifacts.MODEL), kustomize.first()
     present = production if environment == kustomize.PRODUCTION else release.present(environment)
     image = kustomize.default_image(sha256[:12])
     rendered = kustomize.render(image, settings.package.model_name, sha256, environment)
     old = release.manifests(present.commit) if present else {}
-    lines = [f"! {warning}" for warning in kustomize.not_permitted(rendered)] + manifests.changes(old, rendered)
-    return "\n".join(lines[:DIFF_LINES]) + (
-        f"\n... {len(lines) - DIFF_LINES} more lines" if len(lines) > DIFF_LINES else ""
-    )
+    lines = manifests.changes(old, rendered)
+    more = f"\n... {len(lines) - DIFF_LINES} more lines" if len(lines) > DIFF_LINES else ""
+    warnings = argo_cd.not_permitted(rendered) + argo_cd.needed(rendered, old)
+    return "\n".join(lines[:DIFF_LINES]) + more, warnings

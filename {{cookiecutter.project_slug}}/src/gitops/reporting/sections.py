@@ -76,12 +76,16 @@ def changes(context: Context) -> str:
 
 
 def deployment(context: Context) -> str:
-    """What merging would change in the cluster."""
-    if not context.deployment:
-        return "" if not context.curve else "### Deployment\n\nMerging changes no manifest."
-    return "### Deployment\n\n" + details(
-        "What merging would change in the manifests", fenced(context.deployment, "diff")
+    """What merging would change in the cluster, and why Argo CD might not do it."""
+    if not context.deployment and not context.curve:
+        return ""
+    warnings = [f"⚠️ {plain(warning, 500)}." for warning in context.warnings]
+    shown = (
+        details("What merging would change in the manifests", fenced(context.deployment, "diff"))
+        if context.deployment
+        else "Merging changes no manifest."
     )
+    return "\n\n".join(["### Deployment", *warnings, shown])
 
 
 def lineage(context: Context) -> str:
