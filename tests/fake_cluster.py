@@ -1,17 +1,14 @@
 """Stands for docker, kind and kubectl, by the name that it is started under: a cluster with Argo CD.
 
-It refuses and holds what a real one does (fake_cluster_api.py, fake_cluster_sync.py). State is kept in the folder
-FAKE_CLUSTER; between two commands FAKE_CLUSTER_SPEED seconds pass for each real one. `kubectl kustomize`, which needs no
-cluster, is the machine's own. Whatever else is asked for is refused.
+It refuses and holds what a real one does (fake_cluster_api.py, fake_cluster_sync.py). Its state is in the folder
+FAKE_CLUSTER; between two commands FAKE_CLUSTER_SPEED seconds pass for each real one. `kubectl kustomize`, which needs
+no cluster, is the machine's own. Whatever else is asked for is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import subprocess
 import sys
 import time
 import zipfile
@@ -24,7 +21,8 @@ import fake_cluster_api as api
 import fake_cluster_argo_cd as argo_cd
 import fake_cluster_pods as pods
 import yaml
-from fake_cluster_state import Cluster, Object, Refused, opened
+from fake_cluster_application import rendered
+from fake_cluster_state import Object, Refused, opened
 
 PROGRAM = """#!{python}
 import sys
@@ -107,22 +105,11 @@ def kustomize(arguments: list[str], namespace: str) -> None:
     print(rendered(Path(arguments[1])), end="")
 
 
-def rendered(folder: Path) -> str:
-    """Return what the machine's own kubectl makes of a kustomization. Raises Refused."""
-    here = str(Path(sys.argv[0]).parent)
-    kubectl = shutil.which("kubectl", path=os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if p != here))
-    assert kubectl, "kubectl is not on PATH"
-    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Refused(done.stderr.strip())
-    return done.stdout
-
-
 def apply(arguments: list[str], namespace: str) -> None:
     """Apply all objects; what is refused does not keep the others away."""
     text = ""
     if "--kustomize" in arguments:
-        text = argo_cd.installed(Path(option(arguments, "--kustomize")), rendered)
+        text = argo_cd.installed(Path(option(arguments, "--kustomize")))
     elif (file := option(arguments, "--filename")) == "-":
         text = sys.stdin.read()
     documents = [document for document in yaml.safe_load_all(text) if document]

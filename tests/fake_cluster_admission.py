@@ -1,4 +1,4 @@
-"""What the stand-in's API server admits to a namespace: Pod Security's `restricted`, and ValidatingAdmissionPolicies."""
+"""What the stand-in's API server admits to a namespace: Pod Security's `restricted`, and the cluster's policies."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The API server of the stand-in: which objects it takes, and in whose words it refuses the others.
 
-Kubernetes' own kinds are held to their schemas, custom kinds to their definitions being there. Pods are held to Pod
-Security's `restricted` where their namespace says so; what ValidatingAdmissionPolicies say, fake_cluster_admission.py does.
+Kubernetes' own kinds are held to their schemas; of custom kinds the definition has to be there. What may come into a
+namespace is in fake_cluster_admission.py.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from pathlib import PurePosixPath
 
 import fake_cluster_admission as admission
 import fake_cluster_pods as pods
-import kubernetes_validate
 from fake_cluster_state import Cluster, Object, Refused
-from manifest_checks import KUBERNETES
 
 #: Kinds without a namespace. Those of the API server itself that are not here have one.
 CLUSTER_WIDE = {
@@ -76,6 +74,9 @@ def check_kind(cluster: Cluster, item: Object) -> None:
     kind = item["kind"]
     if kind == "CustomResourceDefinition" or f"{group(item)}/{kind}" in cluster.custom:
         return
+    import kubernetes_validate  # which most commands do not need
+    from manifest_checks import KUBERNETES
+
     try:
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
     except kubernetes_validate.SchemaNotFoundError:

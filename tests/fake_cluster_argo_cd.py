@@ -1,8 +1,8 @@
 """Argo CD of the stand-in: what an Application follows, when it looks, and what it says.
 
-Like the real one (controller/appcontroller.go of Argo CD 3.5) it looks at a branch when it is asked to or at its next poll,
-compares what it has applied, and begins a sync where that differs; fake_cluster_sync.py is the sync. An Application
-whose AppProject is not there, or does not allow its repository, is not looked at.
+Like the real one (controller/appcontroller.go of Argo CD 3.5) it looks at a branch when it is asked to or at its next
+poll, compares that with what is applied, and begins a sync where they differ; fake_cluster_sync.py is the sync. Where
+an Application's AppProject is not there, or does not allow its repository, the branch is not looked at.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -20,10 +18,9 @@ import fake_cluster_api as api
 import fake_cluster_pods as pods
 import fake_cluster_sync as sync
 import yaml
+from fake_cluster_application import desired, fetch, is_hook, out_of_sync, project_of, rendered
 from fake_cluster_state import Cluster, Object, Refused
 
-TRACKING = "argocd.argoproj.io/tracking-id"
-HOOK = "argocd.argoproj.io/hook"
 ORDER = ["Healthy", "Progressing", "Missing", "Degraded"]  # an Application's health is the worst of its objects'
 HEALS = 2.0  # seconds after a sync until it heals what somebody else has changed
 SET_RETRY = 180.0  # seconds until an ApplicationSet tries again what was refused
@@ -31,7 +28,7 @@ SET_RETRY = 180.0  # seconds until an ApplicationSet tries again what was refuse
 OWN_KINDS = ("Application", "ApplicationSet", "AppProject")
 
 
-def installed(folder: Path, render: Callable[[Path], str]) -> str:
+def installed(folder: Path) -> str:
     """Return k8s/argocd rendered, with its own kinds and the objects that it patches in place of what it fetches."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(folder.parent, Path(scratch, "k8s"))) / folder.name
@@ -48,7 +45,7 @@ def installed(folder: Path, render: Callable[[Path], str]) -> str:
         local = [name if "://" not in name else "install.yaml" for name in kustomization["resources"]]
         kept = [patch for patch in kustomization.get("patches", []) if "://" not in str(patch)]
         path.write_text(yaml.safe_dump({**kustomization, "resources": local, "patches": kept}))
-        return render(copy)
+        return rendered(copy)
 
 
 def reconcile(cluster: Cluster, look: str = "") -> None:
@@ -69,15 +66,14 @@ def visit(cluster: Cluster, application: Object, look: bool) -> bool:
     name = application["metadata"]["name"]
     fresh = {"compared": 0.0, "revision": "", "manifests": {}, "operation": None, "problem": "", "spec": None}
     known = cluster.applications.setdefault(name, fresh)
-    problem = _not_allowed(cluster, application["spec"])
-    if problem or known["problem"]:
-        changed, known["problem"] = known["problem"] != problem, problem
-        return changed
-    source = application["spec"]["source"]
-    if look or cluster.now > known["compared"] + _poll(cluster) or known["spec"] != application["spec"]:
-        fetch(cluster, known, source)
-        known["spec"] = application["spec"]
-        look = True
+    look = look or cluster.now > known["compared"] + _poll(cluster) or known["spec"] != application["spec"]
+    if look:
+        known |= {"spec": application["spec"], "compared": cluster.now}
+        known["problem"] = _not_allowed(cluster, application["spec"])
+        if not known["problem"]:
+            fetch(known, application["spec"]["source"])
+    if known["problem"]:
+        return look
     operation = known["operation"]
     if operation and operation["phase"] == "Running":
         return sync.advance(cluster, application, known) or look
@@ -102,71 +98,6 @@ def _begin(cluster: Cluster, application: Object, known: Object) -> bool:
     return True
 
 
-def fetch(cluster: Cluster, known: Object, source: Object) -> None:
-    """Look at the branch, over HTTP as Argo CD does."""
-    with tempfile.TemporaryDirectory() as folder:
-        clone = ("git", "clone", "--quiet", "--branch", source["targetRevision"], source["repoURL"], folder)
-        done = subprocess.run(clone, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Refused(f"failed to list refs: {done.stderr}")
-        head = ("git", "-C", folder, "rev-parse", "HEAD")
-        revision = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
-        known |= {"revision": revision, "compared": cluster.now}
-        known["manifests"][revision] = _manifests(Path(folder), source)
-
-
-def _manifests(folder: Path, source: Object) -> list[Object]:
-    """Return the objects of a folder, or of the kustomization in it with the Application's patches."""
-    path = folder / source["path"]
-    if not (path / "kustomization.yaml").exists():
-        texts = [file.read_text() for file in sorted(path.glob("*.yaml"))]
-        return [item for text in texts for item in yaml.safe_load_all(text) if item]
-    from fake_cluster import rendered
-
-    top = {"resources": [source["path"]], **source.get("kustomize", {})}
-    (folder / "kustomization.yaml").write_text(json.dumps(top))
-    return [item for item in yaml.safe_load_all(rendered(folder)) if item]
-
-
-def desired(application: Object, known: Object, revision: str) -> dict[str, Object]:
-    """Return key -> object of a commit, as Argo CD applies it: in its namespace, with whose it is."""
-    name, namespace = application["metadata"]["name"], application["spec"]["destination"]["namespace"]
-    objects = {}
-    for manifest in known["manifests"][revision]:
-        item: Object = json.loads(json.dumps(manifest))
-        if item["kind"] not in api.CLUSTER_WIDE:
-            item["metadata"].setdefault("namespace", namespace)
-        where = api.key(item)
-        group, kind, inside, own = where.rsplit("/", 3)
-        annotations = item["metadata"].get("annotations") or {}
-        item["metadata"]["annotations"] = {**annotations, TRACKING: f"{name}:{group}/{kind}:{inside}/{own}"}
-        objects[where] = item
-    return objects
-
-
-def is_hook(item: Object) -> bool:
-    return HOOK in item["metadata"]["annotations"]
-
-
-def extraneous(cluster: Cluster, application: Object, wanted: dict[str, Object]) -> list[str]:
-    """Return the keys of what the Application has applied before and a commit does not have."""
-    own = f"{application['metadata']['name']}:"
-    return [
-        where
-        for where, item in cluster.objects.items()
-        if where not in wanted
-        and (item["metadata"].get("annotations") or {}).get(TRACKING, "").startswith(own)
-        and not is_hook(item)
-    ]
-
-
-def out_of_sync(cluster: Cluster, application: Object, known: Object) -> set[str]:
-    """Return the keys of what differs from the branch. Hooks are not compared."""
-    wanted = desired(application, known, known["revision"])
-    differ = {where for where, item in wanted.items() if not is_hook(item) and cluster.objects.get(where) != item}
-    return differ | set(extraneous(cluster, application, wanted))
-
-
 def status(cluster: Cluster, application: Object) -> Object:
     """Return the status of an Application."""
     known = cluster.applications[application["metadata"]["name"]]
@@ -180,10 +111,6 @@ def status(cluster: Cluster, application: Object) -> Object:
     state = "OutOfSync" if out_of_sync(cluster, application, known) else "Synced"
     said = {"sync": {"status": state, "revision": known["revision"]}, "health": {"status": health}}
     return {**said, "operationState": sync.state(known["operation"])} if known["operation"] else said
-
-
-def project_of(cluster: Cluster, spec: Object) -> Object | None:
-    return cluster.objects.get(f"argoproj.io/AppProject/argocd/{spec['project']}")
 
 
 def _not_allowed(cluster: Cluster, spec: Object) -> str:

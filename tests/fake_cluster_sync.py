@@ -13,8 +13,8 @@ from fnmatch import fnmatch
 from typing import Any
 
 import fake_cluster_api as api
-import fake_cluster_argo_cd as argo_cd
 import fake_cluster_pods as pods
+from fake_cluster_application import HOOK, desired, extraneous, fetch, project_of
 from fake_cluster_state import Cluster, Object, Refused
 
 WAVE = "argocd.argoproj.io/sync-wave"
@@ -33,7 +33,12 @@ def operation(revision: str, only: list[str]) -> Object:
 def state(operation: Object) -> Object:
     """Return status.operationState."""
     resources = [
-        {"kind": where.split("/")[-3], "name": where.split("/")[-1], "status": result["status"], "message": result["message"]}
+        {
+            "kind": where.split("/")[-3],
+            "name": where.split("/")[-1],
+            "status": result["status"],
+            "message": result["message"],
+        }
         for where, result in operation["results"].items()
     ]
     result = {"revision": operation["revision"], "resources": resources}
@@ -49,7 +54,7 @@ def advance(cluster: Cluster, application: Object, known: Object) -> bool:
         if cluster.now < running["finished"] + _backoff(retry, running["retries"]):
             return False
         if retry.get("refresh"):
-            argo_cd.fetch(cluster, known, application["spec"]["source"])
+            fetch(known, application["spec"]["source"])
             running["revision"] = known["revision"]
         running |= {"finished": None, "results": {}}
     before = str(running)
@@ -107,10 +112,10 @@ def _run(cluster: Cluster, application: Object, known: Object, running: Object) 
 
 def _tasks(cluster: Cluster, application: Object, known: Object, running: Object) -> list[Object]:
     """Return what the sync does: objects to apply, and what is to be pruned with None for its object."""
-    wanted = argo_cd.desired(application, known, running["revision"])
+    wanted = desired(application, known, running["revision"])
     only = running["only"]
     tasks = [_task(where, item) for where, item in wanted.items() if not only or where in only]
-    prunes = [where for where in argo_cd.extraneous(cluster, application, wanted) if not only or where in only]
+    prunes = [where for where in extraneous(cluster, application, wanted) if not only or where in only]
     after = max((task["step"] for task in tasks if task["step"][0] == 1), default=(1, 0))[1] + 1
     last = LAST in application["spec"]["syncPolicy"].get("syncOptions", [])
     for where in prunes:
@@ -120,22 +125,22 @@ def _tasks(cluster: Cluster, application: Object, known: Object, running: Object
         tasks.append({"where": where, "item": None, "hook": False, "step": (1, wave), "kept": kept})
     # What was pruned by this sync already is a task of it still.
     there = {task["where"] for task in tasks}
-    done = [where for where, result in running["results"].items() if where not in there and result["status"] == "Pruned"]
-    return tasks + [
-        {"where": where, "item": None, "hook": False, "step": (1, after), "kept": False} for where in done
+    done = [
+        where for where, result in running["results"].items() if where not in there and result["status"] == "Pruned"
     ]
+    return tasks + [{"where": where, "item": None, "hook": False, "step": (1, after), "kept": False} for where in done]
 
 
 def _task(where: str, item: Object) -> Object:
     annotations = item["metadata"]["annotations"]
-    hook = annotations.get(argo_cd.HOOK)
+    hook = annotations.get(HOOK)
     phase = PHASES.index(hook or "Sync")
     return {"where": where, "item": item, "hook": bool(hook), "step": (phase, int(annotations.get(WAVE, "0")))}
 
 
 def _check(cluster: Cluster, application: Object, tasks: list[Object], results: Object) -> None:
     """Raise Refused, with what is said of each object, where one of them makes the whole commit impossible."""
-    project = argo_cd.project_of(cluster, application["spec"])
+    project = project_of(cluster, application["spec"])
     assert project
     for task in tasks:
         item = task["item"] or cluster.objects[task["where"]]

@@ -76,7 +76,7 @@ def gateway() -> str:
 
 
 def let_argo_cd_reach(address: str) -> None:
-    """Let Argo CD out to the Git server of this machine: k8s/argocd allows the ports of GitHub alone, which kind enforces."""
+    """Let Argo CD out to the Git server of this machine: k8s/argocd lets it out to GitHub's ports alone."""
     host, _, port = address.removeprefix("http://").rpartition(":")
     out = {"to": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"port": int(port)}]}
     policy = {

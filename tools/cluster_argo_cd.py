@@ -28,9 +28,7 @@ def follow(origin: str) -> None:
 
 def status(application: str) -> dict[str, Any]:
     """Return the status of an Application, empty where there is none yet."""
-    found = cluster.output(
-        *ARGO_CD, "get", "application", application, "--ignore-not-found", "--output", "json"
-    )
+    found = cluster.output(*ARGO_CD, "get", "application", application, "--ignore-not-found", "--output", "json")
     return dict(json.loads(found).get("status", {})) if found else {}
 
 

@@ -90,7 +90,7 @@ def in_its_room() -> None:
 
 
 def attacked() -> None:
-    """Have the second repository try to open its room: nothing of it may come through, and its model goes on answering."""
+    """Have the second repository try to open its room: none of it may come through, while its model answers."""
     before = room_policy()
     demo.step("try to open the room", run=lambda: attack("kinds_of_its_own.yaml", "ValidatingAdmissionPolicy"))
     demo.step("see that no privileged pod came", run=no_privileged_pods)
@@ -142,12 +142,13 @@ def no_privileged_pods() -> None:
     deadline = time.monotonic() + REFUSED_WITHIN
     while True:
         found = get("deployment", "privileged")
-        conditions = {entry["type"]: entry.get("message", "") for entry in found.get("status", {}).get("conditions", [])}
-        if "violates PodSecurity" in conditions.get("ReplicaFailure", ""):
-            print(conditions["ReplicaFailure"], flush=True)
+        conditions = found.get("status", {}).get("conditions", [])
+        said = {entry["type"]: entry.get("message", "") for entry in conditions}
+        if "violates PodSecurity" in said.get("ReplicaFailure", ""):
+            print(said["ReplicaFailure"], flush=True)
             return
         if time.monotonic() > deadline:
-            raise SystemExit(f"no word that privileged pods are refused: {conditions}")
+            raise SystemExit(f"no word that privileged pods are refused: {said}")
         time.sleep(cluster_argo_cd.PAUSE)
 
 
