@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from manifest_checks import Objects, checkov, problems
+from overlays import copied, renders
 
 #: The objects hold the project's name and its owner, there are more of them with staging and with a feature store.
 DIFFERING = ("defaults", "feature-store", "foreign", "short-names", "staging")
@@ -28,45 +26,13 @@ SUPPRESSED = {
 }
 
 
-def render(folder: Path) -> Objects:
-    """Return what kustomize makes of a folder."""
-    program = ["kustomize", "build"] if shutil.which("kustomize") else ["kubectl", "kustomize"]
-    done = subprocess.run([*program, folder], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def renders(k8s: Path) -> Iterator[tuple[str, Objects]]:
-    """Render each overlay as it is and with each component that it does not have, k8s/argocd* and k8s/redis."""
-    for folder in [*sorted(k8s.glob("argocd*")), *k8s.glob("redis")]:
-        yield folder.name, render(folder)
-    for user in k8s.glob("components/*/kustomization.yaml"):  # who switches it on has built the image
-        user.write_text(re.sub(r"newTag: unset.*", f"digest: sha256:{'0' * 64}", user.read_text()))
-    components = [
-        f"../../components/{path.parent.name}" for path in sorted(k8s.glob("components/*/kustomization.yaml"))
-    ]
-    for overlay in [path.parent for path in sorted(k8s.glob("overlays/*/kustomization.yaml"))]:
-        settings = yaml.safe_load((overlay / "kustomization.yaml").read_text())
-        settings["images"][0]["digest"] = f"sha256:{'0' * 64}"  # a release gives it
-        present = settings["components"]
-        for more in [[], *([component] for component in components if component not in present)]:
-            top = overlay.with_name(
-                "-".join([overlay.name, *(Path(component).name for component in more)]) + "-released"
-            )
-            top.mkdir()
-            (top / "kustomization.yaml").write_text(yaml.safe_dump(settings | {"components": [*present, *more]}))
-            yield top.name, render(top)
-
-
 @pytest.fixture(scope="module")
 def rendered(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Objects]:
     """Each render by its name, of copies, because components are switched on beside the overlays."""
     found: dict[str, Objects] = {}
     for name in DIFFERING:
-        folder = tmp_path_factory.mktemp("manifests") / name
-        for part in ("k8s", "serving"):
-            shutil.copytree(projects[name] / part, folder / part)
-        found |= {f"{name}-{case}": objects for case, objects in renders(folder / "k8s")}
+        k8s = copied(projects[name], tmp_path_factory.mktemp("manifests") / name)
+        found |= {f"{name}-{case}": objects for case, objects in renders(k8s)}
     return found
 
 

@@ -23,6 +23,7 @@ TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "NO_PROXY", "no_proxy")
 #: Source: https://docs.github.com/en/rest/authentication/permissions-required-for-github-apps
 NEEDED = {
     r"/actions/.*": "actions",
+    r"/deployments.*": "deployments",
     r"/pulls.*|/commits/[^/]+/pulls|/issues/.*": "pull-requests",
     r"/git/.*|/commits.*|/contents.*|/branches.*": "contents",
 }

@@ -26,6 +26,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 ACTIONS = "github-actions[bot]"
 
+#: Of a deployment's status (docs.github.com/en/rest/deployments/statuses).
+DEPLOYMENT_STATES = {"error", "failure", "inactive", "in_progress", "queued", "pending", "success"}
+
 #: What it answers: status, headers, and the body, which is sent as JSON.
 Answer = tuple[int, dict[str, str], Any]
 
@@ -51,6 +54,9 @@ class GitHub:
     of the method, "GET" or another, instead of a proper one; with `late`, after the call has taken effect. `may_open`
     is the setting by which Actions may open pull requests, `drafts` whether the plan has drafts. `dispatchable` are the
     workflows that each ref has with the trigger `workflow_dispatch`, `dispatched` those that were started so.
+
+    `.deployments` is filled by `report`. `commits` are those that there are, None: any; `behind` those that main is ahead
+    of, `unchecked` those whose checks are not all green.
     """
 
     folder: Path
@@ -71,6 +77,10 @@ class GitHub:
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     storage: dict[str, bytes] = field(default_factory=dict)  # by path: what artifacts are redirected to
     drafts: bool = True
+    deployments: list[dict[str, Any]] = field(default_factory=list)  # newest last, each with its statuses, newest last
+    commits: set[str] | None = None
+    behind: set[str] = field(default_factory=set)
+    unchecked: set[str] = field(default_factory=set)
 
     def __enter__(self) -> GitHub:
         self.certificate = self.folder / "certificate.pem"
@@ -148,6 +158,32 @@ class GitHub:
         self.artifacts.append(entry | {"created_at": f"2026-11-01T00:00:00.{identity}Z"})
         self.storage[f"/storage/{identity}"] = content
 
+    def report(
+        self, sha: str, environment: str, state: str, hours: float = 0, login: str = "argo-cd[bot]"
+    ) -> dict[str, Any]:
+        """Add a status of so many hours ago to the commit's deployment to an environment, a new one if it has none."""
+        when = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        same = [one for one in self.deployments if (one["sha"], one["environment"]) == (sha, environment)]
+        found = next((one for one in same if one["creator"]["login"] == login), None)
+        if found is None:
+            found = {"id": next(self._ids), "sha": sha, "ref": sha, "environment": environment, "task": "deploy"}
+            found |= {"creator": {"login": login}, "created_at": when, "statuses": []}
+            self.deployments.append(found)
+        self._add_status(found, {"state": state, "created_at": when, "creator": {"login": login}})
+        return found
+
+    def _add_status(self, deployment: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+        """Add a status. One that is a success makes the environment's other deployments inactive, but production's."""
+        environment = deployment["environment"]
+        status = {"id": next(self._ids), "description": "", "environment": environment} | status
+        deployment["statuses"].append(status)
+        others = [one for one in self.deployments if one is not deployment and one["environment"] == environment]
+        for other in others if status["state"] == "success" and environment != "production" else []:
+            newest = max(other["statuses"], key=lambda one: one["id"], default={"state": "pending"})
+            if newest["state"] == "success":
+                other["statuses"].append(status | {"id": next(self._ids), "state": "inactive"})
+        return status
+
     def answer(self, call: Call, token: str) -> Answer:
         """Do what a call asks for."""
         login = self.tokens.get(token)
@@ -175,6 +211,10 @@ class GitHub:
             rf"GET /repos/{self.repository}/commits/[0-9a-f]+/pulls": lambda: self._merged(call),
             rf"GET /repos/{self.repository}/actions/artifacts": lambda: self._artifacts(call),
             rf"GET /repos/{self.repository}/actions/artifacts/(\d+)/zip": self._download,
+            rf"GET /repos/{self.repository}/deployments": lambda: self._deployments(call),
+            rf"POST /repos/{self.repository}/deployments": lambda: self._deploy(call, login),
+            rf"GET /repos/{self.repository}/deployments/(\d+)/statuses": lambda one: self._statuses(call, one, login),
+            rf"POST /repos/{self.repository}/deployments/(\d+)/statuses": lambda one: self._statuses(call, one, login),
         }
         for route, act in routes.items():
             if found := re.fullmatch(route, f"{call.method} {call.path}", re.IGNORECASE):
@@ -186,7 +226,7 @@ class GitHub:
         """Tell whether a token may make a call (docs.github.com, "Permissions required for GitHub Apps")."""
         if token not in self.permissions or call.path == "/user":
             return True
-        room = "actions" if "/actions/" in call.path else "pull-requests"
+        room = next((name for name in ("actions", "deployments") if f"/{name}" in call.path), "pull-requests")
         return self.permissions[token].get(room) in (("read", "write") if call.method == "GET" else ("write",))
 
     def _user(self, login: str) -> Answer:
@@ -196,7 +236,7 @@ class GitHub:
 
     def _pulls(self, call: Call) -> Answer:
         state, head, base = call.query.get("state", "open"), call.query.get("head"), call.query.get("base")
-        found = [pull for pull in self.pulls if state in ("all", pull["state"])]
+        found = [pull for pull in reversed(self.pulls) if state in ("all", pull["state"])]  # the newest first
         found = [pull for pull in found if head in (None, pull["head"]["label"])]
         return self._page(call, [pull for pull in found if base in (None, pull["base"]["ref"])])
 
@@ -285,6 +325,40 @@ class GitHub:
                 comment["body"] = call.body["body"]
                 return 200, {}, comment
         return 404, {}, {"message": "Not Found"}
+
+    def _deployments(self, call: Call) -> Answer:
+        wanted = {name: call.query[name] for name in ("sha", "ref", "environment") if name in call.query}
+        found = [one for one in reversed(self.deployments) if wanted.items() <= one.items()]
+        return self._page(call, [{key: value for key, value in one.items() if key != "statuses"} for one in found])
+
+    def _deploy(self, call: Call, login: str) -> Answer:
+        """Create a deployment. By default main is merged into it where it is behind, and all its checks must be green."""
+        ref = call.body["ref"]
+        if not re.fullmatch(r"[0-9a-f]{40}", ref) or (self.commits is not None and ref not in self.commits):
+            return 422, {}, {"message": f"No ref found for: {ref}"}
+        if call.body.get("auto_merge", True) and ref in self.behind:
+            return 409, {}, {"message": f"Conflict merging main into {ref}."}
+        if call.body.get("required_contexts") is None and ref in self.unchecked:
+            return 409, {}, {"message": f"Conflict: Commit status checks failed for {ref}."}
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        made = {"id": next(self._ids), "sha": ref, "ref": ref, "environment": call.body.get("environment", "production")}
+        self.deployments.append(made | {"creator": {"login": login}, "created_at": now, "task": "deploy", "statuses": []})
+        return 201, {}, made
+
+    def _statuses(self, call: Call, identity: int, login: str) -> Answer:
+        found = next((one for one in self.deployments if one["id"] == identity), None)
+        if found is None:
+            return 404, {}, {"message": "Not Found"}
+        if call.method == "GET":
+            return self._page(call, sorted(found["statuses"], key=lambda one: -one["id"]))
+        if call.body["state"] not in DEPLOYMENT_STATES:
+            return 422, {}, {"message": "Validation Failed", "errors": [{"field": "state", "code": "invalid"}]}
+        if len(call.body.get("description", "")) > 140:
+            told = "description is too long (maximum is 140 characters)"
+            return 422, {}, {"message": "Validation Failed", "errors": [{"message": told}]}
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        given = {key: call.body.get(key, "") for key in ("state", "description", "log_url", "environment_url")}
+        return 201, {}, self._add_status(found, given | {"created_at": now, "creator": {"login": login}})
 
     def _page(self, call: Call, entries: list[Any]) -> Answer:
         size, page = min(int(call.query.get("per_page", 30)), 100), int(call.query.get("page", 1))

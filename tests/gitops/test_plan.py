@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from gitops.core.artifacts import digest
+from gitops.core.artifacts import ProjectError, digest
 from gitops.deployment import plan
 from gitops.integrations import kustomize
 from releases import Job, isolate, refused, render
@@ -70,6 +70,32 @@ def test_a_change_of_the_manifests_is_released(job: Job) -> None:
     service.write_text(service.read_text().replace("metadata:", "metadata:\n  annotations: {a: b}", 1))
     job.merge("Change the Service")
     assert planned(job) is not None
+
+
+def test_kinds_that_the_cluster_needs_are_named_while_they_are_new(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.train("model A")
+    assert planned(job)
+    needed = "The release needs PrometheusRule and ServiceMonitor (monitoring.coreos.com) in the cluster"
+    assert needed in capsys.readouterr().out
+    released(job)
+    job.merge("Change to model B")
+    job.train("model B")
+    capsys.readouterr()
+    assert planned(job)
+    assert "in the cluster" not in capsys.readouterr().out
+
+
+def test_a_sync_wave_is_refused_before_an_image_is_built(job: Job) -> None:
+    """Argo CD takes in no rollback while a sync waits for one."""
+    released(job)
+    service = job.path / "k8s/base/service.yaml"
+    wave = 'metadata:\n  annotations: {argocd.argoproj.io/sync-wave: "1"}'
+    service.write_text(service.read_text().replace("metadata:", wave, 1))
+    job.merge("Bring the Service later")
+    with pytest.raises(ProjectError, match=r"Service \S+ has the annotation argocd.argoproj.io/sync-wave: Argo CD"):
+        planned(job)
 
 
 def test_another_model_is_released(job: Job) -> None:

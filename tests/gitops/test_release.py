@@ -39,6 +39,8 @@ def test_a_first_release_holds_the_record_and_the_manifests(job: Job) -> None:
     [server] = pod["spec"]["containers"]
     assert {"Deployment", "Service", "ConfigMap"} <= {item["kind"] for item in objects}
     assert server["image"] == record.image
+    keys = {key for item in objects for key in item["metadata"].get("annotations", {})}
+    assert not [key for key in keys if key.startswith(("argocd.argoproj.io/", "helm.sh/"))]  # no hook, no wave
     assert pod["metadata"]["annotations"]["model-sha256"] == sha256
     assert job.git("status", "--porcelain") == ""
 

@@ -241,6 +241,19 @@ def test_it_fits_a_comment_whatever_the_input() -> None:
     assert text.count("```") % 2 == 0
 
 
+def test_what_argo_cd_would_not_apply_stands_before_the_manifests() -> None:
+    """Open to see, whether or not a manifest changes, and without the effect of a kind's name."""
+    warnings = ["The release needs ScaledObject (keda.sh)", f"does not list the kind {HOSTILE}"]
+    text = report.compose(candidate(warnings=warnings))
+    section = text[text.index("### Deployment") : text.index("<details><summary>What merging would change")]
+    assert section.startswith(
+        "### Deployment\n\n⚠️ The release needs ScaledObject (keda.sh).\n\n⚠️ does not list the kind"
+    )
+    assert HOSTILE not in section
+    assert "ScaledObject (keda.sh).\n\n" in report.compose(candidate(warnings=warnings, deployment=""))
+    assert "### Deployment\n\nMerging changes no manifest." in report.compose(candidate(deployment=""))
+
+
 def test_the_page_is_self_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where no stage has left data to plot
     html = page.page(report.compose(candidate()), candidate())

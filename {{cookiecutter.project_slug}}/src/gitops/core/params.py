@@ -25,6 +25,7 @@ from gitops.core.sections import (
     Gate,
     Monitor,
     Package,
+    Promotion,
     RequestLog,
     Retrain,
     Section,
@@ -70,6 +71,7 @@ class Params(Section):
     monitor: Monitor = Monitor()
     retrain: Retrain = Retrain()
     tune: Tune = Tune()
+    promotion: Promotion = Promotion()
 
     @property
     def tables(self) -> list[Path]:

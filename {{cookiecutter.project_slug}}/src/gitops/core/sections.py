@@ -244,3 +244,9 @@ class Retrain(Section):
     label_days: Count = 90
     tune_trials: Annotated[int, Field(ge=0)] = 0
     max_logged: Limit = 0.1
+
+
+class Promotion(Section):
+    """For how long a release has to be live on staging before it is proposed for production (deployment/soak.py)."""
+
+    soak_hours: Annotated[float, Field(ge=0)] = 1

@@ -1,5 +1,7 @@
-"""What Argo CD will make of a release's objects, said before they are released: what it would wait for, may not apply, or does
-not know."""
+"""What Argo CD would make of a release's objects, said before they are released.
+
+That is what it would wait for, which is refused, and what it may not apply or does not know, which is a warning.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from gitops.core.artifacts import ProjectError
 
 APP_PROJECT = Path("k8s/argocd/project.yaml")
 
-#: Annotations that make a sync wait for the health of its objects. One that waits or is tried again takes in no newer commit:
-#: `make rollback` would be held up by the release that it is to take back.
+#: Annotations that make a sync wait for the health of its objects. One that waits or is tried again takes in no newer
+#: commit: `make rollback` would be held up by the release that it is to take back.
 #: https://argo-cd.readthedocs.io/en/stable/user-guide/sync-waves/
 WAITS = (
     "argocd.argoproj.io/hook",
@@ -53,13 +55,13 @@ OPERATORS = {
 
 
 def require_no_waits(rendered: dict[str, bytes], overlay: Path) -> None:
-    """Raise ProjectError for an object with one of the annotations WAITS. `rendered`: file name -> YAML of an object."""
+    """Raise ProjectError for an object with one of the annotations WAITS, in `rendered`: file name -> YAML of one."""
     for item in _objects(rendered):
         for name in sorted({*WAITS} & (item["metadata"].get("annotations") or {}).keys()):
             raise ProjectError(
-                f"{overlay}: {item['kind']} {item['metadata']['name']} has the annotation {name}: Argo CD would wait in the "
-                "middle of a release, and take in no rollback meanwhile. Remove it: a probe says whether a pod is ready, and "
-                "a plain Job runs once for each release that changes it"
+                f"{overlay}: {item['kind']} {item['metadata']['name']} has the annotation {name}: Argo CD would wait in "
+                "the middle of a release, and take in no rollback meanwhile. Remove it: a probe says whether a pod is "
+                "ready, and a plain Job runs once for each release that changes it"
             )
 
 
@@ -78,7 +80,7 @@ def not_permitted(rendered: dict[str, bytes]) -> list[str]:
 
 
 def needed(rendered: dict[str, bytes], present: dict[str, bytes]) -> list[str]:
-    """Return a line for each group with custom kinds that are in `rendered` and not in `present`, what the environment runs.
+    """Return a line for each group with custom kinds that are new in `rendered`: not in `present`, what is released now.
 
     Argo CD applies nothing of a release with a kind that the cluster does not know.
     """
@@ -87,7 +89,7 @@ def needed(rendered: dict[str, bytes], present: dict[str, bytes]) -> list[str]:
     for group in sorted({group for group, _ in new} - BUILT_IN):
         kinds = " and ".join(kind for each, kind in new if each == group)
         lines.append(
-            f"The release needs {kinds} ({group}) in the cluster, where {OPERATORS.get(group, 'their operator')} brings them: "
+            f"The release needs {kinds} ({group}) in the cluster, which {OPERATORS.get(group, 'an operator')} brings: "
             "without that Argo CD applies nothing of it"
         )
     return lines

@@ -166,7 +166,7 @@ class _Nowhere(urllib.request.HTTPRedirectHandler):
 
 
 def _permission(request: urllib.request.Request) -> str:
-    room = "actions" if "/actions/" in request.full_url else "pull-requests"
+    room = next((name for name in ("actions", "deployments") if f"/{name}" in request.full_url), "pull-requests")
     return f"GITHUB_TOKEN needs the permission `{room}: {'read' if request.get_method() == 'GET' else 'write'}`"
 
 

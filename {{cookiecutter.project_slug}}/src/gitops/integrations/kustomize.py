@@ -36,8 +36,8 @@ PRODUCTION, STAGING = "production", "staging"
 #: The container that serves the model, and the name that stands for its image in k8s/base.
 SERVER = "model-server"
 
-#: The annotation of the workloads in k8s/ that run the model, or run for it: a release writes the model's version and sha256
-#: to them.
+#: The annotation of the workloads in k8s/ that run the model, or once for each model: a release writes the model's
+#: version and sha256 to them.
 RUNS_MODEL = "runs-model"
 
 
@@ -124,8 +124,8 @@ def render(
 def _immutable(rendered: dict[str, bytes]) -> dict[str, bytes]:
     """Append a hash of its spec to the name of each Job, as kustomize does with ConfigMaps that it generates.
 
-    Kubernetes refuses a change of a Job's spec, and with it the whole release would fail. So another spec is another Job: Argo CD
-    starts it, and removes the one before; a rollback brings that back, and it runs again.
+    Kubernetes refuses a change of a Job's spec, and with it the whole release would fail. So another spec is another
+    Job: Argo CD starts it, and removes the one before; a rollback brings that back, and it runs again.
     """
     files = {}
     for file, content in rendered.items():
@@ -133,7 +133,7 @@ def _immutable(rendered: dict[str, bytes]) -> dict[str, bytes]:
         if (item["apiVersion"], item["kind"]) == ("batch/v1", "Job"):
             name = item["metadata"]["name"]
             suffix = _hash(json.dumps(item["spec"], sort_keys=True))
-            # In the text, because PyYAML writes a version such as 1e0000000002 in a way that Kubernetes reads as a number.
+            # In the text: PyYAML writes a version such as 1e0000000002 in a way that Kubernetes reads as a number.
             content = re.sub(rb"(?m)^  name: \S+$", f"  name: {name}-{suffix}".encode(), content, count=1)
             file = f"{file.removesuffix('.yaml')}-{suffix}.yaml"
         files[file] = content
