@@ -38,7 +38,7 @@ def installed(folder: Path) -> str:
             {name: item[name] for name in ("apiVersion", "kind")} | {"metadata": {"name": item["metadata"]["name"]}}
             for patch in kustomization.get("patches", [])
             for item in yaml.safe_load_all((copy / patch["path"]).read_text())
-            if item["kind"] == "ConfigMap"
+            if item["kind"] in ("ConfigMap", "Secret")
         ]
         own = [api.definition("argoproj.io", kind) for kind in OWN_KINDS]
         (copy / "install.yaml").write_text(yaml.safe_dump_all([*own, *patched]))

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import fake_cluster
 import pytest
 import yaml
-from projects import ROOT, generate
+from projects import ROOT, generate, make
 
 SPEED = 10
 FIRST, SECOND = ("1" * 64, "2" * 64)
@@ -222,3 +223,25 @@ def test_second_repository_gets_its_room_and_cannot_leave_it(bench: Bench, capsy
     state = json.loads((bench.state / "cluster.json").read_text())
     names = {where.rpartition("/")[2] for where in state["objects"]}
     assert not names & {"everywhere", "somebody-elses-address", "privileged", "everything", "in-another-namespace"}
+
+
+@pytest.mark.real
+@pytest.mark.full
+def test_end_to_end_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the cluster for real: the project, its releases, the ways back, and the Git server that is followed."""
+    template, state, programs = tmp_path / "template", tmp_path / "state", tmp_path / "bin"
+    shutil.copytree(ROOT, template, ignore=shutil.ignore_patterns(".git", ".venv", "demo", ".*_cache", "__pycache__"))
+    state.mkdir()
+    fake_cluster.install(programs)
+    monkeypatch.setenv("FAKE_CLUSTER", str(state))
+    monkeypatch.setenv("FAKE_CLUSTER_SPEED", "5")
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    make(template, "end-to-end")
+    said = json.loads((state / "cluster.json").read_text())
+    answered = [version for namespace, version in said["answered"] if namespace == NAME]
+    first, second, *rest = [version for version, _ in groupby(answered)]
+    assert first != second
+    assert rest == [first, second, first], "the release that cannot start must not answer, nor leave a gap"
+    assert {version for namespace, version in said["answered"] if namespace == "m-second-production"} == {first}
+    tags = {image.rpartition(":")[2]: model[:12] for image, model in said["loaded"].items()}
+    assert tags == {first: first, second: second, "cannot-start": first}
