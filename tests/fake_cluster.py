@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
 import zipfile
@@ -21,7 +22,7 @@ import fake_cluster_api as api
 import fake_cluster_argo_cd as argo_cd
 import fake_cluster_pods as pods
 import yaml
-from fake_cluster_application import rendered
+from fake_cluster_application import kubectl
 from fake_cluster_state import Object, Refused, opened
 
 PROGRAM = """#!{python}
@@ -102,7 +103,7 @@ def load(arguments: list[str], namespace: str) -> None:
 
 
 def kustomize(arguments: list[str], namespace: str) -> None:
-    print(rendered(Path(arguments[1])), end="")
+    os.execv(kubectl(), [kubectl(), *arguments])  # noqa: S606
 
 
 def apply(arguments: list[str], namespace: str) -> None:

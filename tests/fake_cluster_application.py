@@ -18,14 +18,18 @@ TRACKING = "argocd.argoproj.io/tracking-id"
 HOOK = "argocd.argoproj.io/hook"
 
 
-def rendered(folder: Path) -> str:
-    """Return what the machine's own kubectl makes of a kustomization. Raises Refused."""
+def kubectl() -> str:
+    """Return the path of the machine's own kubectl."""
     here = str(Path(sys.argv[0]).parent)
-    kubectl = shutil.which(
-        "kubectl", path=os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if p != here)
-    )
-    assert kubectl, "kubectl is not on PATH"
-    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    others = (folder for folder in os.environ["PATH"].split(os.pathsep) if folder != here)
+    found = shutil.which("kubectl", path=os.pathsep.join(others))
+    assert found, "kubectl is not on PATH"
+    return found
+
+
+def rendered(folder: Path) -> str:
+    """Return what kubectl makes of a kustomization. Raises Refused."""
+    done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(done.stderr.strip())
     return done.stdout

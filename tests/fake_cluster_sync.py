@@ -72,7 +72,7 @@ def advance(cluster: Cluster, application: Object, known: Object) -> bool:
 def _backoff(retry: Object, count: int) -> float:
     """Return the seconds until a retry (NextRetryAt of types.go; the count is raised before it is asked)."""
     backoff = {"duration": "5s", "factor": 2, "maxDuration": "3m", **retry.get("backoff", {})}
-    return min(_seconds(backoff["duration"]) * backoff["factor"] ** count, _seconds(backoff["maxDuration"]))
+    return min(_seconds(backoff["duration"]) * float(backoff["factor"] ** count), _seconds(backoff["maxDuration"]))
 
 
 def _seconds(duration: str) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import fake_cluster
@@ -35,10 +35,7 @@ class Bench:
     demo: Path
     address: str
     state: Path
-    modules: dict[str, ModuleType]
-
-    def __getattr__(self, name: str) -> ModuleType:
-        return self.modules[name]
+    tools: SimpleNamespace  # the program's modules
 
     def git(self, *arguments: str | Path) -> str:
         command = ["git", "-C", str(self.demo / "production"), *map(str, arguments)]
@@ -100,14 +97,14 @@ def made(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         patch.setenv("FAKE_CLUSTER_SPEED", str(SPEED))
         patch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
         modules = programs_of(patch, folder)
-        with modules["git_server"].serve(folder) as address:
+        with modules.git_server.serve(folder) as address:
             bench = Bench(folder, address, state, modules)
             start(bench)
             shutil.copytree(top / "now", top / "kept")
             yield bench
 
 
-def programs_of(patch: pytest.MonkeyPatch, folder: Path) -> dict[str, ModuleType]:
+def programs_of(patch: pytest.MonkeyPatch, folder: Path) -> SimpleNamespace:
     """Return the modules of the program, for a demo/ in `folder`, with their seconds in the cluster's time."""
     patch.syspath_prepend(ROOT / "tools")
     names = ("demo", "cluster", "cluster_argo_cd", "cluster_service", "git_server")
@@ -123,7 +120,7 @@ def programs_of(patch: pytest.MonkeyPatch, folder: Path) -> dict[str, ModuleType
     for name, limits in seconds.items():
         for limit in limits:
             patch.setattr(modules[name], limit, getattr(modules[name], limit) / SPEED)
-    return modules
+    return SimpleNamespace(**modules)
 
 
 def start(bench: Bench) -> None:
@@ -132,10 +129,10 @@ def start(bench: Bench) -> None:
     production = ("--initial-branch=env/production", bench.demo / "production")
     subprocess.run(["git", "init", "--quiet", *production], check=True)
     bench.git("remote", "add", "origin", "../origin.git")
-    bench.cluster.make()
+    bench.tools.cluster.make()
     bench.release(FIRST, bench.image("first", FIRST))
-    bench.cluster_argo_cd.follow(f"{bench.address}/origin.git")
-    assert bench.modules["release"].expect("ask") == FIRST[:12]
+    bench.tools.cluster_argo_cd.follow(f"{bench.address}/origin.git")
+    assert bench.tools.release.expect("ask") == FIRST[:12]
 
 
 @pytest.fixture
@@ -173,28 +170,28 @@ def broken(bench: Bench, change: Callable[[list[Object]], None] | None = None) -
 
 def test_broken_release_is_taken_back_at_once(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     broken(bench)
-    bench.broken.stands(FIRST[:12])
+    bench.tools.broken.stands(FIRST[:12])
     bench.back()
     capsys.readouterr()
-    bench.broken.taken_back(FIRST[:12])
+    bench.tools.broken.taken_back(FIRST[:12])
     assert "the rollback was applied after " in capsys.readouterr().out
-    assert bench.modules["release"].expect("ask") == FIRST[:12]
+    assert bench.tools.release.expect("ask") == FIRST[:12]
 
 
 @pytest.mark.parametrize("change", [hook, wave])
 def test_held_rollback_is_found(change: Callable[[list[Object]], None], bench: Bench) -> None:
     """What Argo CD waits for in the middle of a release keeps the rollback away, and the program says so."""
     broken(bench, change)
-    bench.broken.stands(FIRST[:12])
+    bench.tools.broken.stands(FIRST[:12])
     bench.back()
     with pytest.raises(SystemExit, match=r"the rollback is held: .* waiting for healthy state of .*Deployment"):
-        bench.broken.taken_back(FIRST[:12])
+        bench.tools.broken.taken_back(FIRST[:12])
 
 
 def test_release_that_starts_is_found(bench: Bench) -> None:
     bench.release(SECOND, bench.image("second", SECOND))
     with pytest.raises(SystemExit, match=f"model {SECOND[:12]} of {NAME} answers instead of {FIRST[:12]}"):
-        bench.broken.stands(FIRST[:12])
+        bench.tools.broken.stands(FIRST[:12])
 
 
 def test_model_that_stops_answering_is_found(bench: Bench) -> None:
@@ -204,25 +201,65 @@ def test_model_that_stops_answering_is_found(bench: Bench) -> None:
 
     broken(bench, without_pods)
     with pytest.raises(SystemExit, match=f"model {FIRST[:12]} of {NAME} does not answer any more"):
-        bench.broken.stands(FIRST[:12])
+        bench.tools.broken.stands(FIRST[:12])
 
 
 def fleet(bench: Bench) -> None:
     """A second repository, with the settings of this checkout's platform."""
     subprocess.run(["rm", "-rf", bench.demo / "second"], check=True)
-    bench.fleet.second_repository(bench.address)
+    bench.tools.fleet.second_repository(bench.address)
 
 
 def test_second_repository_gets_its_room_and_cannot_leave_it(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     fleet(bench)
     assert "room and release were there after " in capsys.readouterr().out
-    bench.fleet.attacked()
+    bench.tools.fleet.attacked()
     said = capsys.readouterr().out
     assert "refused: NetworkPolicy/default-deny NetworkPolicy/everywhere Service/somebody-elses-address" in said
     assert "refused: ClusterRoleBinding/everything ConfigMap/in-another-namespace" in said
     state = json.loads((bench.state / "cluster.json").read_text())
     names = {where.rpartition("/")[2] for where in state["objects"]}
     assert not names & {"everywhere", "somebody-elses-address", "privileged", "everything", "in-another-namespace"}
+
+
+#: A platform without one of its parts: file of k8s/, what is replaced in it, and what the program must say then.
+WITHOUT = {
+    "admission": (
+        "kustomization.yaml",
+        ("  - fleet/admission\n", ""),
+        "not refused: NetworkPolicy/default-deny, NetworkPolicy/everywhere, Service/somebody-elses-address",
+    ),
+    "restricted pods": (
+        "tenant/namespace.yaml",
+        ("    pod-security.kubernetes.io/enforce: restricted\n", ""),
+        "no word that privileged pods are refused",
+    ),
+    "a narrow project": (
+        "tenant/project.yaml",
+        (
+            "  namespaceResourceWhitelist:",
+            "  clusterResourceWhitelist:\n"
+            "    - {group: rbac.authorization.k8s.io, kind: ClusterRoleBinding}\n"
+            "  namespaceResourceWhitelist:",
+        ),
+        "not refused: ClusterRoleBinding/everything; Argo CD says",
+    ),
+}
+
+
+@pytest.mark.parametrize("part", WITHOUT)
+def test_platform_without_a_part_is_found(
+    part: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, (text, other), reason = WITHOUT[part]
+    path = Path(shutil.copytree(ROOT / "k8s", tmp_path / "k8s"), name)
+    assert text in path.read_text()
+    path.write_text(path.read_text().replace(text, other))
+    monkeypatch.setattr(bench.tools.demo, "TEMPLATE", tmp_path)
+    monkeypatch.setattr(bench.tools.fleet, "REFUSED_WITHIN", 6)
+    fleet(bench)
+    with pytest.raises(SystemExit, match=reason):
+        bench.tools.fleet.attacked()
 
 
 @pytest.mark.real

@@ -375,7 +375,7 @@ def test_objects_need_their_namespace(bench: Bench) -> None:
 
 
 def test_autoscaler_without_metrics_is_degraded_unless_argo_cd_is_told_otherwise(released: Bench) -> None:
-    scaler = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"}
+    scaler: Object = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"}
     scaler["metadata"] = {"name": "server", "namespace": ROOM}
     released.commit(deployment(OTHER, "other:1"), SERVICE, config())
     released.at(100, look=True)
@@ -390,7 +390,7 @@ def test_set_whose_project_comes_later_waits(bench: Bench) -> None:
     bench.commit(config())
     application = bench.cluster.objects.pop(f"argoproj.io/Application/argocd/{ROOM}")
     project = bench.cluster.objects.pop(f"argoproj.io/AppProject/argocd/{ROOM}")
-    item = {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet"}
+    item: Object = {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet"}
     item["metadata"] = {"name": "rooms", "namespace": "argocd"}
     template = {"metadata": {"name": "{{ .values.name }}"}, "spec": application["spec"]}
     item["spec"] = {"generators": [{"list": {"elements": [{"values": {"name": ROOM}}]}}], "template": template}
