@@ -58,6 +58,7 @@ def test_staging_is_smaller_and_apart(rendered: dict[str, Objects]) -> None:
     """One pod, no canary, no alert; an Application and an AppProject of its own, which reach its namespace alone."""
     staging, production = (rendered[f"staging-{name}-released"] for name in ("staging", "production"))
     assert {item["kind"] for item in production} - {item["kind"] for item in staging} == {
+        "ConfigMap",  # the dashboard
         "PrometheusRule",
         "ServiceMonitor",
     }
@@ -90,15 +91,17 @@ def test_all_is_rendered(rendered: dict[str, Objects]) -> None:
 
 
 def test_a_release_marks_what_runs_the_model(rendered: dict[str, Objects]) -> None:
-    """The server and the batch; nothing that only asks the server or copies the archive."""
+    """The server, the batch and what runs once a model; nothing that only asks the server or copies the archive."""
     marked = {
         name: [item for item in objects if "runs-model" in item["metadata"].get("annotations", {})]
         for name, objects in rendered.items()
     }
     found = {
-        (item["kind"], item["metadata"]["name"].partition("-batch")[1]) for each in marked.values() for item in each
+        (item["kind"], item["metadata"]["name"].removeprefix(item["metadata"]["labels"]["app.kubernetes.io/name"]))
+        for each in marked.values()
+        for item in each
     }
-    assert found == {("Deployment", ""), ("CronJob", "-batch")}
+    assert found == {("Deployment", ""), ("CronJob", "-batch"), ("Job", "-backfill")}
     assert {len(each) for name, each in marked.items() if "production" in name} == {1, 2}
 
 

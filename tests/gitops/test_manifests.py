@@ -310,6 +310,16 @@ def test_a_release_removes_nothing_that_the_pods_before_it_need(case: str, cases
         settings.write_text(text)
 
 
+def scaled(objects: list[Object]) -> list[Object]:
+    """Return the Deployments with more than one pod: what autoscalers scale, or a Rollout of the same name."""
+    targets = [
+        item["spec"]["scaleTargetRef"]["name"] for item in of(objects, "HorizontalPodAutoscaler", "ScaledObject")
+    ]
+    deployments = [item for item in of(objects, "Deployment") if item["metadata"]["name"] in targets]
+    assert len(deployments) == len(targets) >= 1
+    return deployments
+
+
 def seconds(template: Object) -> int:
     """Return how long a pod may take to start, by the startup probe of its first container."""
     probe = template["spec"]["containers"][0]["startupProbe"]
@@ -324,15 +334,16 @@ def test_a_release_that_does_not_start_is_told_in_time(case: str, rendered: dict
     A Rollout aborts then, for good, so a node may be added in the meantime.
     """
     objects = rendered[case]
-    deployments = {item["metadata"]["name"]: item["spec"] for item in of(objects, "Deployment")}
-    for spec in deployments.values():
+    answering = scaled(objects)
+    for deployment in answering:
+        spec = deployment["spec"]
         assert spec["progressDeadlineSeconds"] == seconds(spec["template"]) + 60
+        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}  # the old pods stay
     for item in of(objects, "Rollout"):
-        template = deployments[item["spec"]["workloadRef"]["name"]]["template"]
+        template = answering[0]["spec"]["template"]
+        assert item["spec"]["workloadRef"]["name"] == answering[0]["metadata"]["name"]
         assert item["spec"]["progressDeadlineSeconds"] == seconds(template) + 180
         assert item["spec"]["progressDeadlineAbort"] is True
-    for spec in deployments.values():
-        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}  # the old pods stay
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -356,17 +367,13 @@ def test_every_pod_of_the_projects_images_can_pull_them(case: str, rendered: dic
 @pytest.mark.parametrize("case", [case for case in CASES if case != "staging"])
 def test_a_drain_never_takes_the_last_pod_in_production(case: str, rendered: dict[str, list[Object]]) -> None:
     objects = rendered[case]
-    workloads = {(item["kind"], item["metadata"]["name"]): item for item in of(objects, "Deployment", "Rollout")}
-    least: dict[str, int] = {}  # of the pods of each component
+    least = {}  # pods of each component
     for item in of(objects, "HorizontalPodAutoscaler", "ScaledObject"):
-        scaled = item["spec"]["scaleTargetRef"]
-        workload = workloads[scaled["kind"], scaled["name"]]["spec"]
-        if "workloadRef" in workload:
-            workload = workloads["Deployment", workload["workloadRef"]["name"]]["spec"]
-        labels = workload["template"]["metadata"]["labels"]
-        least[labels["app.kubernetes.io/component"]] = (
-            item["spec"].get("minReplicas") or item["spec"]["minReplicaCount"]
-        )
+        [workload] = [
+            each for each in scaled(objects) if each["metadata"]["name"] == item["spec"]["scaleTargetRef"]["name"]
+        ]
+        component = workload["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
+        least[component] = item["spec"].get("minReplicas") or item["spec"]["minReplicaCount"]
     budgets = {
         item["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]: item["spec"]["maxUnavailable"]
         for item in of(objects, "PodDisruptionBudget")
@@ -382,8 +389,8 @@ def test_pods_are_spread_over_hosts_and_zones(case: str, rendered: dict[str, lis
     The scheduler ignores a node without zone in all topologySpreadConstraints, so hosts are not among these.
     """
     label = "rollouts-pod-template-hash" if of(rendered[case], "Rollout") else "pod-template-hash"
-    templates = [item["spec"]["template"] for item in of(rendered[case], "Deployment")]
-    for template in templates:
+    for deployment in scaled(rendered[case]):
+        template = deployment["spec"]["template"]
         server = template["spec"]["containers"][0]["name"] == "model-server"
         [preferred] = template["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
         hosts, [zones] = preferred["podAffinityTerm"], template["spec"]["topologySpreadConstraints"]

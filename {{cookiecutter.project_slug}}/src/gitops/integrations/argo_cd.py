@@ -55,13 +55,13 @@ OPERATORS = {
 
 
 def require_no_waits(rendered: dict[str, bytes], overlay: Path) -> None:
-    """Raise ProjectError for an object with one of the annotations WAITS, in `rendered`: file name -> YAML of one."""
+    """Raise ProjectError for an object with an annotation of WAITS. `rendered`: file name -> YAML."""
     for item in _objects(rendered):
         for name in sorted({*WAITS} & (item["metadata"].get("annotations") or {}).keys()):
             raise ProjectError(
-                f"{overlay}: {item['kind']} {item['metadata']['name']} has the annotation {name}: Argo CD would wait in "
-                "the middle of a release, and take in no rollback meanwhile. Remove it: a probe says whether a pod is "
-                "ready, and a plain Job runs once for each release that changes it"
+                f"{overlay}: {item['kind']} {item['metadata']['name']} has the annotation {name}: Argo CD would wait "
+                "during a release, and take in no rollback meanwhile. Remove it: a probe says whether a pod is ready, "
+                "and a plain Job runs once for each release that changes it"
             )
 
 
@@ -80,7 +80,7 @@ def not_permitted(rendered: dict[str, bytes]) -> list[str]:
 
 
 def needed(rendered: dict[str, bytes], present: dict[str, bytes]) -> list[str]:
-    """Return a line for each group with custom kinds that are new in `rendered`: not in `present`, what is released now.
+    """Return a line for each group with custom kinds that are new in `rendered`: not in `present`, the release before.
 
     Argo CD applies nothing of a release with a kind that the cluster does not know.
     """
