@@ -1,7 +1,7 @@
 """What a cluster's API refuses by ValidatingAdmissionPolicies, whose CEL is evaluated here as the API server does it.
 
-Objects are those that an admission sees, but for defaults. The package `common-expression-language` has what the expressions
-use; it takes numbers and texts as different, as Kubernetes does, which cel-python does not.
+Objects are those that an admission sees, but for defaults. The package `common-expression-language` has what the
+expressions use, also a number compared with a text (unequal), which is an error in cel-python.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def plural(kind: str) -> str:
 def _selected(match: Object, namespace: Object) -> bool:
     assert match.keys() == {"namespaceSelector"} and match["namespaceSelector"].keys() == {"matchLabels"}
     wanted: dict[str, str] = match["namespaceSelector"]["matchLabels"]
-    return wanted.items() <= namespace["metadata"].get("labels", {}).items()
+    labels: dict[str, str] = namespace["metadata"].get("labels", {})
+    return wanted.items() <= labels.items()
 
 
 def _refusals(spec: Object, request: Request) -> list[str]:

@@ -19,9 +19,12 @@ CREDENTIALS = [("169.254.169.254", 80), ("169.254.169.254", 988), ("169.254.170.
 
 SCHEMES = {"https": 443, "s3": 443, "gs": 443, "abfs": 443, "http": 80}
 
-#: What the Secrets name that people create (k8s/redis/kustomization.yaml, components/jobs/tune.yaml): the end of the Secret's
-#: name, the end of the Service's in the room, or nothing for one outside, and the port.
+#: What is in the Secrets that people create (k8s/redis/kustomization.yaml, components/jobs/tune.yaml): the end of the
+#: Secret's name, the end of the Service's in the room, or nothing for one outside, and the port.
 SECRETS = [("-feature-store", "-redis", 6379), ("-jobs", "", 5432)]
+
+#: Containers and variables that name an address which is not asked: jobs/start.sh makes a remote of it, and no more.
+NOT_ASKED = {("feature-server", "REPOSITORY")}
 
 
 @dataclass(frozen=True)
@@ -51,24 +54,35 @@ def needed(objects: list[Object]) -> Iterator[Connection]:
     """Yield the connections that the objects of a release, with those that people apply, name."""
     everything = all_pods(objects)
     for pods in everything:
-        source = _end(pods)
-        for protocol in ("UDP", "TCP"):
-            for resolver in (End("kube-system", {"k8s-app": "kube-dns"}), End(address="169.254.20.10")):
-                yield Connection(source, resolver, 53, protocol)
-        for scheme, host, port in _addresses(pods.spec, objects):
-            yield from _called(source, scheme, host, port, objects)
-        for secret, service, port in SECRETS:
-            if any(volume.get("secret", {}).get("secretName", "").endswith(secret) for volume in pods.spec.get("volumes", [])):
-                yield from _to_service(source, service, port, objects) if service else [Connection(source, End(), port)]
-    for monitor in [item for item in objects if item["kind"] == "ServiceMonitor"]:
-        wanted = monitor["spec"]["selector"]["matchLabels"].items()
-        services = [item for item in objects if item["kind"] == "Service"]
-        (service,) = [each for each in services if wanted <= each["metadata"].get("labels", {}).items()]
-        for endpoint in monitor["spec"]["endpoints"]:
-            yield from _to_service(End("monitoring"), service["metadata"]["name"], endpoint["port"], objects)
+        yield from _of_pods(pods, objects)
+    for monitor in [item["spec"] for item in objects if item["kind"] == "ServiceMonitor"]:
+        yield from _of_monitor(monitor, objects)
     for pods in everything:  # of a client, in any namespace
         if pods.labels.get("app.kubernetes.io/component") == "server":
             yield Connection(End("shop"), _end(pods), 8080)
+
+
+def _of_pods(pods: Pods, objects: list[Object]) -> Iterator[Connection]:
+    """Yield DNS, and what the containers' settings, commands and Secrets name."""
+    source = _end(pods)
+    for protocol in ("UDP", "TCP"):
+        for resolver in (End("kube-system", {"k8s-app": "kube-dns"}), End(address="169.254.20.10")):
+            yield Connection(source, resolver, 53, protocol)
+    for scheme, host, port in _addresses(pods.spec, objects):
+        yield from _called(source, scheme, host, port, objects)
+    mounted = [str(volume["secret"]["secretName"]) for volume in pods.spec.get("volumes", []) if "secret" in volume]
+    for end, service, port in SECRETS:
+        if any(name.endswith(end) for name in mounted):
+            yield from _to_service(source, service, port, objects) if service else [Connection(source, End(), port)]
+
+
+def _of_monitor(monitor: Object, objects: list[Object]) -> Iterator[Connection]:
+    """Yield what Prometheus asks."""
+    wanted = monitor["selector"]["matchLabels"].items()
+    services = [item["metadata"] for item in objects if item["kind"] == "Service"]
+    (service,) = [each for each in services if wanted <= each.get("labels", {}).items()]
+    for endpoint in monitor["endpoints"]:
+        yield from _to_service(End("monitoring"), service["name"], endpoint["port"], objects)
 
 
 def _called(source: End, scheme: str, host: str, port: int, objects: list[Object]) -> Iterator[Connection]:
@@ -82,9 +96,9 @@ def _called(source: End, scheme: str, host: str, port: int, objects: list[Object
 
 def _to_service(source: End, name: str, port: int | str, objects: list[Object]) -> Iterator[Connection]:
     """Yield the connections to each kind of pod behind a Service, by its name or its end."""
-    (service,) = [item["spec"] for item in objects if item["kind"] == "Service" and _named(item, name)]
-    (entry,) = [each for each in service["ports"] if port in (each["port"], each["name"])]
-    behind = [_end(pods) for pods in all_pods(objects) if service["selector"].items() <= pods.labels.items()]
+    (spec,) = [item["spec"] for item in objects if item["kind"] == "Service" and _named(item, name)]
+    (entry,) = [each for each in spec["ports"] if port in (each["port"], each["name"])]
+    behind = [_end(pods) for pods in all_pods(objects) if spec["selector"].items() <= pods.labels.items()]
     assert behind, f"nothing is behind the Service {name}"
     yield from (Connection(source, end, end.ports[entry["targetPort"]]) for end in behind)
 
@@ -109,10 +123,12 @@ def _addresses(pod: Object, objects: list[Object]) -> Iterator[tuple[str, str, i
     texts: list[str] = []
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
         texts += [*container.get("command", []), *container.get("args", [])]
-        texts += [variable.get("value", "") for variable in container.get("env", [])]
-        references = [each["configMapRef"] for each in container.get("envFrom", [])]
-        texts += [text for each in references if not each.get("optional") for text in maps[each["name"]].values()]
-        texts += [text for each in references if each.get("optional") for text in maps.get(each["name"], {}).values()]
+        variables = [each for each in container.get("env", []) if (container["name"], each["name"]) not in NOT_ASKED]
+        texts += [variable.get("value", "") for variable in variables]
+        for reference in (each["configMapRef"] for each in container.get("envFrom", [])):
+            texts += (
+                maps.get(reference["name"], {}) if reference.get("optional") else maps[reference["name"]]
+            ).values()
     for text in texts:
         for scheme, host, port in re.findall(r"\b([a-z][a-z0-9]*)://([\w.-]+)(?::(\d+))?", text):
             if host not in ("127.0.0.1", "0.0.0.0"):  # noqa: S104
@@ -132,7 +148,8 @@ def _allowed(connection: Connection, policies: list[Object], direction: str) -> 
         and _selects(item["spec"]["podSelector"], own.labels)
     ]
     return not selecting or any(
-        _port(rule.get("ports"), connection) and (not rule.get(peers) or any(_peer(peer, other) for peer in rule[peers]))
+        _port(rule.get("ports"), connection)
+        and (not rule.get(peers) or any(_peer(peer, other) for peer in rule[peers]))
         for spec in selecting
         for rule in spec.get(rules, [])
     )

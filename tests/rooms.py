@@ -11,6 +11,8 @@ from typing import Any
 
 Object = dict[str, Any]
 
+NOTHING = {"kind": "", "name": ""}
+
 UNITS = {"": 1.0, "m": 1e-3, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 
 
@@ -29,7 +31,10 @@ def all_pods(objects: list[Object]) -> list[Pods]:
 
 
 def asked(objects: list[Object], defaults: Object) -> dict[str, float]:
-    """Return what the objects ask of a quota: its names, with bounds that a container lacks from the LimitRange `defaults`."""
+    """Return what the objects ask of a quota, by its names.
+
+    What a container does not say is as the LimitRange `defaults` has it.
+    """
     total: Counter[str] = Counter()
     for pods in all_pods(objects):
         for name, amount in (_resources(pods.spec, defaults) | {"pods": 1}).items():
@@ -90,11 +95,8 @@ def _is(reference: Object, item: Object) -> bool:
 
 def _replicas(item: Object, objects: list[Object]) -> int:
     scalers = [each["spec"] for each in objects if _is(each.get("spec", {}).get("scaleTargetRef", NOTHING), item)]
-    most = [scaler.get("maxReplicas") or scaler["maxReplicaCount"] for scaler in scalers]
-    return max([*most, item["spec"].get("replicas", 1)])
-
-
-NOTHING = {"kind": "", "name": ""}
+    most: list[int] = [scaler.get("maxReplicas") or scaler["maxReplicaCount"] for scaler in scalers]
+    return max([*most, int(item["spec"].get("replicas", 1))])
 
 
 def _surge(strategy: Object, count: int) -> int:

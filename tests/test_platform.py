@@ -145,9 +145,9 @@ def test_settings_reach_what_they_are_for(tmp_path: Path) -> None:
         f"ORGANISATION=example\nPLATFORM_REPOSITORY={repository}\nPLATFORM_REVISION=v1.2.3\n"
     )
     objects = render(folder)
-    for application_set in select(objects, "ApplicationSet"):
-        assert application_set["spec"]["generators"][0]["scmProvider"]["github"]["organization"] == "example"
-    source = one(objects, "ApplicationSet", "tenants")["spec"]["template"]["spec"]["source"]
+    application_set = one(objects, "ApplicationSet", "tenants")["spec"]
+    assert application_set["generators"][0]["scmProvider"]["github"]["organization"] == "example"
+    source = application_set["template"]["spec"]["source"]
     assert (source["repoURL"], source["targetRevision"]) == (repository, "v1.2.3")
     assert one(objects, "AppProject", "tenants")["spec"]["sourceRepos"] == [repository]
     assert not re.search("your-organisation|invalid.example", json.dumps([*select(objects, "AppProject"), source]))
@@ -155,10 +155,7 @@ def test_settings_reach_what_they_are_for(tmp_path: Path) -> None:
 
 def test_every_environment_branch_of_the_fleet_is_found(platform: list[Object]) -> None:
     """Of the names that the template gives, all; of the others, none: they could take another's namespace."""
-    sets = select(platform, "ApplicationSet")
-    assert len(sets) == 2
-    assert sets[0]["spec"]["generators"] == sets[1]["spec"]["generators"]
-    scm = sets[0]["spec"]["generators"][0]["scmProvider"]
+    scm = one(platform, "ApplicationSet")["spec"]["generators"][0]["scmProvider"]
     (condition,) = scm["filters"]
     assert scm["github"]["allBranches"]
     found = re.compile(condition["repositoryMatch"])
@@ -179,12 +176,13 @@ def test_every_environment_branch_of_the_fleet_is_found(platform: list[Object]) 
 
 
 def test_a_repository_reaches_its_own_namespace_alone(platform: list[Object], tmp_path: Path) -> None:
-    application = filled(one(platform, "ApplicationSet", "models"))
-    spec, name = application["spec"], "m-churn-production"
+    room, name = tenant(platform, tmp_path), "m-churn-production"
+    application = one(room, "Application")
+    spec = application["spec"]
     assert spec["source"] == {"repoURL": FOUND[".url"], "targetRevision": "env/production", "path": "manifests"}
     assert (application["metadata"]["name"], spec["project"], spec["destination"]["namespace"]) == (name,) * 3
-    assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
-    project = one(tenant(platform, tmp_path), "AppProject")
+    assert application["metadata"]["namespace"] == "argocd"
+    project = one(room, "AppProject")
     assert (project["metadata"]["name"], project["metadata"]["namespace"]) == (name, "argocd")
     assert project["spec"]["sourceRepos"] == [FOUND[".url"]]
     assert [destination["namespace"] for destination in project["spec"]["destinations"]] == [name]
@@ -192,6 +190,49 @@ def test_a_repository_reaches_its_own_namespace_alone(platform: list[Object], tm
     kinds = {entry["kind"] for entry in project["spec"]["namespaceResourceWhitelist"]}
     assert "Deployment" in kinds
     assert not kinds & {"*", "Secret", "Role", "RoleBinding", "ResourceQuota", "LimitRange", "Namespace", "Application"}
+
+
+def test_one_step_makes_room_and_moves_in(platform: list[Object], tmp_path: Path) -> None:
+    """The Application comes after its AppProject and its namespace, and neither the room nor a prune takes it along."""
+    room = tenant(platform, tmp_path)
+    annotations = {item["kind"]: item["metadata"].get("annotations", {}) for item in room}
+    waves = {kind: int(found.get("argocd.argoproj.io/sync-wave", "0")) for kind, found in annotations.items()}
+    assert waves.pop("Application") > max(waves.values())
+    for kind in ("Application", "Namespace"):
+        assert annotations[kind]["argocd.argoproj.io/sync-options"] == "Delete=false,Prune=false"
+    # Argo CD waits between waves for the health of what has one (gitops-engine/pkg/health and resource_customizations).
+    without_health = {"Application", "AppProject", "LimitRange", "Namespace", "NetworkPolicy", "ResourceQuota"}
+    assert {item["kind"] for item in room} == without_health
+    scm = one(platform, "ApplicationSet")["spec"]["generators"][0]["scmProvider"]
+    assert scm["requeueAfterSeconds"] == 180
+
+
+def test_a_rollback_is_never_held_up(projects: dict[str, Path], platform: list[Object], tmp_path: Path) -> None:
+    """Whoever follows a branch retries its newest commit, and in a room as in a cluster without the platform."""
+    alone = [one(render(projects["staging"] / "k8s" / name), "Application") for name in ("argocd", "argocd-staging")]
+    inside = one(tenant(platform, tmp_path), "Application")
+    for application in [*alone, inside]:
+        assert application["spec"]["syncPolicy"] == {
+            "automated": {"prune": True, "selfHeal": True},
+            "syncOptions": ["ServerSideApply=true", "PruneLast=true"],
+            "retry": {"limit": 3, "refresh": True, "backoff": {"duration": "10s", "factor": 2, "maxDuration": "1m"}},
+        }
+        subscribed = [name for name in application["metadata"]["annotations"] if name.startswith("notifications.")]
+        assert subscribed == [
+            f"notifications.argoproj.io/subscribe.{trigger}.github" for trigger in ("live", "not-applied", "not-live")
+        ]
+    assert filled(one(platform, "ApplicationSet"))["spec"]["syncPolicy"]["retry"]["refresh"]
+
+
+def test_every_namespace_asks_dns_by_both_ways(everything: list[Object]) -> None:
+    """The cluster's pods in kube-system, and NodeLocal DNSCache at its address on the node."""
+    policies = select(everything, "NetworkPolicy", "dns")
+    namespaces = {item["metadata"]["name"] for item in select(everything, "Namespace")}
+    assert {policy["metadata"]["namespace"] for policy in policies} == namespaces
+    for policy in policies:
+        (rule,) = policy["spec"]["egress"]
+        assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in rule["to"]
+        assert [(entry["port"], entry["protocol"]) for entry in rule["ports"]] == [(53, "UDP"), (53, "TCP")]
 
 
 def test_what_a_project_deploys_is_allowed(projects: dict[str, Path], platform: list[Object], tmp_path: Path) -> None:
@@ -205,12 +246,11 @@ def test_what_a_project_deploys_is_allowed(projects: dict[str, Path], platform: 
 
 
 def test_tenants_make_only_what_their_project_allows(platform: list[Object], tmp_path: Path) -> None:
-    """And the Applications' names do not collide."""
+    """And the names of both Applications do not collide: a model's starts with m- (the test above)."""
     allowed = one(platform, "AppProject", "tenants")["spec"]
     kinds = {entry["kind"] for entry in allowed["clusterResourceWhitelist"] + allowed["namespaceResourceWhitelist"]}
     assert {item["kind"] for item in tenant(platform, tmp_path)} == kinds
-    names = {filled(item)["metadata"]["name"] for item in select(platform, "ApplicationSet")}
-    assert names == {"tenant-m-churn-production", "m-churn-production"}
+    assert filled(one(platform, "ApplicationSet"))["metadata"]["name"] == "tenant-m-churn-production"
 
 
 def test_projects_name_what_they_allow(platform: list[Object]) -> None:

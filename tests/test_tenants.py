@@ -1,6 +1,6 @@
-"""A model's room on the cluster: what its repository cannot do there, and that every release which the template makes fits in.
+"""A model's room on the cluster: what its repository cannot do there, and that each release of a project fits in.
 
-The admission policies are evaluated as the API server does (admission.py), network policies as a plugin does (network.py).
+Admission policies are evaluated as the API server does (admission.py), network policies as a plugin does (network.py).
 """
 
 from __future__ import annotations
@@ -8,16 +8,14 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from admission import Request, matched_resources, refusals
-from network import ROOM, let_through, needed
+from network import ROOM, Connection, End, let_through, needed
 from overlays import components, copied, released, render, switched_on
 from platform_objects import PLATFORM, Object, one, select, tenant, with_network_policy
 from rooms import all_pods, asked, quantity
-
-OWN, PLATFORMS = "m-churn-production", "tenant-m-churn-production"
+from tenant_attacks import ALLOWED, ATTACKS
 
 
 @pytest.fixture(scope="module")
@@ -39,229 +37,13 @@ def releases(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     found: dict[str, list[Object]] = {}
     for overlay in sorted(path.parent for path in k8s.glob("overlays/*/kustomization.yaml")):
         others = [name for name in components(k8s) if name not in switched_on(overlay)]
-        together = [name for name in others if name not in ("gpu", "schedule")]  # an image of its own; not beside canary
+        together = [
+            name for name in others if name not in ("gpu", "schedule")
+        ]  # an image of its own; not beside canary
         for more in ([], *([name] for name in others), together):
             made = [item for item in released(overlay, *more) if item]
             found["+".join([overlay.name, *more])] = made + (redis if "feature-store" in more else [])
     return found
-
-
-def item(kind: str, name: str = "x", application: str = OWN, **content: Any) -> Object:
-    """Return an object as Argo CD applies it for an Application."""
-    version = {
-        "AnalysisTemplate": "argoproj.io/v1alpha1",
-        "NetworkPolicy": "networking.k8s.io/v1",
-        "PodMonitor": "monitoring.coreos.com/v1",
-        "ScaledObject": "keda.sh/v1alpha1",
-        "ServiceMonitor": "monitoring.coreos.com/v1",
-    }.get(kind, "v1")
-    group = version.rpartition("/")[0]
-    tracking = {"argocd.argoproj.io/tracking-id": f"{application}:{group}/{kind}:{ROOM}/{name}"}
-    metadata = {"name": name, "namespace": ROOM, "annotations": tracking}
-    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": content}
-
-
-def egress(**rule: Any) -> Request:
-    return Request(item("NetworkPolicy", podSelector={}, policyTypes=["Egress"], egress=[rule]))
-
-
-def ingress(**rule: Any) -> Request:
-    return Request(item("NetworkPolicy", podSelector={}, policyTypes=["Ingress"], ingress=[rule]))
-
-
-def service(**spec: Any) -> Request:
-    return Request(item("Service", **spec))
-
-
-def pod(**spec: Any) -> Request:
-    """A pod as a controller creates it, which copies no tracking-id, unless the template has one."""
-    made = item("Pod", application=PLATFORMS, containers=[], **spec)
-    return Request(made, user="system:serviceaccount:kube-system:replicaset-controller")
-
-
-def endpoints(kind: str, **endpoint: Any) -> Request:
-    field = "endpoints" if kind == "ServiceMonitor" else "podMetricsEndpoints"
-    return Request(item(kind, **{field: [{"port": "metrics"}, {"port": "metrics", **endpoint}]}))
-
-
-def selecting(kind: str, **selector: Any) -> Request:
-    return Request(item(kind, namespaceSelector=selector, endpoints=[]))
-
-
-def analysis(**provider: Any) -> Request:
-    return Request(item("AnalysisTemplate", metrics=[{"provider": {"job": {}}}, {"provider": provider}]))
-
-
-def trigger(**content: Any) -> Request:
-    return Request(item("ScaledObject", triggers=[{"type": "cpu"}, content]))
-
-
-def replaced(kind: str, name: str) -> Request:
-    return Request(item(kind, name), old=item(kind, name, PLATFORMS))
-
-
-def deleted(kind: str, name: str, **how: Any) -> Request:
-    return Request(None, old=item(kind, name, PLATFORMS), **how)
-
-
-def untracked(request: Request) -> Request:
-    assert request.new
-    del request.new["metadata"]["annotations"]
-    return request
-
-
-def being_deleted(request: Request, old: Request) -> Request:
-    """An object that a finalizer keeps, changed once more: what is left out of Git may be put into it again."""
-    assert request.new and old.new
-    request.new["metadata"]["deletionTimestamp"] = "2026-11-26T12:00:00Z"
-    return Request(request.new, old=old.new)
-
-
-ANYWHERE = {"ipBlock": {"cidr": "0.0.0.0/0"}}
-METADATA = {"ipBlock": {"cidr": "169.254.169.254/32"}}
-PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
-HERE = {"podSelector": {}}
-
-#: What a repository, or a person, might apply: the policy that refuses it, what that says, and the request.
-ATTACKS: dict[str, tuple[str, str, Request]] = {
-    "replace default-deny": ("platform-objects", "give yours another name", replaced("NetworkPolicy", "default-deny")),
-    "replace dns": ("platform-objects", "give yours another name", replaced("NetworkPolicy", "dns")),
-    "replace the quota": ("platform-objects", "give yours another name", replaced("ResourceQuota", "quota")),
-    "replace the bounds": ("platform-objects", "give yours another name", replaced("LimitRange", "defaults")),
-    "take the tracking away": (
-        *("platform-objects", "give yours another name"),
-        Request(untracked(replaced("LimitRange", "defaults")).new, old=item("LimitRange", "defaults", PLATFORMS)),
-    ),
-    "Force=true,Replace=true on default-deny": (
-        *("platform-objects", "bounds the room"),
-        deleted("NetworkPolicy", "default-deny"),
-    ),
-    "Force=true,Replace=true on the quota": ("platform-objects", "bounds the room", deleted("ResourceQuota", "quota")),
-    "egress to everything": ("network-policies", "without ports", egress()),
-    "egress, empty ports": ("network-policies", "without ports", egress(to=[HERE], ports=[])),
-    "egress, a protocol without a port": ("network-policies", "without ports", egress(ports=[{"protocol": "TCP"}])),
-    "egress, a range": ("network-policies", "a range", egress(ports=[{"port": 1, "endPort": 65535}])),
-    "egress, a range from a good port": ("network-policies", "a range", egress(ports=[{"port": 443, "endPort": 65535}])),
-    "egress to a port of anyone's": ("network-policies", "other ports than", egress(ports=[{"port": 8080}])),
-    "egress, empty to": ("network-policies", "other ports than", egress(to=[], ports=[{"port": 8080}])),
-    "egress, a named port of anyone's": ("network-policies", "other ports than", egress(ports=[{"port": "http"}])),
-    "egress, one good port and one more": (
-        *("network-policies", "other ports than"),
-        egress(ports=[{"port": 443}, {"port": 22}]),
-    ),
-    "egress to all addresses": ("network-policies", "other ports than", egress(to=[ANYWHERE], ports=[{"port": 8080}])),
-    "egress to all namespaces": (
-        *("network-policies", "other ports than"),
-        egress(to=[{"namespaceSelector": {}}], ports=[{"port": 8080}]),
-    ),
-    "egress to another's pods": (
-        *("network-policies", "other ports than"),
-        egress(to=[{"namespaceSelector": {}, "podSelector": {"matchLabels": {"a": "b"}}}], ports=[{"port": 8080}]),
-    ),
-    "egress to its own pods and all addresses": (
-        *("network-policies", "other ports than"),
-        egress(to=[HERE, ANYWHERE], ports=[{"port": 8080}]),
-    ),
-    "egress to the nodes' metadata and all of its ports": (
-        *("network-policies", "other ports than"),
-        egress(to=[METADATA], ports=[{"port": 80}, {"port": 22}]),
-    ),
-    "egress to port 80 of a network": (
-        *("network-policies", "other ports than"),
-        egress(to=[{"ipBlock": {"cidr": "169.254.0.0/16"}}], ports=[{"port": 80}]),
-    ),
-    "egress to port 80 of an address": (
-        *("network-policies", "other ports than"),
-        egress(to=[METADATA, {"ipBlock": {"cidr": "10.0.0.1/32"}}], ports=[{"port": 80}]),
-    ),
-    "egress to port 80 of an address that only looks local": (
-        *("network-policies", "other ports than"),
-        egress(to=[{"ipBlock": {"cidr": "1.169.254.1/32"}}], ports=[{"port": 80}]),
-    ),
-    "a second rule": (
-        *("network-policies", "other ports than"),
-        Request(item("NetworkPolicy", podSelector={}, egress=[{"ports": [{"port": 53}]}, {"ports": [{"port": 1}]}])),
-    ),
-    "no policyTypes": ("network-policies", "without ports", Request(item("NetworkPolicy", podSelector={}, egress=[{}]))),
-    "policyTypes that say Ingress alone": (  # some day corrected, and opened by that
-        *("network-policies", "without ports"),
-        Request(item("NetworkPolicy", podSelector={}, policyTypes=["Ingress"], egress=[{}])),
-    ),
-    "ingress from everyone": ("network-policies", "without `from`", ingress(ports=[{"port": 8080}])),
-    "ingress, empty from": ("network-policies", "without `from`", ingress(**{"from": [], "ports": [{"port": 8080}]})),
-    "ingress from all addresses": (
-        *("network-policies", "or with an ipBlock"),
-        ingress(**{"from": [HERE, ANYWHERE], "ports": [{"port": 8080}]}),
-    ),
-    "ingress to every port": ("network-policies", "without ports", ingress(**{"from": [HERE]})),
-    "ingress to a range": (
-        *("network-policies", "a range"),
-        ingress(**{"from": [HERE], "ports": [{"port": 1, "endPort": 65535}]}),
-    ),
-    "opened later": (
-        *("network-policies", "other ports than"),
-        Request(egress(ports=[{"port": 8080}]).new, old=egress(ports=[{"port": 443}]).new),
-    ),
-    "opened while a finalizer keeps it": (
-        *("network-policies", "other ports than"),
-        being_deleted(egress(ports=[{"port": 8080}]), egress(ports=[{"port": 443}])),
-    ),
-    "opened by hand": ("network-policies", "other ports than", untracked(egress(ports=[{"port": 8080}]))),
-    "LoadBalancer": ("services", "only `type` ClusterIP", service(type="LoadBalancer")),
-    "NodePort": ("services", "only `type` ClusterIP", service(type="NodePort")),
-    "ExternalName": ("services", "only `type` ClusterIP", service(type="ExternalName")),
-    "externalName beside a ClusterIP": ("services", "externalName", service(externalName="kubernetes.default.svc")),
-    "externalIPs": ("services", "externalIPs", service(type="ClusterIP", externalIPs=["192.0.2.1"])),
-    "system-cluster-critical": ("pods", "priorityClassName", pod(priorityClassName="system-cluster-critical")),
-    "nodeName": ("pods", "nodeName", pod(nodeName="control-plane-1")),
-    "tolerate everything": ("pods", "toleration", pod(tolerations=[{"operator": "Exists"}])),
-    "tolerate everything, empty key": ("pods", "toleration", pod(tolerations=[{"key": "", "operator": "Exists"}])),
-    "tolerate the control plane": (
-        *("pods", "toleration"),
-        pod(tolerations=[{"key": "a"}, {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]),
-    ),
-    "tolerate the system's pools": ("pods", "toleration", pod(tolerations=[{"key": "CriticalAddonsOnly"}])),
-    "monitor all namespaces": ("service-monitors", "leaves its own namespace", selecting("ServiceMonitor", any=True)),
-    "monitor another namespace": (
-        *("service-monitors", "leaves its own namespace"),
-        selecting("ServiceMonitor", matchNames=[ROOM, "kube-system"]),
-    ),
-    "Prometheus' token": (
-        *("service-monitors", "files of Prometheus"),
-        endpoints("ServiceMonitor", bearerTokenFile="/var/run/secrets/kubernetes.io/serviceaccount/token"),
-    ),
-    "a file of Prometheus'": (
-        *("service-monitors", "files of Prometheus"),
-        endpoints("ServiceMonitor", tlsConfig={"keyFile": "/etc/passwd"}),
-    ),
-    "a proxy of one's own": (
-        *("service-monitors", "an address of one's choice"),
-        endpoints("ServiceMonitor", proxyUrl="http://mlflow.mlflow"),
-    ),
-    "a token from anywhere": ("service-monitors", "an address of one's choice", endpoints("ServiceMonitor", oauth2={})),
-    "pods of all namespaces": ("pod-monitors", "leaves its own namespace", selecting("PodMonitor", any=True)),
-    "pods of another namespace": (
-        *("pod-monitors", "leaves its own namespace"),
-        selecting("PodMonitor", matchNames=["kube-system"]),
-    ),
-    "pods through a proxy": ("pod-monitors", "an address of one's choice", endpoints("PodMonitor", proxyUrl="http://x")),
-    "an analysis that asks the web": ("analyses", "not allowed", analysis(web={"url": "http://169.254.169.254"})),
-    "an analysis by a plugin": ("analyses", "not allowed", analysis(plugin={"x": {}})),
-    "an analysis of another Prometheus": (
-        *("analyses", "asks another address"),
-        analysis(prometheus={"address": "http://169.254.169.254", "query": "up"}),
-    ),
-    "an address from an argument": (
-        *("analyses", "asks another address"),
-        analysis(prometheus={"address": "{{args.address}}", "query": "up"}),
-    ),
-    "a Prometheus without an address": ("analyses", "asks another address", analysis(prometheus={"query": "up"})),
-    "a Prometheus with a token from anywhere": (
-        *("analyses", "asks another address"),
-        analysis(prometheus={"address": PROMETHEUS, "authentication": {"oauth2": {"tokenUrl": "http://x"}}}),
-    ),
-    "an autoscaler that asks the web": ("scaled-objects", "cron, cpu and memory", trigger(type="metrics-api")),
-}
 
 
 def refused(objects: list[Object], request: Request, room: list[Object]) -> list[str]:
@@ -297,37 +79,6 @@ def test_policies_are_for_rooms_alone(attack: str, platform: list[Object], room:
     other = copy.deepcopy(room)
     one(other, "Namespace")["metadata"]["labels"].pop("app.kubernetes.io/part-of")
     assert refused(platform, ATTACKS[attack][2], other) == []
-
-
-ALLOWED: dict[str, Request] = {
-    "the platform changes its own": Request(
-        item("NetworkPolicy", "default-deny", PLATFORMS), old=item("NetworkPolicy", "default-deny", PLATFORMS)
-    ),
-    "the platform takes one over": Request(
-        item("NetworkPolicy", "dns", PLATFORMS), old=item("NetworkPolicy", "dns", OWN)
-    ),
-    "the platform drops one": deleted("NetworkPolicy", "ask-the-model"),
-    "a person deletes what bounds the room": deleted("NetworkPolicy", "default-deny", user="kubernetes-admin"),
-    "a namespace ends": deleted(
-        "ResourceQuota", "quota", user="system:serviceaccount:kube-system:namespace-controller"
-    ),
-    "the platform's own may be wide": Request(item("NetworkPolicy", "wide", PLATFORMS, podSelector={}, egress=[{}])),
-    "a policy that denies": Request(item("NetworkPolicy", podSelector={})),
-    "a wide one of before is deleted": being_deleted(egress(), egress()),
-    "a LoadBalancer of before is deleted": being_deleted(service(type="LoadBalancer"), service(type="LoadBalancer")),
-    "a repository drops its own": Request(None, old=item("NetworkPolicy", "x")),
-    "its own pods, named port": egress(to=[HERE], ports=[{"port": "http"}, {"port": 9000}]),
-    "cloud credentials": egress(to=[METADATA, HERE], ports=[{"port": 80}, {"port": 988}]),
-    "HTTPS within the cluster": egress(to=[{"namespaceSelector": {}}], ports=[{"port": 443}]),
-    "a headless Service": service(type="ClusterIP", clusterIP="None", externalIPs=[]),
-    "a GPU": pod(tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}], priorityClassName="", nodeName=""),
-    "a pod of a node's own": pod(
-        tolerations=[{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}]
-    ),
-    "its own namespace": selecting("ServiceMonitor", matchNames=[ROOM]),
-    "its own namespace's pods": selecting("PodMonitor", any=False),
-    "TLS from a Secret": endpoints("ServiceMonitor", tlsConfig={"ca": {"secret": {"name": "x", "key": "ca"}}}),
-}
 
 
 @pytest.mark.parametrize("name", ALLOWED)
@@ -368,7 +119,7 @@ def test_releases_are_all_there(releases: dict[str, list[Object]]) -> None:
 
 
 def test_every_release_fits_the_quota(releases: dict[str, list[Object]], room: list[Object]) -> None:
-    """With each Deployment at the most pods that its autoscaler makes, while a release rolls; as a whole or not at all."""
+    """With as many pods as its autoscalers make at most, while a release rolls."""
     quota = {name: quantity(amount) for name, amount in one(room, "ResourceQuota")["spec"]["hard"].items()}
     found = {name: asked(objects, one(room, "LimitRange")) for name, objects in releases.items()}
     assert {what for each in found.values() for what in each} <= quota.keys()
@@ -395,9 +146,7 @@ def test_every_release_is_of_the_kinds_that_are_allowed(
             assert kinds - {("", "PersistentVolumeClaim")} <= allowed, name
 
 
-def test_every_release_is_let_in(
-    releases: dict[str, list[Object]], platform: list[Object], room: list[Object]
-) -> None:
+def test_every_release_is_let_in(releases: dict[str, list[Object]], platform: list[Object], room: list[Object]) -> None:
     """Its objects, and the pods that controllers make of them."""
     for name, objects in releases.items():
         pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": pods.spec} for pods in all_pods(objects)]
@@ -413,7 +162,7 @@ def test_every_release_is_let_in(
 
 
 def test_every_release_reaches_what_it_names(releases: dict[str, list[Object]], room: list[Object]) -> None:
-    """DNS by both ways, what the settings and commands of its containers name, Prometheus its metrics, clients the server."""
+    """DNS both ways, what its containers' settings name; and Prometheus reaches its metrics, clients the server."""
     count = 0
     for name, objects in releases.items():
         connections = list(needed(objects))
@@ -424,13 +173,25 @@ def test_every_release_reaches_what_it_names(releases: dict[str, list[Object]], 
 
 
 def test_a_connection_needs_its_policy(releases: dict[str, list[Object]], room: list[Object]) -> None:
-    """Each NetworkPolicy of a release and of the room, taken away, leaves something blocked: the test above can fail."""
-    name = max(releases, key=len)
-    objects = releases[name]
+    """Each NetworkPolicy of a release and of the room, taken away, leaves something blocked."""
+    objects = releases[max(releases, key=len)]
     connections = list(needed(objects))
     policies = [*select(room, "NetworkPolicy"), *select(objects, "NetworkPolicy")]
+    assert len(policies) > 5
     for policy in policies:
         others = [each for each in policies if each is not policy]
         blocked = [each for each in connections if not let_through(each, others)]
-        spare = policy["metadata"]["name"] in ("default-deny", "dns")  # the project's own let DNS through as well
-        assert bool(blocked) != spare, policy["metadata"]["name"]
+        assert bool(blocked) == (policy["metadata"]["name"] != "default-deny"), policy["metadata"]["name"]
+
+
+def test_what_a_release_does_not_name_is_blocked(releases: dict[str, list[Object]], room: list[Object]) -> None:
+    """For its pods, and for one that none of its NetworkPolicies selects, which without default-deny is open."""
+    objects = releases[max(releases, key=len)]
+    server, redis, another = (End(ROOM, {"app.kubernetes.io/component": name}) for name in ("server", "redis", "else"))
+    unnamed = [
+        *(Connection(another, End(), 443), Connection(End("shop"), another, 8080), Connection(another, server, 8080)),
+        *(Connection(server, End(), 8080), Connection(End("shop"), redis, 6379), Connection(End("shop"), server, 8082)),
+    ]
+    assert [each for each in unnamed if let_through(each, [*room, *objects])] == []
+    open_room = [each for each in room if each["metadata"]["name"] != "default-deny"]
+    assert let_through(Connection(End("shop"), another, 8080), [*open_room, *objects])
