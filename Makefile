@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+AS_ROOT = $(if $(SUDO),$(SUDO) --set-home --preserve-env env PATH="$$PATH" PYTHONDONTWRITEBYTECODE=1)
 ENVIRONMENTS = PYTHONPATH='{{cookiecutter.project_slug}}/src' $(PYTHON) -m gitops.project.environments
 
 # A worker for each core, up to four; the tests of a file stay together, as they share what takes long to make.
@@ -28,7 +29,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-gitops test-full packages lint end-to-end lock propose-locks fresh-issue FORCE
+.PHONY: help demo test test-gitops test-full test-root packages lint end-to-end lock propose-locks fresh-issue FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -44,6 +45,9 @@ test-gitops: .venv/dev  ## the tests of the package gitops alone, in a generated
 
 test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
 	.venv/dev/bin/python -m pytest $(WORKERS) $(ARGS)
+
+test-root: .venv/dev  ## what of test-full needs root, by sudo: images are built, and their containers run
+	$(AS_ROOT) .venv/dev/bin/python -m pytest $(WORKERS) -p no:cacheprovider -m root $(ARGS)
 
 packages:  ## install what only test-full starts, on Debian or Ubuntu: Redis, PostgreSQL, buildah
 	$(SUDO) apt-get update --quiet

@@ -11,7 +11,11 @@ from types import ModuleType
 
 import pytest
 from images import Buildah, available
-from projects import COMBINATIONS, ROOT, generate, make
+from projects import COMBINATIONS, ROOT, generate, make, module_of
+
+_no_skips = module_of(ROOT, "tests/gitops/no_skips.py")
+pytest_runtest_makereport = _no_skips.pytest_runtest_makereport
+pytest_make_collect_report = _no_skips.pytest_make_collect_report
 
 #: They run in the environment of a generated project: test_gitops.py.
 collect_ignore = ["gitops"]
@@ -37,11 +41,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which actionlint has run: test_workflows_lint.py."""
+    """Say which actionlint has run (test_workflows_lint.py), and what of gitops' own tests has not (test_real.py)."""
     for report in (report for reports in terminalreporter.stats.values() for report in reports):
         for name, value in getattr(report, "user_properties", []):
-            if name == "actionlint" and report.when == "call":
-                terminalreporter.write_line(f"actionlint: {value}")
+            if name in ("actionlint", "gitops") and report.when == "call":
+                terminalreporter.write_line(f"{name}: {value}")
 
 
 @pytest.fixture(scope="session", autouse=True)

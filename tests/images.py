@@ -168,7 +168,8 @@ def debian(buildah: Buildah, root: Path, tag: str, packages: frozenset[str] = PA
     status = Path("/var/lib/dpkg/status").read_text().split("\n\n")
     kept = [entry for entry in status if (entry.partition("\n")[0].removeprefix("Package: ")) in names]
     (root / "var/lib/dpkg/status").write_text("\n\n".join(kept) + "\n\n")
-    shutil.copytree("/etc/ssl/certs", root / "etc/ssl/certs", dirs_exist_ok=True)
+    certificates = root / "etc/ssl/certs"
+    shutil.copytree("/etc/ssl/certs", certificates, dirs_exist_ok=True, ignore_dangling_symlinks=True)
     for settings in filter(os.path.exists, ("/etc/pip.conf", "/etc/xdg/pip", os.path.expanduser("~/.config/pip"))):
         target = (
             root / settings.lstrip("/")

@@ -21,6 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from projects import ROOT, module_of
+
+_ports = module_of(ROOT, "tests/gitops/ports.py")
+
 NAME = "breast_cancer"
 
 #: Where the probe lies in the image's working directory.
@@ -86,7 +90,7 @@ def started(
     lay_out(project, containerfile, folder)
     if archive:
         shutil.copy(archive, folder / f"model-store/{NAME}.mar")
-    ports = free_ports()
+    ports = free_ports(5)
     settings = (folder / "config.properties").read_text()
     for number, port in zip((8080, 8081, 8082), ports, strict=False):
         settings = settings.replace(f":{number}\n", f":{port}\n")
@@ -132,16 +136,12 @@ def lay_out(project: Path, containerfile: str, folder: Path) -> None:
 
 
 def free_port() -> int:
-    return free_ports()[0]
+    return free_ports(1)[0]
 
 
-def free_ports() -> list[int]:
-    """Return five ports on which nothing listens."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
+def free_ports(count: int) -> list[int]:
+    """Return ports on which nothing listens, and which no other test gets."""
+    return list(_ports.free_ports(count))
 
 
 def repacked(project: Path, target: Path, **changed: str) -> Path:

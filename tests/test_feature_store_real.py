@@ -168,7 +168,7 @@ def test_sqlite(made: Path, newest: dict[str, dict[str, float]]) -> None:
     """As documented for one machine: `make materialize`, the feature server and `make serve`."""
     ids, rows = [{"patient": patient} for patient in newest], list(newest.values())
     assert "569 of 569" in make(made, "materialize")
-    online, port = free_ports()[:2]
+    online, port = free_ports(2)
     url = f"http://127.0.0.1:{port}/predictions/{NAME}"
     serve: list[str | Path] = [made / ".venv/pipeline/bin/python", "-m", "gitops.serving.serve", "--port", str(port)]
     with serving(port, "env", f"FEATURE_SERVER=http://127.0.0.1:{online}", *serve, cwd=made):

@@ -15,7 +15,7 @@ import pytest
 from images import Buildah, debian, enter
 from servers import NAME, PROBE, free_ports, repacked
 
-pytestmark = [pytest.mark.real, pytest.mark.full]
+pytestmark = [pytest.mark.real, pytest.mark.full, pytest.mark.root]
 
 LABELS = {
     "REVISION": "org.opencontainers.image.revision",
@@ -84,7 +84,7 @@ def test_image_answers_and_stops_with_a_read_only_root(
 ) -> None:
     """As the cluster runs it: user 1000, its process the first, /tmp and /logs alone writable, settings mounted."""
     config = buildah.config(image)["config"]
-    ports = free_ports()
+    ports = free_ports(5)
     settings = (root / "home/model-server/config.properties").read_text()
     for number, port in zip((8080, 8081, 8082), ports, strict=False):
         settings = settings.replace(f":{number}\n", f":{port}\n")

@@ -29,7 +29,7 @@ from projects import ROOT, generate, make, tracked
 from rendered_pods import Cluster
 from servers import free_port, serving
 
-pytestmark = [pytest.mark.real, pytest.mark.full]
+pytestmark = [pytest.mark.real, pytest.mark.full, pytest.mark.root]
 
 SLUG, MODEL = "breast-cancer", "breast_cancer"
 SERVER = f"ghcr.io/your-organisation/{SLUG}"

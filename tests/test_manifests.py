@@ -106,7 +106,7 @@ def test_a_release_marks_what_runs_the_model(rendered: dict[str, Objects]) -> No
 
 
 def test_kubernetes_would_take_all_of_it(rendered: dict[str, Objects]) -> None:
-    found = {name: [problem for item in objects for problem in problems(item)] for name, objects in rendered.items()}
+    found = {name: problems(*objects) for name, objects in rendered.items()}
     assert {name: what for name, what in found.items() if what} == {}
 
 
@@ -123,7 +123,7 @@ def test_checkov_finds_nothing_but_what_is_meant(rendered: dict[str, Objects], t
     [
         ({"spec": {"template": {}}}, "selector"),
         ({"apiVersion": "apps/v2"}, "no schema"),
-        ({"kind": "Rollout"}, "no schema"),
+        ({"kind": "Rollouts"}, "no schema"),
         ({"replica": 2}, "replica"),
     ],
 )

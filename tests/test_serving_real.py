@@ -59,6 +59,7 @@ def test_another_model_does_not_start(trained: Path, tmp_path: Path) -> None:
         assert "not the released model" in (container.folder / "log").read_text()
 
 
+@pytest.mark.root  # Ubuntu lets nobody else mount in a user namespace
 def test_nothing_is_written_outside_the_declared_folders(trained: Path, tmp_path: Path) -> None:
     """Every file system but /tmp and /logs is read-only, as in the cluster."""
     folder = tmp_path / "home"

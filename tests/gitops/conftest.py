@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from defaults import ROOT as ROOT
 from defaults import complete
+from no_skips import pytest_make_collect_report as pytest_make_collect_report
+from no_skips import pytest_runtest_makereport as pytest_runtest_makereport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

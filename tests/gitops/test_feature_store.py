@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -23,6 +22,7 @@ from gitops.feature_store import feature_store
 from gitops.retraining import ingest
 from gitops.serving.server.online_features import OnlineFeatures
 from gitops.tabular import arrow, columns, schema
+from ports import free_port
 
 NOON = pd.Timestamp("2025-03-10T12:00:00Z")
 TTL = 30
@@ -188,9 +188,7 @@ def online(folders: dict[str, Path]) -> Iterator[str]:
     """The address of a feature server on what was materialised in the folder `kinds`."""
     folder = folders["kinds"]
     assert "40 of 40 entities" in run("-m", "gitops.feature_store.materialize", folder=folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")} | {"FEATURE_STORE_REDIS": ""}
     command = [ROOT / ".venv/features/bin/python", "-m", "gitops.feature_store.feature_server", "--port", str(port)]
     with (folder / "server.log").open("wb") as output:

@@ -8,12 +8,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.integrations import kustomize
 from gitops.rendering import manifests
 from gitops.serving.server.metrics import METRICS
+from ports import free_ports
 
 IMAGE = f"registry.example/model@sha256:{'a' * 64}"
 SHA256 = "b" * 64
@@ -542,9 +541,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Names of all metrics of a real server, which needs no model for that, and the handler's."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "store").mkdir()
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
-        ports = [listener.getsockname()[1] for listener in listeners]
+    ports = free_ports(5)
     addresses = [
         f"{name}_address=http://127.0.0.1:{port}"
         for name, port in zip(("inference", "management", "metrics"), ports[:3], strict=True)

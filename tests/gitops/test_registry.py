@@ -19,6 +19,7 @@ import yaml
 from defaults import complete
 from gitops.integrations import dvc, tracking
 from gitops.registry import trace, versions
+from ports import free_port
 from registering import ARCHIVE, Registering
 from releases import SETTINGS, Job, isolate, refused
 from test_rollback import revert_by_hand
@@ -349,9 +350,7 @@ def test_an_unreachable_mlflow_is_an_error_that_hides_its_password(
 def server(tmp_path: Path, empty: Path) -> Iterator[str]:
     """An MLflow server; yields its address."""
     shutil.copy(empty, tmp_path / "server.db")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     store_options = [f"--backend-store-uri=sqlite:///{tmp_path / 'server.db'}", "--serve-artifacts"]
     options = [*store_options, f"--artifacts-destination={tmp_path / 'artifacts'}", f"--port={port}", "--workers=1"]
     command = [sys.executable, "-m", "mlflow", "server", *options]

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from gitops.core import artifacts, params
 from gitops.tuning import study as studies
 from gitops.tuning import tune
 from optuna.trial import TrialState
+from ports import free_port
 from tuning import PARAMS, make_room
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def postgres() -> Iterator[str]:
     initdb, server_program = program("initdb"), program("postgres")
     # Postgres refuses to run as root, and Debian's package makes it a user.
     user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     secret = folder / "password"
     secret.write_text(PASSWORD + "\n")
@@ -101,11 +99,12 @@ def answers(address: str) -> bool:
     return True
 
 
-def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[Any], seconds: float = 120) -> None:
+def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[Any] | None = None, seconds: float = 120) -> None:
+    """Wait until it is so. Raises AssertionError where the process ends before, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
-        assert time.monotonic() < deadline, f"{process.args!r} is not ready after {seconds} s"
+        assert process is None or process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"not so after {seconds} s"
         time.sleep(0.05)
 
 
@@ -144,19 +143,21 @@ def test_two_workers_share_a_study_in_postgres(postgres: str, monkeypatch: pytes
 
 
 def test_the_trial_of_a_killed_worker_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    def heartbeats() -> int:
+    def heartbeats(older_than: int) -> int:
+        """Return how many trials last said more than so many seconds ago that they run."""
+        query = "select count(*) from trial_heartbeats where heartbeat < datetime('now', ?)"
         try:
             with sqlite3.connect("tune.db") as database:
-                return int(database.execute("select count(*) from trial_heartbeats").fetchone()[0])
+                return int(database.execute(query, (f"{-older_than:+d} seconds",)).fetchone()[0])
         except sqlite3.OperationalError:
             return 0
 
     Path("begin").touch()
     killed = worker(5, 600)
-    wait_until(lambda: heartbeats() > 0, killed)
+    wait_until(lambda: heartbeats(-1) > 0, killed)
     killed.kill()
     killed.communicate()
-    time.sleep(4)  # twice the grace period
+    wait_until(lambda: heartbeats(2) > 0)  # the grace period is over
 
     after = worker(5, 0)
     said, _ = after.communicate(timeout=300)
