@@ -36,7 +36,7 @@ def second_repository(address: str) -> None:
         "make a second repository, whose production needs one pod",
         "rm -rf ../second ../second.git && git clone --quiet --bare ../origin.git ../second.git",
         "git clone --quiet --branch env/production ../second.git ../second",
-        "git -C ../second rm --quiet manifests/autoscaling_v2_horizontalpodautoscaler_*.yaml",
+        "git -C ../second rm -q manifests/autoscaling_v2_horizontalpodautoscaler_*.yaml",
         "git -C ../second commit --quiet -m 'One pod' && git -C ../second push --quiet origin env/production",
     )
     demo.step("apply the fleet", run=lambda: cluster.apply(fleet(address)))
