@@ -1,132 +1,214 @@
-"""Stands for docker, kind and kubectl, by the name that it is started under: a cluster whose Argo CD follows a branch.
+"""Stands for docker, kind and kubectl, by the name that it is started under: a cluster with Argo CD.
 
-State is kept in the folder FAKE_CLUSTER. An annotation that asks for a refresh fetches the branch over HTTP, as Argo CD
-would; a forwarded port answers with the model that the Deployment in it names. `kubectl kustomize`, which needs no
-cluster, is the machine's own. Whatever else is asked for is refused.
+It refuses and holds what a real one does (fake_cluster_api.py, fake_cluster_sync.py). Its state is in the folder
+FAKE_CLUSTER; between two commands FAKE_CLUSTER_SPEED seconds pass for each real one. `kubectl kustomize`, which needs
+no cluster, is the machine's own. Whatever else is asked for is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
+import time
+import zipfile
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import fake_cluster_api as api
+import fake_cluster_argo_cd as argo_cd
+import fake_cluster_pods as pods
 import yaml
+from fake_cluster_application import kubectl
+from fake_cluster_state import Object, Refused, opened
 
-STATE = Path(os.environ["FAKE_CLUSTER"])
+PROGRAM = """#!{python}
+import sys
+sys.path.insert(0, {folder!r})
+import fake_cluster
+fake_cluster.main()
+"""
+
+
+def install(folder: Path) -> None:
+    """Write the three programs to a folder, for PATH."""
+    folder.mkdir()
+    text = PROGRAM.format(python=sys.executable, folder=str(Path(__file__).parent))
+    for name in ("docker", "kind", "kubectl"):
+        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).chmod(0o755)
 
 
 def main() -> None:
     program, arguments = Path(sys.argv[0]).name, sys.argv[1:]
+    namespace = ""
     if "--namespace" in arguments:
         position = arguments.index("--namespace")
+        namespace = arguments[position + 1]
         del arguments[position : position + 2]
     for known in (" ".join(arguments[:length]) for length in (2, 1)):
         if answer := ANSWERS.get(f"{program} {known}"):
-            answer(arguments)
+            try:
+                answer(arguments, namespace)
+            except Refused as refused:
+                sys.exit(f"Error from server: {refused}")
             return
     sys.exit(f"{program} {' '.join(arguments)}: not known here")
 
 
-def nothing(arguments: list[str]) -> None:
-    pass
+def option(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1]
 
 
-def kustomize(arguments: list[str]) -> None:
-    here = str(Path(sys.argv[0]).parent)
-    kubectl = shutil.which("kubectl", path=os.environ["PATH"].replace(here, ""))
-    assert kubectl, "kubectl is not on PATH"
-    os.execv(kubectl, [kubectl, *arguments])  # noqa: S606
-
-
-def network(arguments: list[str]) -> None:
+def network(arguments: list[str], namespace: str) -> None:
     print(json.dumps([{"Subnet": "fc00::/64", "Gateway": "fc00::1"}, {"Gateway": "127.0.0.1"}]))
 
 
-def build(arguments: list[str]) -> None:
-    assert Path(arguments[arguments.index("--file") + 1]).is_file()
-    assert list(Path("package").glob("*.mar"))
-    note("built.json", arguments[arguments.index("--tag") + 1])
+def build(arguments: list[str], namespace: str) -> None:
+    """The image holds the model of package/, which is all that is asked about it later."""
+    assert Path(option(arguments, "--file")).is_file()
+    [archive] = Path("package").glob("*.mar")
+    with zipfile.ZipFile(archive) as packed:
+        [model] = [name for name in packed.namelist() if name.endswith(".pt2")]
+        sha256 = hashlib.sha256(packed.read(model)).hexdigest()
+    with opened() as cluster:
+        cluster.built[option(arguments, "--tag")] = sha256
 
 
-def load(arguments: list[str]) -> None:
-    assert arguments[2] in notes("built.json")
-    note("loaded.json", arguments[2])
+def tag(arguments: list[str], namespace: str) -> None:
+    with opened() as cluster:
+        cluster.built[arguments[2]] = cluster.built[arguments[1]]
 
 
-def apply(arguments: list[str]) -> None:
-    if arguments[-1] == "-":
-        [application] = [item for item in json.load(sys.stdin)["items"] if item["kind"] == "Application"]
-        (STATE / "application.json").write_text(json.dumps(application))
+def create(arguments: list[str], namespace: str) -> None:
+    with opened() as cluster:
+        cluster.clear(option(arguments, "--name"))
 
 
-def refresh(arguments: list[str]) -> None:
-    source = json.loads((STATE / "application.json").read_text())["spec"]["source"]
-    with tempfile.TemporaryDirectory() as folder:
-        clone = ("git", "clone", "--quiet", "--branch", source["targetRevision"], source["repoURL"], folder)
-        subprocess.run(clone, check=True)
-        revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        objects = [yaml.safe_load(path.read_text()) for path in Path(folder, source["path"]).iterdir()]
-    [deployment] = [entry for entry in objects if entry["kind"] == "Deployment"]
-    template = deployment["spec"]["template"]
-    [container] = template["spec"]["containers"]
-    model = template["metadata"]["annotations"]["model-sha256"]
-    health = "Healthy" if container["image"] in notes("loaded.json") else "Degraded"
-    synced = {"revision": revision.stdout.strip(), "health": health, "version": model[:12]}
-    (STATE / "synced.json").write_text(json.dumps(synced))
+def delete(arguments: list[str], namespace: str) -> None:
+    with opened() as cluster:
+        cluster.name = ""
 
 
-def status(arguments: list[str]) -> None:
-    synced = json.loads((STATE / "synced.json").read_text())
-    sync = {"status": "Synced", "revision": synced["revision"]}
-    health, operation = {"status": synced["health"]}, {"phase": "Succeeded"}
-    print(json.dumps({"status": {"sync": sync, "health": health, "operationState": operation}}))
+def load(arguments: list[str], namespace: str) -> None:
+    with opened() as cluster:
+        if option(arguments, "--name") != cluster.name:
+            sys.exit(f"ERROR: no nodes found for cluster {option(arguments, '--name')!r}")
+        if arguments[2] not in cluster.built:
+            sys.exit(f"ERROR: image: {arguments[2]!r} not present locally")
+        cluster.loaded[arguments[2]] = cluster.built[arguments[2]]
 
 
-class Model(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        version = json.loads((STATE / "synced.json").read_text())["version"]
-        note("answered.json", version)
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"predictions": request["instances"], "model_version": version}).encode())
+def kustomize(arguments: list[str], namespace: str) -> None:
+    os.execv(kubectl(), [kubectl(), *arguments])  # noqa: S606
 
 
-def forward(arguments: list[str]) -> None:
+def apply(arguments: list[str], namespace: str) -> None:
+    """Apply all objects; what is refused does not keep the others away."""
+    text = ""
+    if "--kustomize" in arguments:
+        text = argo_cd.installed(Path(option(arguments, "--kustomize")))
+    elif (file := option(arguments, "--filename")) == "-":
+        text = sys.stdin.read()
+    documents = [document for document in yaml.safe_load_all(text) if document]
+    objects = [item for document in documents for item in document.get("items", [document])]
+    if not objects:
+        objects = api.published(file)
+    with opened() as cluster:
+        refused = [problem for item in objects if (problem := api.problem(cluster, item))]
+        argo_cd.reconcile(cluster)
+    if refused:
+        raise Refused("; ".join(refused))
+
+
+def annotate(arguments: list[str], namespace: str) -> None:
+    assert arguments[3:] == ["argocd.argoproj.io/refresh=normal", "--overwrite"]
+    with opened() as cluster:
+        api.found(cluster, arguments[1], namespace, arguments[2])
+        argo_cd.reconcile(cluster, look=arguments[2])
+
+
+def get(arguments: list[str], namespace: str) -> None:
+    assert option(arguments, "--output") == "json"
+    with opened() as cluster:
+        argo_cd.reconcile(cluster)
+        try:
+            item: Object = api.found(cluster, arguments[1], namespace, arguments[2])
+        except Refused:
+            if "--ignore-not-found" in arguments:
+                return
+            raise
+        says: dict[str, Callable[..., Object]] = {"Application": argo_cd.status, "Deployment": pods.status}
+        status = says[item["kind"]](cluster, item) if item["kind"] in says else {}
+    print(json.dumps({**item, "status": status}))
+
+
+def rollout(arguments: list[str], namespace: str) -> None:
+    """Wait for a Deployment; that all parts of Argo CD and metrics-server run is taken for granted."""
+    if namespace in ("argocd", "kube-system"):
+        return
+    kind, _, name = arguments[2].partition("/")
+    end = time.monotonic() + float(option(arguments, "--timeout").removesuffix("s"))
+    while time.monotonic() < end:
+        with opened() as cluster:
+            argo_cd.reconcile(cluster)
+            health = pods.health(cluster, api.found(cluster, kind, namespace, name))
+        if health == "Healthy":
+            print(f'deployment "{name}" successfully rolled out')
+            return
+        if health == "Degraded":
+            sys.exit(f'error: deployment "{name}" exceeded its progress deadline')
+        time.sleep(0.1)
+    sys.exit("error: timed out waiting for the condition")
+
+
+def nothing(arguments: list[str], namespace: str) -> None:
+    pass
+
+
+def forward(arguments: list[str], namespace: str) -> None:
+    with opened() as cluster:
+        argo_cd.reconcile(cluster)
+        service = api.found(cluster, "service", namespace, arguments[1].removeprefix("service/"))
+        if pods.answering(cluster, service) is None:
+            sys.exit("error: unable to forward port because pod is not running. Current status=Pending")
+
+    class Model(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with opened() as cluster:
+                version = (pods.answering(cluster, service) or "")[:12]
+                cluster.answered.append([namespace, version])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"predictions": request["instances"], "model_version": version}).encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
     with HTTPServer(("127.0.0.1", 0), Model) as server:
         print(f"Forwarding from 127.0.0.1:{server.server_port} -> 8080", flush=True)
         server.serve_forever()
 
 
-def notes(file: str) -> list[Any]:
-    path = STATE / file
-    return list(json.loads(path.read_text())) if path.exists() else []
-
-
-def note(file: str, value: str) -> None:
-    (STATE / file).write_text(json.dumps([*notes(file), value]))
-
-
-ANSWERS = {
+ANSWERS: dict[str, Callable[[list[str], str], None]] = {
     "docker network inspect": network,
     "docker build": build,
-    "kind create": nothing,
-    "kind delete": nothing,
+    "docker tag": tag,
+    "kind create": create,
+    "kind delete": delete,
     "kind load": load,
     "kubectl kustomize": kustomize,
-    "kubectl create namespace": nothing,
-    "kubectl rollout status": nothing,
+    "kubectl rollout status": rollout,
     "kubectl apply": apply,
-    "kubectl annotate application": refresh,
+    "kubectl annotate application": annotate,
     "kubectl patch deployment": nothing,
-    "kubectl get application": status,
+    "kubectl get application": get,
+    "kubectl get deployment": get,
+    "kubectl get networkpolicy": get,
     "kubectl port-forward": forward,
 }
 

@@ -85,7 +85,6 @@ def argo_cd(folder: Path) -> list[Object]:
     path = copied(folder) / "argocd/kustomization.yaml"
     kustomization = yaml.safe_load(path.read_text())
     (address,) = [resource for resource in kustomization["resources"] if resource.startswith("https://")]
-    assert address in (ROOT / "tools/cluster.py").read_text(), "the end-to-end run has another Argo CD"
     names = ("argocd-cm", "argocd-notifications-cm", "argocd-rbac-cm")
     stand_in = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}} for name in names]
     (path.parent / "install.yaml").write_text(yaml.safe_dump_all(stand_in))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from projects import ROOT, make
+from projects import ROOT
 
 #: Stands for gh: keeps the open issues and what was said in a file.
 GH = """#!{python}
@@ -108,27 +107,6 @@ def test_end_to_end_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match=r"not on PATH: docker \(https.*\), kind \(https\S+\)$"):
         end_to_end.check_programs()
-
-
-@pytest.mark.real
-@pytest.mark.full
-def test_end_to_end_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but the cluster for real: the project, its releases, the ways back, and the Git server that is followed."""
-    template, state, programs = tmp_path / "template", tmp_path / "state", tmp_path / "bin"
-    shutil.copytree(ROOT, template, ignore=shutil.ignore_patterns(".git", ".venv", "demo", ".*_cache", "__pycache__"))
-    state.mkdir()
-    programs.mkdir()
-    for name in ("docker", "kind", "kubectl"):
-        path = programs / name
-        path.write_text(f"#!{sys.executable}\n{(ROOT / 'tests/fake_cluster.py').read_text()}")
-        path.chmod(0o755)
-    monkeypatch.setenv("FAKE_CLUSTER", str(state))
-    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    make(template, "end-to-end")
-    first, second, *rest = json.loads((state / "answered.json").read_text())
-    assert first != second
-    assert rest == [first, second, first]
-    assert [image.rpartition(":")[2] for image in json.loads((state / "loaded.json").read_text())] == [first, second]
 
 
 def test_newest_versions_fail_in_one_issue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,22 +1,16 @@
-"""The cluster of `make end-to-end` (kind, Argo CD) and what is asked of it; paths and environment are the demo's."""
+"""The cluster of `make end-to-end` (kind, Argo CD) and what is applied to it; paths and environment are the demo's."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import demo
-import yaml
 
 CLUSTER = "gitops-mlops"
 KIND_NODE = "kindest/node:v1.35.8@sha256:07b2536e30b803ed61d1677a79df6115f798ce64c80f9e22f6ed45afd09323c0"
-ARGO_CD = "https://raw.githubusercontent.com/argoproj/argo-cd/v3.5.8/manifests/install.yaml"
 #: What measures pods for their autoscaler, and the kinds of the Prometheus operator, which itself is not needed.
 METRICS_SERVER = "https://github.com/kubernetes-sigs/metrics-server/releases/download/v0.8.1/components.yaml"
 PROMETHEUS = (
@@ -24,21 +18,27 @@ PROMETHEUS = (
 )
 KINDS = ("prometheusrules", "servicemonitors")
 
-#: What has to run before an Application is looked at.
-PARTS = ("statefulset/argocd-application-controller", "deployment/argocd-repo-server", "deployment/argocd-redis")
+#: Argo CD with its settings, as the platform's owner applies it (k8s/README.md), and what has to run of it.
+ARGO_CD = demo.TEMPLATE / "k8s/argocd"
+PARTS = (
+    "statefulset/argocd-application-controller",
+    "deployment/argocd-applicationset-controller",
+    "deployment/argocd-repo-server",
+    "deployment/argocd-redis",
+)
 
-NAME = demo.PROJECT.name
-NAMESPACE = NAME  # as k8s/argocd has it
+NAME = demo.PROJECT.name  # of the Application, its namespace, the Service and the Deployment: k8s/argocd and k8s/base
 LOGS = demo.DEMO / "logs"
 
 #: What tells why it failed: file -> command.
 EVIDENCE = {
-    "objects.txt": "kubectl get all,events --all-namespaces",
-    "application.yaml": "kubectl --namespace argocd get applications --output yaml",
+    "objects.txt": "kubectl get all,networkpolicies,events --all-namespaces",
+    "applications.yaml": "kubectl --namespace argocd get applications,applicationsets,appprojects --output yaml",
     "controller.txt": "kubectl --namespace argocd logs statefulset/argocd-application-controller --tail 300",
+    "sets.txt": "kubectl --namespace argocd logs deployment/argocd-applicationset-controller --tail 300",
     "repo-server.txt": "kubectl --namespace argocd logs deployment/argocd-repo-server --tail 300",
-    "pods.txt": f"kubectl --namespace {NAMESPACE} describe pods",
-    "model-server.txt": f"kubectl --namespace {NAMESPACE} logs --selector app.kubernetes.io/name={NAME} --tail 300",
+    "pods.txt": f"kubectl describe pods --all-namespaces --selector app.kubernetes.io/name={NAME}",
+    "model-server.txt": f"kubectl --namespace {NAME} logs --selector app.kubernetes.io/name={NAME} --tail 300",
 }
 
 
@@ -49,12 +49,10 @@ def make() -> None:
         f"kind delete cluster --quiet --name {CLUSTER}",
         f"kind create cluster --name {CLUSTER} --image {KIND_NODE} --wait 180s",
     )
-    argo_cd = "kubectl --namespace argocd"
     demo.step(
         "install Argo CD",
-        "kubectl create namespace argocd",
-        f"{argo_cd} apply --server-side --force-conflicts --filename {ARGO_CD} >/dev/null",
-        *(f"{argo_cd} rollout status {part} --timeout 300s" for part in PARTS),
+        f"kubectl apply --server-side --force-conflicts --kustomize {ARGO_CD} >/dev/null",
+        *(f"kubectl --namespace argocd rollout status {part} --timeout 300s" for part in PARTS),
     )
     insecure = '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--kubelet-insecure-tls"}]'
     demo.step(
@@ -77,83 +75,24 @@ def gateway() -> str:
     return str(next(entry["Gateway"] for entry in json.loads(found) if "." in entry.get("Gateway", "")))
 
 
-def follow(origin: str) -> None:
-    """Have Argo CD follow the repository at `origin`, by the project's own k8s/argocd with that address in it."""
-    objects = list(yaml.safe_load_all(output("kubectl", "kustomize", str(demo.PROJECT / "k8s/argocd"))))
-    for entry in objects:
-        if entry["kind"] == "Application":
-            entry["spec"]["source"]["repoURL"] = origin
-        elif entry["kind"] == "AppProject":
-            entry["spec"]["sourceRepos"] = [origin]
+def let_argo_cd_reach(address: str) -> None:
+    """Let Argo CD out to the Git server of this machine: k8s/argocd lets it out to GitHub's ports alone."""
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    out = {"to": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"port": int(port)}]}
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "git-server", "namespace": "argocd"},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [out]},
+    }
+    apply([policy])
+
+
+def apply(objects: list[dict[str, Any]]) -> None:
+    """Apply the objects as the cluster's owner."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    subprocess.run(["kubectl", "apply", "--filename", "-"], input=text, text=True, env=demo.ENVIRONMENT, check=True)
-
-
-def wait_for_sync(commit: str, deadline: float) -> None:
-    """Have Argo CD look at once, and wait until it has applied `commit`, all is healthy and the smoke test passed.
-
-    Raises SystemExit with Argo CD's word where that is not so at `deadline`, of time.monotonic().
-    """
-    argo_cd = ("kubectl", "--namespace", "argocd")
-    output(*argo_cd, "annotate", "application", NAME, "argocd.argoproj.io/refresh=normal", "--overwrite")
-    wanted, said = f"Synced {commit[:12]} Healthy Succeeded", ""
-    while said != wanted:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"Argo CD says {said!r}; {wanted!r} was to come")
-        status = json.loads(output(*argo_cd, "get", "application", NAME, "--output", "json")).get("status", {})
-        sync, health = status.get("sync", {}), status.get("health", {})
-        phase = status.get("operationState", {}).get("phase")
-        now = f"{sync.get('status')} {sync.get('revision', '')[:12]} {health.get('status')} {phase}"
-        if now != said:
-            print(now, *(condition.get("message") for condition in status.get("conditions", [])), flush=True)
-        said = now
-        time.sleep(2)
-    deployment = f"deployment/{NAME}"
-    print(output("kubectl", "--namespace", NAMESPACE, "rollout", "status", deployment, "--timeout", "300s"), flush=True)
-
-
-def wait_for_answer(model: str, version: str, deadline: float) -> None:
-    """Ask until model `version` answers: a pod of the release before may still be on its way out.
-
-    Raises SystemExit where another or none does at `deadline`, of time.monotonic().
-    """
-    while True:
-        try:
-            answer = ask(model)
-            print(json.dumps(answer), flush=True)
-            if answer["model_version"] == version:
-                return
-            problem = f"model {answer['model_version']} answers"
-        except OSError as error:
-            problem = f"the Service does not answer ({error})"
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{problem}; the manifest names {version}")
-        time.sleep(2)
-
-
-def ask(model: str) -> Any:
-    """Return the Service's answer to the golden request's first row. Raises OSError."""
-    rows = json.loads((demo.PROJECT / "package/golden_request.json").read_text(encoding="utf-8"))["instances"]
-    body = json.dumps({"instances": rows[:1]}).encode()
-    with forwarded() as address:
-        request = urllib.request.Request(f"{address}/predictions/{model}", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.load(response)
-
-
-@contextmanager
-def forwarded() -> Iterator[str]:
-    """Forward a free port of this machine to the Service and yield its address. Raises OSError."""
-    command = ["kubectl", "--namespace", NAMESPACE, "port-forward", f"service/{NAME}", ":80"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=demo.ENVIRONMENT, text=True)
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        if not line.startswith("Forwarding from 127.0.0.1:"):
-            raise ConnectionError(f"kubectl port-forward says {line!r}")
-        yield f"http://127.0.0.1:{line.split(':')[1].split()[0]}"
-    finally:
-        process.terminate()
-        process.communicate()
+    command = ["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", "-"]
+    subprocess.run(command, input=text, text=True, env=demo.ENVIRONMENT, check=True)
 
 
 def keep_evidence() -> None:

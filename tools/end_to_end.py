@@ -2,24 +2,26 @@
 
 It starts a cluster with Argo CD, which follows env/production of demo/origin.git, builds and releases an image twice,
 and takes releases back by `git revert` and `make rollback`. After each step the Service must answer with the model that
-the manifest names. Needs docker, kind and kubectl, on Linux. If it fails, demo/logs/ has the cluster's logs.
+the manifest names. Then a release that cannot start, which must be taken back without a wait while the model before
+answers; and the platform's fleet, where a second repository gets its room and then tries to break out of it.
+
+Needs docker, kind and kubectl, on Linux. If it fails, demo/logs/ has the cluster's logs.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shutil
 import signal
 import sys
-import time
 
 import cluster
+import cluster_argo_cd
 import demo
+import end_to_end_broken
+import end_to_end_fleet
 import git_server
-import yaml
-
-TIMEOUT = 600  # seconds until a release answers
+from end_to_end_release import expect, release
 
 PROGRAMS = {
     "docker": "https://docs.docker.com/engine/install/",
@@ -50,7 +52,15 @@ def main() -> None:
         demo.chapter("A cluster")
         cluster.make()
         with git_server.serve(demo.DEMO, cluster.gateway()) as address:
-            loop(f"{address}/{demo.ORIGIN.name}")
+            cluster.let_argo_cd_reach(address)
+            first = loop(f"{address}/{demo.ORIGIN.name}")
+            demo.chapter("A release that cannot start, and back")
+            end_to_end_broken.broken_and_back(first)
+            expect("ask after the rollback")
+            demo.chapter("A second repository on the platform")
+            end_to_end_fleet.second_repository(address)
+            demo.chapter("It tries to break out of its room")
+            end_to_end_fleet.attacked()
     except BaseException:
         cluster.keep_evidence()
         raise
@@ -67,11 +77,11 @@ def check_programs() -> None:
         sys.exit(f"error: make end-to-end needs programs that are not on PATH: {', '.join(missing)}")
 
 
-def loop(origin: str) -> None:
-    """Release two models, then roll back, forward and back again."""
+def loop(origin: str) -> str:
+    """Release two models, then roll back, forward and back again; return the version that answers then, the first."""
     demo.chapter("The default goes to production")
     release("the default")
-    demo.step("have Argo CD follow env/production", run=lambda: cluster.follow(origin))
+    demo.step("have Argo CD follow env/production", run=lambda: cluster_argo_cd.follow(origin))
     first = expect("ask the first release")
 
     demo.chapter("A change goes to production")
@@ -92,42 +102,7 @@ def loop(origin: str) -> None:
         if answered != wanted:
             raise SystemExit(f"after {name!r} model {answered} answers instead of {wanted}")
     print(f"\nreleased {first}, then {second}; {first} is back")
-
-
-def release(what: str) -> None:
-    """Train the working tree's state, push it to main, build its image, and release it."""
-    demo.step(f"train {what}", "make pipeline")
-    commit = f"git commit --quiet -m 'Train {what}'"
-    demo.step("commit its lock", "git add dvc.lock", commit, "git push --quiet origin main")
-    demo.step("verify main", "make verify")
-    demo.step("run the gate", "make gate")
-    version = hashlib.sha256((demo.PROJECT / "model/model.pt2").read_bytes()).hexdigest()[:12]
-    image = f"localhost/{cluster.NAME}:{version}"  # no such registry: the image is loaded into the nodes
-    demo.step("plan the release", "make plan")
-    demo.step("build its image", f"docker build --quiet --file serving/Containerfile --tag {image} .")
-    demo.step("give it to the nodes", f"kind load docker-image {image} --name {cluster.CLUSTER}")
-    demo.step("release it", f"make deploy IMAGE={image}")
-
-
-def expect(name: str) -> str:
-    """Wait until the cluster runs env/production and its model answers; return that model's version."""
-    released = demo.production()
-    version = served_version(released["manifest"])
-    commit = cluster.output("git", "--git-dir", str(demo.ORIGIN), "rev-parse", "env/production")
-
-    def wait() -> None:
-        deadline = time.monotonic() + TIMEOUT
-        cluster.wait_for_sync(commit, deadline)
-        cluster.wait_for_answer(released["release"]["model"]["name"], version, deadline)
-
-    demo.step(name, run=wait)
-    return version
-
-
-def served_version(manifest: str) -> str:
-    """Return the version of the model that a Deployment's manifest names."""
-    annotations = yaml.safe_load(manifest)["spec"]["template"]["metadata"]["annotations"]
-    return str(annotations["model-sha256"])[:12]
+    return first
 
 
 if __name__ == "__main__":
