@@ -289,7 +289,12 @@ def test_a_version_that_reads_like_a_number_is_a_text(start: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_sync_waits_for_nothing(case: str, rendered: dict[str, list[Object]]) -> None:
-    """No hook and no wave, not even in a pod's template; nothing of Argo CD's or Helm's is needed."""
+    """No hook and no wave, not even in a pod's template; nothing of Argo CD's or Helm's is needed.
+
+    It waits until what it removes is gone: the Job of the release before, with its pod.
+    """
+    pods = [item["spec"]["template"]["spec"] for item in of(rendered[case], "Job")]
+    assert all(pod["terminationGracePeriodSeconds"] <= 5 for pod in pods)
     keys = {key for annotations in found(rendered[case], "annotations") for key in annotations}
     assert not [key for key in keys if key.startswith(("argocd.argoproj.io/", "helm.sh/"))]
 
