@@ -215,7 +215,7 @@ def test_a_rollback_is_never_held_up(projects: dict[str, Path], platform: list[O
     for application in [*alone, inside]:
         assert application["spec"]["syncPolicy"] == {
             "automated": {"prune": True, "selfHeal": True},
-            "syncOptions": ["ServerSideApply=true", "PruneLast=true"],
+            "syncOptions": ["ServerSideApply=true"],
             "retry": {"limit": 3, "refresh": True, "backoff": {"duration": "10s", "factor": 2, "maxDuration": "1m"}},
         }
         subscribed = [name for name in application["metadata"]["annotations"] if name.startswith("notifications.")]
@@ -223,6 +223,11 @@ def test_a_rollback_is_never_held_up(projects: dict[str, Path], platform: list[O
             f"notifications.argoproj.io/subscribe.{trigger}.github" for trigger in ("live", "not-applied", "not-live")
         ]
     assert filled(one(platform, "ApplicationSet"))["spec"]["syncPolicy"]["retry"]["refresh"]
+
+
+def test_who_made_an_object_is_told_by_the_annotation_that_policies_read(everything: list[Object]) -> None:
+    settings = one(everything, "ConfigMap", "argocd-cm")["data"]
+    assert settings["application.resourceTrackingMethod"] == "annotation"  # a label could be written by a repository
 
 
 def test_every_namespace_asks_dns_by_both_ways(everything: list[Object]) -> None:

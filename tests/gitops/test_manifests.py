@@ -308,13 +308,34 @@ def test_a_release_removes_nothing_that_the_pods_before_it_need(case: str, cases
         return {(item["kind"], item["metadata"]["name"]) for item in objects}
 
     before = names("1" * 64)
-    settings = cases / "k8s/components/jobs/settings.env"
-    text = settings.read_text()
-    settings.write_text(text + "MORE=1\n")
+    texts = {path: path.read_text() for path in cases.glob("k8s/components/*/settings.env")}
+    assert len(texts) == 2
+    for path, text in texts.items():
+        path.write_text(text.replace("s3://", "s3://another-") + "MORE=1\n")
     try:
         assert {kind for kind, _ in before ^ names("2" * 64)} <= {"Job"}
     finally:
-        settings.write_text(text)
+        for path, text in texts.items():
+            path.write_text(text)
+
+
+def test_another_address_of_the_request_log_makes_new_pods(cases: Path) -> None:
+    """Though its ConfigMap keeps its name: a pod reads it when it starts."""
+
+    def template() -> Object:
+        objects = [yaml.safe_load(text) for text in render("1" * 64, "with-request-log", cases).values()]
+        [deployment] = of(objects, "Deployment")
+        found: Object = deployment["spec"]["template"]
+        return found
+
+    before = template()
+    path = cases / "k8s/components/request-log/settings.env"
+    text = path.read_text()
+    path.write_text(text.replace("s3://", "s3://another-"))
+    try:
+        assert template() != before
+    finally:
+        path.write_text(text)
 
 
 def scaled(objects: list[Object]) -> list[Object]:
@@ -342,9 +363,9 @@ def test_a_release_that_does_not_start_is_told_in_time(case: str, rendered: dict
     """
     objects = rendered[case]
     answering = scaled(objects)
-    for deployment in answering:
-        spec = deployment["spec"]
+    for spec in [deployment["spec"] for deployment in of(objects, "Deployment")]:
         assert spec["progressDeadlineSeconds"] == seconds(spec["template"]) + 60
+    for spec in [deployment["spec"] for deployment in answering]:
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}  # the old pods stay
     for item in of(objects, "Rollout"):
         template = answering[0]["spec"]["template"]
