@@ -100,7 +100,7 @@ def test_file_that_became_shorter_is_read_from_its_start(world: World) -> None:
 
 
 def test_log_on_any_address(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log and its state lie where fsspec says, here in memory."""
+    """Log, state and metrics lie where fsspec says, here in memory."""
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -109,6 +109,7 @@ def test_log_on_any_address(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("REQUEST_LOG", "memory://bucket/log/")
     assert world.run()[1]["rows"] == 60
     assert json.loads(memory.cat_file("/bucket/log/monitor-state.json"))["offsets"].keys() == {"pod/a.jsonl"}
+    assert memory.cat_file("/bucket/log/monitor.prom") == artifacts.MONITOR_METRICS.read_bytes()
     assert world.run()[1]["rows"] == 0
     memory.pipe_file("/bucket/log/monitor-state.json", b"{}")
     with pytest.raises(ProjectError, match="delete it"):

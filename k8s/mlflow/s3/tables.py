@@ -1,14 +1,16 @@
 """Make MLflow's tables, by one pod at a time: two that start together on an empty database would both try, and one end.
 
-Tables that are there stay as they are: those of an older version are upgraded by a person (README.md).
+Tables that are there stay as they are: those of an older version are upgraded by a person (README.md). While the
+database does not answer, it is asked again for about a hundred seconds.
 """
 
 from __future__ import annotations
 
 import os
 
-import psycopg2
+import sqlalchemy
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore as Accounts
+from mlflow.store.db.utils import create_sqlalchemy_engine_with_retry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
 
 #: Any number that nothing else locks in this database.
@@ -19,8 +21,8 @@ ARTIFACTS = "mlflow-artifacts:/"
 
 if __name__ == "__main__":
     address = os.environ["MLFLOW_BACKEND_STORE_URI"]
-    lock = psycopg2.connect("")  # PGHOST and the rest say where; the lock is held until this process ends
-    lock.cursor().execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-    Runs(address, ARTIFACTS)
-    Accounts().init_db(address)
+    with create_sqlalchemy_engine_with_retry(address).connect() as connection:  # which holds the lock
+        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(LOCK)))
+        Runs(address, ARTIFACTS)
+        Accounts().init_db(address)
     print("the tables are there")
