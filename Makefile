@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
-AS_ROOT = $(if $(SUDO),$(SUDO) --set-home --preserve-env env PATH="$$PATH" PYTHONDONTWRITEBYTECODE=1)
+# sudo has a PATH of its own, and pytest a folder of temporary files for each user; nothing of root's is left in the checkout.
+AS_ROOT = $(if $(SUDO),$(SUDO) --set-home --preserve-env env PATH="$$PATH" USER=root LOGNAME=root PYTHONDONTWRITEBYTECODE=1)
 ENVIRONMENTS = PYTHONPATH='{{cookiecutter.project_slug}}/src' $(PYTHON) -m gitops.project.environments
 
 # A worker for each core, up to four; the tests of a file stay together, as they share what takes long to make.
