@@ -225,6 +225,18 @@ def test_a_rollback_is_never_held_up(projects: dict[str, Path], platform: list[O
     assert filled(one(platform, "ApplicationSet"))["spec"]["syncPolicy"]["retry"]["refresh"]
 
 
+@pytest.mark.parametrize("part", ["mlflow", "monitoring"])
+def test_a_part_can_be_left_out(part: str, platform: list[Object], tmp_path: Path) -> None:
+    """By its line, as README.md says."""
+    path = copied(tmp_path) / "kustomization.yaml"
+    text = path.read_text()
+    assert text.count(f"  - {part}\n") == README.count(f"`{part}` in `k8s/kustomization.yaml`") == 1
+    path.write_text(text.replace(f"  - {part}\n", ""))
+    rest = render(path.parent)
+    kept = [item for item in platform if part not in (item["metadata"]["name"], item["metadata"].get("namespace"))]
+    assert rest == kept != platform
+
+
 def test_who_made_an_object_is_told_by_the_annotation_that_policies_read(everything: list[Object]) -> None:
     settings = one(everything, "ConfigMap", "argocd-cm")["data"]
     assert settings["application.resourceTrackingMethod"] == "annotation"  # a label could be written by a repository
