@@ -214,7 +214,7 @@ def test_a_rollback_is_never_held_up(projects: dict[str, Path], platform: list[O
     for application in [*alone, inside]:
         assert application["spec"]["syncPolicy"] == {
             "automated": {"prune": True, "selfHeal": True},
-            "syncOptions": ["ServerSideApply=true", "PruneLast=true"],
+            "syncOptions": ["ServerSideApply=true"],
             "retry": {"limit": 3, "refresh": True, "backoff": {"duration": "10s", "factor": 2, "maxDuration": "1m"}},
         }
         subscribed = [name for name in application["metadata"]["annotations"] if name.startswith("notifications.")]
