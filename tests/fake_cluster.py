@@ -1,8 +1,8 @@
 """Stands for docker, kind and kubectl, by the name that it is started under: a cluster with Argo CD.
 
 It refuses and holds what a real one does (fake_cluster_api.py, fake_cluster_sync.py). Its state is in the folder
-FAKE_CLUSTER; between two commands FAKE_CLUSTER_SPEED seconds pass for each real one. `kubectl kustomize`, which needs
-no cluster, is the machine's own. Whatever else is asked for is refused.
+FAKE_CLUSTER. Its time passes FAKE_CLUSTER_SPEED times as fast as the real one, or as a file `clock` there says.
+`kubectl kustomize`, which needs no cluster, is the machine's own. Whatever else is asked for is refused.
 """
 
 from __future__ import annotations

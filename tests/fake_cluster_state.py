@@ -34,8 +34,9 @@ class Cluster:
 
     @property
     def now(self) -> float:
-        """Seconds, as the cluster counts them."""
-        return time.time() * float(os.environ.get("FAKE_CLUSTER_SPEED", "1"))
+        """Seconds, as the cluster counts them: those of the file `clock` where there is one."""
+        clock = folder() / "clock"
+        return float(clock.read_text()) if clock.exists() else time.time() * float(os.environ["FAKE_CLUSTER_SPEED"])
 
     def clear(self, name: str) -> None:
         """Make the cluster anew."""
@@ -45,10 +46,14 @@ class Cluster:
         self.name = name
 
 
+def folder() -> Path:
+    return Path(os.environ["FAKE_CLUSTER"])
+
+
 @contextmanager
 def opened() -> Iterator[Cluster]:
     """Yield the cluster, which no other command changes meanwhile, and keep what is changed."""
-    path = Path(os.environ["FAKE_CLUSTER"], "cluster.json")
+    path = folder() / "cluster.json"
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cluster = Cluster(**json.loads(path.read_text())) if path.exists() else Cluster()

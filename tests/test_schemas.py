@@ -19,7 +19,7 @@ spec:
   destination: {server: https://kubernetes.default.svc, namespace: a}
   syncPolicy:
     automated: {prune: true, selfHeal: true}
-    syncOptions: [ServerSideApply=true, PruneLast=true]
+    syncOptions: [ServerSideApply=true]
     retry: {limit: 3, refresh: true, backoff: {duration: 10s, factor: 2, maxDuration: 1m}}
 ---
 apiVersion: argoproj.io/v1alpha1
