@@ -303,7 +303,7 @@ def test_a_description_is_cut(github: Any) -> None:
 
 
 def test_who_asks_for_it(projects: dict[str, Path], tmp_path: Path) -> None:
-    """A project's own Applications do; both of its files are the platform's, as they can be patched in."""
+    """A project's own Applications do, and the platform's of models; the project has the same two files as patches."""
     for name in ("notifications", "health"):
         text = (PLATFORM / f"argocd/{name}.yaml").read_text()
         assert (projects["staging"] / f"k8s/argocd/{name}.yaml").read_text() == text
@@ -320,6 +320,8 @@ def test_who_asks_for_it(projects: dict[str, Path], tmp_path: Path) -> None:
         found = one(render(projects["staging"] / "k8s" / folder), "Application")
         assert found["metadata"]["annotations"].items() >= asked.items()
         assert found["spec"]["source"]["targetRevision"] == branch
+    fleet = [yaml.safe_load((PLATFORM / "tenant/application.yaml").read_text())]
+    assert one(fleet, "Application")["metadata"]["annotations"].items() >= asked.items()
 
 
 def test_keys_of_the_secret() -> None:
