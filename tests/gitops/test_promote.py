@@ -203,6 +203,15 @@ def test_the_changes_are_listed(job: Job, server: GitHub) -> None:
     assert "another release" not in body
 
 
+def test_what_productions_cluster_has_to_have_is_told_once(job: Job, server: GitHub) -> None:
+    """Production's components are rendered here for the first time: staging has none of their kinds."""
+    told = "The release needs PrometheusRule and ServiceMonitor (monitoring.coreos.com) in the cluster"
+    to_production(job, server, "model A")
+    job.release("model B")
+    promoted(job)
+    assert [told in pull["body"] for pull in server.pulls] == [True, False]
+
+
 def test_a_gate_that_compared_with_another_release_is_reported(job: Job, server: GitHub) -> None:
     compared = [to_production(job, server, f"model {name}") for name in "AB"][-1]
     job.release("model C")

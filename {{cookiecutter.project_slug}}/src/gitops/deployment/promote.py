@@ -22,7 +22,7 @@ from gitops.core.artifacts import ProjectError, run
 from gitops.core.console import echo
 from gitops.deployment import deploy, held, soak
 from gitops.deployment.proposal import NEXT, body, trailer
-from gitops.integrations import git, github, kustomize
+from gitops.integrations import argo_cd, git, github, kustomize
 from gitops.integrations.github import GitHub
 from gitops.integrations.kustomize import OVERLAYS, PRODUCTION, STAGING
 from gitops.releases import release
@@ -67,7 +67,8 @@ def _propose(client: GitHub, redeploy: bool, now: bool) -> str | None:
     if staged is None:
         echo(f"Nothing was ever released to {STAGING}: nothing to promote.")
         return None
-    manifests = git.write_tree(rendered(staged.record))
+    objects = rendered(staged.record)
+    manifests = git.write_tree(objects)
     tip = git.fetch(BRANCH)
     present = release.at(tip)
     if reason := deploy.nothing_to_release(staged.record, manifests, present, PRODUCTION):
@@ -89,7 +90,8 @@ def _propose(client: GitHub, redeploy: bool, now: bool) -> str | None:
     if seen is None or (git.tree(seen), git.run("log", "-1", "--format=%P", seen)) != (tree, tip):
         commit = git.write_commit(tree, tip, deploy.message(record))
         git.replace(commit, NEXT, seen)
-    _show(client, f"Release {record.title}", body(record, present, wait))
+    needed = argo_cd.needed(objects, release.manifests(present.commit) if present else {})
+    _show(client, f"Release {record.title}", body(record, present, wait, needed))
     if (git.fetch(BRANCH), git.fetch(NEXT)) != (tip, commit):
         raise git.Refused(f"{BRANCH} or {NEXT} has changed meanwhile")
     return commit
