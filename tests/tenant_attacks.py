@@ -51,6 +51,14 @@ def endpoints(kind: str, **endpoint: Any) -> Request:
     return Request(item(kind, **spec))
 
 
+def labelled(kind: str, **spec: Any) -> Request:
+    """A monitor that takes labels from its Service or pods."""
+    request = endpoints(kind)
+    assert request.new
+    request.new["spec"] |= spec
+    return request
+
+
 def selecting(kind: str, **selector: Any) -> Request:
     return Request(item(kind, namespaceSelector=selector, endpoints=[]))
 
@@ -221,6 +229,28 @@ ATTACKS: dict[str, tuple[str, str, Request]] = {
         endpoints("ServiceMonitor", proxyUrl="http://mlflow.mlflow"),
     ),
     "a token from anywhere": ("service-monitors", "an address of one's choice", endpoints("ServiceMonitor", oauth2={})),
+    **{
+        f"metrics in another's name: {name}": ("service-monitors", "another namespace's name", request)
+        for name, request in {
+            "honorLabels": endpoints("ServiceMonitor", honorLabels=True),
+            "relabelings": endpoints("ServiceMonitor", relabelings=[{"targetLabel": "namespace", "replacement": "x"}]),
+            "metricRelabelings": endpoints("ServiceMonitor", metricRelabelings=[{"targetLabel": "namespace"}]),
+            "a label from a value": endpoints("ServiceMonitor", relabelings=[{"targetLabel": "${1}", "regex": "(.*)"}]),
+            "another address": endpoints("ServiceMonitor", relabelings=[{"targetLabel": "__address__"}]),
+            "labelmap": endpoints("ServiceMonitor", metricRelabelings=[{"action": "labelmap", "regex": "x_(.+)"}]),
+            "LabelMap": endpoints("ServiceMonitor", relabelings=[{"action": "LabelMap", "regex": "x_(.+)"}]),
+            "targetLabels": labelled("ServiceMonitor", targetLabels=["namespace"]),
+            "podTargetLabels": labelled("ServiceMonitor", podTargetLabels=["namespace"]),
+        }.items()
+    },
+    "pods' metrics in another's name: honorLabels": (
+        *("pod-monitors", "another namespace's name"),
+        endpoints("PodMonitor", honorLabels=True),
+    ),
+    "pods' metrics in another's name: podTargetLabels": (
+        *("pod-monitors", "another namespace's name"),
+        labelled("PodMonitor", podTargetLabels=["namespace"]),
+    ),
     "pods of all namespaces": ("pod-monitors", "leaves its own namespace", selecting("PodMonitor", any=True)),
     "pods of another namespace": (
         *("pod-monitors", "leaves its own namespace"),
@@ -288,5 +318,6 @@ ALLOWED: dict[str, Request] = {
     "its own namespace": selecting("ServiceMonitor", matchNames=[ROOM]),
     "its own namespace's pods": selecting("PodMonitor", any=False),
     "settings with an address": Request(item("ConfigMap") | {"data": {"log.url": "s3://bucket"}}),
+    "a relabeling": endpoints("ServiceMonitor", relabelings=[{"targetLabel": "node", "sourceLabels": ["x"]}]),
     "TLS from a Secret": endpoints("ServiceMonitor", tlsConfig={"ca": {"secret": {"name": "x", "key": "ca"}}}),
 }
