@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
-AS_ROOT = $(if $(SUDO),$(SUDO) --set-home --preserve-env env PATH="$$PATH" PYTHONDONTWRITEBYTECODE=1)
+# sudo has a PATH of its own, and pytest a folder of temporary files for each user; nothing of root's is left in the checkout.
+AS_ROOT = $(if $(SUDO),$(SUDO) --set-home --preserve-env env PATH="$$PATH" USER=root LOGNAME=root PYTHONDONTWRITEBYTECODE=1)
 ENVIRONMENTS = PYTHONPATH='{{cookiecutter.project_slug}}/src' $(PYTHON) -m gitops.project.environments
 
 # A worker for each core, up to four; the tests of a file stay together, as they share what takes long to make.
@@ -29,7 +30,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-gitops test-full test-root packages lint end-to-end lock propose-locks fresh-issue FORCE
+.PHONY: help demo test test-gitops test-full test-root packages lint end-to-end lock image-digests propose-locks fresh-issue FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -49,9 +50,9 @@ test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each ta
 test-root: .venv/dev  ## what of test-full needs root, by sudo: images are built, and their containers run
 	$(AS_ROOT) .venv/dev/bin/python -m pytest $(WORKERS) -p no:cacheprovider -m root $(ARGS)
 
-packages:  ## install what only test-full starts, on Debian or Ubuntu: Redis, PostgreSQL, buildah
+packages:  ## install what only test-full starts, on Debian or Ubuntu: Redis, PostgreSQL, buildah, promtool, amtool
 	$(SUDO) apt-get update --quiet
-	$(SUDO) apt-get install --quiet --yes --no-install-recommends buildah postgresql python3-venv redis-server
+	$(SUDO) apt-get install --quiet --yes --no-install-recommends buildah postgresql prometheus prometheus-alertmanager python3-venv redis-server
 
 lint: .venv/dev  ## format and check every file that Git tracks
 	.venv/dev/bin/pre-commit run --all-files $(ARGS)
@@ -64,7 +65,10 @@ lock:  ## write all locks, the generated project's too; newer versions with ARGS
 	@$(ENVIRONMENTS) setup dev
 	.venv/dev/bin/python tools/lock.py $(ARGS)
 
-propose-locks:  ## open a pull request on GitHub with the locks that have changed; needs gh
+image-digests:  ## put the digest behind each image in k8s/ that has only a tag; asks its registry
+	@$(PYTHON) tools/image_digests.py
+
+propose-locks:  ## open a pull request on GitHub with the locks and digests that have changed; needs gh
 	@$(PYTHON) tools/propose_locks.py
 
 fresh-issue:  ## tell in an issue on GitHub that the newest versions fail; needs gh

@@ -1,7 +1,7 @@
 """Argo CD's notification controller on k8s/argocd/notifications.yaml, as far as that file uses it.
 
-The rules are those of notifications-engine (pkg/controller/state.go, pkg/triggers, pkg/services/github.go) and of Argo CD
-(util/notification/expression): expr-lang's expressions, Go's templates with sprig's functions. For the statuses of
+The rules are those of notifications-engine (pkg/controller/state.go, pkg/triggers, pkg/services/github.go) and of Argo
+CD (util/notification/expression): expr-lang's expressions, Go's templates with sprig's functions. For the statuses of
 test_notifications.py, expr 1.17 and Go's text/template say what is said here.
 """
 
@@ -19,8 +19,12 @@ from projects import ROOT
 NOTIFICATIONS = ROOT / "k8s/argocd/notifications.yaml"
 Application = dict[str, Any]
 
-#: Calls GitHub's API: method, path below the repository with its query, body; returns the answer, raises for a refusal.
+#: Calls GitHub's API: method, path below the repository with its query, body; returns the answer, or raises Refused.
 Call = Callable[..., Any]
+
+
+class Refused(Exception):
+    """GitHub does not do what it is asked for."""
 
 
 class Time(datetime.datetime):
@@ -38,10 +42,10 @@ class Go:
     def __init__(self, now: datetime.datetime) -> None:
         self.now = now
 
-    def Parse(self, text: str) -> Time:  # noqa: N802, Go's name
+    def Parse(self, text: str) -> Time:
         return Time.fromisoformat(text)
 
-    def Now(self) -> datetime.datetime:  # noqa: N802
+    def Now(self) -> datetime.datetime:
         return self.now
 
 
@@ -105,27 +109,27 @@ def rendered(template: str, variables: dict[str, Any]) -> str:
 
 def _pipeline(text: str, variables: dict[str, Any]) -> Any:
     commands: list[list[str]] = [[]]
-    for token in TOKEN.findall(text):
-        if token == "|":
+    for part in TOKEN.findall(text):
+        if part == "|":
             commands.append([])
         else:
-            commands[-1].append(token)
+            commands[-1].append(part)
     piped: list[Any] = []
     for head, *operands in commands:
-        values = [_operand(token, variables) for token in operands] + piped
+        values = [_operand(part, variables) for part in operands] + piped
         piped = [FUNCTIONS[head](*values) if head in FUNCTIONS else _operand(head, variables)]
     return piped[0]
 
 
-def _operand(token: str, variables: dict[str, Any]) -> Any:
-    if token.startswith('"'):
-        return yaml.safe_load(token)
-    if re.fullmatch(r"-?\d+", token):
-        return int(token)
-    if token.startswith("("):
-        inner, _, names = token[1:].rpartition(")")
+def _operand(part: str, variables: dict[str, Any]) -> Any:
+    if part.startswith('"'):
+        return yaml.safe_load(part)
+    if re.fullmatch(r"-?\d+", part):
+        return int(part)
+    if part.startswith("("):
+        inner, _, names = part[1:].rpartition(")")
         return member(_pipeline(inner, variables), names)
-    return variables[token] if token.startswith("$") else member(variables, token)
+    return variables[part] if part.startswith("$") else member(variables, part)
 
 
 @dataclass
@@ -136,10 +140,13 @@ class Controller:
     messages: dict[str, str]
     now: datetime.datetime
     notified: set[tuple[str, ...]] = field(default_factory=set)
+    refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         data = yaml.safe_load(NOTIFICATIONS.read_text(encoding="utf-8"))["data"]
-        self.triggers = {name[8:]: yaml.safe_load(text) for name, text in data.items() if name.startswith("trigger.")}
+        self.triggers: dict[str, Any] = {
+            name[8:]: yaml.safe_load(text) for name, text in data.items() if name.startswith("trigger.")
+        }
         self.templates = {name[9:]: yaml.safe_load(text) for name, text in data.items() if name.startswith("template.")}
 
     def process(self, application: Application) -> list[str]:
@@ -147,14 +154,20 @@ class Controller:
         sent = []
         for annotation in application["metadata"]["annotations"]:
             found = re.fullmatch(r"notifications\.argoproj\.io/subscribe\.([^.]+)\.github", annotation)
-            for index, condition in enumerate(self.triggers[found[1]] if found else []):
+            name = found[1] if found else ""
+            for index, condition in enumerate(self.triggers.get(name, [])):
                 once = condition.get("oncePer")
                 if not triggered(condition["when"], application, self.now):
-                    self.notified.discard((found[1], str(index)))
+                    self.notified.discard((name, str(index)))
                     continue
-                key = (found[1], str(index), *([evaluate(once, application, self.now)] if once else []))
-                if key not in self.notified:
+                key = (name, str(index), *([evaluate(once, application, self.now)] if once else []))
+                if key in self.notified:
+                    continue
+                try:
                     self.send(condition["send"], application)
+                except Refused as refusal:  # and again when the Application is looked at next, a minute later at most
+                    self.refusals.append(str(refusal))
+                else:
                     self.notified.add(key)
                     sent.append(condition["send"][0])
         return sent
@@ -163,7 +176,8 @@ class Controller:
         """Do on GitHub what the templates say."""
         metadata = {"GetCommitMetadata": lambda commit: {"Message": self.messages[commit]}}
         variables = {"app": application, "repo": metadata}
-        message, merged, revision = "", {}, ""
+        merged: dict[str, Any] = {}
+        message = revision = ""
         for name in names:
             template = self.templates[name]
             message = rendered(template.get("message", ""), variables) or message

@@ -159,9 +159,9 @@ elif sys.argv[1:] != ["auth", "setup-git"]:
 def test_changed_locks_are_one_pull_request(
     origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing where nothing has changed, and nothing but locks."""
+    """Nothing where nothing has changed, and nothing but locks and the platform's images."""
     propose_locks, project = program("propose_locks", monkeypatch), tmp_path / "project"
-    locks = ("requirements/dev.txt", "{{x}}/requirements/serve/s3.txt")
+    locks = ("k8s/mlflow/mlflow.yaml", "requirements/dev.txt", "{{x}}/requirements/serve/s3.txt")
     for name in (*locks, "other.txt"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("before\n")
@@ -174,7 +174,7 @@ def test_changed_locks_are_one_pull_request(
     monkeypatch.setenv("PULL_REQUESTS", str(tmp_path / "pull_requests.json"))
     monkeypatch.chdir(project)
     propose_locks.main()
-    assert capsys.readouterr().out == "The locks are as `make lock` writes them.\n"
+    assert capsys.readouterr().out == "Locks and digests are as `make lock` and `make image-digests` write them.\n"
     assert git("branch", "--list", "locks", cwd=origin) == ""
     for text in ("one", "two"):
         git("switch", "--quiet", "main", cwd=project)

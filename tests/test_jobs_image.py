@@ -1,6 +1,6 @@
 """The jobs' image, built by buildah, and what a cluster runs in it, as a release's manifests say.
 
-S3, Git over HTTP, a Pushgateway, PostgreSQL and Redis are there too, on this machine.
+S3, Git over HTTP, PostgreSQL and Redis are there too, on this machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -89,6 +89,14 @@ apart = float(abs(found["p_malignant"].to_numpy() - wanted).max())
 print(json.dumps({"rows": len(found), "versions": sorted(set(found["model_version"])), "apart": apart}))
 """
 
+#: Prints the sample of the monitor's status that lies beside the log.
+STATUS = """
+import sys, fsspec
+with fsspec.open(f"{sys.argv[1]}/requests/monitor.prom", "rt") as file:
+    [line] = [line for line in file if line.startswith("model_monitor_status{")]
+print(line.strip())
+"""
+
 STUDY = """
 import json, optuna, sys
 [name] = optuna.get_all_study_names(sys.argv[1])
@@ -102,7 +110,6 @@ class World:
 
     def __init__(self, project: Path, bucket: str) -> None:
         self.project, self.bucket = project, bucket
-        self.pushed: list[tuple[str, str]] = []
 
     def python(self, program: str, *arguments: str) -> str:
         """Run a program in the project's environment and return its last line."""
@@ -123,23 +130,6 @@ class World:
 
     def released(self, path: str) -> str:
         return self.git("show", f"origin/env/production:{path}")
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """A Pushgateway: its address, and path and text of what it got."""
-    got: list[tuple[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            got.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
-            self.send_response(200)
-            self.end_headers()
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        threading.Thread(target=listener.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.server_port}", got
-        listener.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +178,6 @@ def storage() -> Iterator[str]:
 def world(
     identity: None,
     storage: str,
-    gateway: tuple[str, list[tuple[str, str]]],
     repositories: tuple[Path, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> World:
@@ -196,9 +185,8 @@ def world(
     folder, address = repositories
     project = generate(tmp_path_factory.mktemp("jobs"), feature_store="yes", dvc_remote=f"{storage}/dvc")
     world = World(project, storage)
-    world.pushed = gateway[1]
     change(project / "params.yaml", r"(?m)^  epochs: \d+", "  epochs: 30")
-    for component in ("jobs", "feature-store"):
+    for component in ("jobs", "feature-store", "request-log", "drift-metrics"):
         overlay = project / "k8s/overlays/production/kustomization.yaml"
         change(overlay, rf"(?m)^  # (- ../../components/{component}) .*", r"  \1")
     settings = {
@@ -206,12 +194,15 @@ def world(
         "OUTPUT": f"{storage}/predictions.parquet",
         "REQUEST_LOG": f"{storage}/requests",
         "LABELS": f"{storage}/labels",
-        "PUSHGATEWAY": gateway[0],
     }
     for name, value in settings.items():
         change(project / "k8s/components/jobs/settings.env", rf"(?m)^{name}=.*", f"{name}={value}")
-    with (project / "k8s/components/jobs/settings.env").open("a") as file:
-        file.write(f"TRIALS={TRIALS}\nAWS_ENDPOINT_URL={os.environ['AWS_ENDPOINT_URL']}\n")
+    change(
+        project / "k8s/components/request-log/settings.env", "(?m)^REQUEST_LOG=.*", f"REQUEST_LOG={storage}/requests"
+    )
+    for component, more in (("jobs", f"TRIALS={TRIALS}\n"), ("request-log", "")):
+        with (project / f"k8s/components/{component}/settings.env").open("a") as file:
+            file.write(f"{more}AWS_ENDPOINT_URL={os.environ['AWS_ENDPOINT_URL']}\n")
     for path in ("jobs/settings.env", "feature-store/feature-server.yaml", "feature-store/materialize.yaml"):
         change(project / "k8s/components" / path, rf"https://github.com/.*/{SLUG}.git", f"{address}/origin.git")
     world.git("init", "--quiet", "--bare", "--initial-branch=main", str(folder / "origin.git"))
@@ -257,6 +248,8 @@ def cluster(buildah: Buildah, base: str, image: str, world: World, tmp_path_fact
     names = world.git("ls-tree", "--name-only", "origin/env/production:manifests").split()
     objects = [yaml.safe_load(world.released(f"manifests/{name}")) for name in names]
     secrets = {f"{SLUG}-jobs": KEYS | {"GITHUB_TOKEN": TOKEN}}
+    keys = "".join(f"{name.lower()} = {value}\n" for name, value in KEYS.items())
+    secrets[f"{SLUG}-drift-metrics"] = {"credentials": f"[default]\n{keys}"}
     secrets[f"{SLUG}-feature-store"] = KEYS | {"GITHUB_TOKEN": TOKEN}
     cluster = Cluster(objects, {}, secrets, tmp_path_factory.mktemp("cluster"))
     cluster.add_image(f"{SERVER}-jobs", buildah, image)
@@ -320,16 +313,24 @@ def test_monitor(cluster: Cluster, world: World) -> None:
     world.python(ROWS, version(world), world.bucket, "quiet", "")
     status, said = cluster.pod("CronJob", f"{SLUG}-monitor").run()
     assert status == 0 and "✅ OK" in said, said
-    path, metrics = world.pushed[-1]
-    assert path == f"/metrics/job/monitor/model/{MODEL}"
-    assert re.search(r"(?m)^model_monitor_status\b.* 0", metrics), metrics
+    metrics = world.python(STATUS, world.bucket)
+    assert metrics.endswith(" 0")
     world.python(ROWS, version(world), world.bucket, "drifted", "mean texture,worst texture")
     status, said = cluster.pod("CronJob", f"{SLUG}-monitor").run()
     assert status == 3 and "feature drift: mean texture, worst texture" in said, said
-    assert len(world.pushed) == 2 and world.pushed[-1][1] != metrics
+    assert world.python(STATUS, world.bucket) == f"{metrics.removesuffix(' 0')} 1"
     [job] = [item for item in cluster.objects if item["metadata"]["name"] == f"{SLUG}-monitor"]
     [rule] = job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
     assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [3])
+
+
+def test_what_the_monitor_found_is_served_to_prometheus(cluster: Cluster, world: World) -> None:
+    """By the server's image, with the keys of a Secret of its own; the log's address is that of request-log."""
+    wanted, port = world.python(STATUS, world.bucket), free_port()
+    pod = cluster.pod("Deployment", f"{SLUG}-drift-metrics")
+    with pod.running("drift-metrics", str(port)) as process:
+        wait_until(lambda: ask(f"http://127.0.0.1:{port}/health") != b"", process)
+        wait_until(lambda: wanted.encode() in ask(f"http://127.0.0.1:{port}/metrics"), process)
 
 
 def test_tune(cluster: Cluster, world: World) -> None:

@@ -166,7 +166,7 @@ def test_without_a_proxy_nothing_is_set(makefile: Path) -> None:
 def test_python_asks_this_machine_without_a_proxy_and_others_with_it(makefile: Path) -> None:
     program = (
         "import urllib.request as u; u.getproxies() and print(*(bool(u.proxy_bypass(h)) for h in "
-        "('127.0.0.1', 'localhost', 'github.com', 'pushgateway.monitoring')))"
+        "('127.0.0.1', 'localhost', 'github.com', 'registry.example')))"
     )
     variables = recipe(makefile, HTTP_PROXY="http://proxy.example:3128")
     done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)

@@ -53,7 +53,7 @@ def test_nothing_is_wrong(everything: list[Object], tmp_path: Path) -> None:
     assert problems(everything) == []
     bucket = with_bucket(tmp_path)
     assert problems(bucket) == []
-    assert "mlflow-artifacts" not in json.dumps(bucket)
+    assert '"mlflow-artifacts"' not in json.dumps(bucket)  # neither the volume nor a mount
 
 
 def test_kubernetes_would_take_all_of_it(everything: list[Object], tmp_path: Path) -> None:
@@ -121,6 +121,7 @@ def test_broken_copies_are_found(problem: str, everything: list[Object]) -> None
 def test_secrets_are_those_that_the_readme_creates(everything: list[Object], tmp_path: Path) -> None:
     """Each reference has its command, with its keys, in its namespace; and no command makes what nothing reads."""
     wanted: dict[tuple[str, str], set[str]] = {("argocd", "github-app"): set(), ("monitoring", "grafana-admin"): set()}
+    wanted["monitoring", "alert-receiver"] = set()  # test_platform_monitoring.py
     for item in [*everything, *with_bucket(tmp_path)]:
         text = json.dumps(item)
         namespace = item["metadata"].get("namespace", "")
@@ -222,6 +223,23 @@ def test_a_rollback_is_never_held_up(projects: dict[str, Path], platform: list[O
             f"notifications.argoproj.io/subscribe.{trigger}.github" for trigger in ("live", "not-applied", "not-live")
         ]
     assert filled(one(platform, "ApplicationSet"))["spec"]["syncPolicy"]["retry"]["refresh"]
+
+
+@pytest.mark.parametrize("part", ["mlflow", "monitoring"])
+def test_a_part_can_be_left_out(part: str, platform: list[Object], tmp_path: Path) -> None:
+    """By its line, as README.md says."""
+    path = copied(tmp_path) / "kustomization.yaml"
+    text = path.read_text()
+    assert text.count(f"  - {part}\n") == README.count(f"`{part}` in `k8s/kustomization.yaml`") == 1
+    path.write_text(text.replace(f"  - {part}\n", ""))
+    rest = render(path.parent)
+    kept = [item for item in platform if part not in (item["metadata"]["name"], item["metadata"].get("namespace"))]
+    assert rest == kept != platform
+
+
+def test_who_made_an_object_is_told_by_the_annotation_that_policies_read(everything: list[Object]) -> None:
+    settings = one(everything, "ConfigMap", "argocd-cm")["data"]
+    assert settings["application.resourceTrackingMethod"] == "annotation"  # a label could be written by a repository
 
 
 def test_every_namespace_asks_dns_by_both_ways(everything: list[Object]) -> None:

@@ -35,7 +35,9 @@ RIGHTS = {
         "log/*": ["GetObject"],
         "labels/*": ["GetObject"],
         "log/watched/monitor-state.json": ["PutObject"],
+        "log/watched/monitor.prom": ["PutObject"],
     },
+    "drift-metrics": {"log/watched/monitor.prom": ["GetObject"]},
     "retrain": {"": ["ListBucket"], "log/*": ["GetObject"], "labels/*": ["GetObject"]},
     "batch": {
         "": [
@@ -322,7 +324,7 @@ for number in range(400):
 
 
 def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> None:
-    """Each with a log that only it reads; how far the monitor has read is stored in the bucket."""
+    """Each with a log that only it reads; how far the monitor has read, and what it found, is stored in the bucket."""
     text = lines(project, "watched")
     labels = "request_id,label\n" + "".join(f"watched-{number},benign\n" for number in range(200))
     s3.put(**{"log/watched/a.jsonl": text[: len(text) // 2], "log/watched/pod/b.jsonl": text, "labels/a.csv": labels})
@@ -338,8 +340,10 @@ def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> No
 
     status, said = run(project, s3.environment("monitor"), "monitoring.monitor", **places)
     assert (status, json.loads((project / "reports/monitor.json").read_text())["rows"]) == (0, 0), said
+    written = s3.objects()["log/watched/monitor.prom"]
+    assert written == (project / "reports/monitor.prom").read_text() and "model_monitor_status{" in written
     status, said = run(project, s3.environment("retrain"), "monitoring.monitor", **places)
-    assert status == 0, said  # no rows were evaluated, so no offsets are stored
+    assert status == 1 and "REQUEST_LOG is 's3://bucket/log/watched', which cannot be used" in said
 
     program = (
         "from gitops.monitoring import ground_truth; found = ground_truth.read(None, ())\n"
@@ -349,6 +353,43 @@ def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> No
     environment = os.environ | s3.environment("retrain") | places
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("200 {"), done.stderr
+
+
+def test_drift_metrics_are_served_to_who_may_read_them_alone(s3: S3, project: Path, tmp_path: Path) -> None:
+    """In the server's environment, with the keys in a file, as the component drift-metrics has them."""
+    text = '# TYPE model_monitor_status gauge\nmodel_monitor_status{model="m",version="v"} 0\n'
+    s3.put(**{"log/watched/monitor.prom": text})
+    for user, readable in (("drift-metrics", True), ("server", False)):
+        keys = s3.environment(user)
+        secrets = [f"{name.lower()} = {keys.pop(name)}\n" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+        (tmp_path / "credentials").write_text(f"[default]\n{''.join(secrets)}")
+        keys |= {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"), "PYTHONPATH": str(project / "src")}
+        port, python = free_port(), project / ".venv/serve/bin/python"
+        command: list[str | Path] = [python, "-m", "gitops.serving.server.drift_metrics", str(port)]
+        environment = os.environ | keys | {"REQUEST_LOG": "s3://bucket/log/watched"}
+        with (tmp_path / user).open("w") as log:
+            process = subprocess.Popen(command, env=environment, stderr=log)
+        try:
+            wanted = "model_monitor_status{" if readable else "PermissionError"
+            deadline, found = time.monotonic() + 60, ""
+            while wanted not in found:
+                assert time.monotonic() < deadline and process.poll() is None, found
+                time.sleep(0.2)
+                found = (tmp_path / user).read_text() + scraped(port)
+            assert f"model_monitor_readable {readable:d}\n" in scraped(port)
+            assert (text in found) == readable
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+
+def scraped(port: int) -> str:
+    """Return what Prometheus would get, or nothing where nothing listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""
 
 
 @pytest.mark.parametrize("end", ["csv", "parquet"])

@@ -111,7 +111,7 @@ def test_sigterm_under_load_loses_no_accepted_request(trained: Path, tmp_path: P
         clients = [threading.Thread(target=client, args=(number % 2 == 0,)) for number in range(16)]
         for thread in clients:
             thread.start()
-        time.sleep(2)
+        container.wait(lambda: answered["200 before"] >= 200 or lost, 60)
         stopping.set()
         begin = time.monotonic()
         container.process.terminate()

@@ -13,7 +13,7 @@ import pytest
 from admission import Request, matched_resources, refusals
 from network import ROOM, Connection, End, let_through, needed
 from overlays import components, copied, released, render, switched_on
-from platform_objects import PLATFORM, Object, one, select, tenant, with_network_policy
+from platform_objects import PLATFORM, README, Object, one, select, tenant, with_network_policy
 from rooms import all_pods, asked, quantity
 from tenant_attacks import ALLOWED, ATTACKS
 
@@ -71,6 +71,8 @@ def test_every_part_of_every_policy_is_attacked(platform: list[Object], room: li
     assert {policy for policy, _, _ in ATTACKS.values()} == {
         policy["metadata"]["name"].removeprefix("models-") for policy in policies
     }
+    for path in (PLATFORM / "fleet/admission").glob("[!k]*.yaml"):
+        assert path.name in README, "the table of what a repository cannot undo"
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from workflow_events import dispatch
+from workflow_events import dispatch, of_main
 from workflow_project import MAIN_ROLE, Project, small_project
 from workflow_runner import Run, again, approve, begin, go
 
@@ -231,6 +231,14 @@ def test_staging(make: Make) -> None:
     [promote] = project.deliver(dispatch(project.hub, "promote.yaml"))
     assert promote.conclusion == "success", promote.told()
     assert project.log() == ["promote: push env/production-next"] and len(project.api.pulls) == 2
+    for event, asked in (
+        (dispatch(project.hub, "promote.yaml", inputs={"now": True}), "NOW=1"),
+        (of_main(project.hub, "schedule"), "NOW="),
+    ):
+        project.api.pulls[-1]["state"] = "closed"
+        [promote] = [run for run in project.deliver(event) if run.file == "promote.yaml"]
+        assert asked in promote.jobs["promote"].step("Promote").output.split(), promote.told()
+        assert promote.conclusion == "success", promote.told()
 
 
 @pytest.mark.parametrize("release", ["released", "nothing", "failed"])

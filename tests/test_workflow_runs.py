@@ -263,10 +263,14 @@ def test_staging(repository: RealProject, tmp_path: Path) -> None:
     repository.push("main")
     before = repository.record()
     ci = of(repository.tested(), "CI", release="success")
-    assert ci.jobs["release"].step("Propose it for production").result == "success", ci.told()
+    assert "has not been reported as live" in ci.jobs["release"].step("Propose it for production").output, ci.told()
     assert repository.record() == before
     staged = repository.record("staging")
     assert staged["commit"] == repository.git("rev-parse", "main")
+    api.report(staged["commit"], "staging", "success")
+    waits = of(repository.deliver(dispatch(hub, "promote.yaml")), "Promote")
+    assert "short of promotion.soak_hours (1)" in waits.jobs["promote"].step("Promote").output
+    of(repository.deliver(dispatch(hub, "promote.yaml", inputs={"now": True})), "Promote")
     pull = api.pulls[-1]
     assert (pull["head"]["ref"], pull["base"]["ref"]) == ("env/production-next", "env/production")
     assert staged["model"]["version"] in pull["title"]

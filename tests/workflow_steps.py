@@ -64,12 +64,12 @@ def bucket(*roles: str) -> Path | None:
 
 
 def call(path: str, **body: object) -> None:
-    """Ask GitHub's API for something."""
+    """Ask GitHub's API for something: to create it where there is a body."""
     import urllib.request  # takes as long as the rest
 
     address = f"{ENV['GITHUB_API_URL']}/repos/{ENV['GITHUB_REPOSITORY']}{path}"
     headers = {"Authorization": f"Bearer {ENV['GITHUB_TOKEN']}"}
-    urllib.request.urlopen(urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST"))
+    urllib.request.urlopen(urllib.request.Request(address, json.dumps(body).encode() if body else None, headers))
 
 
 def lint() -> None:
@@ -174,6 +174,8 @@ def comment() -> None:
 
 
 def promote() -> None:
+    print(f"NOW={ENV.get('NOW', '')}")
+    call("/deployments?environment=staging")
     push_record("env/production-next", show("origin/env/staging:record.json") or "", "Promote")
     call("/pulls", title="Promote", body="", head="env/production-next", base="env/production")
 

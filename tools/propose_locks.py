@@ -1,4 +1,4 @@
-"""`make propose-locks`: open a pull request with the locks that `make lock` has changed, through GitHub's command `gh`.
+"""`make propose-locks`: open a pull request with changed locks and images' digests, through GitHub's command `gh`.
 
 One at a time: where it is open, its branch is replaced. Only the standard library is imported, because the job of the
 workflow that may push installs nothing.
@@ -12,8 +12,9 @@ import subprocess
 import sys
 
 BRANCH = "locks"
-TITLE = "Locks as `make lock` writes them"
-BODY = """Written where PyTorch's own index can be reached: the hashes of all builds of torch.
+TITLE = "Locks and digests as `make lock` and `make image-digests` write them"
+BODY = """Written where PyTorch's own index and the images' registries can be reached: the hashes of all builds of
+torch, and what the tags of the images in k8s/ stand for.
 
 Close and open this pull request once, so that its checks run.
 """
@@ -32,10 +33,10 @@ def main() -> None:
 def propose() -> str:
     """Push the changed locks and return their pull request's address. Raises CalledProcessError."""
     git = ["git", *(option for item in AUTHOR.items() for option in ("-c", "=".join(item)))]
-    run(*git, "add", "--update", "--", ":(glob)**/requirements/**/*.txt")
+    run(*git, "add", "--update", "--", ":(glob)**/requirements/**/*.txt", ":(glob)k8s/**/*.yaml")
     changed = run(*git, "diff", "--cached", "--name-only")
     if not changed:
-        return "The locks are as `make lock` writes them."
+        return "Locks and digests are as `make lock` and `make image-digests` write them."
     run("gh", "auth", "setup-git")
     run(*git, "switch", "--quiet", "--force-create", BRANCH)
     run(*git, "commit", "--quiet", "--message", TITLE)

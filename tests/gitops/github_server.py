@@ -55,8 +55,8 @@ class GitHub:
     is the setting by which Actions may open pull requests, `drafts` whether the plan has drafts. `dispatchable` are the
     workflows that each ref has with the trigger `workflow_dispatch`, `dispatched` those that were started so.
 
-    `.deployments` is filled by `report`. `commits` are those that there are, None: any; `behind` those that main is ahead
-    of, `unchecked` those whose checks are not all green.
+    `.deployments` is filled by `report`. `commits` are those that there are, None: any; `behind` those that main is
+    ahead of, `unchecked` those whose checks are not all green.
     """
 
     folder: Path
@@ -332,7 +332,7 @@ class GitHub:
         return self._page(call, [{key: value for key, value in one.items() if key != "statuses"} for one in found])
 
     def _deploy(self, call: Call, login: str) -> Answer:
-        """Create a deployment. By default main is merged into it where it is behind, and all its checks must be green."""
+        """Create a deployment. By default main is merged into it where it is behind, and its checks must be green."""
         ref = call.body["ref"]
         if not re.fullmatch(r"[0-9a-f]{40}", ref) or (self.commits is not None and ref not in self.commits):
             return 422, {}, {"message": f"No ref found for: {ref}"}
@@ -341,8 +341,15 @@ class GitHub:
         if call.body.get("required_contexts") is None and ref in self.unchecked:
             return 409, {}, {"message": f"Conflict: Commit status checks failed for {ref}."}
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        made = {"id": next(self._ids), "sha": ref, "ref": ref, "environment": call.body.get("environment", "production")}
-        self.deployments.append(made | {"creator": {"login": login}, "created_at": now, "task": "deploy", "statuses": []})
+        made = {
+            "id": next(self._ids),
+            "sha": ref,
+            "ref": ref,
+            "environment": call.body.get("environment", "production"),
+        }
+        self.deployments.append(
+            made | {"creator": {"login": login}, "created_at": now, "task": "deploy", "statuses": []}
+        )
         return 201, {}, made
 
     def _statuses(self, call: Call, identity: int, login: str) -> Answer:

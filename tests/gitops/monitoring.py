@@ -130,7 +130,7 @@ def settings(**monitored: Any) -> None:
 def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A release; Deepchecks does not run, its step finds nothing."""
     monkeypatch.chdir(folder)
-    for name in ("REQUEST_LOG", "LABELS", "PUSHGATEWAY", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+    for name in ("REQUEST_LOG", "LABELS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
     settings()
     test = people(150, seed=1)

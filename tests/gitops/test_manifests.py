@@ -21,6 +21,7 @@ from conftest import ROOT
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import kustomize
 from gitops.rendering import manifests
+from gitops.serving.server import drift_metrics
 from gitops.serving.server.metrics import METRICS
 from ports import free_ports
 
@@ -52,8 +53,10 @@ WORDS = {
     "label_values",
     "max",
     "namespace",
+    "offset",
     "on",
     "or",
+    "present_over_time",
     "rate",
     "sum",
     "time",
@@ -286,7 +289,12 @@ def test_a_version_that_reads_like_a_number_is_a_text(start: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_sync_waits_for_nothing(case: str, rendered: dict[str, list[Object]]) -> None:
-    """No hook and no wave, not even in a pod's template; nothing of Argo CD's or Helm's is needed."""
+    """No hook and no wave, not even in a pod's template; nothing of Argo CD's or Helm's is needed.
+
+    It waits until what it removes is gone: the Job of the release before, with its pod.
+    """
+    pods = [item["spec"]["template"]["spec"] for item in of(rendered[case], "Job")]
+    assert all(pod["terminationGracePeriodSeconds"] <= 5 for pod in pods)
     keys = {key for annotations in found(rendered[case], "annotations") for key in annotations}
     assert not [key for key in keys if key.startswith(("argocd.argoproj.io/", "helm.sh/"))]
 
@@ -300,13 +308,34 @@ def test_a_release_removes_nothing_that_the_pods_before_it_need(case: str, cases
         return {(item["kind"], item["metadata"]["name"]) for item in objects}
 
     before = names("1" * 64)
-    settings = cases / "k8s/components/jobs/settings.env"
-    text = settings.read_text()
-    settings.write_text(text + "MORE=1\n")
+    texts = {path: path.read_text() for path in cases.glob("k8s/components/*/settings.env")}
+    assert len(texts) == 2
+    for path, text in texts.items():
+        path.write_text(text.replace("s3://", "s3://another-") + "MORE=1\n")
     try:
         assert {kind for kind, _ in before ^ names("2" * 64)} <= {"Job"}
     finally:
-        settings.write_text(text)
+        for path, text in texts.items():
+            path.write_text(text)
+
+
+def test_another_address_of_the_request_log_makes_new_pods(cases: Path) -> None:
+    """Though its ConfigMap keeps its name: a pod reads it when it starts."""
+
+    def template() -> Object:
+        objects = [yaml.safe_load(text) for text in render("1" * 64, "with-request-log", cases).values()]
+        [deployment] = of(objects, "Deployment")
+        found: Object = deployment["spec"]["template"]
+        return found
+
+    before = template()
+    path = cases / "k8s/components/request-log/settings.env"
+    text = path.read_text()
+    path.write_text(text.replace("s3://", "s3://another-"))
+    try:
+        assert template() != before
+    finally:
+        path.write_text(text)
 
 
 def scaled(objects: list[Object]) -> list[Object]:
@@ -334,9 +363,9 @@ def test_a_release_that_does_not_start_is_told_in_time(case: str, rendered: dict
     """
     objects = rendered[case]
     answering = scaled(objects)
-    for deployment in answering:
-        spec = deployment["spec"]
+    for spec in [deployment["spec"] for deployment in of(objects, "Deployment")]:
         assert spec["progressDeadlineSeconds"] == seconds(spec["template"]) + 60
+    for spec in [deployment["spec"] for deployment in answering]:
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}  # the old pods stay
     for item in of(objects, "Rollout"):
         template = answering[0]["spec"]["template"]
@@ -449,14 +478,47 @@ def test_names_are_short_enough_with_the_longest_name_of_a_project(
 def test_request_log_leaves_the_pod(rendered: dict[str, list[Object]]) -> None:
     """To an address that the server alone may reach; without the component it stays in the pod."""
     plain, kept = rendered["production"], rendered["with-request-log"]
-    address = [
-        {each["name"]: each.get("value") for each in container(them)["env"]}["REQUEST_LOG"] for them in (plain, kept)
-    ]
-    assert address[0].startswith("/logs/")
-    assert address[1].startswith("s3://")
+    assert variables(plain, "Deployment")["REQUEST_LOG"].startswith("/logs/")
+    assert "envFrom" not in container(plain)
+    assert "REQUEST_LOG" not in variables(kept, "Deployment"), "it would hide the address in settings.env"
+    [settings] = [item for item in of(kept, "ConfigMap") if "REQUEST_LOG" in item["data"]]
+    assert settings["data"]["REQUEST_LOG"].startswith("s3://")
+    assert container(kept)["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
     assert not [item for item in of(plain, "NetworkPolicy") if {"port": 443} in found_ports(item)]
     [server] = [item for item in of(kept, "NetworkPolicy") if {"port": 443} in found_ports(item)]
     assert fits(server["spec"]["podSelector"]["matchLabels"], first(kept, "Deployment")["template"])
+
+
+def variables(objects: list[Object], kind: str) -> dict[str, Any]:
+    """Return the variables of the container, null where the value is not written out."""
+    return {each["name"]: each.get("value") for each in container(objects, kind)["env"]}
+
+
+def test_the_monitors_metrics_are_read_where_the_log_is(tmp_path: Path) -> None:
+    """One setting, however the components are ordered; the pod's policy lets it read there, and Prometheus in."""
+    for part in ("k8s", "serving"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    overlay = tmp_path / "k8s/overlays/production/kustomization.yaml"
+    settings = yaml.safe_load(overlay.read_text())
+    for names in (("request-log", "drift-metrics"), ("drift-metrics", "request-log")):
+        components = [f"../../components/{name}" for name in names]
+        overlay.write_text(yaml.safe_dump(settings | {"components": components}))
+        objects = list(map(yaml.safe_load, render(SHA256, "production", tmp_path).values()))
+        [server, reader] = sorted(of(objects, "Deployment"), key=lambda item: len(item["metadata"]["name"]))
+        [address] = [item for item in of(objects, "ConfigMap") if "REQUEST_LOG" in item["data"]]
+        for each in (server, reader):
+            [source] = each["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+            assert source["configMapRef"]["name"] == address["metadata"]["name"]
+        [only] = reader["spec"]["template"]["spec"]["containers"]
+        assert only["command"] == ["python", "-m", drift_metrics.__name__]
+        assert [each["containerPort"] for each in only["ports"]] == [drift_metrics.PORT]
+        [policy] = [
+            item["spec"] for item in of(objects, "NetworkPolicy") if "drift-metrics" in item["metadata"]["name"]
+        ]
+        assert fits(policy["podSelector"]["matchLabels"], reader["spec"]["template"])
+        [rule] = policy["ingress"]
+        assert rule["ports"] == [{"port": drift_metrics.PORT}]
+        assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 
 
 def found_ports(policy: Object) -> list[Object]:

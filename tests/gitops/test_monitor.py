@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import re
 import subprocess
-import threading
 import zipfile
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -380,39 +378,25 @@ def test_skip(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         params.load()
 
 
-@pytest.fixture
-def gateway() -> Any:
-    """A Pushgateway: `received` holds path and text of each request, `status` is its answer."""
-
-    class Gateway(http.server.BaseHTTPRequestHandler):
-        received: ClassVar[list[tuple[str, str]]] = []
-        status = 200
-
-        def do_PUT(self) -> None:
-            text = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            Gateway.received.append((self.path, text))
-            self.send_response(Gateway.status)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Gateway) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        Gateway.address = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
-        yield Gateway
-        server.shutdown()
-
-
-def test_metrics_are_pushed(world: World, gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the gateway does not accept them, the offsets are not stored."""
-    monkeypatch.setenv("PUSHGATEWAY", f"{gateway.address}/")
-    gateway.status = 500
+def test_metrics_lie_beside_the_log_after_every_run(world: World) -> None:
+    """Also where the rows were too few: Prometheus is to know that the monitor runs."""
+    world.log(world.lines(3))
+    assert world.run()[1]["status"] == "too_small"
+    served = Path("requests/monitor.prom")
+    assert served.read_text() == artifacts.MONITOR_METRICS.read_text()
+    assert 'model_monitor_status{model="toy",version="aaaaaaaaaaaa"} 2' in served.read_text()
     world.log(world.lines(60))
-    with pytest.raises(ProjectError, match="did not accept the metrics"):
+    assert world.run()[0] == 0
+    assert 'model_monitor_status{model="toy",version="aaaaaaaaaaaa"} 0' in served.read_text()
+
+
+def test_metrics_that_cannot_be_written_leave_the_log_unread(world: World) -> None:
+    """The next run evaluates the same requests, and writes them then."""
+    world.log(world.lines(60))
+    Path("requests/monitor.prom").mkdir()
+    with pytest.raises(ProjectError, match="REQUEST_LOG is 'requests'"):
         monitor.main()
     assert not world.state.exists()
-    gateway.status = 202
-    assert world.run()[0] == 0
-    assert gateway.received[-1] == ("/metrics/job/monitor/model/toy", artifacts.MONITOR_METRICS.read_text())
+    Path("requests/monitor.prom").rmdir()
+    assert world.run()[1]["rows"] == 60
     assert world.state.exists()

@@ -100,7 +100,7 @@ def test_file_that_became_shorter_is_read_from_its_start(world: World) -> None:
 
 
 def test_log_on_any_address(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log and its state lie where fsspec says, here in memory."""
+    """Log, state and metrics lie where fsspec says, here in memory."""
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -109,6 +109,7 @@ def test_log_on_any_address(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("REQUEST_LOG", "memory://bucket/log/")
     assert world.run()[1]["rows"] == 60
     assert json.loads(memory.cat_file("/bucket/log/monitor-state.json"))["offsets"].keys() == {"pod/a.jsonl"}
+    assert memory.cat_file("/bucket/log/monitor.prom") == artifacts.MONITOR_METRICS.read_bytes()
     assert world.run()[1]["rows"] == 0
     memory.pipe_file("/bucket/log/monitor-state.json", b"{}")
     with pytest.raises(ProjectError, match="delete it"):
@@ -217,7 +218,7 @@ def test_killed_anywhere_and_run_again(world: World) -> None:
             assert world.run() == (status, result)
         assert world.offsets() == state and artifacts.MONITOR_HTML.read_text() == page
         assert {path: path.read_bytes() for path in Path("monitoring").iterdir() if path in kept} == kept
-    assert turn == 2 * 11  # renames: seven files in monitoring/, three reports, the state
+    assert turn == 2 * 12  # renames: seven files in monitoring/, three reports, metrics and state beside the log
 
 
 @pytest.mark.parametrize(

@@ -204,8 +204,10 @@ def test_silent_server_costs_one_timeout_and_is_retried_later(
     assert time.monotonic() - began < 1
     assert len(server.asked) == 1
     server.silence = 0.0
-    time.sleep(1)
-    assert answers(handler, [{"customer": "7"}])[0][0] == 200
+    while answers(handler, [{"customer": "7"}])[0][0] != 200:
+        assert time.monotonic() - began < 20
+        time.sleep(0.05)
+    assert time.monotonic() - began > 1
 
 
 def test_server_that_is_down_fails_only_requests_that_need_it(handler: handling.Handler, server: FeatureServer) -> None:

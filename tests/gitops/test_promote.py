@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def origin(tmp_path: Path) -> Path:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
     """GitHub with no pull request, whose Git side is origin."""
     isolate(monkeypatch)
-    for name in [name for name in os.environ if name.startswith(("GITHUB_", "SSL_"))]:
+    for name in [name for name in os.environ if name.startswith(("GITHUB_", "SSL_")) or name == "NOW"]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(github, "PAUSE", 0)
     monkeypatch.setattr(release.time, "sleep", lambda seconds: None)
@@ -43,9 +44,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
         yield made
 
 
-def promoted(job: Job, redeploy: bool = False) -> str | None:
+def promoted(job: Job, redeploy: bool = False, now: bool = True) -> str | None:
+    """Promote; test_soak.py is about what is waited for."""
     with contextlib.chdir(job.path):
-        commit: str | None = promote.promote(github.connect(), redeploy=redeploy)
+        commit: str | None = promote.promote(github.connect(), redeploy=redeploy, now=now)
     return commit
 
 
@@ -63,12 +65,14 @@ def merged(job: Job, server: GitHub, method: str) -> str:
     job.git("switch", "--quiet", "--detach", "origin/env/production")
     if method == "squash":
         job.git("merge", "--quiet", "--squash", f"origin/{NEXT}")
-        job.git("commit", "--quiet", "--message", f"{pull['title']} (#{pull['number']})")
+        told = job.git("log", "-1", "--format=%b", f"origin/{NEXT}")  # the message of the one commit
+        job.git("commit", "--quiet", "--message", f"{pull['title']} (#{pull['number']})\n\n{told}")
     else:
-        job.git("merge", "--quiet", "--no-ff", "--message", f"Merge pull request #{pull['number']}", f"origin/{NEXT}")
+        told = f"Merge pull request #{pull['number']} from owner/{NEXT}\n\n{pull['title']}"
+        job.git("merge", "--quiet", "--no-ff", "--message", told, f"origin/{NEXT}")
     job.git("push", "--quiet", "origin", "HEAD:env/production", f":{NEXT}")
     job.git("switch", "--quiet", "main")
-    pull["state"] = "closed"
+    pull |= {"state": "closed", "merged_at": "2026-11-26T12:00:00Z"}
     return str(tip(job, "env/production"))
 
 
@@ -199,6 +203,15 @@ def test_the_changes_are_listed(job: Job, server: GitHub) -> None:
     assert "another release" not in body
 
 
+def test_what_productions_cluster_has_to_have_is_told_once(job: Job, server: GitHub) -> None:
+    """Production's components are rendered here for the first time: staging has none of their kinds."""
+    told = "The release needs PrometheusRule and ServiceMonitor (monitoring.coreos.com) in the cluster"
+    to_production(job, server, "model A")
+    job.release("model B")
+    promoted(job)
+    assert [told in pull["body"] for pull in server.pulls] == [True, False]
+
+
 def test_a_gate_that_compared_with_another_release_is_reported(job: Job, server: GitHub) -> None:
     compared = [to_production(job, server, f"model {name}") for name in "AB"][-1]
     job.release("model C")
@@ -296,6 +309,25 @@ def test_two_jobs_that_create_the_branch_agree(job: Job, server: GitHub, monkeyp
     monkeypatch.setenv("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z")  # another commit than the other one's
     assert promoted(job) == tip(job, NEXT)
     assert len(server.pulls) == 1
+
+
+def test_argo_cd_finds_the_commit_of_main(job: Job, server: GitHub) -> None:
+    """In the message of each release, squashed promotion and rollback; a merge commit's does not tell it."""
+    read = re.search(r'regexFindAll "(.*?)"', (job.path / "k8s/argocd/notifications.yaml").read_text())
+    assert read
+    trailer = re.compile(read[1].replace("\\\\", "\\"))
+
+    def told(commit: str) -> list[str]:
+        return [line.split()[1] for line in trailer.findall(job.git("log", "-1", "--format=%B", commit))]
+
+    first = job.release("model A")
+    main = job.production("staging").record.commit
+    assert told(str(first)) == told(str(promoted(job))) == [main]
+    squashed = merged(job, server, "squash")
+    assert told(squashed) == [main] and job.production().record.commit == main
+    merge = to_production(job, server, "model B")
+    assert told(merge) == []
+    assert told(str(job.rollback())) == told(str(job.rollback("staging"))) == [main]
 
 
 def test_a_proposal_with_an_outdated_base_is_a_merge_conflict(job: Job, server: GitHub) -> None:
@@ -407,6 +439,9 @@ def test_the_command(job: Job, server: GitHub, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
     monkeypatch.setattr("sys.argv", ["promote"])
     with contextlib.chdir(job.path):
+        promote.main()
+        assert server.pulls == [] and "has not been reported as live" in capsys.readouterr().out
+        monkeypatch.setenv("NOW", "1")
         promote.main()
     [pull] = server.pulls
     assert pull["html_url"] in capsys.readouterr().out

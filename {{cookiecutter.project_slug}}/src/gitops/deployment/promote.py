@@ -4,9 +4,9 @@ That branch holds one commit on top of production's newest: the same image and m
 release's commit of main, and the release record. The pull request's diff therefore shows what changes in the cluster,
 and merging it, as a merge commit or squashed, is the release. Argo CD does not follow env/production-next.
 
-It waits until the release has been live on staging for `promotion.soak_hours` (soak.py), unless NOW=1 is set. Run again,
-it updates the branch and the pull request, or closes it where staging runs another release or there is nothing to promote.
-What a person has closed it proposes again with NOW=1 only.
+It waits until the release has been live on staging for `promotion.soak_hours` (soak.py), unless NOW=1 is set. Run
+again, it updates the branch and the pull request, or closes it where staging runs another release or there is nothing
+to promote. What a person has closed it proposes again with NOW=1 only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gitops.core.artifacts import ProjectError, run
 from gitops.core.console import echo
 from gitops.deployment import deploy, held, soak
 from gitops.deployment.proposal import NEXT, body, trailer
-from gitops.integrations import git, github, kustomize
+from gitops.integrations import argo_cd, git, github, kustomize
 from gitops.integrations.github import GitHub
 from gitops.integrations.kustomize import OVERLAYS, PRODUCTION, STAGING
 from gitops.releases import release
@@ -67,11 +67,13 @@ def _propose(client: GitHub, redeploy: bool, now: bool) -> str | None:
     if staged is None:
         echo(f"Nothing was ever released to {STAGING}: nothing to promote.")
         return None
-    manifests = git.write_tree(rendered(staged.record))
+    objects = rendered(staged.record)
+    manifests = git.write_tree(objects)
     tip = git.fetch(BRANCH)
     present = release.at(tip)
     if reason := deploy.nothing_to_release(staged.record, manifests, present, PRODUCTION):
-        return _nothing(client, reason)
+        _nothing(client, reason)
+        return None
     try:
         lifts = held.check(staged.record, manifests, present, PRODUCTION, redeploy)
     except held.Held as error:
@@ -80,14 +82,16 @@ def _propose(client: GitHub, redeploy: bool, now: bool) -> str | None:
     record = staged.record.model_copy(update={"previous": present.commit if present else None, "lifts": lifts})
     wait = soak.waiting(client, staged)
     if not now and (reason := _not_yet(client, record, seen, wait)):
-        return _nothing(client, reason)
+        _nothing(client, reason)
+        return None
     tip = tip or _begin()
     tree = deploy.contents(record, manifests)
     commit = seen
     if seen is None or (git.tree(seen), git.run("log", "-1", "--format=%P", seen)) != (tree, tip):
         commit = git.write_commit(tree, tip, deploy.message(record))
         git.replace(commit, NEXT, seen)
-    _show(client, f"Release {record.title}", body(record, present, wait))
+    needed = argo_cd.needed(objects, release.manifests(present.commit) if present else {})
+    _show(client, f"Release {record.title}", body(record, present, wait, needed))
     if (git.fetch(BRANCH), git.fetch(NEXT)) != (tip, commit):
         raise git.Refused(f"{BRANCH} or {NEXT} has changed meanwhile")
     return commit
@@ -149,7 +153,7 @@ def _not_yet(client: GitHub, record: Release, seen: str | None, wait: str | None
     if _pull(client) is None:
         closed = _pull(client, "closed")  # _withdraw leaves a text without the trailer
         if closed and not closed.get("merged_at") and trailer(record) in (closed.get("body") or ""):
-            return f"{closed['html_url']} was closed: the workflow Promote with the input `now`, or NOW=1, opens another."
+            return f"{closed['html_url']} was closed: the workflow Promote with `now`, or NOW=1, opens another."
     elif seen and git.run("log", "-1", "--format=%B", seen).strip() == deploy.message(record).strip():
         return None
     return wait

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gitops.integrations.kustomize import STAGING
 from gitops.releases.record import Deployed, Release, changed_params
 from gitops.releases.release import BRANCH
@@ -18,10 +20,11 @@ def trailer(record: Release) -> str:
     return f"Main-commit: {record.commit}"
 
 
-def body(record: Release, present: Deployed | None, wait: str | None = None) -> str:
+def body(record: Release, present: Deployed | None, wait: str | None = None, needed: Sequence[str] = ()) -> str:
     """Return the pull request's text: what changes, the gate's reason, metrics and parameters.
 
-    `wait` is what staging has not shown yet, or not any more, where the release is proposed all the same.
+    `wait` is what staging has not shown yet, or not any more, where the release is proposed all the same; `needed` is
+    what production's cluster has to have for it.
     """
     old = present.record if present else None
     names = ("model", "commit of main", "data", "MLflow run", "image")
@@ -42,6 +45,7 @@ def body(record: Release, present: Deployed | None, wait: str | None = None) -> 
         intro += f" **Production had rolled this back ({rollbacks}); REDEPLOY=1 proposes it again.**"
     if wait:
         intro += f"\n\n**Staging:** {plain(wait, 1000)}"
+    intro += "".join(f"\n\n⚠️ {plain(line, 500)}." for line in needed)
     parts = [
         f"{intro}\n\n{overview}",
         f"### Gate\n\n{gate}",

@@ -16,6 +16,9 @@ from gitops.integrations.github import GitHub
 from gitops.integrations.kustomize import STAGING
 from gitops.releases.record import Deployed
 
+#: By how much the clock of the machine that released may be fast.
+SKEW = datetime.timedelta(minutes=5)
+
 #: Deployments of GitHub Actions' own: that a job with the environment `staging` has ended says nothing of the cluster.
 ACTIONS = "github-actions[bot]"
 REPORTED = {"failure": "is degraded", "error": "was not applied"}
@@ -32,12 +35,12 @@ def waiting(client: GitHub, staged: Deployed) -> str | None:
     title = f"{staged.record.title} on {STAGING}"
     if not statuses:
         return (
-            f"{title} has not been reported as live. Argo CD's notifications report it (docs/operate.md, \"Is it live?\"); "
-            f"where the cluster has none, nothing is promoted by itself: {NOW}."
+            f"{title} has not been reported as live. Argo CD's notifications do that (docs/operate.md, 'Is it live?');"
+            f" where the cluster has none, nothing is promoted by itself: {NOW}."
         )
     newest = statuses[-1][1]
     if newest in REPORTED:
-        return f"{title} {REPORTED[newest]}, Argo CD reports: a newer release, a rollback or a recovery ends that; {NOW}."
+        return f"{title} {REPORTED[newest]}, Argo CD reports: a newer release or a rollback ends that; {NOW}."
     if newest != "success":
         return f"{title} was last reported as {newest}, not as live; {NOW}."
     since = _since(statuses)
@@ -60,7 +63,7 @@ def _statuses(client: GitHub, staged: Deployed) -> list[tuple[datetime.datetime,
             if deployment["creator"]["login"] != ACTIONS:
                 found += client.every(f"deployments/{deployment['id']}/statuses")
     times = [(datetime.datetime.fromisoformat(status["created_at"]), status["id"], status["state"]) for status in found]
-    return [(time, state) for time, _, state in sorted(times) if time >= released]
+    return [(time, state) for time, _, state in sorted(times) if time >= released - SKEW]
 
 
 def _since(statuses: list[tuple[datetime.datetime, str]]) -> datetime.datetime:

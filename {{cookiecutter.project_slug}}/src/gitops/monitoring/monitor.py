@@ -6,14 +6,15 @@ monitor` succeeds on drift too, and a workflow reads the step's output `status`.
 Drift starts a retraining. Refused requests and unreadable lines never do, since whoever may send a request makes those:
 `invalid_requests` is a status of its own, about which people are told.
 
-How far the log was evaluated is stored last, when all else is written and sent: a monitor that is killed and started
-again evaluates the same requests again. A window with too few rows is not stored, and grows until the next run.
+The metrics for Prometheus are written beside the log as well: a run of GitHub's ends long before it could be scraped,
+and serving/server/drift_metrics.py serves them on the cluster.
+
+How far the log was evaluated is stored last, when all else is written: a monitor that is killed and started again
+evaluates the same requests again. A window with too few rows is not stored, and grows until the next run.
 """
 
 from __future__ import annotations
 
-import os
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,6 @@ PYTHON = Path(".venv/validate/bin/python")
 
 DRIFT = 3
 
-#: Seconds that the Pushgateway may take.
-TIMEOUT = 30
-
 
 def main() -> int:
     """Evaluate the requests since the last evaluated run, write reports/monitor.* and return the exit status."""
@@ -45,7 +43,7 @@ def main() -> int:
     artifacts.write_text(MONITOR_HTML, report.page(summary, result, context))
     artifacts.write_text(MONITOR_METRICS, text)
     artifacts.write_json(MONITOR, result)
-    push(text, context["model"])
+    request_log.write(request_log.METRICS, text)
     echo(f"{report.line(result)}\nAll checks: {MONITOR}, with plots: {MONITOR_HTML}")
     if result["status"] == "invalid_requests":
         annotate("warning", "Monitor", report.line(result))
@@ -134,22 +132,6 @@ def run_drift_checks() -> None:
     MONITOR_CHECKS.unlink(missing_ok=True)
     if relay([PYTHON, "-m", "gitops.monitoring.drift"]):
         raise ProjectError("drift checks failed (see the output above): this window was not evaluated")
-
-
-def push(text: str, model: str) -> None:
-    """Send the metrics to the Prometheus Pushgateway at PUSHGATEWAY, if that is set. Raises ProjectError.
-
-    Source: https://github.com/prometheus/pushgateway#put-method
-    """
-    address = os.environ.get("PUSHGATEWAY")
-    if not address:
-        return
-    url = f"{address.rstrip('/')}/metrics/job/monitor/model/{model}"
-    try:
-        request = urllib.request.Request(url, text.encode(), {"Content-Type": "text/plain"}, method="PUT")
-        urllib.request.urlopen(request, timeout=TIMEOUT).close()
-    except (OSError, ValueError) as error:  # urllib's errors are OSErrors
-        raise ProjectError(f"PUSHGATEWAY is {address!r}, which did not accept the metrics: {error}") from error
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The request log: its files, in a folder or at any address that fsspec knows (s3://bucket/prefix), and its new lines.
 
-How far the log was evaluated is stored beside it, in `monitor-state.json`, as an offset into each file. There it
-outlives a runner and a pod, needs no other storage and moves with the log. Offsets are bytes, not times, so that a line
-that arrives late is not lost and none is read twice.
+What the monitor keeps lies beside it, where it outlives a runner and a pod, needs no other storage and moves with the
+log: in `monitor-state.json` how far the log was evaluated, as an offset into each file, and in `monitor.prom` its last
+metrics. Offsets are bytes, not times, so that a line that arrives late is not lost and none is read twice.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ DEFAULTS = {"REQUEST_LOG": "requests", "LABELS": "labels"}
 REDACTED = "redacted"
 
 STATE = "monitor-state.json"
+
+#: serving/server/drift_metrics.py reads it.
+METRICS = "monitor.prom"
 
 #: How many files are read at once, and of how many bytes together; a larger file is read alone. A bucket's log has very
 #: many small objects, one for each ten seconds of each server.
@@ -209,12 +212,16 @@ def _entry(line: bytes) -> Entry:
 
 def save(offsets: dict[str, int], now: datetime) -> None:
     """Store that the log is evaluated up to `offsets`. Raises ProjectError where that cannot be written."""
-    state = {"offsets": offsets, "at": now.isoformat()}
+    write(STATE, json.dumps({"offsets": offsets, "at": now.isoformat()}, indent=2) + "\n")
+
+
+def write(name: str, text: str) -> None:
+    """Write a file beside the log, whole or not at all. Raises ProjectError where that is not possible."""
     with opened("REQUEST_LOG") as folder:
         if folder.local:
-            artifacts.write_json(Path(folder.root, STATE), state)
+            artifacts.write_text(Path(folder.root, name), text)
         else:  # an object is written as a whole or not at all
-            folder.files.pipe_file(f"{folder.root}/{STATE}", json.dumps(state).encode())
+            folder.files.pipe_file(f"{folder.root}/{name}", text.encode())
 
 
 def _offsets(folder: Folder) -> dict[str, int]:

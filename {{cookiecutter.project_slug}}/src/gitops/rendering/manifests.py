@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-#: The suffix that kustomize gives a generated ConfigMap or Secret: a hash of what it holds, in kustomize's own digits.
+#: The suffix that kustomize gives a generated ConfigMap or Secret, and a release a Job: a hash of what it holds, in
+#: kustomize's own digits.
 HASH_SUFFIX = re.compile(r"(?<=-)[2456789bcdfghkmt]{10}(?=\.yaml$)")
 
 
