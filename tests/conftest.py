@@ -24,6 +24,7 @@ collect_ignore = ["gitops"]
 #: Files whose tests take minutes: begun first, they do not keep the other workers waiting at the end.
 LONG = (
     "test_workflow_runs",
+    "test_end_to_end",
     "test_real",
     "test_owner_changes",
     "test_demo",

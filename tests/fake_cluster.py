@@ -7,12 +7,10 @@ FAKE_CLUSTER. Its time passes FAKE_CLUSTER_SPEED times as fast as the real one, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 import time
-import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,9 +18,11 @@ from typing import Any
 
 import fake_cluster_api as api
 import fake_cluster_argo_cd as argo_cd
+import fake_cluster_kind
 import fake_cluster_pods as pods
 import yaml
 from fake_cluster_application import kubectl
+from fake_cluster_kind import option
 from fake_cluster_state import Object, Refused, opened
 
 PROGRAM = """#!{python}
@@ -57,49 +57,6 @@ def main() -> None:
                 sys.exit(f"Error from server: {refused}")
             return
     sys.exit(f"{program} {' '.join(arguments)}: not known here")
-
-
-def option(arguments: list[str], name: str) -> str:
-    return arguments[arguments.index(name) + 1]
-
-
-def network(arguments: list[str], namespace: str) -> None:
-    print(json.dumps([{"Subnet": "fc00::/64", "Gateway": "fc00::1"}, {"Gateway": "127.0.0.1"}]))
-
-
-def build(arguments: list[str], namespace: str) -> None:
-    """The image holds the model of package/, which is all that is asked about it later."""
-    assert Path(option(arguments, "--file")).is_file()
-    [archive] = Path("package").glob("*.mar")
-    with zipfile.ZipFile(archive) as packed:
-        [model] = [name for name in packed.namelist() if name.endswith(".pt2")]
-        sha256 = hashlib.sha256(packed.read(model)).hexdigest()
-    with opened() as cluster:
-        cluster.built[option(arguments, "--tag")] = sha256
-
-
-def tag(arguments: list[str], namespace: str) -> None:
-    with opened() as cluster:
-        cluster.built[arguments[2]] = cluster.built[arguments[1]]
-
-
-def create(arguments: list[str], namespace: str) -> None:
-    with opened() as cluster:
-        cluster.clear(option(arguments, "--name"))
-
-
-def delete(arguments: list[str], namespace: str) -> None:
-    with opened() as cluster:
-        cluster.name = ""
-
-
-def load(arguments: list[str], namespace: str) -> None:
-    with opened() as cluster:
-        if option(arguments, "--name") != cluster.name:
-            sys.exit(f"ERROR: no nodes found for cluster {option(arguments, '--name')!r}")
-        if arguments[2] not in cluster.built:
-            sys.exit(f"ERROR: image: {arguments[2]!r} not present locally")
-        cluster.loaded[arguments[2]] = cluster.built[arguments[2]]
 
 
 def kustomize(arguments: list[str], namespace: str) -> None:
@@ -195,12 +152,7 @@ def forward(arguments: list[str], namespace: str) -> None:
 
 
 ANSWERS: dict[str, Callable[[list[str], str], None]] = {
-    "docker network inspect": network,
-    "docker build": build,
-    "docker tag": tag,
-    "kind create": create,
-    "kind delete": delete,
-    "kind load": load,
+    **fake_cluster_kind.ANSWERS,
     "kubectl kustomize": kustomize,
     "kubectl rollout status": rollout,
     "kubectl apply": apply,

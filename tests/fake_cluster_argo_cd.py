@@ -34,17 +34,20 @@ def installed(folder: Path) -> str:
         copy = Path(shutil.copytree(folder.parent, Path(scratch, "k8s"))) / folder.name
         path = copy / "kustomization.yaml"
         kustomization = yaml.safe_load(path.read_text())
-        patched = [
-            {name: item[name] for name in ("apiVersion", "kind")} | {"metadata": {"name": item["metadata"]["name"]}}
-            for patch in kustomization.get("patches", [])
-            for item in yaml.safe_load_all((copy / patch["path"]).read_text())
-            if item["kind"] in ("ConfigMap", "Secret")
-        ]
+        patches = [patch["path"] for patch in kustomization.get("patches", [])]
+        items = [item for path in patches for item in yaml.safe_load_all((copy / path).read_text())]
+        patched = {
+            (item["kind"], item["metadata"]["name"]): {
+                **{name: item[name] for name in ("apiVersion", "kind")},
+                "metadata": {"name": item["metadata"]["name"]},
+            }
+            for item in items
+            if item["kind"] in ("ConfigMap", "Secret")  # others, such as a LimitRange, come with the folder itself
+        }
         own = [api.definition("argoproj.io", kind) for kind in OWN_KINDS]
-        (copy / "install.yaml").write_text(yaml.safe_dump_all([*own, *patched]))
+        (copy / "install.yaml").write_text(yaml.safe_dump_all([*own, *patched.values()]))
         local = [name if "://" not in name else "install.yaml" for name in kustomization["resources"]]
-        kept = [patch for patch in kustomization.get("patches", []) if "://" not in str(patch)]
-        path.write_text(yaml.safe_dump({**kustomization, "resources": local, "patches": kept}))
+        path.write_text(yaml.safe_dump({**kustomization, "resources": local}))
         return rendered(copy)
 
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,4 +60,4 @@ def opened() -> Iterator[Cluster]:
         try:
             yield cluster
         finally:
-            path.write_text(json.dumps(asdict(cluster)))
+            path.write_text(json.dumps(vars(cluster)))

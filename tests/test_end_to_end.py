@@ -277,6 +277,7 @@ def test_platform_without_a_part_is_found(
     assert text in path.read_text()
     path.write_text(path.read_text().replace(text, other))
     monkeypatch.setattr(bench.tools.demo, "TEMPLATE", tmp_path)
+    monkeypatch.setattr(bench.tools.fleet, "REFUSED_WITHIN", 60)
     fleet(bench)
     with pytest.raises(SystemExit, match=reason):
         bench.tools.fleet.attacked()
