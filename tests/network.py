@@ -1,4 +1,4 @@
-"""Who reaches whom in a room, by its NetworkPolicies, and which connections a release needs."""
+"""Who reaches whom in a tenant's namespace, by its NetworkPolicies, and which connections a release needs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rooms import Pods, all_pods
+from tenant_pods import Pods, all_pods
 
 Object = dict[str, Any]
 
-ROOM = "m-churn-production"
+TENANT = "m-churn-production"
 
 #: Where the cloud hands out the credentials of a pod's ServiceAccount.
 CREDENTIALS = [("169.254.169.254", 80), ("169.254.169.254", 988), ("169.254.170.23", 80)]
@@ -20,7 +20,7 @@ CREDENTIALS = [("169.254.169.254", 80), ("169.254.169.254", 988), ("169.254.170.
 SCHEMES = {"https": 443, "s3": 443, "gs": 443, "abfs": 443, "http": 80}
 
 #: What is in the Secrets that people create (k8s/redis/kustomization.yaml, components/jobs/tune.yaml): the end of the
-#: Secret's name, the end of the Service's in the room, or nothing for one outside, and the port.
+#: Secret's name, the end of the Service's in the namespace, or nothing for one outside, and the port.
 SECRETS = [("-feature-store", "-redis", 6379), ("-jobs", "", 5432)]
 
 #: Containers and variables that name an address which is not asked: jobs/start.sh makes a remote of it, and no more.
@@ -46,7 +46,7 @@ class Connection:
 
 
 def let_through(connection: Connection, policies: list[Object]) -> bool:
-    """Say whether the room's policies let a connection out of its source and into its target."""
+    """Say whether the tenant's policies let a connection out of its source and into its target."""
     return _allowed(connection, policies, "Egress") and _allowed(connection, policies, "Ingress")
 
 
@@ -114,7 +114,7 @@ def _end(pods: Pods) -> End:
         for container in pods.spec["containers"]
         for port in container.get("ports", [])
     }
-    return End(ROOM, pods.labels, ports)
+    return End(TENANT, pods.labels, ports)
 
 
 def _addresses(pod: Object, objects: list[Object]) -> Iterator[tuple[str, str, int]]:
@@ -137,8 +137,8 @@ def _addresses(pod: Object, objects: list[Object]) -> Iterator[tuple[str, str, i
 
 def _allowed(connection: Connection, policies: list[Object], direction: str) -> bool:
     own, other = (connection.source, connection.target)[:: 1 if direction == "Egress" else -1]
-    if own.namespace != ROOM:
-        return True  # not a matter of the room's policies
+    if own.namespace != TENANT:
+        return True  # not a matter of the tenant's policies
     rules, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
     selecting = [
         item["spec"]
@@ -167,7 +167,7 @@ def _peer(peer: Object, end: End) -> bool:
     if "ipBlock" in peer:
         return not end.namespace and ipaddress.ip_address(end.address) in ipaddress.ip_network(peer["ipBlock"]["cidr"])
     namespace = {"kubernetes.io/metadata.name": end.namespace}
-    inside = _selects(peer["namespaceSelector"], namespace) if "namespaceSelector" in peer else end.namespace == ROOM
+    inside = _selects(peer["namespaceSelector"], namespace) if "namespaceSelector" in peer else end.namespace == TENANT
     return bool(end.namespace) and inside and _selects(peer.get("podSelector", {}), end.labels)
 
 

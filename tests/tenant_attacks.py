@@ -1,11 +1,11 @@
-"""What a repository or a person might apply in a model's room: what is refused there, and what is let in."""
+"""What a repository or a person might apply in a tenant's namespace: what is refused there, and what is let in."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from admission import Request
-from network import ROOM
+from network import TENANT
 
 Object = dict[str, Any]
 
@@ -22,8 +22,8 @@ def item(kind: str, name: str = "x", application: str = OWN, **content: Any) -> 
         "ServiceMonitor": "monitoring.coreos.com/v1",
     }.get(kind, "v1")
     group = version.rpartition("/")[0]
-    tracking = {"argocd.argoproj.io/tracking-id": f"{application}:{group}/{kind}:{ROOM}/{name}"}
-    metadata = {"name": name, "namespace": ROOM, "annotations": tracking}
+    tracking = {"argocd.argoproj.io/tracking-id": f"{application}:{group}/{kind}:{TENANT}/{name}"}
+    metadata = {"name": name, "namespace": TENANT, "annotations": tracking}
     return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": content}
 
 
@@ -115,10 +115,14 @@ ATTACKS: dict[str, tuple[str, str, Request]] = {
         Request(untracked(replaced("LimitRange", "defaults")).new, old=item("LimitRange", "defaults", PLATFORMS)),
     ),
     "Force=true,Replace=true on default-deny": (
-        *("platform-objects", "bounds the room"),
+        *("platform-objects", "bounds the tenant"),
         deleted("NetworkPolicy", "default-deny"),
     ),
-    "Force=true,Replace=true on the quota": ("platform-objects", "bounds the room", deleted("ResourceQuota", "quota")),
+    "Force=true,Replace=true on the quota": (
+        "platform-objects",
+        "bounds the tenant",
+        deleted("ResourceQuota", "quota"),
+    ),
     "egress to everything": ("network-policies", "without ports", egress()),
     "egress, empty ports": ("network-policies", "without ports", egress(to=[HERE], ports=[])),
     "egress, a protocol without a port": ("network-policies", "without ports", egress(ports=[{"protocol": "TCP"}])),
@@ -214,7 +218,7 @@ ATTACKS: dict[str, tuple[str, str, Request]] = {
     "monitor all namespaces": ("service-monitors", "leaves its own namespace", selecting("ServiceMonitor", any=True)),
     "monitor another namespace": (
         *("service-monitors", "leaves its own namespace"),
-        selecting("ServiceMonitor", matchNames=[ROOM, "kube-system"]),
+        selecting("ServiceMonitor", matchNames=[TENANT, "kube-system"]),
     ),
     "Prometheus' token": (
         *("service-monitors", "files of Prometheus"),
@@ -298,7 +302,7 @@ ALLOWED: dict[str, Request] = {
         item("NetworkPolicy", "dns", PLATFORMS), old=item("NetworkPolicy", "dns", OWN)
     ),
     "the platform drops one": deleted("NetworkPolicy", "ask-the-model"),
-    "a person deletes what bounds the room": deleted("NetworkPolicy", "default-deny", user="kubernetes-admin"),
+    "a person deletes what bounds the tenant": deleted("NetworkPolicy", "default-deny", user="kubernetes-admin"),
     "a namespace ends": deleted(
         "ResourceQuota", "quota", user="system:serviceaccount:kube-system:namespace-controller"
     ),
@@ -315,7 +319,7 @@ ALLOWED: dict[str, Request] = {
     "a pod of a node's own": pod(
         tolerations=[{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}]
     ),
-    "its own namespace": selecting("ServiceMonitor", matchNames=[ROOM]),
+    "its own namespace": selecting("ServiceMonitor", matchNames=[TENANT]),
     "its own namespace's pods": selecting("PodMonitor", any=False),
     "settings with an address": Request(item("ConfigMap") | {"data": {"log.url": "s3://bucket"}}),
     "a relabeling": endpoints("ServiceMonitor", relabelings=[{"targetLabel": "node", "sourceLabels": ["x"]}]),

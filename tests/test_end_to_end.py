@@ -231,9 +231,11 @@ def fleet(bench: Bench) -> None:
     bench.tools.fleet.second_repository(bench.address)
 
 
-def test_second_repository_gets_its_room_and_cannot_leave_it(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_repository_gets_its_namespace_and_cannot_leave_it(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
     fleet(bench)
-    assert "room and release were there after " in capsys.readouterr().out
+    assert "namespace and release were there after " in capsys.readouterr().out
     bench.tools.fleet.attacked()
     said = capsys.readouterr().out
     assert "refused: NetworkPolicy/default-deny NetworkPolicy/everywhere Service/somebody-elses-address" in said

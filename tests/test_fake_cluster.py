@@ -19,7 +19,7 @@ import yaml
 from fake_cluster_state import Cluster, Refused
 
 Object = dict[str, Any]
-ROOM = "room"
+TENANT = "tenant"
 GOOD, OTHER = "1" * 64, "2" * 64
 ALLOWED = ("ConfigMap", "Service"), ("apps", "Deployment"), ("batch", "Job")
 
@@ -67,8 +67,8 @@ class Bench:
         """Let time pass, and return what Argo CD says then; `look` has it look at the branch."""
         assert seconds >= self.clock[0]
         self.clock[0] = seconds
-        argo_cd.reconcile(self.cluster, look=ROOM if look else "")
-        return argo_cd.status(self.cluster, self.cluster.objects[f"argoproj.io/Application/argocd/{ROOM}"])
+        argo_cd.reconcile(self.cluster, look=TENANT if look else "")
+        return argo_cd.status(self.cluster, self.cluster.objects[f"argoproj.io/Application/argocd/{TENANT}"])
 
     def commit(self, *objects: Object) -> str:
         for path in (self.folder / "manifests").iterdir():
@@ -92,7 +92,7 @@ class Bench:
         return None
 
     def answering(self) -> str | None:
-        return pods.answering(self.cluster, self.cluster.objects[f"/Service/{ROOM}/server"])
+        return pods.answering(self.cluster, self.cluster.objects[f"/Service/{TENANT}/server"])
 
     def follow(self, retry: Object, *options: str, **project: Any) -> None:
         """Apply the namespace, the project and the Application; `project` replaces parts of what it allows."""
@@ -101,23 +101,23 @@ class Bench:
         kinds += [{"group": "", "kind": kind} for kind in ALLOWED[0]]
         spec = {
             "sourceRepos": [str(self.folder)],
-            "destinations": [{"namespace": ROOM}],
+            "destinations": [{"namespace": TENANT}],
             "namespaceResourceWhitelist": kinds,
             **project,
         }
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ROOM, "labels": labels}}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT, "labels": labels}}
         api.apply(self.cluster, namespace)
-        argo = {"apiVersion": "argoproj.io/v1alpha1", "metadata": {"name": ROOM, "namespace": "argocd"}}
+        argo = {"apiVersion": "argoproj.io/v1alpha1", "metadata": {"name": TENANT, "namespace": "argocd"}}
         api.apply(self.cluster, {**argo, "kind": "AppProject", "spec": spec})
         api.apply(self.cluster, {**argo, "kind": "Application", "spec": self.application(retry, *options)})
 
     def application(self, retry: Object, *options: str) -> Object:
         automated = {"prune": True, "selfHeal": True}
         return {
-            "project": ROOM,
+            "project": TENANT,
             "source": {"repoURL": str(self.folder), "targetRevision": "main", "path": "manifests"},
-            "destination": {"namespace": ROOM},
+            "destination": {"namespace": TENANT},
             "syncPolicy": {"automated": automated, "syncOptions": list(options), "retry": retry},
         }
 
@@ -191,7 +191,7 @@ def test_rollback_is_held_by_what_a_sync_waits_for(change: Callable[[list[Object
     back = bench.commit(*before)
     said = bench.at(125, look=True)
     assert said["operationState"]["phase"] == "Running"
-    assert "waiting for healthy state of Deployment/room/server" in said["operationState"]["message"]
+    assert "waiting for healthy state of Deployment/tenant/server" in said["operationState"]["message"]
     assert bench.answering() == GOOD
     assert bench.applied_at(back, 130, 600) == pytest.approx(100 + 180 + 20, abs=10)
 
@@ -229,15 +229,15 @@ def test_refused_kind_holds_the_next_commit_for_34_minutes(bench: Bench) -> None
     [
         (
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "more"}},
-            "resource :ServiceAccount is not permitted in project room",
+            "resource :ServiceAccount is not permitted in project tenant",
         ),
         (
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "more"}},
-            "resource :Namespace is not permitted in project room",
+            "resource :Namespace is not permitted in project tenant",
         ),
         (
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more", "namespace": "kube-system"}},
-            "namespace kube-system is not permitted in project 'room'",
+            "namespace kube-system is not permitted in project 'tenant'",
         ),
         (
             {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "more"}},
@@ -252,8 +252,8 @@ def test_commit_is_refused_as_a_whole(manifest: Object, reason: str, released: B
     assert said["sync"] == {"status": "OutOfSync", "revision": commit}
     [result] = said["operationState"]["syncResult"]["resources"]
     assert (result["status"], result["message"]) == ("SyncFailed", reason)
-    assert f"/ConfigMap/{ROOM}/another" not in released.cluster.objects
-    assert f"/ConfigMap/{ROOM}/settings" in released.cluster.objects, "nothing is pruned either"
+    assert f"/ConfigMap/{TENANT}/another" not in released.cluster.objects
+    assert f"/ConfigMap/{TENANT}/settings" in released.cluster.objects, "nothing is pruned either"
 
 
 def test_failed_commit_is_not_tried_again_after_the_last_retry(released: Bench) -> None:
@@ -276,11 +276,11 @@ def test_unknown_field_refuses_the_commit_as_a_whole(released: Bench) -> None:
     [result] = released.at(100, look=True)["operationState"]["syncResult"]["resources"]
     assert (result["name"], result["status"]) == ("wrong", "SyncFailed")
     assert "'prots' was unexpected" in result["message"]
-    assert f"/ConfigMap/{ROOM}/another" not in released.cluster.objects
+    assert f"/ConfigMap/{TENANT}/another" not in released.cluster.objects
 
 
 def test_api_refuses_one_object_and_the_others_are_applied(bench: Bench) -> None:
-    bench.follow(REFRESHED, destinations=[{"namespace": ROOM}, {"namespace": "gone"}])
+    bench.follow(REFRESHED, destinations=[{"namespace": TENANT}, {"namespace": "gone"}])
     gone = {**config(), "metadata": {"name": "settings", "namespace": "gone"}}
     bench.commit(config("another"), gone)
     said = bench.at(0)["operationState"]
@@ -288,16 +288,16 @@ def test_api_refuses_one_object_and_the_others_are_applied(bench: Bench) -> None
     assert said["message"] == "one or more objects failed to apply"
     results = {item["name"]: (item["status"], item["message"]) for item in said["syncResult"]["resources"]}
     assert results == {"another": ("Synced", ""), "settings": ("SyncFailed", 'namespaces "gone" not found')}
-    assert f"/ConfigMap/{ROOM}/another" in bench.cluster.objects
+    assert f"/ConfigMap/{TENANT}/another" in bench.cluster.objects
 
 
 def test_application_without_its_project_waits_for_the_next_poll(bench: Bench) -> None:
     bench.follow(REFRESHED)
     bench.commit(config())
-    project = bench.cluster.objects.pop(f"argoproj.io/AppProject/argocd/{ROOM}")
+    project = bench.cluster.objects.pop(f"argoproj.io/AppProject/argocd/{TENANT}")
     said = bench.at(0)
-    assert said["conditions"][0]["message"] == "Application referencing project room which does not exist"
-    bench.cluster.objects[f"argoproj.io/AppProject/argocd/{ROOM}"] = project
+    assert said["conditions"][0]["message"] == "Application referencing project tenant which does not exist"
+    bench.cluster.objects[f"argoproj.io/AppProject/argocd/{TENANT}"] = project
     assert bench.at(100)["sync"] == {"status": "Unknown"}
     assert bench.at(130)["sync"]["status"] == "Synced"
 
@@ -305,19 +305,19 @@ def test_application_without_its_project_waits_for_the_next_poll(bench: Bench) -
 @pytest.mark.parametrize(
     ("part", "reason"),
     [
-        ({"sourceRepos": ["https://github.com/example/churn.git"]}, "is not permitted in project 'room'"),
-        ({"destinations": [{"namespace": "m-*"}]}, "application destination is not permitted in project 'room'"),
+        ({"sourceRepos": ["https://github.com/example/churn.git"]}, "is not permitted in project 'tenant'"),
+        ({"destinations": [{"namespace": "m-*"}]}, "application destination is not permitted in project 'tenant'"),
     ],
 )
 def test_project_refuses_other_repositories_and_namespaces(part: Object, reason: str, bench: Bench) -> None:
     bench.follow(REFRESHED, **part)
     bench.commit(config())
     assert reason in bench.at(0)["conditions"][0]["message"]
-    assert f"/ConfigMap/{ROOM}/settings" not in bench.cluster.objects
+    assert f"/ConfigMap/{TENANT}/settings" not in bench.cluster.objects
 
 
 def test_what_is_changed_or_deleted_is_healed(released: Bench) -> None:
-    service, deleted = f"/Service/{ROOM}/server", f"/ConfigMap/{ROOM}/settings"
+    service, deleted = f"/Service/{TENANT}/server", f"/ConfigMap/{TENANT}/settings"
     released.cluster.objects[service] = {**released.cluster.objects[service], "spec": {"selector": {"app": "none"}}}
     api.delete(released.cluster, deleted)
     released.at(30)
@@ -328,7 +328,7 @@ def test_what_is_changed_or_deleted_is_healed(released: Bench) -> None:
 def test_what_is_not_in_the_branch_any_more_is_pruned(released: Bench) -> None:
     released.commit(deployment(GOOD, "good:1"), SERVICE)
     assert released.at(100, look=True)["sync"]["status"] == "Synced"
-    assert f"/ConfigMap/{ROOM}/settings" not in released.cluster.objects
+    assert f"/ConfigMap/{TENANT}/settings" not in released.cluster.objects
 
 
 def test_branch_is_looked_at_each_minute_as_argocd_cm_says(released: Bench) -> None:
@@ -362,7 +362,7 @@ def test_privileged_pods_are_refused(released: Bench) -> None:
     release[0]["spec"]["template"]["spec"]["containers"][0]["securityContext"]["privileged"] = True
     released.commit(*release)
     assert released.at(100, look=True)["sync"]["status"] == "Synced"
-    [condition] = pods.status(released.cluster, released.cluster.objects[f"apps/Deployment/{ROOM}/server"])[
+    [condition] = pods.status(released.cluster, released.cluster.objects[f"apps/Deployment/{TENANT}/server"])[
         "conditions"
     ]
     assert 'violates PodSecurity "restricted:latest": privileged' in condition["message"]
@@ -376,7 +376,7 @@ def test_objects_need_their_namespace(bench: Bench) -> None:
 
 def test_autoscaler_without_metrics_is_degraded_unless_argo_cd_is_told_otherwise(released: Bench) -> None:
     scaler: Object = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"}
-    scaler["metadata"] = {"name": "server", "namespace": ROOM}
+    scaler["metadata"] = {"name": "server", "namespace": TENANT}
     released.commit(deployment(OTHER, "other:1"), SERVICE, config())
     released.at(100, look=True)
     assert pods.health(released.cluster, scaler) == "Degraded"
@@ -388,18 +388,18 @@ def test_autoscaler_without_metrics_is_degraded_unless_argo_cd_is_told_otherwise
 def test_set_whose_project_comes_later_waits(bench: Bench) -> None:
     bench.follow(REFRESHED)
     bench.commit(config())
-    application = bench.cluster.objects.pop(f"argoproj.io/Application/argocd/{ROOM}")
-    project = bench.cluster.objects.pop(f"argoproj.io/AppProject/argocd/{ROOM}")
+    application = bench.cluster.objects.pop(f"argoproj.io/Application/argocd/{TENANT}")
+    project = bench.cluster.objects.pop(f"argoproj.io/AppProject/argocd/{TENANT}")
     item: Object = {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet"}
-    item["metadata"] = {"name": "rooms", "namespace": "argocd"}
+    item["metadata"] = {"name": "tenants", "namespace": "argocd"}
     template = {"metadata": {"name": "{{ .values.name }}"}, "spec": application["spec"]}
-    item["spec"] = {"generators": [{"list": {"elements": [{"values": {"name": ROOM}}]}}], "template": template}
+    item["spec"] = {"generators": [{"list": {"elements": [{"values": {"name": TENANT}}]}}], "template": template}
     api.apply(bench.cluster, item)
     argo_cd.reconcile(bench.cluster)
-    bench.cluster.objects[f"argoproj.io/AppProject/argocd/{ROOM}"] = project
+    bench.cluster.objects[f"argoproj.io/AppProject/argocd/{TENANT}"] = project
     bench.clock[0] = 170
     argo_cd.reconcile(bench.cluster)
-    assert f"argoproj.io/Application/argocd/{ROOM}" not in bench.cluster.objects
+    assert f"argoproj.io/Application/argocd/{TENANT}" not in bench.cluster.objects
     bench.clock[0] = 190
     argo_cd.reconcile(bench.cluster)
     assert bench.at(190)["sync"]["status"] == "Synced"

@@ -177,13 +177,13 @@ def test_every_environment_branch_of_the_fleet_is_found(platform: list[Object]) 
 
 
 def test_a_repository_reaches_its_own_namespace_alone(platform: list[Object], tmp_path: Path) -> None:
-    room, name = tenant(platform, tmp_path), "m-churn-production"
-    application = one(room, "Application")
+    made, name = tenant(platform, tmp_path), "m-churn-production"
+    application = one(made, "Application")
     spec = application["spec"]
     assert spec["source"] == {"repoURL": FOUND[".url"], "targetRevision": "env/production", "path": "manifests"}
     assert (application["metadata"]["name"], spec["project"], spec["destination"]["namespace"]) == (name,) * 3
     assert application["metadata"]["namespace"] == "argocd"
-    project = one(room, "AppProject")
+    project = one(made, "AppProject")
     assert (project["metadata"]["name"], project["metadata"]["namespace"]) == (name, "argocd")
     assert project["spec"]["sourceRepos"] == [FOUND[".url"]]
     assert [destination["namespace"] for destination in project["spec"]["destinations"]] == [name]
@@ -193,23 +193,23 @@ def test_a_repository_reaches_its_own_namespace_alone(platform: list[Object], tm
     assert not kinds & {"*", "Secret", "Role", "RoleBinding", "ResourceQuota", "LimitRange", "Namespace", "Application"}
 
 
-def test_one_step_makes_room_and_moves_in(platform: list[Object], tmp_path: Path) -> None:
-    """The Application comes after its AppProject and its namespace, and neither the room nor a prune takes it along."""
-    room = tenant(platform, tmp_path)
-    annotations = {item["kind"]: item["metadata"].get("annotations", {}) for item in room}
+def test_one_step_makes_a_tenant_and_its_application(platform: list[Object], tmp_path: Path) -> None:
+    """The Application comes after its AppProject and its namespace, and neither tenant nor prune takes it along."""
+    made = tenant(platform, tmp_path)
+    annotations = {item["kind"]: item["metadata"].get("annotations", {}) for item in made}
     waves = {kind: int(found.get("argocd.argoproj.io/sync-wave", "0")) for kind, found in annotations.items()}
     assert waves.pop("Application") > max(waves.values())
     for kind in ("Application", "Namespace"):
         assert annotations[kind]["argocd.argoproj.io/sync-options"] == "Delete=false,Prune=false"
     # Argo CD waits between waves for the health of what has one (gitops-engine/pkg/health and resource_customizations).
     without_health = {"Application", "AppProject", "LimitRange", "Namespace", "NetworkPolicy", "ResourceQuota"}
-    assert {item["kind"] for item in room} == without_health
+    assert {item["kind"] for item in made} == without_health
     scm = one(platform, "ApplicationSet")["spec"]["generators"][0]["scmProvider"]
     assert scm["requeueAfterSeconds"] == 180
 
 
 def test_a_rollback_is_never_held_up(projects: dict[str, Path], platform: list[Object], tmp_path: Path) -> None:
-    """Whoever follows a branch retries its newest commit, and in a room as in a cluster without the platform."""
+    """Whoever follows a branch retries its newest commit, and as a tenant as in a cluster without the platform."""
     alone = [one(render(projects["staging"] / "k8s" / name), "Application") for name in ("argocd", "argocd-staging")]
     inside = one(tenant(platform, tmp_path), "Application")
     for application in [*alone, inside]:

@@ -3,7 +3,7 @@
 It starts a cluster with Argo CD, which follows env/production of demo/origin.git, builds and releases an image twice,
 and takes releases back by `git revert` and `make rollback`. After each step the Service must answer with the model that
 the manifest names. Then a release that cannot start, which must be taken back without a wait while the model before
-answers; and the platform's fleet, where a second repository gets its room and then tries to break out of it.
+answers; and the platform's fleet, where a second repository gets its namespace and then tries to break out of it.
 
 Needs docker, kind and kubectl, on Linux. If it fails, demo/logs/ has the cluster's logs.
 """
@@ -59,7 +59,7 @@ def main() -> None:
             expect("ask after the rollback")
             demo.chapter("A second repository on the platform")
             end_to_end_fleet.second_repository(address)
-            demo.chapter("It tries to break out of its room")
+            demo.chapter("It tries to break out of its namespace")
             end_to_end_fleet.attacked()
     except BaseException:
         cluster.keep_evidence()

@@ -22,15 +22,17 @@ import yaml
 PLATFORM = demo.DEMO / "platform"  # the owner's copy of this repository, as far as Argo CD reads it
 NOT_HERE = {"mlflow", "monitoring"}  # parts of the platform that are left out: their names are their namespaces'
 SECOND = "second"
-ROOM = f"m-{SECOND}-production"  # the ApplicationSet's name for the repository's Application, AppProject and namespace
+TENANT = (
+    f"m-{SECOND}-production"  # the ApplicationSet's name for the repository's Application, AppProject and namespace
+)
 CLONE = demo.DEMO / SECOND
 ATTACKS = demo.TEMPLATE / "tools/attacks"
-ROOM_WITHIN = 60  # seconds from a found repository to its objects in its namespace
+MADE_WITHIN = 60  # seconds from a found repository to its objects in its namespace
 REFUSED_WITHIN = 180  # seconds until Argo CD has tried a commit: a sync that retries takes it in at its next attempt
 
 
 def second_repository(address: str) -> None:
-    """Apply the fleet, which finds a repository: it must have its room and its release in one step."""
+    """Apply the fleet, which finds a repository: it must have its namespace and its release in one step."""
     demo.step("make the platform owner's repository", run=lambda: platform_repository(address))
     demo.step(
         "make a second repository, whose production needs one pod",
@@ -40,7 +42,7 @@ def second_repository(address: str) -> None:
         "git -C ../second commit --quiet -m 'One pod' && git -C ../second push --quiet origin env/production",
     )
     demo.step("apply the fleet", run=lambda: cluster.apply(fleet(address)))
-    demo.step("see its room and its release", run=in_its_room)
+    demo.step("see its namespace and its release", run=released_there)
 
 
 def platform_repository(address: str) -> None:
@@ -70,35 +72,35 @@ def fleet(address: str) -> list[dict[str, Any]]:
         "repository": SECOND,
         "branch": "env/production",
         "url": f"{address}/{SECOND}.git",
-        "values": {"name": ROOM},
+        "values": {"name": TENANT},
     }
     [tenants] = [item for item in objects if item["kind"] == "ApplicationSet"]
     tenants["spec"]["generators"] = [{"list": {"elements": [found]}}]
     return objects
 
 
-def in_its_room() -> None:
-    """Wait for the release in its room. Raises SystemExit where it is not applied ROOM_WITHIN seconds from now."""
+def released_there() -> None:
+    """Wait for the release in its namespace. Raises SystemExit where it is not applied MADE_WITHIN seconds from now."""
     began = time.monotonic()
     commit = end_to_end_release.head(CLONE.with_suffix(".git"))
-    cluster_argo_cd.wait(ROOM, began + ROOM_WITHIN, commit, healthy=False)
-    print(f"room and release were there after {time.monotonic() - began:.1f} s", flush=True)
+    cluster_argo_cd.wait(TENANT, began + MADE_WITHIN, commit, healthy=False)
+    print(f"namespace and release were there after {time.monotonic() - began:.1f} s", flush=True)
     deadline = began + end_to_end_release.TIMEOUT
-    cluster_argo_cd.wait(ROOM, deadline, commit, healthy=True)
+    cluster_argo_cd.wait(TENANT, deadline, commit, healthy=True)
     released = end_to_end_release.production()
-    cluster_service.wait_for_answer(ROOM, released.model, released.version, deadline)
+    cluster_service.wait_for_answer(TENANT, released.model, released.version, deadline)
 
 
 def attacked() -> None:
-    """Have the second repository try to open its room: none of it may come through, while its model answers."""
-    before = room_policy()
-    demo.step("try to open the room", run=lambda: attack("kinds_of_its_own.yaml", "ValidatingAdmissionPolicy"))
+    """Have the second repository try to open its namespace: none of it may come through, while its model answers."""
+    before = default_deny()
+    demo.step("try to open the namespace", run=lambda: attack("kinds_of_its_own.yaml", "ValidatingAdmissionPolicy"))
     demo.step("see that no privileged pod came", run=no_privileged_pods)
     demo.step("reach for the cluster", run=lambda: attack("other_kinds.yaml", "is not permitted in project"))
-    if (after := room_policy()) != before:
-        raise SystemExit(f"the room's policy was {before} and is {after}")
+    if (after := default_deny()) != before:
+        raise SystemExit(f"the policy was {before} and is {after}")
     demo.step("take it back", run=lambda: push("No attack", None))
-    demo.step("see the release alone", run=in_its_room_again)
+    demo.step("see the release alone", run=released_again)
 
 
 def attack(file: str, reason: str) -> None:
@@ -111,9 +113,9 @@ def attack(file: str, reason: str) -> None:
     commit = push(f"Attack by {file}", ATTACKS / file)
     released, deadline = end_to_end_release.production(), time.monotonic() + REFUSED_WITHIN
     while True:
-        said = cluster_argo_cd.status(ROOM)
+        said = cluster_argo_cd.status(TENANT)
         refused = {name for name, why in cluster_argo_cd.refused(said, commit).items() if reason in why}
-        cluster_service.still_answers(ROOM, released.model, released.version)
+        cluster_service.still_answers(TENANT, released.model, released.version)
         if wanted <= refused:
             print("refused:", *sorted(refused), flush=True)
             return
@@ -133,7 +135,7 @@ def push(message: str, objects: Path | None) -> str:
     cluster.output(*git, "add", "--all")
     cluster.output(*git, "commit", "--quiet", "--message", message)
     cluster.output(*git, "push", "--quiet", "origin", "env/production")
-    cluster_argo_cd.look(ROOM)
+    cluster_argo_cd.look(TENANT)
     return cluster.output(*git, "rev-parse", "HEAD")
 
 
@@ -152,22 +154,24 @@ def no_privileged_pods() -> None:
         time.sleep(cluster_argo_cd.PAUSE)
 
 
-def in_its_room_again() -> None:
+def released_again() -> None:
     """Wait until the release without the attacks is applied and healthy, and answers. Raises SystemExit."""
     deadline = time.monotonic() + end_to_end_release.TIMEOUT
-    cluster_argo_cd.wait_for_sync(ROOM, end_to_end_release.head(CLONE.with_suffix(".git")), deadline)
+    cluster_argo_cd.wait_for_sync(TENANT, end_to_end_release.head(CLONE.with_suffix(".git")), deadline)
     released = end_to_end_release.production()
-    cluster_service.wait_for_answer(ROOM, released.model, released.version, deadline)
+    cluster_service.wait_for_answer(TENANT, released.model, released.version, deadline)
 
 
-def room_policy() -> dict[str, Any]:
-    """Return what the room's `default-deny` says, and whose it is to Argo CD."""
+def default_deny() -> dict[str, Any]:
+    """Return what `default-deny` says, and whose it is to Argo CD."""
     found = get("networkpolicy", "default-deny")
     owner = found["metadata"]["annotations"]["argocd.argoproj.io/tracking-id"].partition(":")[0]
     return {"owner": owner, **found["spec"]}
 
 
 def get(kind: str, name: str) -> dict[str, Any]:
-    """Return an object of the room, empty where there is none."""
-    found = cluster.output("kubectl", "--namespace", ROOM, "get", kind, name, "--ignore-not-found", "--output", "json")
+    """Return an object of the namespace, empty where there is none."""
+    found = cluster.output(
+        "kubectl", "--namespace", TENANT, "get", kind, name, "--ignore-not-found", "--output", "json"
+    )
     return dict(json.loads(found)) if found else {}

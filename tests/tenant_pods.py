@@ -1,4 +1,4 @@
-"""What a release asks of its room, a namespace with a quota: its pods at their most."""
+"""What a release asks of its tenant, a namespace with a quota: its pods at their most."""
 
 from __future__ import annotations
 
