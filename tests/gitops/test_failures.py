@@ -20,7 +20,7 @@ from gitops.retraining import pipeline
 SOURCE = ROOT / "src"
 
 #: Programs with an ending of their own: the server's log is its console, and a probe has nothing but the library.
-OTHERS = {"gitops/serving/server/start.py", "gitops/serving/server/probe.py"}
+OTHERS = {f"gitops/serving/server/{name}.py" for name in ("drift_metrics", "probe", "start")}
 
 COMMAND = """
 import os, sys
