@@ -42,8 +42,9 @@ def test_a_promotion_needs_the_approvals_of_main(tmp_path: Path) -> None:
     laptop.set_up("--approvals", "2")
     for name in ("main", "promotions"):
         assert rules(laptop.repository, name)["pull_request"]["required_approving_review_count"] == 2
-    # env/production holds no CODEOWNERS
-    assert rules(laptop.repository, "promotions")["pull_request"]["require_code_owner_review"] is False
+    promotions = rules(laptop.repository, "promotions")["pull_request"]
+    assert promotions["require_code_owner_review"] is False  # env/production holds no CODEOWNERS
+    assert promotions["allowed_merge_methods"] == ["squash"]  # a merge commit's message has no commit of main
 
 
 def test_environments_of_a_project_with_staging(tmp_path: Path) -> None:
