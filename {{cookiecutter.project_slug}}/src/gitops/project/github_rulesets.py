@@ -37,7 +37,7 @@ def protect(github: GitHub, *, review: dict[str, Any], staging: bool, key: bool,
     without = [PROPOSALS, PRODUCTION] if staging else [PROPOSALS]
     restricted = [ruleset("release writers", [RELEASES], ["creation", update], without=without, bypass=writers)]
     if staging:
-        # Squashed, the message names the commit of main, on which Argo CD reports; GitHub's own for a merge commit does not.
+        # The message of a squash names the commit of main, on which Argo CD reports; that of a merge commit does not.
         own = {"require_code_owner_review": False, "allowed_merge_methods": ["squash"]}
         approvals = {"type": "pull_request", "parameters": review | own}
         restricted += [ruleset("promotions", [PRODUCTION], ["creation", approvals], bypass=writers)]
