@@ -33,8 +33,9 @@ class Cluster:
         self.images[name] = buildah.files(image), buildah.config(image)["config"]
 
     def pod(self, kind: str, name: str) -> Pod:
-        """Return a new pod of the object."""
-        [found] = [item for item in self.objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+        """Return a new pod of the object. To a Job's name a release has appended a hash."""
+        named = re.compile(re.escape(name) + ("-[a-z0-9]{10}" if kind == "Job" else ""))
+        [found] = [item for item in self.objects if item["kind"] == kind and named.fullmatch(item["metadata"]["name"])]
         spec = found["spec"]["jobTemplate"]["spec"] if kind == "CronJob" else found["spec"]
         self.folder.mkdir(exist_ok=True)
         folder = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
