@@ -34,6 +34,7 @@ TRAIN = Path("data/prepared/train.parquet")
 VAL = Path("data/prepared/val.parquet")
 TEST = Path("data/prepared/test.parquet")
 SCHEMA = Path("data/prepared/schema.json")
+NUMBERS = Path("data/prepared/numbers.parquet")
 
 DATA_VERDICT = Path("reports/validate_data.json")
 DATA_REPORT = Path("reports/validate_data.html")
