@@ -9,42 +9,37 @@ from typing import Any
 import pandas as pd
 
 from gitops.core import artifacts
-from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.console import echo
 from gitops.core.sections import Data
-from gitops.tabular import derived, schema, split, table
+from gitops.tabular import numbers, row_groups, schema, split, streamed
 from gitops.tabular.columns import Derived
+from gitops.tabular.rows import Rows
+from gitops.tabular.streamed import Streamed
 
 from .features import DERIVED
 from .settings import Settings
 
 
-def read(data: Data) -> pd.DataFrame:
-    """Return the table, each column with a dtype. Raises ProjectError naming the file, setting or column at fault."""
-    return table.read(data)
+def read(data: Data) -> pd.DataFrame | Streamed:
+    """Return the table, each column with a dtype: a frame, or, of parquet too large for one, parts that are read anew.
+
+    Raises ProjectError naming the file, setting or column at fault.
+    """
+    return streamed.opened(data)
 
 
 def prepare(
-    frame: pd.DataFrame, data: Data, features: Mapping[str, Derived], appended: Sequence[int] = ()
-) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Return the splits by name, with the derived `features`, and the schema.
+    found: pd.DataFrame | Streamed, data: Data, features: Mapping[str, Derived], appended: Sequence[int] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the splits by name, with the derived `features`, and the schema. The splits of a frame are frames.
 
     `appended` are the rows at which the table has grown: rows that were there keep their split. Raises ProjectError
     naming the setting or column at fault.
     """
-    raw = len(frame)
-    frame = frame.assign(**{ROW: range(raw)})
-    frame = frame[frame[data.target].notna()].reset_index(drop=True)
-    if frame.empty:
-        raise ProjectError(f"data.target {data.target!r} is missing in every row of {data.path}")
-    _check_special(frame, data)
-    frame = derived.add(frame, features, data)
-    names, groups = split.assign(frame, data, frame[ROW].searchsorted([*appended]).tolist())
-    frame.insert(1, GROUP, groups)
-    splits = {name: frame[names == name] for name in ("train", "val", "test")}
-    counts = {"raw": raw, "dropped_missing_target": raw - len(frame)}
-    counts |= {name: int((names == name).sum()) for name in (*split.LEFT_OUT, *splits)}
-    return splits, schema.describe(splits["train"], counts, data, features)
+    rows = Rows(found, features, data)
+    codes, groups = split.assign(rows.keys, data, rows.starts(appended))
+    splits = rows.splits(codes, groups)
+    return splits, schema.describe(streamed.held(splits["train"]), rows.counts(codes), data, features)
 
 
 def appended_at(data: Data) -> list[int]:
@@ -55,26 +50,13 @@ def appended_at(data: Data) -> list[int]:
     return list(appended["parts"]) if appended["table"] == artifacts.digest(Path(data.path), "md5") else []
 
 
-def _check_special(frame: pd.DataFrame, data: Data) -> None:
-    if data.task == "regression" and not pd.api.types.is_float_dtype(frame[data.target]):
-        raise ProjectError(f"data.target {data.target!r} is not a number in every row, which task 'regression' needs")
-    if data.timestamp is None:
-        return
-    if not pd.api.types.is_datetime64_any_dtype(frame[data.timestamp]):
-        raise ProjectError(f"data.timestamp {data.timestamp!r} is not an ISO 8601 date or time in every row")
-    if frame[data.timestamp].isna().any():
-        rows = frame.loc[frame[data.timestamp].isna(), ROW].tolist()
-        raise ProjectError(
-            f"data.timestamp {data.timestamp!r} is missing in {len(rows)} rows, the first is row {rows[0]}"
-        )
-
-
 def main() -> None:
-    """Write the splits and the schema, and print how many rows each has."""
+    """Write the splits, the schema and the numbers' statistics, and print how many rows each split has."""
     data = Settings.load().data
     splits, described = prepare(read(data), data, DERIVED, appended_at(data))
+    numbers.write(artifacts.NUMBERS, numbers.of_split(streamed.held(splits["train"]), described))
     for path in (artifacts.TRAIN, artifacts.VAL, artifacts.TEST):
-        artifacts.write_parquet(path, splits[path.stem])
+        row_groups.write(path, splits[path.stem])
     artifacts.write_json(artifacts.SCHEMA, described)
     counts = ((name, count) for name, count in described["rows"].items() if count)
     echo(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts))

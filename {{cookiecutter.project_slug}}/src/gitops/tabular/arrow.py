@@ -82,7 +82,15 @@ def from_frame(frame: pd.DataFrame, schema: Schema) -> Columns:
     Raises ProjectError for a column that is missing or has another type, and for the first value that does not fit.
     """
     names = {feature["name"] for feature in typed.given(schema)}
-    batch = pa.RecordBatch.from_pandas(frame[[name for name in frame.columns if name in names]], preserve_index=False)
+    own = frame[[name for name in frame.columns if name in names]]
+    return from_table(pa.Table.from_pandas(own, preserve_index=False), schema)
+
+
+def from_table(table: pa.Table, schema: Schema) -> Columns:
+    """Return the same of a table that `prepare` has typed, or of rows out of the splits."""
+    names = [name for name in dict.fromkeys(each["name"] for each in typed.given(schema)) if name in table.column_names]
+    columns = [table[name].combine_chunks() for name in names]
+    batch = pa.RecordBatch.from_arrays(columns, names=names)
     check_columns(batch.schema, schema, "the frame", has_types=True)
     checked = check(batch, schema | {"missing_markers": []})
     if checked.reasons:
@@ -176,7 +184,12 @@ def _seconds(values: pa.Array) -> Array:
     return _floats(values.cast(pa.int64())) / UNITS[values.type.unit]
 
 
+def floats(values: pa.ChunkedArray) -> Array:
+    """Return a column of numbers, booleans or dates as the encoder's numbers: float64 [rows], NaN for missing."""
+    return _seconds(values) if cells.dtype(values.type) == "datetime" else _floats(values)
+
+
 def _floats(values: pa.Array) -> Array:
     """Return numbers as float64, NaN for null."""
-    floats: Array = values.cast(pa.float64(), safe=False).fill_null(math.nan).to_numpy(zero_copy_only=False)
-    return floats
+    found: Array = values.cast(pa.float64(), safe=False).fill_null(math.nan).to_numpy(zero_copy_only=False)
+    return found

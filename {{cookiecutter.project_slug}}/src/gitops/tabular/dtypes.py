@@ -1,4 +1,7 @@
-"""Columns of Arrow's types, or of text, as columns of pandas with one of the four dtypes of columns.py."""
+"""Columns of Arrow's types, or of text, as columns of one type for each of the four dtypes of columns.py.
+
+They are float64, bool, timestamp[us, UTC] and string, null where a value is missing; `series` has them for pandas.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,9 @@ UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 CODE = r"0\d+"
 
 NOT_A_TIME = np.iinfo("int64").min
+
+#: The type of dates and times.
+MOMENT = pa.timestamp("us", "UTC")
 
 
 def plain(column: Column) -> Column:
@@ -80,20 +86,31 @@ def category(known: pa.ChunkedArray) -> pd.Series[Any]:
     return pd.Series(known.to_numpy(zero_copy_only=False), dtype=object)
 
 
-def of_type(column: Column, data: Data) -> pd.Series[Any]:
+def series(values: pa.ChunkedArray) -> pd.Series[Any]:
+    """Return a column as pandas': float64, boolean, datetime64[us, UTC], or texts with None where one is missing."""
+    if pa.types.is_boolean(values.type):
+        missing = values.is_null().to_numpy()
+        return pd.Series(pd.arrays.BooleanArray(values.fill_null(False).to_numpy(), missing))
+    if pa.types.is_timestamp(values.type):
+        moments = values.cast(pa.int64()).fill_null(NOT_A_TIME).to_numpy().view("datetime64[us]")
+        return pd.Series(moments).dt.tz_localize("UTC")
+    return category(values) if pa.types.is_string(values.type) else pd.Series(values.to_numpy())
+
+
+def of_type(column: Column, data: Data) -> pa.ChunkedArray:
     """Return a `plain` column that is no text. Raises ProjectError where a value cannot be held."""
     kind = cells.dtype(column.values.type)
     if kind == "boolean":
-        return _boolean(column.values)
+        return column.values
     if kind == "datetime":
-        return _datetime(_microseconds(column))
+        return _microseconds(column).cast(MOMENT)
     floats = column.values.cast(pa.float64(), safe=False)
     if not pa.types.is_floating(column.values.type) and column.name != data.target:
         _check_exact(column, floats)
     return _number(column, floats)
 
 
-def of_text(column: Column, data: Data) -> pd.Series[Any]:
+def of_text(column: Column, data: Data) -> pa.ChunkedArray:
     """Return a `plain` column of text with the dtype that all of its known values have.
 
     Raises ProjectError where a value cannot be held, where numbers are written in another notation than data.csv says,
@@ -106,22 +123,22 @@ def of_text(column: Column, data: Data) -> pd.Series[Any]:
     if pc.utf8_lower(known.drop_null()[0]).as_py() in ("true", "false"):
         lower = pc.utf8_lower(known)
         if pc.all(pc.is_in(lower.drop_null(), pa.array(["true", "false"]))).as_py():
-            return _boolean(pc.equal(lower, "true"))
+            return pc.equal(lower, "true")
     csv = column.csv or cells.DEFAULT
     numbers = cells.numbers(known, csv)
     if len(numbers) - numbers.null_count == count:
         if column.name != data.target:
             if pc.any(cells.matching(known, CODE)).as_py():
-                return category(known)
+                return known
             _check_exact(column, numbers, known)
         return _number(column, numbers)
     if pc.all(pc.match_substring_regex(known, cells.ISO_DATE)).as_py():
         return _dates(column, known)
     wrong_format.check(column, known, numbers, csv)
-    return category(known)
+    return known
 
 
-def _dates(column: Column, known: pa.ChunkedArray) -> pd.Series[Any]:
+def _dates(column: Column, known: pa.ChunkedArray) -> pa.ChunkedArray:
     moments = cells.datetimes(known)
     if moments.null_count > known.null_count:
         impossible = pc.and_(pc.is_valid(known), pc.is_null(moments))
@@ -129,7 +146,7 @@ def _dates(column: Column, known: pa.ChunkedArray) -> pd.Series[Any]:
             f"column {column.name!r} of {column.path} holds dates, and what is no date of the calendar in "
             f"{column.first(impossible)}: correct it, or add {column.name!r} to data.categorical"
         )
-    return _datetime(moments.cast(pa.int64()))
+    return moments
 
 
 def _check_exact(column: Column, numbers: pa.ChunkedArray, known: Texts | None = None) -> None:
@@ -147,26 +164,23 @@ def _check_exact(column: Column, numbers: pa.ChunkedArray, known: Texts | None =
         )
 
 
-def _number(column: Column, floats: pa.ChunkedArray) -> pd.Series[Any]:
+def _number(column: Column, floats: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return numbers with null for NaN. Raises ProjectError for an infinite one."""
+    if all(not chunk.null_count and np.isfinite(chunk.to_numpy()).all() for chunk in floats.chunks):
+        return floats
     infinite = pc.is_inf(floats)
     if pc.any(infinite).as_py():
         raise ProjectError(
             f"column {column.name!r} of {column.path} is infinite in {column.first(infinite)}: correct it or leave it "
             "empty"
         )
-    return pd.Series(floats.to_numpy())
-
-
-def _boolean(values: pa.ChunkedArray) -> pd.Series[Any]:
-    missing = values.is_null().to_numpy()
-    return pd.Series(pd.arrays.BooleanArray(values.fill_null(False).to_numpy(), missing))
+    return pc.if_else(pc.is_nan(floats), pa.scalar(None, pa.float64()), floats)
 
 
 def moments(texts: pd.Series[Any]) -> pd.Series[Any]:
     """Return ISO 8601 texts of a frame as times, missing where one is missing."""
     values = pa.array([None if pd.isna(text) else text for text in texts], pa.string())
-    found = cells.datetimes(pa.chunked_array([values]))
-    return _datetime(found.cast(pa.int64())).set_axis(texts.index)
+    return series(cells.datetimes(pa.chunked_array([values]))).set_axis(texts.index)
 
 
 def _microseconds(column: Column) -> pa.ChunkedArray:
@@ -184,8 +198,3 @@ def _microseconds(column: Column) -> pa.ChunkedArray:
             "leave it empty where it means unknown"
         )
     return pc.multiply(since, UNITS["us"] // per_second)
-
-
-def _datetime(microseconds: pa.ChunkedArray) -> pd.Series[Any]:
-    moments = microseconds.fill_null(NOT_A_TIME).to_numpy().view("datetime64[us]")
-    return pd.Series(moments).dt.tz_localize("UTC")

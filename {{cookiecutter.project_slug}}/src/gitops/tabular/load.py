@@ -9,18 +9,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv, Data
 from gitops.tabular import csv_checks, csv_file
+from gitops.tabular.parquet_files import ParquetFiles
 from gitops.tabular.raw_column import Column
 
-#: How pandas names an index without a name, as a column of a parquet file and in the header of a CSV file.
-INDEX = re.compile(r"__index_level_\d+__")
+#: How pandas names an index without a name in the header of a CSV file.
 UNNAMED = re.compile(r"(Unnamed: \d+)?")
 
 
@@ -38,43 +36,36 @@ class Loaded:
         return Column(name, self.columns.pop(name), self.path, self.csv, self.in_file)
 
 
-def file(path: Path, setting: str, data: Data) -> Loaded:
-    """Return the table in the file `path`, which `setting` names; the columns of CSV are texts. Raises ProjectError.
+def table(data: Data) -> Loaded:
+    """Return the table of `data.path`, whole. Raises ProjectError."""
+    return file(data.path, "data.path", data)
+
+
+def file(path: str | Path, setting: str, data: Data) -> Loaded:
+    """Return the table at `path`, which `setting` names; the columns of CSV are texts. Raises ProjectError.
 
     Columns that are left out by data.drop may have no name or that of another one, where `path` is data.path.
     """
-    problem = f"{setting} is {str(path)!r}"
-    if not path.exists():
-        raise ProjectError(f"{problem}: there is no such file; `dvc pull` gets it, or correct {setting}")
+    path = str(path)
+    problem = f"{setting} is {path!r}"
     drop = {*data.left_out} if setting == "data.path" else set()
-    if path.suffix == ".parquet":
-        found = read_parquet(path, problem)
-        names, columns = found.column_names, found.columns
-    else:
-        names, columns = csv_file.read(path, data.csv, problem)
-        if "" not in drop:
-            csv_checks.check_trailing(names, columns, data.csv, problem)
-    _check_names(names, drop, problem)
-    text = path.suffix != ".parquet"
-    return Loaded(dict(zip(names, columns, strict=True)), str(path), data.csv if text else None, text)
+    if not path.endswith(".csv"):
+        files = ParquetFiles([path], setting)
+        check_names(files.schema.names, drop, problem)
+        found = files.table()
+        return Loaded(dict(zip(found.column_names, found.columns, strict=True)), path, None, in_file=False)
+    if not Path(path).exists():
+        raise ProjectError(f"{problem}: there is no such file; `dvc pull` gets it, or correct {setting}")
+    names, columns = csv_file.read(Path(path), data.csv, problem)
+    if "" not in drop:
+        csv_checks.check_trailing(names, columns, data.csv, problem)
+    check_names(names, drop, problem)
+    return Loaded(dict(zip(names, columns, strict=True)), path, data.csv, in_file=True)
 
 
 def read_parquet(path: Path, problem: str) -> pa.Table:
     """Return a parquet file's columns. An index of pandas' is one of them if it has a name. Raises ProjectError."""
-    try:
-        # No file object, for the reason in artifacts.read_parquet.
-        with pq.ParquetFile(str(path)) as file:
-            found = file.read()
-    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise ProjectError(f"{problem}: not a readable parquet table ({error})") from error
-    if not found.num_rows:
-        raise ProjectError(f"{problem}: the table has no rows")
-    for index in (found.schema.pandas_metadata or {}).get("index_columns", []):
-        if isinstance(index, dict) and index.get("kind") == "range" and index.get("name"):
-            numbers = np.arange(index["start"], index["stop"], index["step"])
-            found = found.append_column(str(index["name"]), pa.array(numbers))
-    found = found.select([at for at, name in enumerate(found.column_names) if not INDEX.fullmatch(name)])
-    return found.rename_columns([name.strip() for name in found.column_names]).replace_schema_metadata()
+    return ParquetFiles([str(path)], problem.partition(" is ")[0]).table()
 
 
 def frame(table: pd.DataFrame, data: Data) -> Loaded:
@@ -85,7 +76,7 @@ def frame(table: pd.DataFrame, data: Data) -> Loaded:
     problem = f"the table that was read from {data.path}"
     if table.empty:
         raise ProjectError(f"{problem} has no rows")
-    _check_names(names, {*data.left_out}, problem)
+    check_names(names, {*data.left_out}, problem)
     columns = {}
     for at, name in enumerate(names):
         if name in data.left_out:
@@ -103,7 +94,8 @@ def frame(table: pd.DataFrame, data: Data) -> Loaded:
     return Loaded(columns, data.path, data.csv if data.path.endswith(".csv") else None, in_file=False)
 
 
-def _check_names(names: list[str], drop: set[str], problem: str) -> None:
+def check_names(names: list[str], drop: set[str], problem: str) -> None:
+    """Raise ProjectError where a column has no name or that of another one, unless it is one of `drop`."""
     for position, name in enumerate(names, start=1):
         if name in drop:
             continue

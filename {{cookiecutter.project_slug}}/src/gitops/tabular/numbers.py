@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
+from gitops.tabular import arrow
+from gitops.tabular.schema import Split
 
 #: Quantiles are kept at 0, 1 / LEVELS, ..., 1: enough for any number of bins, and exact for powers of two.
 LEVELS = 1024
@@ -53,15 +55,24 @@ def describe(columns: Iterable[tuple[str, Array]]) -> Numbers:
     """
     names, statistics, quantiles = [], [], []
     for name, column in columns:
-        known = column[~np.isnan(column)]
-        median = float(np.median(known)) if len(known) else 0.0
-        ranked = np.sort(np.concatenate([known, np.full(len(column) - len(known), median)]))
+        ranked = np.sort(column[~np.isnan(column)])
+        known, missing = len(ranked), len(column) - len(ranked)
+        median = float(ranked[(known - 1) // 2 : known // 2 + 1].mean()) if known else 0.0
+        if missing:
+            ranked = np.insert(ranked, np.searchsorted(ranked, median), np.full(missing, median))
         ranks = np.round(np.linspace(0, 1, LEVELS + 1) * (len(ranked) - 1)).astype(int)
         names.append(name)
         statistics.append([median, ranked.mean(), ranked.std()])
         quantiles.append(ranked[ranks])
     found = np.array(statistics, np.float64).reshape(-1, 3).T
-    return Numbers(names, *found, np.array(quantiles, np.float64).reshape(-1, LEVELS + 1))
+    return Numbers(names, found[0], found[1], found[2], np.array(quantiles, np.float64).reshape(-1, LEVELS + 1))
+
+
+def of_split(train: Split, schema: dict[str, Any]) -> Numbers:
+    """Return the statistics of the number features in `schema`, schema.json, and of a regression's target."""
+    names = [feature["name"] for feature in schema["features"] if feature["dtype"] != "category"]
+    names += [schema["target"]["name"]] if schema["task"] == "regression" else []
+    return describe((name, arrow.floats(train.column(name))) for name in names)
 
 
 def write(path: Path, numbers: Numbers) -> None:
@@ -78,6 +89,6 @@ def read(path: Path = artifacts.NUMBERS) -> Numbers:
     if not path.exists():
         raise ProjectError(f"{path} is missing: run `make pipeline` first")
     table = pq.read_table(str(path), memory_map=False)
-    statistics = [table[key].to_numpy() for key in ("median", "mean", "std")]
+    median, mean, std = (table[key].to_numpy() for key in ("median", "mean", "std"))
     quantiles = table["quantiles"].combine_chunks().flatten().to_numpy().reshape(-1, LEVELS + 1)
-    return Numbers(table["name"].to_pylist(), *statistics, quantiles)
+    return Numbers(table["name"].to_pylist(), median, mean, std, quantiles)

@@ -8,7 +8,6 @@ rows; statistics come later, from the training rows alone (schema.py).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -30,9 +29,8 @@ def read(data: Data) -> pd.DataFrame:
     and the table lacks, one that has none of the dtypes, a text that may be a class or mean that it is missing, more
     rows without a target than data.max_lost allows.
     """
-    if data.query is not None:
-        raise ProjectError(f"data.query is {data.query!r}: a database is read by prepare.py, see docs/your-model.md")
-    return _checked(load.file(Path(data.path), "data.path", data), data)
+    check_query(data)
+    return _checked(load.table(data), data)
 
 
 def of_frame(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
@@ -40,8 +38,14 @@ def of_frame(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
     return _checked(load.frame(frame, data), data)
 
 
+def check_query(data: Data) -> None:
+    """Raise ProjectError where the table is in a database."""
+    if data.query is not None:
+        raise ProjectError(f"data.query is {data.query!r}: a database is read by prepare.py, see docs/your-model.md")
+
+
 def _checked(loaded: Loaded, data: Data) -> pd.DataFrame:
-    _require(loaded.columns, data)
+    require(loaded.columns, data)
     for name in data.left_out:
         loaded.columns.pop(name, None)
     return typed(loaded, data)
@@ -49,21 +53,38 @@ def _checked(loaded: Loaded, data: Data) -> pd.DataFrame:
 
 def typed(loaded: Loaded, data: Data) -> pd.DataFrame:
     """Return a loaded table with a dtype for every column. Raises ProjectError naming the column that has none."""
-    columns = {name: _typed(dtypes.plain(loaded.column(name)), data) for name in [*loaded.columns]}
+    columns = {name: dtypes.series(whole(loaded.column(name), data)) for name in [*loaded.columns]}
     return pd.DataFrame(columns, copy=False)
 
 
-def _typed(column: Column, data: Data) -> pd.Series[Any]:
+def whole(column: Column, data: Data) -> pa.ChunkedArray:
+    """Return a column with its dtype. Raises ProjectError naming it."""
+    found = part(column, data)
+    if column.name == data.target:
+        _check_lost(column, found, data)
+    return found
+
+
+def part(column: Column, data: Data) -> pa.ChunkedArray:
+    """Return some rows of a column as `whole` returns all of them, if `by_type`. Raises ProjectError naming it."""
+    column = dtypes.plain(column)
     if column.name == data.target:
         return _target(column, data)
     if column.name == data.id or column.name in data.categorical:
         dtypes.check_codes(column)
-        return dtypes.category(dtypes.texts(column.values, data.missing))
+        return dtypes.texts(column.values, data.missing)
     if not pa.types.is_string(column.values.type):
         return dtypes.of_type(column, data)
     if column.csv is None and column.name != data.timestamp:
-        return dtypes.category(dtypes.texts(column.values, data.missing))
+        return dtypes.texts(column.values, data.missing)
     return dtypes.of_text(column, data)
+
+
+def by_type(name: str, type_: pa.DataType, data: Data) -> bool:
+    """Tell whether the dtype of a column of a parquet file follows from its type, and not from all of its texts."""
+    if cells.dtype(type_) != "category":
+        return True
+    return name != data.timestamp and (name != data.target or data.task != "regression")
 
 
 def dtype(column: pd.Series[Any]) -> str:
@@ -75,22 +96,22 @@ def dtype(column: pd.Series[Any]) -> str:
     return "number" if pd.api.types.is_numeric_dtype(column) else "category"
 
 
-def _target(column: Column, data: Data) -> pd.Series[Any]:
-    if data.task == "regression":
-        markers = data.missing if data.missing_target is None else data.missing_target
-        settings = data.model_copy(update={"missing": markers})
-        text = pa.types.is_string(column.values.type)
-        found = dtypes.of_text(column, settings) if text else dtypes.of_type(column, settings)
-    else:
-        found = dtypes.category(_classes(column, data))
-    missing = found.isna().to_numpy()
+def _target(column: Column, data: Data) -> pa.ChunkedArray:
+    if data.task != "regression":
+        return _classes(column, data)
+    markers = data.missing if data.missing_target is None else data.missing_target
+    settings = data.model_copy(update={"missing": markers})
+    return (dtypes.of_text if pa.types.is_string(column.values.type) else dtypes.of_type)(column, settings)
+
+
+def _check_lost(column: Column, found: pa.ChunkedArray, data: Data) -> None:
+    missing = found.is_null().to_numpy()
     if missing.mean() > data.max_lost and not missing.all():
         raise ProjectError(
             f"data.target {column.name!r} of {column.path} is missing in {column.first(pa.chunked_array([missing]))}, "
             f"which is {missing.mean():.0%} of {len(missing)}, more than data.max_lost ({data.max_lost}): correct "
             "data.target or the table, or raise the limit"
         )
-    return found
 
 
 def _classes(column: Column, data: Data) -> pa.ChunkedArray:
@@ -109,7 +130,8 @@ def _classes(column: Column, data: Data) -> pa.ChunkedArray:
     return classes
 
 
-def _require(columns: Iterable[str], data: Data) -> None:
+def require(columns: Iterable[str], data: Data) -> None:
+    """Raise ProjectError for a setting that names a column which is not there, and for a name that the splits use."""
     singles = {"data.target": data.target, "data.id": data.id, "data.timestamp": data.timestamp}
     named = [(setting, column) for setting, column in singles.items() if column is not None]
     named += [("data.drop", column) for column in data.drop] + [

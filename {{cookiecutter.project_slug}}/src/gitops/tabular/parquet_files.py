@@ -1,0 +1,160 @@
+"""The parquet files that are a table: one file, those of a folder, or those that a pattern matches, local or in a cloud.
+
+They have equal columns. Their rows follow each other in the order of the files' names. Nothing is read but the files'
+footers until columns or batches are asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from glob import glob
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from gitops.core.addresses import PARQUET, arrow_filesystem, locate, reached
+from gitops.core.artifacts import ProjectError
+
+#: How pandas names an index without a name, as a column of a parquet file.
+INDEX = re.compile(r"__index_level_\d+__")
+
+#: Bytes of a file that are read at once for each column.
+BUFFER = 2**20
+
+#: Bytes that a text takes beside its characters: its object in Python.
+TEXT = 64
+
+#: Rows that are read at once where columns are wanted whole.
+ROWS = 2**18
+
+
+@dataclass(frozen=True)
+class File:
+    """A parquet file's footer and columns, and its index of pandas' if that is a range with a name."""
+
+    path: str
+    footer: pq.FileMetaData
+    schema: pa.Schema
+    index: tuple[str, int, int] | None  # name, first number, step
+
+
+class ParquetFiles:
+    """The files at some addresses. `schema` has their columns, of which pandas' index is one if it has a name."""
+
+    def __init__(self, addresses: Sequence[str], setting: str) -> None:
+        """Read the footers. Raises ProjectError where there is no file, one cannot be read, or columns differ.
+
+        `setting` names the first of the addresses, each of a file or folder, or a pattern of files.
+        """
+        self.problem = f"{setting} is {addresses[0]!r}"
+        found = [self._found(address, setting) for address in addresses]
+        self.arrow = found[0][0]
+        self.files = [self._footer(path) for _, paths in found for path in paths]
+        self.rows = sum(file.footer.num_rows for file in self.files)
+        first = self.files[0]
+        for file in self.files[1:]:
+            if not file.schema.equals(first.schema) or (file.index or ())[:1] != (first.index or ())[:1]:
+                raise ProjectError(f"{self.problem}: {file.path} has other columns or types than {first.path}")
+        if not self.rows:
+            raise ProjectError(f"{self.problem}: the table has no rows")
+        self._places = [at for at, name in enumerate(first.schema.names) if not INDEX.fullmatch(name)]
+        self._unique = len({*first.schema.names}) == len(first.schema)
+        fields = [first.schema.field(place) for place in self._places]
+        fields += [pa.field(first.index[0], pa.int64())] if first.index else []
+        self.schema = pa.schema([field.with_name(field.name.strip()) for field in fields])
+
+    @cached_property
+    def size(self) -> int:
+        """The bytes of the table's values in memory, about."""
+        texts = 0
+        for footer in (file.footer for file in self.files):
+            columns = [at for at in range(footer.num_columns) if footer.schema.column(at).physical_type == "BYTE_ARRAY"]
+            groups = [footer.row_group(at) for at in range(footer.num_row_groups)] if columns else []
+            texts += sum(group.column(at).total_uncompressed_size for group in groups for at in columns)
+        return int(texts + self.rows * sum(_width(field.type) for field in self.schema))
+
+    def table(self) -> pa.Table:
+        """Return all columns, whole."""
+        return pa.Table.from_batches(self.batches([*range(len(self.schema))], ROWS), self.schema)
+
+    def column(self, at: int) -> pa.ChunkedArray:
+        """Return the column at a position in `schema`, whole."""
+        batches = [batch.column(0) for batch in self.batches([at], ROWS)]
+        return pa.chunked_array(batches, self.schema.field(at).type)
+
+    def batches(self, columns: Sequence[int], rows: int) -> Iterator[pa.RecordBatch]:
+        """Read the columns at these positions in `schema`, up to `rows` rows at once. Raises ProjectError."""
+        schema = pa.schema([self.schema.field(at) for at in columns])
+        for file in self.files:
+            names = [file.schema.names[self._places[at]] for at in columns if at < len(self._places)]
+            start = 0
+            with _readable(self.problem), self._opened(file.path) as reader:
+                # Without threads and read-ahead, memory does not depend on the size of the file's row groups.
+                for batch in reader.iter_batches(rows, columns=names if self._unique else None, use_threads=False):
+                    stop = start + batch.num_rows
+                    yield pa.RecordBatch.from_arrays([self._array(batch, file, at, start) for at in columns], schema=schema)
+                    start = stop
+
+    def _array(self, batch: pa.RecordBatch, file: File, at: int, start: int) -> pa.Array:
+        if at < len(self._places):
+            place = self._places[at]
+            return batch.column(file.schema.names[place] if self._unique else place)
+        _, first, step = file.index or ("", 0, 1)
+        return pa.array(np.arange(start, start + batch.num_rows) * step + first)
+
+    def _opened(self, path: str) -> pq.ParquetFile:
+        # Arrow opens the file, not Python, for the reason in artifacts.read_parquet.
+        return pq.ParquetFile(self.arrow.open_input_file(path), pre_buffer=False, buffer_size=BUFFER)
+
+    def _footer(self, path: str) -> File:
+        with _readable(self.problem), self._opened(path) as reader:
+            footer, schema = reader.metadata, reader.schema_arrow
+        index = None
+        for each in (schema.pandas_metadata or {}).get("index_columns", []):
+            if isinstance(each, dict) and each.get("kind") == "range" and each.get("name"):
+                index = str(each["name"]), each["start"], each["step"]
+        return File(path, footer, schema.remove_metadata(), index)
+
+    def _found(self, address: str, setting: str) -> tuple[pafs.FileSystem, list[str]]:
+        """Return the file system of an address, and the files there in the order of their names."""
+        if "://" in address:
+            filesystem, path = locate(setting, address)
+            with reached(setting, address):
+                if "*" not in path and not filesystem.isfile(path):
+                    path = f"{path.rstrip('/')}/*{PARQUET}"
+                found = [str(name) for name in filesystem.glob(path)] if "*" in path else [path]
+            arrow = arrow_filesystem(filesystem)
+        else:
+            path = f"{address.rstrip('/')}/*{PARQUET}" if Path(address).is_dir() else address
+            found = glob(path) if "*" in path else [path] if Path(path).exists() else []
+            arrow = pafs.LocalFileSystem()
+        # By convention a name that begins with a dot or an underscore is unfinished, or metadata.
+        paths = sorted(path for path in found if PurePosixPath(path).name[0] not in "._")
+        if not paths:
+            what = f"no file matches {path!r}" if "*" in path else "there is no such file"
+            raise ProjectError(f"{self.problem}: {what}; `dvc pull` gets it, or correct {setting}")
+        return arrow, paths
+
+
+@contextmanager
+def _readable(problem: str) -> Iterator[None]:
+    try:
+        yield
+    except (ProjectError, GeneratorExit):
+        raise
+    except Exception as error:  # each cloud's library has errors of its own beside pyarrow's
+        raise ProjectError(f"{problem}: not a readable parquet table ({error})") from error
+
+
+def _width(type_: pa.DataType) -> int:
+    try:
+        return max(1, int(type_.bit_width) // 8)
+    except ValueError:  # a text, or what is no column of a table
+        return TEXT
