@@ -18,7 +18,7 @@ from gitops.core.artifacts import ROW, ProjectError
 from gitops.core.sections import Data
 from gitops.inference import batch, source
 from gitops.inference.model import Model
-from gitops.tabular import arrow, derived, schema
+from gitops.tabular import arrow, derived, schema, streamed
 from gitops.tabular.columns import Column, Derived, check_row, from_rows
 
 
@@ -188,12 +188,13 @@ def test_too_many_derived_categories_are_refused_with_the_remedy(monkeypatch: py
 
 def test_a_table_of_one_row_can_have_derived_features(data: Data) -> None:
     frame = pd.DataFrame({"height": [1.0], "width": [2.0], "y": ["no"]})
-    assert derived.add(frame, {"ratio": DERIVED["ratio"]}, data)["ratio"].tolist() == [0.5]
+    rows = streamed.Held(frame).table
+    assert derived.add(rows, {"ratio": DERIVED["ratio"]}, data)["ratio"].to_pylist() == [0.5]
 
 
 def test_a_schema_without_derived_features_says_nothing_of_them(data: Data) -> None:
     frame = pd.DataFrame({"height": [1.0, 2.0], "y": ["no", "yes"]})
-    assert "derived" not in schema.describe(frame, {}, data, {})["features"][0]
+    assert "derived" not in schema.describe(streamed.Held(frame), {}, data, {})["features"][0]
 
 
 #: The last number, which tiny_model takes, is the derived feature `double`.

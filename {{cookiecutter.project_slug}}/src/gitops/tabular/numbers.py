@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.tabular import arrow
-from gitops.tabular.schema import Split
+from gitops.tabular.schema import Split, median
 
 #: Quantiles are kept at 0, 1 / LEVELS, ..., 1: enough for any number of bins, and exact for powers of two.
 LEVELS = 1024
@@ -57,12 +57,12 @@ def describe(columns: Iterable[tuple[str, Array]]) -> Numbers:
     for name, column in columns:
         ranked = np.sort(column[~np.isnan(column)])
         known, missing = len(ranked), len(column) - len(ranked)
-        median = float(ranked[(known - 1) // 2 : known // 2 + 1].mean()) if known else 0.0
+        middle = median(ranked) if known else 0.0
         if missing:
-            ranked = np.insert(ranked, np.searchsorted(ranked, median), np.full(missing, median))
+            ranked = np.insert(ranked, np.searchsorted(ranked, middle), np.full(missing, middle))
         ranks = np.round(np.linspace(0, 1, LEVELS + 1) * (len(ranked) - 1)).astype(int)
         names.append(name)
-        statistics.append([median, ranked.mean(), ranked.std()])
+        statistics.append([middle, ranked.mean(), ranked.std()])
         quantiles.append(ranked[ranks])
     found = np.array(statistics, np.float64).reshape(-1, 3).T
     return Numbers(names, found[0], found[1], found[2], np.array(quantiles, np.float64).reshape(-1, LEVELS + 1))
@@ -89,6 +89,6 @@ def read(path: Path = artifacts.NUMBERS) -> Numbers:
     if not path.exists():
         raise ProjectError(f"{path} is missing: run `make pipeline` first")
     table = pq.read_table(str(path), memory_map=False)
-    median, mean, std = (table[key].to_numpy() for key in ("median", "mean", "std"))
+    middle, mean, std = (table[key].to_numpy() for key in ("median", "mean", "std"))
     quantiles = table["quantiles"].combine_chunks().flatten().to_numpy().reshape(-1, LEVELS + 1)
-    return Numbers(table["name"].to_pylist(), median, mean, std, quantiles)
+    return Numbers(table["name"].to_pylist(), middle, mean, std, quantiles)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.sections import Data
@@ -139,16 +140,22 @@ def _feature(name: str, column: pa.ChunkedArray, data: Data, remedy: str) -> dic
         first, last = pa.array(pc.min_max(known).as_py().values(), known.type).to_pandas()
         return feature | {"min": first.isoformat(), "max": last.isoformat()}
     if dtype == "number":
-        numbers = pd.Series(known.to_numpy())
+        numbers = known.to_numpy()
+        ranked = np.sort(numbers)
         statistics = {
-            "min": numbers.min(),
-            "max": numbers.max(),
+            "min": ranked[0],
+            "max": ranked[-1],
             "mean": numbers.mean(),
-            "std": numbers.std(ddof=0),
-            "median": numbers.median(),
+            "std": numbers.std(),
+            "median": median(ranked),
         }
         return feature | {key: float(value) for key, value in statistics.items()}
     if (distinct := len(pc.unique(known))) > data.max_categories:
         raise too_many(name, f"{distinct} distinct texts in {len(column)} training rows", data, remedy)
     fractions = {text: round(count / len(known), 6) for text, count in _counts(known).items()}
     return feature | {"categories": fractions}
+
+
+def median(ranked: NDArray[Any]) -> float:
+    """Return the median of sorted numbers [rows], at least one: the mean of the two in the middle."""
+    return float(ranked[(len(ranked) - 1) // 2 : len(ranked) // 2 + 1].mean())

@@ -46,7 +46,7 @@ def assign(keys: Keys, data: Data, starts: Sequence[int] = ()) -> tuple[Codes, N
     numbers = groups.connect(links, len(rows))
     if data.timestamp is None:
         blocks = starts if kept is None else np.searchsorted(kept, [*starts]).tolist()
-        found = _draw(rows, data, blocks, links)
+        found = _draw(rows, data, blocks, links, numbers)
     else:
         found = chronological.assign(rows, data)
     if data.task != "regression":
@@ -73,17 +73,19 @@ def _kept(keys: Keys, data: Data) -> Numbers | None:
     return np.flatnonzero(first == np.arange(len(first)))
 
 
-def _draw(keys: Keys, data: Data, starts: Sequence[int], links: list[Numbers]) -> Codes:
-    """Draw the splits of all rows, block after block; a row whose group has older rows follows the oldest of them."""
+def _draw(keys: Keys, data: Data, starts: Sequence[int], links: list[Numbers], numbers: Numbers) -> Codes:
+    """Draw the splits of all rows, block after block; a row whose group has older rows follows the oldest of them.
+
+    `numbers`: the groups that the links make in the whole table.
+    """
+    first, *others = [*pairwise(sorted({0, *starts, len(keys)}))]
+    if not others:
+        return _draw_block(keys, numbers, data, *first)
     codes = np.empty(len(keys), np.int8)
-    blocks = [*pairwise(sorted({0, *starts, len(keys)}))]
     firsts = [groups.first_rows(link) for link in links] or [np.arange(len(keys))]
-    oldest = np.minimum.reduce(firsts) if len(blocks) > 1 else firsts[0]
-    for start, stop in blocks:
-        numbers = groups.connect([link[start:stop] for link in links], stop - start)
-        if not start:
-            codes[:stop] = _draw_block(keys.take(slice(0, stop)), numbers, data, start, stop)
-            continue
+    oldest = np.minimum.reduce(firsts)
+    for start, stop in (first, *others):
+        numbers = groups.connect([groups.numbered(link[start:stop]) for link in links], stop - start)
         leaders = np.full(int(numbers.max()) + 1, stop)
         np.minimum.at(leaders, numbers, oldest[start:stop])
         leader = leaders[numbers]
@@ -102,15 +104,20 @@ def _draw_block(keys: Keys, numbers: Numbers, data: Data, start: int, stop: int)
     training.
     """
     codes = np.full(len(keys), TRAIN, np.int8)
+    target = keys.target
     sizes = np.bincount(numbers)[numbers]
     drawn = np.flatnonzero((sizes == 1) | (sizes <= min(data.val_size, data.test_size) * stop / 2))
+    del sizes
     if not len(drawn):
         return codes
-    order = _stratified_order(numbers[drawn], _strata(keys.take(drawn), data), np.random.default_rng(data.seed))
+    if len(drawn) < len(keys):
+        numbers, target = numbers[drawn], target[drawn]
+    strata = _strata(target, keys.classes, data)
+    order = _stratified_order(numbers, strata, np.random.default_rng(data.seed))
     # The first rows of an order are for training, so a few appended rows would all be: draw where the order begins.
     offset = np.random.default_rng([data.seed, start]).random() if start else 0.0
     share = min(len(keys) / len(drawn), 1 / (data.val_size + data.test_size))
-    codes[drawn[order]] = _cut(numbers[drawn][order], data, offset, share)
+    codes[drawn[order]] = _cut(numbers[order], data, offset, share)
     return codes
 
 
@@ -131,20 +138,19 @@ def _learnable(codes: Codes, keys: Keys, numbers: Numbers, data: Data) -> Codes:
     return np.where(np.isin(numbers, numbers[unseen]), np.int8(TRAIN), codes)
 
 
-def _strata(keys: Keys, data: Data) -> NDArray[Any]:
+def _strata(target: NDArray[Any], classes: list[str], data: Data) -> NDArray[Any]:
     """Return the stratum of each row [rows]: whole numbers in the order in which the strata draw."""
     if data.task == "regression":
-        bins = min(BINS, max(1, len(keys) // RARE))
-        strata = np.zeros(len(keys), np.int8)
+        bins = min(BINS, max(1, len(target) // RARE))
+        strata = np.zeros(len(target), np.int8)
         if bins > 1:  # of each row's rank; of equal numbers the first row's is lower
-            order = np.argsort(keys.target, kind="stable")
-            strata[order] = pd.qcut(np.arange(1.0, len(keys) + 1), bins, labels=False)
+            order = np.argsort(target, kind="stable")
+            strata[order] = pd.qcut(np.arange(1.0, len(target) + 1), bins, labels=False)
         return strata
-    rare = np.bincount(keys.target, minlength=len(keys.classes)) < RARE
-    names = [TOGETHER if few else name for name, few in zip(keys.classes, rare, strict=True)]
+    rare = np.bincount(target, minlength=len(classes)) < RARE
+    names = [TOGETHER if few else name for name, few in zip(classes, rare, strict=True)]
     places = {name: place for place, name in enumerate(sorted({*names}))}
-    by_class = np.array([places[name] for name in names], np.min_scalar_type(len(places)))
-    found: NDArray[Any] = by_class[keys.target]
+    found: NDArray[Any] = np.array([places[name] for name in names], np.min_scalar_type(len(places)))[target]
     return found
 
 
@@ -153,25 +159,28 @@ def _stratified_order(numbers: Numbers, strata: NDArray[Any], rng: np.random.Gen
 
     Each group takes the stratum of its first row. Within a stratum the groups are shuffled and spread evenly over
     [0, 1): a group before which m of the stratum's n rows come stands at (m + u) / n, with one random u for the
-    stratum.
+    stratum. The numbers of groups grow with their first rows.
     """
-    sizes = np.bincount(numbers)
-    present = np.flatnonzero(sizes)
-    first = np.empty(len(sizes), np.int64)
-    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
-    found = np.sort(first[present])  # the groups' first rows, in order
-    shuffled = found[rng.choice(len(found), size=len(found), replace=False)]
-    shuffled = shuffled[np.argsort(strata[shuffled], kind="stable")]
-    rows, stratum = sizes[numbers[shuffled]], strata[shuffled]
-    position = np.zeros(len(sizes))
-    starts = np.flatnonzero(np.append(True, stratum[1:] != stratum[:-1]))
-    for start, stop in pairwise([*starts, len(stratum)]):
-        some = rows[start:stop]
-        before = np.cumsum(some) - some
-        position[numbers[shuffled[start:stop]]] = (before + rng.random()) / some.sum()
-    if len(present) == len(numbers):  # no two rows share a group, so its number follows the row
-        return np.argsort(position[numbers], kind="stable")
-    return np.lexsort((numbers, position[numbers]))
+    first = np.flatnonzero(groups.first_rows(numbers) == np.arange(len(numbers)))
+    rows = np.bincount(numbers)[numbers[first]]
+    shuffled = rng.choice(len(first), size=len(first), replace=False)
+    stratum = strata[first[shuffled]]
+    by_stratum = np.argsort(stratum, kind="stable")
+    shuffled, stratum = shuffled[by_stratum], stratum[by_stratum]
+    del by_stratum
+    place = np.empty(len(first))
+    for start, stop in pairwise([*np.flatnonzero(np.append(True, stratum[1:] != stratum[:-1])), len(stratum)]):
+        some = shuffled[start:stop]
+        before = np.cumsum(rows[some])
+        total = before[-1]
+        before -= rows[some]
+        place[some] = (before + rng.random()) / total
+    del shuffled, stratum, some, before
+    if len(first) == len(numbers):
+        return np.argsort(place, kind="stable")
+    of_group = np.empty(int(numbers.max()) + 1)
+    of_group[numbers[first]] = place
+    return np.lexsort((numbers, of_group[numbers]))
 
 
 def _cut(ordered: Numbers, data: Data, offset: float, share: float) -> Codes:
@@ -180,11 +189,14 @@ def _cut(ordered: Numbers, data: Data, offset: float, share: float) -> Codes:
     `offset`: fraction of the rows by which the order is rotated first. `share`: by how much the fractions of the
     validation and test split are larger than in the table.
     """
-    begins = np.append(True, ordered[1:] != ordered[:-1])
-    start = np.maximum.accumulate(np.where(begins, np.arange(len(ordered)), 0)) / len(ordered)
-    start = (start + offset) % 1 if offset else start
+    start = np.arange(len(ordered))
+    start[1:][ordered[1:] == ordered[:-1]] = 0
+    np.maximum.accumulate(start, out=start)  # where each row's group begins
+    fraction = start / len(ordered)
+    fraction = (fraction + offset) % 1 if offset else fraction
+    fraction += 1e-9
     bounds = [1 - (data.val_size + data.test_size) * share, 1 - data.test_size * share]
-    return np.searchsorted(bounds, start + 1e-9).astype(np.int8)
+    return np.searchsorted(bounds, fraction).astype(np.int8)
 
 
 def _check_sizes(codes: Codes, keys: Keys, numbers: Numbers, data: Data) -> None:
