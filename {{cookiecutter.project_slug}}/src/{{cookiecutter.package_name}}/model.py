@@ -47,9 +47,9 @@ class Numbers(nn.Module):
 
     def __init__(self, numbers: Statistics, bins: int, dates: list[int]) -> None:
         super().__init__()
-        self.register_buffer("median", torch.from_numpy(numbers.median))
-        self.register_buffer("mean", torch.from_numpy(numbers.mean))
-        self.register_buffer("scale", torch.from_numpy(np.where(numbers.std > 0, numbers.std, 1.0)))
+        self.register_buffer("median", torch.tensor(numbers.median))
+        self.register_buffer("mean", torch.tensor(numbers.mean))
+        self.register_buffer("scale", torch.tensor(np.where(numbers.std > 0, numbers.std, 1.0)))
         left, slope = self._bins(numbers.quantiles, bins)
         self.register_buffer("left", left)
         self.register_buffer("slope", slope)
@@ -70,7 +70,7 @@ class Numbers(nn.Module):
             edges = np.unique(values)
             left[column, : len(edges) - 1] = edges[:-1]
             slope[column, : len(edges) - 1] = 1 / np.diff(edges)
-        return torch.from_numpy(left), torch.from_numpy(slope)
+        return torch.tensor(left), torch.tensor(slope)
 
     def forward(self, numbers: Tensor) -> Tensor:
         missing = torch.isnan(numbers)
@@ -100,7 +100,7 @@ class Categories(nn.Module):
         self.count, self.length = len(features), length
         # Odd multiples of the golden ratio, so that a text has another key in each column.
         marks = np.arange(1, self.count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        self.register_buffer("marks", torch.from_numpy(marks.view(np.int64)))
+        self.register_buffer("marks", torch.tensor(marks.view(np.int64)))
         keys, unseen = [np.empty(0, np.int64)], []
         for mark, feature in zip(self.marks.numpy(), features, strict=True):
             codes = np.unique([MISSING, *(category_code(text) for text in feature["categories"])])
@@ -111,8 +111,8 @@ class Categories(nn.Module):
         size = sum(map(len, keys)) + len(unseen)
         flat, rows = np.concatenate(keys), np.setdiff1d(np.arange(size), unseen)
         order = flat.argsort()
-        self.register_buffer("table", torch.from_numpy(flat[order]))
-        self.register_buffer("rows", torch.from_numpy(rows[order]))
+        self.register_buffer("table", torch.tensor(flat[order]))
+        self.register_buffer("rows", torch.tensor(rows[order]))
         self.register_buffer("unseen", torch.tensor(unseen, dtype=torch.int64))
         self.embedding = nn.Embedding(max(1, size), length)
         # Values that training never shows keep this vector, the middle of those it does show.
