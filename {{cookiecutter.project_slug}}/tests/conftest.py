@@ -82,8 +82,8 @@ def statistics(train: pd.DataFrame, schema: dict[str, Any]) -> numbers.Numbers:
     from project import features
 
     columns, _ = features.encode(arrow.from_frame(train, schema), schema)
-    found = [(feature["name"], column) for feature, column in zip(features.number_features(schema), columns.T.numpy())]
+    names = [feature["name"] for feature in features.number_features(schema)]
+    found = dict(zip(names, columns.T.numpy(), strict=True))
     if not schema["target"]["classes"]:
-        name = schema["target"]["name"]
-        found.append((name, train[name].to_numpy("float64")))
-    return numbers.describe(found)
+        found[schema["target"]["name"]] = train[schema["target"]["name"]].to_numpy("float64")
+    return numbers.describe(found.items())

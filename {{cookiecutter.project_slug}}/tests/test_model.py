@@ -52,7 +52,8 @@ def encoded_plainly(column: Tensor, edges: Tensor) -> Iterator[list[float]]:
 @pytest.mark.parametrize("bins", [2, 8, 64])
 def test_numbers_are_imputed_standardised_and_spread_over_the_quantiles_of_the_rows(bins: int) -> None:
     rng = np.random.default_rng(bins)
-    rows = torch.tensor(np.stack([rng.lognormal(0, 3, 501), rng.integers(0, 3, 501), 1.7e9 + 1e5 * rng.random(501)], axis=1))
+    columns = [rng.lognormal(0, 3, 501), rng.integers(0, 3, 501), 1.7e9 + 1e5 * rng.random(501)]
+    rows = torch.tensor(np.stack(columns, axis=1))
     rows[::10, 0] = NAN
     found = model.Numbers(of_rows(rows), bins, dates=[])(rows)
     assert found.shape == (501, 3 * (bins + 2)) and found.dtype == torch.float32

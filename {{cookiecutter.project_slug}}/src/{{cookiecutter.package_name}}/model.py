@@ -99,21 +99,22 @@ class Categories(nn.Module):
         super().__init__()
         self.count, self.length = len(features), length
         # Odd multiples of the golden ratio, so that a text has another key in each column.
-        marks = np.arange(1, self.count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        self.register_buffer("marks", torch.tensor(marks.view(np.int64)))
-        keys, unseen = [np.empty(0, np.int64)], []
-        for mark, feature in zip(self.marks.numpy(), features, strict=True):
+        marks = (np.arange(1, self.count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)).view(np.int64)
+        self.register_buffer("marks", torch.tensor(marks))
+        keys, rows, unseen, size = [np.empty(0, np.int64)], [np.empty(0, np.int64)], np.empty(self.count, np.int64), 0
+        for column, feature in enumerate(features):
             codes = np.unique([MISSING, *(category_code(text) for text in feature["categories"])])
             if len(codes) <= len(feature["categories"]):
                 raise ValueError(f"two categories of column {feature['name']!r} share a hash: rename one of them")
-            keys.append(codes ^ mark)
-            unseen.append(sum(map(len, keys)) + len(unseen))  # the row of `embedding` after those of the column
-        size = sum(map(len, keys)) + len(unseen)
-        flat, rows = np.concatenate(keys), np.setdiff1d(np.arange(size), unseen)
-        order = flat.argsort()
-        self.register_buffer("table", torch.tensor(flat[order]))
-        self.register_buffer("rows", torch.tensor(rows[order]))
-        self.register_buffer("unseen", torch.tensor(unseen, dtype=torch.int64))
+            keys.append(codes ^ marks[column])
+            rows.append(np.arange(size, size + len(codes)))  # of the embedding
+            unseen[column] = size + len(codes)
+            size += len(codes) + 1
+        table = np.concatenate(keys)
+        order = table.argsort()
+        self.register_buffer("table", torch.tensor(table[order]))
+        self.register_buffer("rows", torch.tensor(np.concatenate(rows)[order]))
+        self.register_buffer("unseen", torch.tensor(unseen))
         self.embedding = nn.Embedding(max(1, size), length)
         # Values that training never shows keep this vector, the middle of those it does show.
         nn.init.zeros_(self.embedding.weight)

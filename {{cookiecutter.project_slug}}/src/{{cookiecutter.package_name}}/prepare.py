@@ -77,7 +77,9 @@ def statistics(train: pd.DataFrame, described: dict[str, Any]) -> numbers.Number
     inputs = columns.derive(inputs, DERIVED, [each["name"] for each in described["features"] if each.get("derived")])
     found = [(name, np.asarray(inputs[name])) for name, dtype in dtypes.items() if dtype != "category"]
     target = described["target"]
-    return numbers.describe(found if target["classes"] else [*found, (target["name"], train[target["name"]].to_numpy("float64"))])
+    return numbers.describe(
+        found if target["classes"] else [*found, (target["name"], train[target["name"]].to_numpy("float64"))]
+    )
 
 
 def main() -> None:
