@@ -77,11 +77,10 @@ class Numbers(nn.Module):
         filled = torch.where(missing, self.median, numbers)
         linear = ((filled - self.mean) / self.scale).clamp(-CLIP, CLIP)
         # The largest tensor, [rows, N, bins]. Float32 cannot tell the edges of a long-tailed column or of dates apart.
-        binned = (filled.unsqueeze(2) - self.left).mul_(self.slope).clamp_(0, 1)
+        binned = (filled.unsqueeze(2) - self.left).mul_(self.slope).clamp_(0, 1).flatten(1).float()
         angles = filled[:, self.dates].unsqueeze(2) * (2 * math.pi / self.periods)
         cyclical = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
-        parts = (linear, missing, binned.flatten(1), cyclical)
-        return torch.cat([part.float() for part in parts], dim=1)
+        return torch.cat([linear.float(), missing.float(), binned, cyclical.float()], dim=1)
 
 
 class Categories(nn.Module):
