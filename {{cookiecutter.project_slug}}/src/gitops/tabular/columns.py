@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import math
 import traceback
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,10 @@ EXPECTED = {
     "category": f"a text of at most {MAX_TEXT} characters",
     "id": f"a text of at most {MAX_TEXT} characters or a whole number",
 }
+
+#: Types of which values may lie in a checked column as they are.
+PLAIN = {"number": frozenset([int, float, type(None)]), "boolean": frozenset([bool, type(None)])}
+TEXTS = frozenset([str, type(None)])
 
 Row = dict[str, Any]
 Column = torch.Tensor | list[str | None]
@@ -116,16 +122,75 @@ def check_row(index: int, row: Any, schema: Schema) -> Row:
             if column in others:
                 continue
             raise RowError(index, column, f"column {column!r} is missing: send null if the value is unknown")
-        value = row[column]
-        if dtype == "id" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_ID:
-            value = str(value)
-        if isinstance(value, str):
-            value = value.strip()
-            value = None if value in schema["missing_markers"] else value
-        if value is not None and not fits(value, dtype):
-            raise RowError(index, column, refusal(column, row[column], dtype))
-        checked[column] = value
+        try:
+            checked[column] = _cell(row[column], dtype, schema["missing_markers"])
+        except ValueError:
+            raise RowError(index, column, refusal(column, row[column], dtype)) from None
     return checked
+
+
+def check_rows(rows: Sequence[Any], schema: Schema) -> tuple[list[Row], Columns] | None:
+    """Return what `check_row` returns for each row, and `from_rows` for all of them; None where one does not fit.
+
+    It works on all values of a dtype at once: tens of times as fast as row by row, for hundreds of rows. None is also
+    returned for rows of which some have another optional column than others. The rows may be those given.
+    """
+    if {*map(type, rows)} != {dict}:
+        return None
+    dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
+    dtypes |= {name: dtype for name, dtype in optional(schema).items() if name in rows[0]}
+    names, markers = [*dtypes], frozenset(schema["missing_markers"])
+    in_order = all([*row] == names for row in rows)
+    if not in_order and not all(row.keys() == dtypes.keys() for row in rows):
+        return None
+    cells = [row.values() if in_order else [row[name] for name in names] for row in rows]
+    found = dict(zip(names, zip(*cells, strict=True), strict=True))
+    changed = not in_order
+    try:
+        for dtype in {*dtypes.values()}:
+            chosen = [name for name in names if dtypes[name] == dtype]
+            checked = _cells([found[name] for name in chosen], dtype, markers)
+            if checked is not None:
+                changed = True
+                found |= zip(chosen, checked, strict=True)
+        columns, finite = _typed({feature["name"]: found[feature["name"]] for feature in given(schema)}, dtypes)
+    except (ValueError, OverflowError):  # the latter for an integer beyond float64
+        return None
+    if not finite:
+        return None
+    if changed:
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    return [*rows], columns
+
+
+def _cells(columns: list[Sequence[Any]], dtype: str, markers: frozenset[str]) -> list[Sequence[Any]] | None:
+    """Return columns of one dtype as `check_row` has their values, None if nothing changes.
+
+    Raises ValueError where a value does not fit, but for numbers that are not finite.
+    """
+    types = {*map(type, chain.from_iterable(columns))}
+    if types <= PLAIN.get(dtype, frozenset()):
+        return None
+    if types <= TEXTS:
+        checked = {text: _cell(text, dtype, markers) for text in {*chain.from_iterable(columns)}}
+        if all(text == value for text, value in checked.items()):
+            return None
+        return [[*map(checked.__getitem__, column)] for column in columns]
+    if len(columns) == 1:
+        return [[_cell(value, dtype, markers) for value in columns[0]]]
+    return [(_cells([column], dtype, markers) or [column])[0] for column in columns]
+
+
+def _cell(value: Any, dtype: str, markers: Iterable[str]) -> Any:
+    """Return a value with a text stripped, an id as a text, and None for a marker. Raises ValueError if it is wrong."""
+    if dtype == "id" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_ID:
+        value = str(value)
+    if isinstance(value, str):
+        value = value.strip()
+        value = None if value in markers else value
+    if value is not None and not fits(value, dtype):
+        raise ValueError(f"not {EXPECTED[dtype]}")
+    return value
 
 
 def fits(value: Any, dtype: str) -> bool:
@@ -149,9 +214,24 @@ def refusal(column: str, value: Any, dtype: str) -> str:
 
 def from_rows(rows: Sequence[Row], schema: Schema) -> Columns:
     """Return the columns of rows that `check_row` has returned."""
-    return {
-        feature["name"]: column([row[feature["name"]] for row in rows], feature["dtype"]) for feature in given(schema)
-    }
+    dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
+    columns, _ = _typed({name: [row[name] for row in rows] for name in dtypes}, dtypes)
+    return columns
+
+
+def _typed(columns: Mapping[str, Sequence[Any]], dtypes: Mapping[str, str]) -> tuple[Columns, bool]:
+    """Return the columns of values that fit their dtype, and whether all numbers are finite."""
+    numbers = {name: values for name, values in columns.items() if dtypes[name] != "category"}
+    for name, values in numbers.items():
+        if dtypes[name] == "datetime":
+            numbers[name] = [None if text is None else seconds(text) for text in values]
+    cells = [*chain.from_iterable(numbers.values())]
+    missing = cells.count(None)
+    floats = array("d", [math.nan if value is None else value for value in cells] if missing else cells)
+    tensor = torch.frombuffer(floats, dtype=torch.float64) if floats else torch.empty(0, dtype=torch.float64)
+    tensors = dict(zip(numbers, tensor.view(len(numbers), -1) if numbers else (), strict=True))
+    finite = int(tensor.isfinite().sum()) == len(cells) - missing
+    return {name: tensors[name] if name in tensors else [*values] for name, values in columns.items()}, finite
 
 
 def column(values: list[Any], dtype: str) -> Column:
