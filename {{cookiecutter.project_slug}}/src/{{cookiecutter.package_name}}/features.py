@@ -48,7 +48,7 @@ def encode(columns: Columns, schema: dict[str, Any]) -> tuple[torch.Tensor, torc
     `columns` holds what a request gives; the derived features are added here. Raises KeyError where one is missing.
     """
     columns = derive(columns, DERIVED, [feature["name"] for feature in schema["features"] if feature.get("derived")])
-    numbers = [columns[feature["name"]] for feature in number_features(schema)]
+    numbers: list[Any] = [columns[feature["name"]] for feature in number_features(schema)]
     texts = [columns[feature["name"]] for feature in category_features(schema)]
     rows = len(next(iter(columns.values()), ()))
     empty = torch.empty((rows, 0), dtype=torch.float64)

@@ -23,7 +23,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -132,53 +132,53 @@ def check_row(index: int, row: Any, schema: Schema) -> Row:
 def check_rows(rows: Sequence[Any], schema: Schema) -> tuple[list[Row], Columns] | None:
     """Return what `check_row` returns for each row, and `from_rows` for all of them; None where one does not fit.
 
-    It works on all values of a dtype at once: tens of times as fast as row by row, for hundreds of rows. None is also
-    returned for rows of which some have another optional column than others. The rows may be those given.
+    It takes all values of a dtype at once: far faster than value by value, for wide rows and for many. None is also
+    returned where some rows have an optional column that others lack. Rows in which nothing changes are those given.
     """
     if {*map(type, rows)} != {dict}:
         return None
     dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
     dtypes |= {name: dtype for name, dtype in optional(schema).items() if name in rows[0]}
     names, markers = [*dtypes], frozenset(schema["missing_markers"])
-    in_order = all([*row] == names for row in rows)
-    if not in_order and not all(row.keys() == dtypes.keys() for row in rows):
-        return None
-    cells = [row.values() if in_order else [row[name] for name in names] for row in rows]
-    found = dict(zip(names, zip(*cells, strict=True), strict=True))
-    changed = not in_order
+    if not all([*row] == names for row in rows):
+        if not all(row.keys() == dtypes.keys() for row in rows):
+            return None
+        rows = [{name: row[name] for name in names} for row in rows]
+    checked: list[Row] = [*rows]
+    columns: Columns = {}
     try:
-        for dtype in {*dtypes.values()}:
-            chosen = [name for name in names if dtypes[name] == dtype]
-            checked = _cells([found[name] for name in chosen], dtype, markers)
-            if checked is not None:
-                changed = True
-                found |= zip(chosen, checked, strict=True)
-        columns, finite = _typed({feature["name"]: found[feature["name"]] for feature in given(schema)}, dtypes)
+        for dtype in dict.fromkeys(dtypes.values()):
+            mask = [dtypes[name] == dtype for name in names]
+            chosen = [*compress(names, mask)]
+            given_cells = [*chain.from_iterable(compress(row.values(), mask) for row in rows)]
+            cells = _cells(given_cells, len(chosen), dtype, markers)
+            if cells is not given_cells:
+                parts = (cells[start : start + len(chosen)] for start in range(0, len(cells), len(chosen)))
+                checked = [row | dict(zip(chosen, part, strict=True)) for row, part in zip(checked, parts, strict=True)]
+            columns |= _typed(cells, chosen, dtype)
     except (ValueError, OverflowError):  # the latter for an integer beyond float64
         return None
-    if not finite:
-        return None
-    if changed:
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*found.values(), strict=True)]
-    return [*rows], columns
+    return checked, {feature["name"]: columns[feature["name"]] for feature in given(schema)}
 
 
-def _cells(columns: list[Sequence[Any]], dtype: str, markers: frozenset[str]) -> list[Sequence[Any]] | None:
-    """Return columns of one dtype as `check_row` has their values, None if nothing changes.
+def _cells(cells: list[Any], width: int, dtype: str, markers: frozenset[str]) -> list[Any]:
+    """Return cells of `width` columns, row after row, as `check_row` returns them: the same list if nothing changes.
 
-    Raises ValueError where a value does not fit, but for numbers that are not finite.
+    Raises ValueError where one does not fit.
     """
-    types = {*map(type, chain.from_iterable(columns))}
+    types = {*map(type, cells)}
     if types <= PLAIN.get(dtype, frozenset()):
-        return None
+        return cells
     if types <= TEXTS:
-        checked = {text: _cell(text, dtype, markers) for text in {*chain.from_iterable(columns)}}
-        if all(text == value for text, value in checked.items()):
-            return None
-        return [[*map(checked.__getitem__, column)] for column in columns]
-    if len(columns) == 1:
-        return [[_cell(value, dtype, markers) for value in columns[0]]]
-    return [(_cells([column], dtype, markers) or [column])[0] for column in columns]
+        known = {text: _cell(text, dtype, markers) for text in {*cells}}
+        unchanged = all(text == value for text, value in known.items())
+        return cells if unchanged else [*map(known.__getitem__, cells)]
+    if width == 1:
+        return [_cell(value, dtype, markers) for value in cells]
+    found = cells[:]
+    for column in range(width):
+        found[column::width] = _cells(cells[column::width], 1, dtype, markers)
+    return found
 
 
 def _cell(value: Any, dtype: str, markers: Iterable[str]) -> Any:
@@ -215,23 +215,27 @@ def refusal(column: str, value: Any, dtype: str) -> str:
 def from_rows(rows: Sequence[Row], schema: Schema) -> Columns:
     """Return the columns of rows that `check_row` has returned."""
     dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
-    columns, _ = _typed({name: [row[name] for row in rows] for name in dtypes}, dtypes)
-    return columns
+    columns: Columns = {}
+    for dtype in {*dtypes.values()}:
+        chosen = [name for name in dtypes if dtypes[name] == dtype]
+        columns |= _typed([row[name] for row in rows for name in chosen], chosen, dtype)
+    return {name: columns[name] for name in dtypes}
 
 
-def _typed(columns: Mapping[str, Sequence[Any]], dtypes: Mapping[str, str]) -> tuple[Columns, bool]:
-    """Return the columns of values that fit their dtype, and whether all numbers are finite."""
-    numbers = {name: values for name, values in columns.items() if dtypes[name] != "category"}
-    for name, values in numbers.items():
-        if dtypes[name] == "datetime":
-            numbers[name] = [None if text is None else seconds(text) for text in values]
-    cells = [*chain.from_iterable(numbers.values())]
+def _typed(cells: list[Any], names: list[str], dtype: str) -> Columns:
+    """Return columns of one dtype, given their cells row after row. Raises ValueError for a number that is infinite."""
+    width = len(names)
+    if dtype in ("category", "id"):
+        return {name: cells[index::width] for index, name in enumerate(names)}
+    if dtype == "datetime":
+        moments = {text: None if text is None else seconds(text) for text in {*cells}}
+        cells = [moments[text] for text in cells]
     missing = cells.count(None)
     floats = array("d", [math.nan if value is None else value for value in cells] if missing else cells)
     tensor = torch.frombuffer(floats, dtype=torch.float64) if floats else torch.empty(0, dtype=torch.float64)
-    tensors = dict(zip(numbers, tensor.view(len(numbers), -1) if numbers else (), strict=True))
-    finite = int(tensor.isfinite().sum()) == len(cells) - missing
-    return {name: tensors[name] if name in tensors else [*values] for name, values in columns.items()}, finite
+    if int(tensor.isfinite().sum()) != len(cells) - missing:
+        raise ValueError("a number is not finite")
+    return dict(zip(names, tensor.view(-1, width).T.contiguous(), strict=True))
 
 
 def column(values: list[Any], dtype: str) -> Column:
