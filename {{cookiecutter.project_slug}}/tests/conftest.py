@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from gitops.core import params
+from gitops.tabular import arrow, numbers
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / params.package()
@@ -74,3 +75,15 @@ def prepared(task: str, rows: int = 400, **changes: Any) -> tuple[dict[str, pd.D
 
     data = settings(task, data=changes).data
     return prepare.prepare(tables.of_frame(table(rows), data), data, {})
+
+
+def statistics(train: pd.DataFrame, schema: dict[str, Any]) -> numbers.Numbers:
+    """Return what `prepare` writes to numbers.parquet for these training rows."""
+    from project import features
+
+    columns, _ = features.encode(arrow.from_frame(train, schema), schema)
+    names = [feature["name"] for feature in features.number_features(schema)]
+    found = dict(zip(names, columns.T.numpy(), strict=True))
+    if not schema["target"]["classes"]:
+        found[schema["target"]["name"]] = train[schema["target"]["name"]].to_numpy("float64")
+    return numbers.describe(found.items())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TARGETS, prepared, settings
+from conftest import TARGETS, prepared, settings, statistics
 from project import calibration, evaluate, train
 from project.model import export
 from project.settings import Settings
@@ -20,6 +20,7 @@ from project.train import Entry
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import tracking
+from gitops.tabular import numbers
 
 
 class Callback:
@@ -45,6 +46,7 @@ def splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     for path in (artifacts.TRAIN, artifacts.VAL, artifacts.TEST):
         artifacts.write_parquet(path, frames[path.stem])
     artifacts.write_json(artifacts.SCHEMA, schema)
+    numbers.write(artifacts.NUMBERS, statistics(frames["train"], schema))
     return train.load_splits(settings(task))
 
 

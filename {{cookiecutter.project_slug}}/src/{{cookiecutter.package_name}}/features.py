@@ -8,6 +8,8 @@ What follows (imputation, scaling, the look-up of a category) lies inside the mo
 from __future__ import annotations
 
 import hashlib
+from array import array
+from itertools import chain
 from typing import Any
 
 import torch
@@ -46,19 +48,19 @@ def encode(columns: Columns, schema: dict[str, Any]) -> tuple[torch.Tensor, torc
     `columns` holds what a request gives; the derived features are added here. Raises KeyError where one is missing.
     """
     columns = derive(columns, DERIVED, [feature["name"] for feature in schema["features"] if feature.get("derived")])
-    numbers = [columns[feature["name"]] for feature in number_features(schema)]
-    codes = [_codes(columns[feature["name"]]) for feature in category_features(schema)]
+    numbers: list[Any] = [columns[feature["name"]] for feature in number_features(schema)]
+    texts = [columns[feature["name"]] for feature in category_features(schema)]
     rows = len(next(iter(columns.values()), ()))
-    return _stack(numbers, rows, torch.float64), _stack(codes, rows, torch.int64)
+    empty = torch.empty((rows, 0), dtype=torch.float64)
+    return torch.stack(numbers, dim=1) if numbers else empty, _codes(texts, rows)
 
 
-def _codes(texts: Column) -> torch.Tensor:
-    codes = {text: MISSING if text is None else category_code(text) for text in {*texts}}
-    return torch.tensor([codes[text] for text in texts], dtype=torch.int64)
-
-
-def _stack(columns: list[Any], rows: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.stack(columns, dim=1) if columns else torch.empty((rows, 0), dtype=dtype)
+def _codes(columns: list[Column], rows: int) -> torch.Tensor:
+    """Return the codes of columns of texts, [rows, columns]. Each distinct text is hashed once."""
+    codes = {text: MISSING if text is None else category_code(text) for text in {*chain.from_iterable(columns)}}
+    found = array("q", [codes[text] for text in chain.from_iterable(columns)])
+    flat = torch.frombuffer(found, dtype=torch.int64) if found else torch.empty(0, dtype=torch.int64)
+    return flat.view(len(columns), rows).T.contiguous()
 
 
 def encode_target(target: Any, schema: dict[str, Any]) -> torch.Tensor:
@@ -90,7 +92,8 @@ def answer(outputs: torch.Tensor, schema: dict[str, Any]) -> list[Any]:
     """
     classes = schema["target"]["classes"]
     if not classes:
-        return [float(value) for value in outputs]
+        values: list[Any] = outputs.tolist()
+        return values
     return [
         {"label": classes[index], "probabilities": dict(zip(classes, row, strict=True))}
         for index, row in zip(decide(outputs, schema).tolist(), outputs.tolist(), strict=True)

@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import math
 import traceback
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,10 @@ EXPECTED = {
     "category": f"a text of at most {MAX_TEXT} characters",
     "id": f"a text of at most {MAX_TEXT} characters or a whole number",
 }
+
+#: Types of which values may lie in a checked column as they are.
+PLAIN = {"number": frozenset([int, float, type(None)]), "boolean": frozenset([bool, type(None)])}
+TEXTS = frozenset([str, type(None)])
 
 Row = dict[str, Any]
 Column = torch.Tensor | list[str | None]
@@ -116,16 +122,75 @@ def check_row(index: int, row: Any, schema: Schema) -> Row:
             if column in others:
                 continue
             raise RowError(index, column, f"column {column!r} is missing: send null if the value is unknown")
-        value = row[column]
-        if dtype == "id" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_ID:
-            value = str(value)
-        if isinstance(value, str):
-            value = value.strip()
-            value = None if value in schema["missing_markers"] else value
-        if value is not None and not fits(value, dtype):
-            raise RowError(index, column, refusal(column, row[column], dtype))
-        checked[column] = value
+        try:
+            checked[column] = _cell(row[column], dtype, schema["missing_markers"])
+        except ValueError:
+            raise RowError(index, column, refusal(column, row[column], dtype)) from None
     return checked
+
+
+def check_rows(rows: Sequence[Any], schema: Schema) -> tuple[list[Row], Columns] | None:
+    """Return what `check_row` returns for each row, and `from_rows` for all of them; None where one does not fit.
+
+    It takes all values of a dtype at once: far faster than value by value, for wide rows and for many. None is also
+    returned where some rows have an optional column that others lack. Rows in which nothing changes are those given.
+    """
+    if {*map(type, rows)} != {dict}:
+        return None
+    dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
+    dtypes |= {name: dtype for name, dtype in optional(schema).items() if name in rows[0]}
+    names, markers = [*dtypes], frozenset(schema["missing_markers"])
+    if not all([*row] == names for row in rows):
+        if not all(row.keys() == dtypes.keys() for row in rows):
+            return None
+        rows = [{name: row[name] for name in names} for row in rows]
+    checked: list[Row] = [*rows]
+    columns: Columns = {}
+    try:
+        for dtype in dict.fromkeys(dtypes.values()):
+            mask = [dtypes[name] == dtype for name in names]
+            chosen = [*compress(names, mask)]
+            given_cells = [*chain.from_iterable(compress(row.values(), mask) for row in rows)]
+            cells = _cells(given_cells, len(chosen), dtype, markers)
+            if cells is not given_cells:
+                parts = (cells[start : start + len(chosen)] for start in range(0, len(cells), len(chosen)))
+                checked = [row | dict(zip(chosen, part, strict=True)) for row, part in zip(checked, parts, strict=True)]
+            columns |= _typed(cells, chosen, dtype)
+    except (ValueError, OverflowError):  # the latter for an integer beyond float64
+        return None
+    return checked, {feature["name"]: columns[feature["name"]] for feature in given(schema)}
+
+
+def _cells(cells: list[Any], width: int, dtype: str, markers: frozenset[str]) -> list[Any]:
+    """Return cells of `width` columns, row after row, as `check_row` returns them: the same list if nothing changes.
+
+    Raises ValueError where one does not fit.
+    """
+    types = {*map(type, cells)}
+    if types <= PLAIN.get(dtype, frozenset()):
+        return cells
+    if types <= TEXTS:
+        known = {text: _cell(text, dtype, markers) for text in {*cells}}
+        unchanged = all(text == value for text, value in known.items())
+        return cells if unchanged else [*map(known.__getitem__, cells)]
+    if width == 1:
+        return [_cell(value, dtype, markers) for value in cells]
+    found = cells[:]
+    for column in range(width):
+        found[column::width] = _cells(cells[column::width], 1, dtype, markers)
+    return found
+
+
+def _cell(value: Any, dtype: str, markers: Iterable[str]) -> Any:
+    """Return a value with a text stripped, an id as a text, and None for a marker. Raises ValueError if it is wrong."""
+    if dtype == "id" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_ID:
+        value = str(value)
+    if isinstance(value, str):
+        value = value.strip()
+        value = None if value in markers else value
+    if value is not None and not fits(value, dtype):
+        raise ValueError(f"not {EXPECTED[dtype]}")
+    return value
 
 
 def fits(value: Any, dtype: str) -> bool:
@@ -149,9 +214,28 @@ def refusal(column: str, value: Any, dtype: str) -> str:
 
 def from_rows(rows: Sequence[Row], schema: Schema) -> Columns:
     """Return the columns of rows that `check_row` has returned."""
-    return {
-        feature["name"]: column([row[feature["name"]] for row in rows], feature["dtype"]) for feature in given(schema)
-    }
+    dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
+    columns: Columns = {}
+    for dtype in {*dtypes.values()}:
+        chosen = [name for name in dtypes if dtypes[name] == dtype]
+        columns |= _typed([row[name] for row in rows for name in chosen], chosen, dtype)
+    return {name: columns[name] for name in dtypes}
+
+
+def _typed(cells: list[Any], names: list[str], dtype: str) -> Columns:
+    """Return columns of one dtype, given their cells row after row. Raises ValueError for a number that is infinite."""
+    width = len(names)
+    if dtype in ("category", "id"):
+        return {name: cells[index::width] for index, name in enumerate(names)}
+    if dtype == "datetime":
+        moments = {text: None if text is None else seconds(text) for text in {*cells}}
+        cells = [moments[text] for text in cells]
+    missing = cells.count(None)
+    floats = array("d", [math.nan if value is None else value for value in cells] if missing else cells)
+    tensor = torch.frombuffer(floats, dtype=torch.float64) if floats else torch.empty(0, dtype=torch.float64)
+    if int(tensor.isfinite().sum()) != len(cells) - missing:
+        raise ValueError("a number is not finite")
+    return dict(zip(names, tensor.view(-1, width).T.contiguous(), strict=True))
 
 
 def column(values: list[Any], dtype: str) -> Column:

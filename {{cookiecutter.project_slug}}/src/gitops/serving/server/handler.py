@@ -23,7 +23,7 @@ import torch
 from gitops.serving.server import request_log
 from gitops.serving.server.metrics import Metrics
 from gitops.serving.server.request_log import Entry, RequestLog
-from gitops.tabular.columns import RowError, check_row, from_rows, raised, threshold
+from gitops.tabular.columns import Columns, RowError, check_row, check_rows, from_rows, raised, threshold
 
 #: Instances in one request, at most: `make batch` is for whole tables.
 MAX_INSTANCES = 1000
@@ -59,6 +59,21 @@ def read(body: bytes | None) -> tuple[list[Any], list[Problem]]:
     if not isinstance(instances, list) or not 1 <= len(instances) <= MAX_INSTANCES:
         return [], _problem(f'"instances" must be a list of 1 to {MAX_INSTANCES} rows')
     return instances, []
+
+
+def check_batch(
+    requests: list[tuple[list[Any], list[Problem]]], schema: dict[str, Any]
+) -> tuple[list[tuple[list[Row], list[Problem]]], Columns | None]:
+    """Return what `check` returns for each request, and the columns of all rows, if the rows could be checked at once.
+
+    Only if that fails, the requests go one by one, and a bad one row by row, to find what is wrong.
+    """
+    if (found := check_rows([row for instances, _ in requests for row in instances], schema)) is not None:
+        rows = iter(found[0])
+        return [([*islice(rows, len(instances))], problems) for instances, problems in requests], found[1]
+    if len(requests) > 1:
+        return [checked for request in requests for checked in check_batch([request], schema)[0]], None
+    return [check(*request, schema) for request in requests], None
 
 
 def check(instances: list[Any], problems: list[Problem], schema: dict[str, Any]) -> tuple[list[Row], list[Problem]]:
@@ -109,8 +124,8 @@ class Handler:
         instances = [read(body) for body in bodies]
         if self.online is not None:
             instances = self.online.complete(instances)
-        requests = [check(*request, self.schema) for request in instances]
-        predictions = iter(self.predict([rows for rows, problems in requests if not problems]))
+        requests, columns = check_batch(instances, self.schema)
+        predictions = iter(self.predict([rows for rows, problems in requests if not problems], columns))
         answers = []
         for index, (rows, problems) in enumerate(requests):
             found = None if problems else next(predictions)
@@ -134,13 +149,14 @@ class Handler:
         elif entry.request_id != request_log.GOLDEN:
             self.metrics.predicted(entry.predictions)
 
-    def predict(self, requests: list[list[Row]]) -> list[list[Any] | None]:
+    def predict(self, requests: list[list[Row]], columns: Columns | None = None) -> list[list[Any] | None]:
         """Return the predictions for each request's rows, or None for a request on which the model fails.
 
-        All rows go through the model together; only if that fails, the requests go one by one, to find the culprit.
+        All rows go through the model together, as `columns` if those are at hand; only if that fails, the requests go
+        one by one, to find the culprit.
         """
         try:
-            predictions = iter(self._run([row for rows in requests for row in rows]))
+            predictions = iter(self._run([row for rows in requests for row in rows], columns))
             return [list(islice(predictions, len(rows))) for rows in requests]
         except Exception as error:
             if len(requests) > 1:
@@ -148,10 +164,10 @@ class Handler:
             log.error("The model failed on a valid request of %d rows: %s", len(requests[0]), raised(error))
             return [None]
 
-    def _run(self, rows: list[Row]) -> list[Any]:
+    def _run(self, rows: list[Row], columns: Columns | None) -> list[Any]:
         if not rows:
             return []
-        inputs = self.features.encode(from_rows(rows, self.schema), self.schema)
+        inputs = self.features.encode(columns or from_rows(rows, self.schema), self.schema)
         with torch.inference_mode():
             chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
             outputs = torch.cat([self.model(*chunk) for chunk in chunks])
