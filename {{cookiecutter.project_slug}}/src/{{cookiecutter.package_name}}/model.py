@@ -3,7 +3,7 @@
 Numbers are imputed with the training median, then seen twice: standardised, and spread over quantile bins (piecewise-
 linear encoding, Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022,
 section 3.2). Categories are looked up by their hash and embedded. Dates are numbers, and have a cyclical
-encoding by day, week and year.
+encoding by day, week and year. All of it is fitted to statistics of the training rows, never to the rows themselves.
 
 The network is an ensemble of multilayer perceptrons that share all weights but a scaling of their inputs and their last
 layer, and whose answers are averaged (TabM-mini: Gorishniy, Kotelnikov, Babenko, "TabM: Advancing Tabular Deep Learning
@@ -17,8 +17,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from gitops.tabular.numbers import LEVELS
+from gitops.tabular.numbers import Numbers as Statistics
 
 from .features import MISSING, category_code, category_features, number_features
 from .settings import Model
@@ -41,83 +45,99 @@ class Numbers(nn.Module):
     dates: Tensor
     periods: Tensor
 
-    def __init__(self, numbers: Tensor, bins: int, dates: list[int]) -> None:
+    def __init__(self, numbers: Statistics, bins: int, dates: list[int]) -> None:
         super().__init__()
-        count = numbers.shape[1]
-        self.register_buffer("median", torch.nanquantile(numbers, 0.5, dim=0) if count else numbers.new_zeros(0))
-        filled = torch.where(torch.isnan(numbers), self.median, numbers)
-        deviation = filled.std(dim=0, correction=0)
-        self.register_buffer("mean", filled.mean(dim=0))
-        self.register_buffer("scale", torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
-        left, slope = self._bins(filled, bins)
+        self.register_buffer("median", torch.from_numpy(numbers.median))
+        self.register_buffer("mean", torch.from_numpy(numbers.mean))
+        self.register_buffer("scale", torch.from_numpy(np.where(numbers.std > 0, numbers.std, 1.0)))
+        left, slope = self._bins(numbers.quantiles, bins)
         self.register_buffer("left", left)
         self.register_buffer("slope", slope)
         self.register_buffer("dates", torch.tensor(dates, dtype=torch.int64))
         self.register_buffer("periods", torch.tensor([DAY, WEEK, YEAR], dtype=torch.float64))
-        self.count, self.bins = count, bins
-        self.width = count * (bins + 2) + 6 * len(dates)
+        self.count, self.bins = len(numbers.names), bins
+        self.width = self.count * (bins + 2) + 6 * len(dates)
 
     @staticmethod
-    def _bins(filled: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-        """Return left edges and slopes, [N, bins] each; a column of few values has fewer bins, the rest stay 0."""
-        left, slope = filled.new_zeros(filled.shape[1], bins), filled.new_zeros(filled.shape[1], bins)
-        quantiles = torch.linspace(0, 1, bins + 1, dtype=filled.dtype)
-        for column in range(filled.shape[1]):
-            ranked = filled[:, column].sort().values
-            edges = ranked[(quantiles * (len(ranked) - 1)).round().long()].unique()
+    def _bins(quantiles: np.ndarray[Any, Any], bins: int) -> tuple[Tensor, Tensor]:
+        """Return left edges and slopes, [N, bins] each; a column of few values has fewer bins, the rest stay 0.
+
+        The edges are those of the `quantiles` [N, LEVELS + 1] that are nearest to 0, 1 / bins, ..., 1.
+        """
+        left, slope = np.zeros((2, len(quantiles), bins))
+        chosen = quantiles[:, np.round(np.linspace(0, LEVELS, bins + 1)).astype(int)]
+        for column, values in enumerate(chosen):
+            edges = np.unique(values)
             left[column, : len(edges) - 1] = edges[:-1]
-            slope[column, : len(edges) - 1] = 1 / edges.diff()
-        return left, slope
+            slope[column, : len(edges) - 1] = 1 / np.diff(edges)
+        return torch.from_numpy(left), torch.from_numpy(slope)
 
     def forward(self, numbers: Tensor) -> Tensor:
         missing = torch.isnan(numbers)
         filled = torch.where(missing, self.median, numbers)
         linear = ((filled - self.mean) / self.scale).clamp(-CLIP, CLIP)
-        binned = ((filled.unsqueeze(2) - self.left) * self.slope).clamp(0, 1).flatten(1)
+        # The largest tensor, [rows, N, bins]. Float32 cannot tell the edges of a long-tailed column or of dates apart.
+        binned = (filled.unsqueeze(2) - self.left).mul_(self.slope).clamp_(0, 1)
         angles = filled[:, self.dates].unsqueeze(2) * (2 * math.pi / self.periods)
         cyclical = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
-        return torch.cat([linear, missing.to(linear.dtype), binned, cyclical], dim=1).float()
+        parts = (linear, missing, binned.flatten(1), cyclical)
+        return torch.cat([part.float() for part in parts], dim=1)
 
 
 class Categories(nn.Module):
-    """[rows, C] int64 hashes -> [rows, C * length] float32; missing and unseen values have vectors of their own."""
+    """[rows, C] int64 hashes -> [rows, C * length] float32; missing and unseen values have vectors of their own.
+
+    One sorted table has the categories of all columns: the hash of a category, mixed with a number of its column.
+    """
+
+    marks: Tensor
+    table: Tensor
+    rows: Tensor
+    unseen: Tensor
 
     def __init__(self, features: list[dict[str, Any]], length: int) -> None:
         super().__init__()
         self.count, self.length = len(features), length
-        offset = 0
-        for column, feature in enumerate(features):
-            known = [category_code(text) for text in feature["categories"]]
-            table = torch.tensor([MISSING, *known], dtype=torch.int64).sort().values
-            if len(table.unique()) < len(table):
+        # Odd multiples of the golden ratio, so that a text has another key in each column.
+        marks = np.arange(1, self.count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        self.register_buffer("marks", torch.from_numpy(marks.view(np.int64)))
+        keys, unseen = [np.empty(0, np.int64)], []
+        for mark, feature in zip(self.marks.numpy(), features, strict=True):
+            codes = np.unique([MISSING, *(category_code(text) for text in feature["categories"])])
+            if len(codes) <= len(feature["categories"]):
                 raise ValueError(f"two categories of column {feature['name']!r} share a hash: rename one of them")
-            self.register_buffer(f"table{column}", table)
-            self.register_buffer(f"offset{column}", torch.tensor(offset))
-            offset += len(table) + 1  # the last one is for unseen values
-        self.embedding = nn.Embedding(max(1, offset), length)
+            keys.append(codes ^ mark)
+            unseen.append(sum(map(len, keys)) + len(unseen))  # the row of `embedding` after those of the column
+        size = sum(map(len, keys)) + len(unseen)
+        flat, rows = np.concatenate(keys), np.setdiff1d(np.arange(size), unseen)
+        order = flat.argsort()
+        self.register_buffer("table", torch.from_numpy(flat[order]))
+        self.register_buffer("rows", torch.from_numpy(rows[order]))
+        self.register_buffer("unseen", torch.tensor(unseen, dtype=torch.int64))
+        self.embedding = nn.Embedding(max(1, size), length)
         # Values that training never shows keep this vector, the middle of those it does show.
         nn.init.zeros_(self.embedding.weight)
         self.width = self.count * length
 
     def forward(self, codes: Tensor) -> Tensor:
-        vectors = []
-        for column in range(self.count):
-            table, offset = self.get_buffer(f"table{column}"), self.get_buffer(f"offset{column}")
-            wanted = codes[:, column].contiguous()
-            index = torch.searchsorted(table, wanted).clamp(max=len(table) - 1)
-            index = torch.where(table[index] == wanted, index, torch.full_like(index, len(table)))
-            vectors.append(self.embedding(offset + index))
-        return torch.cat(vectors, dim=1) if vectors else self.embedding.weight.new_zeros(codes.shape[0], 0)
+        if not self.count:
+            return self.embedding.weight.new_zeros(codes.shape[0], 0)
+        wanted = codes ^ self.marks
+        place = torch.searchsorted(self.table, wanted).clamp(max=len(self.table) - 1)
+        rows = torch.where(self.table[place] == wanted, self.rows[place], self.unseen)
+        vectors: Tensor = self.embedding(rows)
+        return vectors.flatten(1)
 
 
 class Inputs(nn.Module):
     """The preprocessing: numbers and categories as the encoder makes them -> [rows, width] float32."""
 
-    def __init__(self, schema: dict[str, Any], numbers: Tensor, params: Model) -> None:
-        """Fit it to the training rows' `numbers`, [rows, N]."""
+    def __init__(self, schema: dict[str, Any], numbers: Statistics, params: Model) -> None:
+        """Fit it to the training rows' statistics."""
         super().__init__()
-        dates = [index for index, feature in enumerate(number_features(schema)) if feature["dtype"] == "datetime"]
-        self.numbers = Numbers(numbers, params.bins, dates)
+        features = number_features(schema)
+        dates = [index for index, feature in enumerate(features) if feature["dtype"] == "datetime"]
+        self.numbers = Numbers(numbers.of([feature["name"] for feature in features]), params.bins, dates)
         self.categories = Categories(category_features(schema), params.embedding)
         self.width = self.numbers.width + self.categories.width
 
@@ -159,14 +179,18 @@ class TabularModel(nn.Module):
     class_weights: Tensor
     temperature: Tensor
 
-    def __init__(self, schema: dict[str, Any], numbers: Tensor, target: Tensor, params: Model) -> None:
-        """Fit the preprocessing to the training rows: `numbers` [rows, N], `target` [rows], a value or class index."""
+    def __init__(self, schema: dict[str, Any], numbers: Statistics, params: Model) -> None:
+        """Fit the preprocessing to the training rows' statistics: of each number and, in a regression, of the target.
+
+        Raises ProjectError where one of these is not among them.
+        """
         super().__init__()
         self.inputs = Inputs(schema, numbers, params)
         self.network = Network(self.inputs, len(schema["target"]["classes"]) or 1, params)
         self.classifies = bool(schema["target"]["classes"])
-        self.register_buffer("target_mean", torch.tensor(0.0) if self.classifies else target.float().mean())
-        self.register_buffer("target_scale", torch.tensor(1.0) if self.classifies else target.float().std(correction=0))
+        target = None if self.classifies else numbers.of([schema["target"]["name"]])
+        self.register_buffer("target_mean", torch.tensor(float(target.mean[0]) if target else 0.0))
+        self.register_buffer("target_scale", torch.tensor(float(target.std[0]) if target else 1.0))
         self.register_buffer("class_weights", torch.ones(len(schema["target"]["classes"]) or 1))
         self.register_buffer("temperature", torch.tensor(1.0))
         self.decision: dict[str, Any] = {}

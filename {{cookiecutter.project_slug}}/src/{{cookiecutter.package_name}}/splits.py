@@ -14,6 +14,7 @@ from torch import Tensor
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.tabular import arrow
+from gitops.tabular import numbers as statistics
 
 from .features import encode, encode_target
 from .settings import Settings
@@ -24,11 +25,12 @@ Rows = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Splits:
-    """The training and validation rows, on the device that trains, and the group of each training row, [rows] (int64):
-    rows that share one belong together.
+    """The training and validation rows, on the device that trains, statistics of the training rows' numbers, and the
+    group of each training row, [rows] (int64): rows that share one belong together.
     """
 
     schema: dict[str, Any]
+    numbers: statistics.Numbers
     train: Rows
     val: Rows
     groups: NDArray[Any]
@@ -40,7 +42,7 @@ def load_splits(settings: Settings) -> Splits:
     device = choose_device(settings.train.device)
     train, val = (artifacts.read_parquet(path) for path in (artifacts.TRAIN, artifacts.VAL))
     groups = train[artifacts.GROUP].to_numpy("int64")
-    return Splits(schema, _encoded(train, schema, device), _encoded(val, schema, device), groups)
+    return Splits(schema, statistics.read(), _encoded(train, schema, device), _encoded(val, schema, device), groups)
 
 
 def _encoded(frame: pd.DataFrame, schema: dict[str, Any], device: torch.device) -> Rows:

@@ -87,9 +87,8 @@ def fit_model(
     Raises Diverged, and whatever `callback` raises.
     """
     torch.manual_seed(settings.train.seed)
-    numbers, _, target = (part.cpu() for part in splits.train)
-    device = splits.train[0].device
-    model = TabularModel(splits.schema, numbers, target, settings.model)
+    target, device = splits.train[2].cpu(), splits.train[0].device
+    model = TabularModel(splits.schema, splits.numbers, settings.model)
     if model.classifies and settings.train.class_weights:
         model.class_weights = calibration.class_weights(target, len(splits.schema["target"]["classes"]))
     history = _fit(model.to(device), splits, settings.train, checkpoint, callback)
