@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gitops.core import artifacts
 from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.console import echo
 from gitops.core.sections import Data
-from gitops.tabular import derived, schema, split, table
+from gitops.tabular import arrow, columns, derived, numbers, schema, split, table
 from gitops.tabular.columns import Derived
 
 from .features import DERIVED
@@ -69,6 +70,16 @@ def _check_special(frame: pd.DataFrame, data: Data) -> None:
         )
 
 
+def statistics(train: pd.DataFrame, described: dict[str, Any]) -> numbers.Numbers:
+    """Return the statistics of the training rows' numbers, and of a regression's target."""
+    dtypes = {feature["name"]: feature["dtype"] for feature in described["features"]}
+    inputs = arrow.from_frame(train, described)
+    inputs = columns.derive(inputs, DERIVED, [each["name"] for each in described["features"] if each.get("derived")])
+    found = [(name, np.asarray(inputs[name])) for name, dtype in dtypes.items() if dtype != "category"]
+    target = described["target"]
+    return numbers.describe(found if target["classes"] else [*found, (target["name"], train[target["name"]].to_numpy("float64"))])
+
+
 def main() -> None:
     """Write the splits and the schema, and print how many rows each has."""
     data = Settings.load().data
@@ -76,6 +87,7 @@ def main() -> None:
     for path in (artifacts.TRAIN, artifacts.VAL, artifacts.TEST):
         artifacts.write_parquet(path, splits[path.stem])
     artifacts.write_json(artifacts.SCHEMA, described)
+    numbers.write(artifacts.NUMBERS, statistics(splits["train"], described))
     counts = ((name, count) for name, count in described["rows"].items() if count)
     echo(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts))
 
