@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed, nn
+from torch.distributed.rendezvous import rendezvous
 
 from gitops.core import artifacts, threads
 from gitops.core.artifacts import ProjectError
@@ -90,7 +91,11 @@ def _member(train: Callable[[], None], processes: int, device: torch.device) -> 
     failed = Path(os.environ.get(FAILED, os.devnull + "/none"))
     if failed.exists():
         raise SystemExit(1)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, number, count = next(rendezvous("env://"))
+    # All starts share torchrun's store, which still has the addresses of the processes that were killed.
+    store = distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=number, world_size=count)
     try:
         train()
     except ProjectError:
@@ -108,6 +113,7 @@ def _launch(module: str, nodes: int, here: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ.setdefault("PET_MAX_RESTARTS", str(RESTARTS))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of what `parallel` does on purpose
     os.environ.setdefault("OMP_NUM_THREADS", str(threads.share(artifacts.TRAIN, here)))
     where = ["--standalone", "--local-addr=localhost"] if nodes == 1 else [f"--nnodes={nodes}"]
     logging.getLogger("torch.distributed.elastic.multiprocessing.errors").setLevel(logging.CRITICAL)
@@ -117,7 +123,7 @@ def _launch(module: str, nodes: int, here: int) -> int:
             torchrun.main([*where, f"--nproc-per-node={here}", "--module", module])
         except ChildFailedError as error:
             for number, failure in error.failures.items():
-                if failure.exitcode < 0:
+                if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # torchrun's, to the others
                     raise ProjectError(
                         f"process {number} of the training was ended by {failure.signal_name()}: "
                         "is there memory enough for train.processes?"
@@ -130,10 +136,9 @@ def parallel(model: nn.Module) -> nn.Module:
     """Return what trains `model`: itself, or among several processes a module that averages their gradients."""
     if world() == 1:
         return model
-    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
     # A network may leave parameters unused. And without this, gradients would be added in another order from the second
     # step on: a training that was killed would not end with the weights of an unbroken one.
-    return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+    return nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=True)
 
 
 def align(model: nn.Module) -> None:
