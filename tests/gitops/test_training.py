@@ -20,7 +20,7 @@ import yaml
 from breast_cancer import train
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
-from gitops.training import epochs, processes, rows
+from gitops.training import epochs, load, processes
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository's root with params.yaml and the prepared splits, in row groups of 20 rows."""
     monkeypatch.chdir(tmp_path)
     for name in ("MEMORY", "BLOCK"):
-        module = rows if name == "MEMORY" else epochs
+        module = load if name == "MEMORY" else epochs
         monkeypatch.setattr(module, name, getattr(module, name))
     tuning.make_room()
     change("model", dropout=0.0)

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from breast_cancer import train
 from gitops.core import artifacts, params
-from gitops.training import epochs, processes, rows
+from gitops.training import epochs, load, processes
 
 
 def fit(mode: str) -> dict[str, Any]:
     """Return the weights and the learning curve of a training in memory, or streamed in blocks of a few steps."""
-    rows.MEMORY, epochs.BLOCK = (0, 100) if mode == "streamed" else (1 << 30, 1 << 20)
+    load.MEMORY, epochs.BLOCK = (0, 100) if mode == "streamed" else (1 << 30, 1 << 20)
     settings = params.load()
     splits = train.load_splits(settings)  # type: ignore[arg-type]
     model, history = train.fit_model(settings, splits, Path(f"{mode}-checkpoint.pt"), None)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.tabular import arrow, numbers
 from gitops.tabular.columns import given
-from gitops.training import rows
+from gitops.training import load
 from gitops.training.rows import Batch, Rows
 
 from .features import encode, encode_target
@@ -43,7 +43,7 @@ def load_splits(settings: Settings) -> Splits:
         inputs = encode(arrow.from_frame(frame, schema), schema)
         return Batch(*inputs, values.float() if values.is_floating_point() else values)
 
-    train, val = (rows.load(path, columns, encoded, width, device) for path in (artifacts.TRAIN, artifacts.VAL))
+    train, val = (load.rows(path, columns, encoded, width, device) for path in (artifacts.TRAIN, artifacts.VAL))
     return Splits(schema, numbers.read(), train, val)
 
 

@@ -1,33 +1,24 @@
 """The rows of a split as tensors: batches to learn from, in another order each epoch, and parts to be scored.
 
-A split whose tensors fit into MEMORY is held whole; a larger one is read while it is needed (streamed.py). Both hand
-out the same batches to one process as to several, each of which gets its part of every batch.
+A split that fits is held in memory; of a larger one, row groups are read when they are needed (streamed.py). Several
+processes get the batches that one would: each its part of every batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from gitops.core import artifacts
 from gitops.training import processes
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
-
-#: Bytes of the tensors of a split that is held in memory.
-MEMORY = 256 << 20
-
-#: Bytes of a number, of a category's code and of the target.
-VALUE = 8
 
 
 class Batch(NamedTuple):
@@ -128,16 +119,3 @@ class InMemory:
     def chosen(self, mask: NDArray[np.bool_]) -> InMemory:
         """See Rows."""
         return InMemory(self.batch.at(torch.from_numpy(mask.nonzero()[0]).to(self.device)), self.groups[mask])
-
-
-def load(path: Path, columns: list[str], encode: Encode, width: int, device: torch.device) -> Rows:
-    """Return the rows of a split with the `columns` that `encode` needs, `width` values a row in its tensors.
-
-    Raises OSError or ValueError where the file cannot be read, and whatever `encode` raises.
-    """
-    if pq.read_metadata(str(path)).num_rows * width * VALUE > MEMORY:
-        from gitops.training.streamed import Streamed
-
-        return Streamed(path, columns, encode, device)
-    frame = artifacts.read_parquet(path, [*columns, artifacts.GROUP])
-    return InMemory(encode(frame).to(device), frame[artifacts.GROUP].to_numpy("int64"))
