@@ -50,6 +50,11 @@ def splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     return train.load_splits(settings(task))
 
 
+def numbers_of(rows: Any) -> list[list[float]]:
+    """Return the numbers of each row, 0 for missing."""
+    return [row for part in rows.parts(100) for row in part.numbers.nan_to_num().tolist()]
+
+
 def fit(splits: Splits, epochs: int, checkpoint: str = "checkpoint.pt", stop_at: int | None = None) -> Any:
     chosen = settings(splits.schema["task"], train={"epochs": epochs})
     return train.fit_model(chosen, splits, Path(checkpoint), Callback(stop_at))
@@ -88,7 +93,7 @@ def test_the_answer_has_the_tables_fractions_although_the_loss_has_weights(split
     """Odds that were learned with weights are odds times the weights' ratio, which the answer takes out."""
     changes = {"train": {"class_weights": "balanced", "epochs": 2}, "model": {"ensemble_size": 1}}
     model, _ = train.fit_model(settings("binary", **changes), splits, Path("checkpoint.pt"), Callback())
-    weights = calibration.class_weights(splits.train[2], 2)
+    weights = calibration.class_weights(splits.train.target, 2)
     assert torch.equal(model.class_weights, weights) and weights[1] > weights[0]
     _, outputs, _ = train.predict(model, splits, splits.val)
     model.class_weights.fill_(1)
@@ -112,7 +117,7 @@ def test_without_calibration_the_answer_is_the_networks_own(splits: Splits) -> N
     model, _ = train.fit_model(chosen, splits, Path("checkpoint.pt"), Callback())
     assert model.temperature == 1
     assert model.decision == {"threshold": 0.5, "metric": None, "value": None}
-    numbers, categories, _ = splits.val
+    (numbers, categories, _), *_ = splits.val.parts(10_000)
     with torch.no_grad():
         plain = torch.softmax(model(numbers, categories), dim=2).mean(dim=1)
     np.testing.assert_allclose(train.predict(model, splits, splits.val)[1], plain, rtol=1e-5)
@@ -176,33 +181,31 @@ def test_the_stages_hand_the_decision_on(splits: Splits, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("splits", TARGETS, indirect=True)
 def test_a_part_that_is_held_out_is_not_trained_on(splits: Splits) -> None:
-    whole = splits.train[2].double().numpy()
+    whole = splits.train.target.double().numpy()
     parts = []
     for seed in range(3):
         rest, held = train.hold_out(splits, 0.2, seed)
-        assert len(held[2]) == pytest.approx(0.2 * len(whole), abs=1)
-        numbers = [part[0].nan_to_num().tolist() for part in (rest.train, held)]
-        assert sorted(numbers[0] + numbers[1]) == sorted(splits.train[0].nan_to_num().tolist())
+        assert len(held) == pytest.approx(0.2 * len(whole), abs=1)
+        assert sorted(numbers_of(rest.train) + numbers_of(held)) == sorted(numbers_of(splits.train))
         # The target's distribution is that of the whole split: of rows drawn at random alone it would not always be.
-        assert held[2].double().mean().item() == pytest.approx(whole.mean(), abs=0.15 * whole.std())
+        assert held.target.double().mean().item() == pytest.approx(whole.mean(), abs=0.15 * whole.std())
         assert rest.val is splits.val
-        parts.append(held[2].tolist())
-        assert torch.equal(train.hold_out(splits, 0.2, seed)[1][2], held[2])
+        parts.append(held.target.tolist())
+        assert torch.equal(train.hold_out(splits, 0.2, seed)[1].target, held.target)
     assert parts[0] != parts[1] != parts[2]
 
 
 def test_groups_are_held_out_whole(splits: Splits) -> None:
-    groups = np.arange(len(splits.groups)) // 4
-    rest, held = train.hold_out(replace(splits, groups=groups), 0.2, seed=1)
-    assert len(held[2]) == pytest.approx(0.2 * len(groups), abs=4)
-    whole = [tuple(row) for row in splits.train[0].nan_to_num().tolist()]
-    kept = {tuple(row) for row in rest.train[0].nan_to_num().tolist()}
+    groups = np.arange(len(splits.train)) // 4
+    rest, held = train.hold_out(replace(splits, train=replace(splits.train, groups=groups)), 0.2, seed=1)
+    assert len(held) == pytest.approx(0.2 * len(groups), abs=4)
+    whole, kept = [*map(tuple, numbers_of(splits.train))], {*map(tuple, numbers_of(rest.train))}
     inside = np.array([row in kept for row in whole])
     for group in range(len(groups) // 4):
         assert len(set(inside[groups == group])) == 1
-    assert rest.groups.tolist() == groups[inside].tolist()
+    assert rest.train.groups.tolist() == groups[inside].tolist()
 
 
 def test_too_few_groups_to_hold_a_part_out_are_an_error(splits: Splits) -> None:
     with pytest.raises(ProjectError, match="9 groups of training rows are too few to hold 20% of them out"):
-        train.hold_out(replace(splits, groups=np.arange(len(splits.groups)) % 9), 0.2, seed=1)
+        train.hold_out(replace(splits, train=replace(splits.train, groups=np.arange(len(splits.train)) % 9)), 0.2, seed=1)

@@ -54,6 +54,7 @@ class Train(Training):
     class_weights: Literal["balanced"] | None
     calibration: Literal["temperature"] | None
     device: Literal["auto", "cpu", "cuda"]
+    processes: Count
 
 
 class Evaluate(Evaluation):

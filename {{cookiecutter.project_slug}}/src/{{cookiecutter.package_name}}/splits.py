@@ -1,4 +1,4 @@
-"""The training and validation rows as tensors, and parts of them that are held out."""
+"""The training and validation rows, and parts of them that are held out."""
 
 from __future__ import annotations
 
@@ -8,48 +8,43 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
-from gitops.tabular import arrow
-from gitops.tabular import numbers as statistics
+from gitops.tabular import arrow, numbers
+from gitops.tabular.columns import given
+from gitops.training import load
+from gitops.training.rows import Batch, Rows
 
 from .features import encode, encode_target
 from .settings import Settings
 
-#: Numbers [rows, N], categories [rows, C], and the target [rows]: class index (int64) or value (float32).
-Rows = tuple[Tensor, Tensor, Tensor]
-
 
 @dataclass(frozen=True)
 class Splits:
-    """The training and validation rows, on the device that trains, statistics of the training rows' numbers, and the
-    group of each training row, [rows] (int64): rows that share one belong together.
+    """The training and validation rows, held in memory or read as they are needed, whichever their size allows, and
+    statistics of all training rows' numbers.
     """
 
     schema: dict[str, Any]
-    numbers: statistics.Numbers
+    numbers: numbers.Numbers
     train: Rows
     val: Rows
-    groups: NDArray[Any]
 
 
 def load_splits(settings: Settings) -> Splits:
     """Return the prepared splits. Raises ProjectError where one is missing, or there is no such device."""
     schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    device = choose_device(settings.train.device)
-    train, val = (artifacts.read_parquet(path) for path in (artifacts.TRAIN, artifacts.VAL))
-    groups = train[artifacts.GROUP].to_numpy("int64")
-    return Splits(schema, statistics.read(), _encoded(train, schema, device), _encoded(val, schema, device), groups)
+    device, target = choose_device(settings.train.device), schema["target"]["name"]
+    columns, width = [*(feature["name"] for feature in given(schema)), target], len(schema["features"]) + 1
 
+    def encoded(frame: pd.DataFrame) -> Batch:
+        values = encode_target(frame[target], schema)
+        inputs = encode(arrow.from_frame(frame, schema), schema)
+        return Batch(*inputs, values.float() if values.is_floating_point() else values)
 
-def _encoded(frame: pd.DataFrame, schema: dict[str, Any], device: torch.device) -> Rows:
-    numbers, categories = encode(arrow.from_frame(frame, schema), schema)
-    target = encode_target(frame[schema["target"]["name"]], schema)
-    target = target.float() if target.is_floating_point() else target
-    return numbers.to(device), categories.to(device), target.to(device)
+    train, val = (load.rows(path, columns, encoded, width, device) for path in (artifacts.TRAIN, artifacts.VAL))
+    return Splits(schema, numbers.read(), train, val)
 
 
 def hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Rows]:
@@ -58,8 +53,8 @@ def hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Rows]:
     Groups stay whole. The target's distribution is about the same in both parts: of groups that follow each other when
     they are ordered by their mean target, one of 1 / fraction is drawn. Raises ProjectError where there are too few.
     """
-    target, generator = splits.train[2].cpu().double().numpy(), np.random.default_rng(seed)
-    _, group = np.unique(splits.groups, return_inverse=True)
+    target, generator = splits.train.target.double().numpy(), np.random.default_rng(seed)
+    _, group = np.unique(splits.train.groups, return_inverse=True)
     means = np.bincount(group, weights=target) / np.bincount(group)
     block = round(1 / fraction)
     if len(means) < 2 * block:
@@ -68,14 +63,7 @@ def hold_out(splits: Splits, fraction: float, seed: int) -> tuple[Splits, Rows]:
     starts = np.arange(0, len(means), block)
     drawn = starts + generator.integers(0, block, len(starts))
     held = np.isin(group, order[drawn[drawn < len(means)]])
-    return replace(splits, train=_part(splits.train, ~held), groups=splits.groups[~held]), _part(splits.train, held)
-
-
-def _part(rows: Rows, chosen: NDArray[Any]) -> Rows:
-    """Return those rows for which `chosen` [rows] is true."""
-    numbers, categories, target = rows
-    places = torch.from_numpy(np.flatnonzero(chosen)).to(target.device)
-    return numbers[places], categories[places], target[places]
+    return replace(splits, train=splits.train.chosen(~held)), splits.train.chosen(held)
 
 
 def choose_device(wanted: str) -> torch.device:

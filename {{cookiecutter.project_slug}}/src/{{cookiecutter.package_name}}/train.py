@@ -1,7 +1,10 @@
 """Stage `train`: fit the network with early stopping, keep the best weights, export them, log the run to MLflow.
 
-Each epoch seeds itself, and a checkpoint holds all that the next epoch needs. A run that was killed and started again
-therefore ends with the very weights of an unbroken one.
+Each block of an epoch seeds itself, and a checkpoint holds all that the next one needs. A run that was killed and
+started again therefore ends with the very weights of an unbroken one.
+
+With `train.processes` above 1, all of this runs in each of them, on its rows of every batch. They have the same weights
+and the same losses, so they decide the same; the first alone writes, logs and prints.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import io
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -27,17 +31,19 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.tabular import decision
+from gitops.training import epochs, processes
+from gitops.training.rows import Rows, Step
 
 from . import calibration
 from .features import decide
 from .model import TabularModel, export
 from .settings import Settings, Train
-from .splits import Rows, Splits
+from .splits import Splits, choose_device
 from .splits import hold_out as hold_out
 from .splits import load_splits as load_splits
 
-#: Rows that go through the network at once where no gradient is kept.
-EVALUATION_ROWS = 8192
+#: Rows that go through the network at once where no gradient is kept, and how many inputs of it they have at most.
+EVALUATION_ROWS, EVALUATION_INPUTS = 8192, 1 << 23
 
 
 Entry = dict[str, float]
@@ -54,15 +60,18 @@ class Diverged(ProjectError):
     """The loss became infinite or NaN."""
 
 
-def loss_of(model: TabularModel, outputs: Tensor, target: Tensor) -> Tensor:
-    """Return the ensemble's mean loss, [rows, ensemble size, outputs] against [rows]: each network learns alone."""
+def loss_of(model: TabularModel, outputs: Tensor, target: Tensor, rows: float | None = None) -> Tensor:
+    """Return the ensemble's mean loss, [rows, ensemble size, outputs] against [rows]: each network learns alone.
+
+    `rows`: what the sum over these rows is divided by, if not by their number.
+    """
     size = outputs.shape[1]
+    count = (len(target) if rows is None else rows) * size
     if model.classifies:
         classes = target.repeat_interleave(size)
-        total = functional.cross_entropy(outputs.flatten(0, 1), classes, model.class_weights, reduction="sum")
-        return total / len(classes)
+        return functional.cross_entropy(outputs.flatten(0, 1), classes, model.class_weights, reduction="sum") / count
     scaled = (target - model.target_mean) / model.target_scale
-    return functional.mse_loss(outputs.squeeze(2), scaled.unsqueeze(1).expand(-1, size))
+    return functional.mse_loss(outputs.squeeze(2), scaled.unsqueeze(1).expand(-1, size), reduction="sum") / count
 
 
 @torch.no_grad()
@@ -70,75 +79,95 @@ def validation_loss(model: TabularModel, rows: Rows) -> float:
     """Return the loss of the ensemble's answer, which is what is served: log-loss, or MSE in standard deviations."""
     model.eval()
     total = 0.0
-    for numbers, categories, target in zip(*(part.split(EVALUATION_ROWS) for part in rows), strict=True):
+    for numbers, categories, target in rows.parts(_rows_at_once(model), shared=True):
         answer = model.predict(numbers, categories)
         if model.classifies:
             total += functional.nll_loss(answer.clamp_min(1e-12).log(), target, reduction="sum").item()
         else:
             total += (((answer - target) / model.target_scale) ** 2).sum().item()
-    return total / len(rows[2])
+    return processes.total(total, rows.device) / len(rows)
+
+
+def _rows_at_once(model: TabularModel) -> int:
+    return max(1, min(EVALUATION_ROWS, EVALUATION_INPUTS // max(1, model.inputs.width)))
 
 
 def fit_model(
-    settings: Settings, splits: Splits, checkpoint: Path, callback: Callback
+    settings: Settings, splits: Splits, checkpoint: Path, callback: Callback | None
 ) -> tuple[TabularModel, list[Entry]]:
     """Return a network fitted to the splits, with its best weights and calibrated, and the learning curve by epoch.
 
-    Raises Diverged, and whatever `callback` raises.
+    Of several processes the first alone calibrates, and uses `checkpoint`. Raises Diverged, and whatever `callback`
+    raises.
     """
     torch.manual_seed(settings.train.seed)
-    target, device = splits.train[2].cpu(), splits.train[0].device
     model = TabularModel(splits.schema, splits.numbers, settings.model)
     if model.classifies and settings.train.class_weights:
-        model.class_weights = calibration.class_weights(target, len(splits.schema["target"]["classes"]))
-    history = _fit(model.to(device), splits, settings.train, checkpoint, callback)
-    if model.classifies:
+        model.class_weights = calibration.class_weights(splits.train.target, len(splits.schema["target"]["classes"]))
+    history = _fit(model.to(splits.train.device), splits, settings.train, checkpoint, callback)
+    if model.classifies and processes.first():
         _calibrate(model, splits, settings.train)
     return model, history
 
 
-def _fit(model: TabularModel, splits: Splits, settings: Train, checkpoint: Path, callback: Callback) -> list[Entry]:
+def _fit(
+    model: TabularModel, splits: Splits, settings: Train, checkpoint: Path, callback: Callback | None
+) -> list[Entry]:
     """Train `model` in place; a run that finds its checkpoint goes on from there."""
-    train, device = splits.train, splits.train[0].device
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state: dict[str, Any] = {"history": [], "best": math.inf, "best_epoch": 0, "best_weights": model.state_dict()}
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+    state |= {"block": 0, "loss": 0.0}  # of the epoch that is under way: blocks that are done, and their loss
+    if saved := epochs.load(checkpoint, splits.train.device):
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         state = saved["state"]
-        echo(f"resuming after epoch {len(state['history'])} from {checkpoint}")
+        if processes.first():
+            echo(f"resuming after epoch {len(state['history'])} from {checkpoint}")
 
-    epochs = range(len(state["history"]) + 1, settings.epochs + 1)
-    progress = tqdm(epochs, desc="train", unit="epoch", disable=None, leave=None)
+    def save() -> None:
+        contents = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state}
+        epochs.save(checkpoint, contents)
+
+    network, blocks = processes.parallel(model), epochs.blocks(splits.train, settings.batch_size)
+    numbers = range(len(state["history"]) + 1, settings.epochs + 1)
+    progress = tqdm(numbers, desc="train", unit="epoch", disable=None if processes.first() else True, leave=None)
     for epoch in progress:
         if epoch - state["best_epoch"] > settings.patience:
             break
-        torch.manual_seed(settings.seed + epoch)
-        model.train()
-        order, total = torch.randperm(len(train[2])), 0.0
-        for batch in order.to(device).split(settings.batch_size):
-            numbers, categories, target = (part[batch] for part in train)
-            loss = loss_of(model, model(numbers, categories), target)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item() * len(batch)
-
-        entry = {"epoch": epoch, "train_loss": total / len(order), "val_loss": validation_loss(model, splits.val)}
-        if not math.isfinite(entry["val_loss"]):
-            raise Diverged(f"the loss became {entry['val_loss']} in epoch {epoch}: lower train.learning_rate")
-        state["history"].append(entry)
-        if entry["val_loss"] < state["best"]:
+        for steps in epochs.epoch(splits.train, settings.batch_size, settings.seed, epoch, state["block"]):
+            loss = _learn(model, network, optimiser, steps)
+            state |= {"block": state["block"] + 1, "loss": state["loss"] + processes.total(loss, splits.train.device)}
+            if state["block"] < blocks:
+                save()
+        processes.align(model)
+        train_loss, val_loss = state["loss"] / len(splits.train), validation_loss(model, splits.val)
+        entry = {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss}
+        if not math.isfinite(val_loss):
+            raise Diverged(f"the loss became {val_loss} in epoch {epoch}: lower train.learning_rate")
+        state |= {"history": [*state["history"], entry], "block": 0, "loss": 0.0}
+        if val_loss < state["best"]:
             weights = copy.deepcopy(model.state_dict())
-            state |= {"best": entry["val_loss"], "best_epoch": epoch, "best_weights": weights}
-        with artifacts.replacing(checkpoint) as temporary:
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state}, temporary)
-        callback.log(entry)
-        progress.set_postfix(val=f"{entry['val_loss']:.4f}", best=f"{state['best']:.4f}@{state['best_epoch']}")
+            state |= {"best": val_loss, "best_epoch": epoch, "best_weights": weights}
+        save()
+        if callback:
+            callback.log(entry)
+        progress.set_postfix(val=f"{val_loss:.4f}", best=f"{state['best']:.4f}@{state['best_epoch']}")
 
     model.load_state_dict(state["best_weights"])
     return state["history"]  # type: ignore[no-any-return]
+
+
+def _learn(model: TabularModel, network: nn.Module, optimiser: torch.optim.Optimizer, steps: Iterator[Step]) -> Tensor:
+    """Take the steps, and return the sum of the loss over this process's rows, a float64 scalar."""
+    model.train()
+    total = torch.zeros((), dtype=torch.float64, device=model.class_weights.device)
+    for (numbers, categories, target), rows in steps:
+        loss = loss_of(model, network(numbers, categories), target, rows)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        total += loss.detach().double() * rows
+    return total
 
 
 def _calibrate(model: TabularModel, splits: Splits, settings: Train) -> None:
@@ -158,10 +187,10 @@ def predict(model: TabularModel, splits: Splits, rows: Rows) -> tuple[NDArray[An
 @torch.no_grad()
 def _outputs(model: TabularModel, rows: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
     model.eval()
-    numbers, categories, target = rows
-    pairs = zip(numbers.split(EVALUATION_ROWS), categories.split(EVALUATION_ROWS), strict=True)
-    outputs = torch.cat([model.predict(*pair) for pair in pairs])
-    return np.asarray(target.cpu()), np.asarray(outputs.double().cpu())
+    parts = rows.parts(_rows_at_once(model))
+    found = [(target.cpu(), model.predict(numbers, categories).cpu()) for numbers, categories, target in parts]
+    actual, outputs = map(torch.cat, zip(*found, strict=True))
+    return np.asarray(actual), np.asarray(outputs.double())
 
 
 def save(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -175,16 +204,25 @@ def save(program: torch.export.ExportedProgram, path: Path) -> None:
 def checkpoint_folder(settings: Settings) -> Path:
     """Return a folder that only a run with the same data, code and `model` and `train` settings shares."""
     key = hashlib.sha256(settings.model.model_dump_json().encode() + settings.train.model_dump_json().encode())
-    for path in (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA, *code.computing(Path(__file__))):
+    data = (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA, artifacts.NUMBERS)
+    for path in (*data, *code.computing(Path(__file__))):
         key.update(artifacts.digest(path).encode())
     return artifacts.CHECKPOINTS / key.hexdigest()[:16]
 
 
-def main() -> None:
+def main() -> int:
     """Train on the prepared splits; write the model, its decision, the learning curve and the run's address."""
     settings = Settings.load()
+    device, module = choose_device(settings.train.device), f"{__package__}.train"
+    return processes.run(lambda: _train(settings), module, settings.train.processes, device)
+
+
+def _train(settings: Settings) -> None:
     threads.limit(artifacts.TRAIN)
     splits = load_splits(settings)
+    if not processes.first():
+        fit_model(settings, splits, Path(), None)
+        return
     folder = checkpoint_folder(settings)
     with tracking.start(settings, folder / "run") as run:
         model, history = fit_model(settings, splits, folder / "checkpoint.pt", run)

@@ -37,8 +37,8 @@ from gitops.core.sections import (
 #: The repository's root.
 ROOT = Path(__file__).resolve().parents[3]
 
-#: Settings that cannot be tuned: the best seed is luck, and the device changes only the speed.
-UNTUNABLE = ("train.seed", "train.device")
+#: Settings that cannot be tuned: the best seed is luck, and the others change only the speed.
+UNTUNABLE = ("train.seed", "train.device", "train.processes")
 
 #: Earlier names of settings: an error names the new one.
 RENAMED = {

@@ -25,3 +25,9 @@ def limit(split: Path) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def share(split: Path, processes: int) -> int:
+    """Return the threads of each of so many processes that learn from `split` on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if small(split) else max(1, cores // processes)

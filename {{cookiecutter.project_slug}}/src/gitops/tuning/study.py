@@ -21,7 +21,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
 
 #: Files that a trial's score depends on, beside settings and code.
-INPUTS = (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA)
+INPUTS = (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA, artifacts.NUMBERS)
 
 #: The distance of the seeds of trainings: an epoch adds its number to the seed.
 APART = 1_000_003
@@ -162,8 +162,7 @@ def study_name(settings: Params) -> str:
 
     It depends on the data, the code that trains and scores, the metric, the search space, and the settings outside it.
     """
-    fixed = settings.model_dump(include={"model", "train"})
-    del fixed["train"]["device"]
+    fixed = settings.model_dump(include={"model", "train"}, exclude={"train": {"device", "processes"}})
     for key in settings.tune.space:
         section, name = _split(key)
         del fixed[section][name]
