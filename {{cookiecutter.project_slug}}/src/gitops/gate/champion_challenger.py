@@ -164,7 +164,7 @@ def paired(
         return [found[place][name] for place, name in pairs]
 
     values = np.array([measured[place][name] for place, name in pairs])
-    draws = _drawn(differing, values, actual, groups, bootstrap)
+    draws = _drawn(differing, values, None if task == "regression" else actual, groups, bootstrap)
     found: list[dict[str, Difference]] = [{} for _ in releases]
     for name in every:
         columns = [column for column, pair in enumerate(pairs) if pair[1] == name]
@@ -173,13 +173,13 @@ def paired(
     return found
 
 
-def _drawn(score: jackknife.Scores, values: Array, actual: Array, groups: Array, bootstrap: Any) -> Array:
+def _drawn(score: jackknife.Scores, values: Array, classes: Array | None, groups: Array, bootstrap: Any) -> Array:
     """Return the differences `values` as `score` gives them for resamples, [resamples, differences], or draws of them
     where there are very many rows.
     """
     count, seed = bootstrap.bootstrap, bootstrap.seed
-    if len(actual) >= jackknife.LARGE:
-        influence = jackknife.influences(score, actual, groups, seed)
+    if len(groups) >= jackknife.LARGE:
+        influence = jackknife.influences(score, classes, groups, seed)
         return jackknife.draws(values, influence, len(np.unique(groups)), count, seed)
     resamples = tqdm(resampling.resamples(groups, count, seed), "gate", count, unit="resample", disable=None)
     return np.array([score(rows) for rows in resamples]).reshape(count, len(values))

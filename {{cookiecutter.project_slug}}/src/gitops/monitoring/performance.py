@@ -102,7 +102,8 @@ def _resampled(
         return [metric.score(*(array[rows] for array in arrays))]
 
     if len(groups) >= jackknife.LARGE:
-        value, influence = np.array(score(np.arange(len(groups)))), jackknife.influences(score, arrays[0], groups, seed)
+        classes = None if metric.fraction_of in (None, "rows") else arrays[0]
+        value, influence = np.array(score(np.arange(len(groups)))), jackknife.influences(score, classes, groups, seed)
         return jackknife.draws(value, influence, len(np.unique(groups)), count, seed)[:, 0]
     values = np.empty(count)
     for index, rows in enumerate(resamples(groups, count, seed)):

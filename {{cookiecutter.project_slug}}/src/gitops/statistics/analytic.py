@@ -45,5 +45,6 @@ def _variance(
         area, variance, influence = delong.auc(actual == len(outputs[0]) - 1, outputs[:, -1], groups)
         if math.isfinite(variance) and abs(area - value) < ROUNDING:
             return variance, jackknife.quantile(influence)
-    blocks = jackknife.influences(lambda part: [score(*(array[part] for array in rows))], actual, groups, seed)[:, 0]
+    classes = None if kind in (None, "rows") else actual
+    blocks = jackknife.influences(lambda part: [score(*(array[part] for array in rows))], classes, groups, seed)[:, 0]
     return jackknife.variance(blocks), jackknife.quantile(blocks)

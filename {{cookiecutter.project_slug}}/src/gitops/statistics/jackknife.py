@@ -39,16 +39,18 @@ BIASED = 0.25
 Scores = Callable[[Array], Sequence[float]]
 
 
-def influences(score: Scores, actual: Array, groups: Array, seed: int) -> Array:
+def influences(score: Scores, classes: Array | None, groups: Array, seed: int) -> Array:
     """Return the influence of each block on each score, [blocks, scores], 0 in the mean over the blocks.
 
-    The sum of a score's squares is its variance but for the factor `blocks / (blocks - 1)`. `actual` [rows] holds
-    integers if they are classes, `groups` [rows] the number of each row's group. Of one group alone, one row of zeros.
+    The sum of a score's squares is its variance but for the factor `blocks / (blocks - 1)`. `classes` [rows] are the
+    rows' class indices, None where no score hangs on the rarest one; `groups` [rows] is the number of each row's group.
+    Of one group alone, one row of zeros.
     """
     clusters, rng = Clusters(groups), np.random.default_rng(seed)
     shuffled = rng.permutation(len(clusters))[clusters.codes]
     whole = np.array(score(np.arange(len(groups))))
-    alone = _blocks_alone(actual, len(clusters))
+    rarest = len(groups) if classes is None else int(np.unique(classes, return_counts=True)[1].min())
+    alone = min(MOST, len(groups) // ROWS, rarest // RAREST, len(clusters) // GROUPS)
     if alone >= BLOCKS:
         found = _of_blocks_alone(score, whole, shuffled * alone // len(clusters))
         if found is not None:
@@ -61,12 +63,6 @@ def influences(score: Scores, actual: Array, groups: Array, seed: int) -> Array:
     # A block without which a metric is not defined says nothing about its influence.
     left_out = np.where(np.isnan(left_out), whole, left_out)
     return np.asarray((left_out.mean(axis=0) - left_out) * ((blocks - 1) / blocks))
-
-
-def _blocks_alone(actual: Array, groups: int) -> int:
-    """Return the number of blocks that are each large enough to be scored alone."""
-    rarest = int(np.unique(actual, return_counts=True)[1].min()) if actual.dtype.kind in "iu" else len(actual)
-    return min(MOST, len(actual) // ROWS, rarest // RAREST, groups // GROUPS)
 
 
 def _of_blocks_alone(score: Scores, whole: Array, block: Array) -> Array | None:
