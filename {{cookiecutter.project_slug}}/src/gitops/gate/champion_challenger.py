@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from gitops import owner
 from gitops.core import artifacts
-from gitops.core.artifacts import GROUP, PREDICTIONS, TEST
+from gitops.core.artifacts import GROUP, PREDICTIONS, ROW, TEST
 from gitops.core.params import Params
 from gitops.gate import opponents
 from gitops.gate.opponents import Opponent, Predictions
@@ -84,7 +84,7 @@ def compare(
         return Comparison("absolute", "there is no release to compare with")
     if changed := opponents.other_subject(settings, present.record):
         return Comparison("absolute", f"the release is for another task ({', '.join(changed)} changed)")
-    test = artifacts.read_parquet(TEST)
+    test = artifacts.read_parquet(TEST, [ROW, GROUP, schema["target"]["name"]])
     met = opponents.meet(settings, schema, test, evaluated["test_md5"], opponents.find(present))
     actual = owner.features().encode_target(test[schema["target"]["name"]], schema).numpy()
     candidate = opponents.read(PREDICTIONS, test, schema)

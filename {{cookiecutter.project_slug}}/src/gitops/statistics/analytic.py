@@ -39,10 +39,11 @@ def _variance(
 ) -> tuple[float, float]:
     """Return the variance of a metric, and the quantile for an interval."""
     actual, outputs, predicted = rows
-    if kind == "rows" and len(Clusters(groups)) == len(groups):
-        return value * (1 - value) / len(groups), fractions.Z
-    if kind == "pairs" and outputs.ndim == 2:
-        area, variance, influence = delong.auc(actual == len(outputs[0]) - 1, outputs[:, -1], groups)
+    count = len(Clusters(groups))
+    if kind == "rows" and count == len(groups):
+        return value * (1 - value) / count, fractions.Z
+    if kind == "pairs" and outputs.ndim == 2 and count > 1:
+        area, variance, influence = delong.auc(actual == outputs.shape[1] - 1, outputs[:, -1], groups)
         if math.isfinite(variance) and abs(area - value) < ROUNDING:
             return variance, jackknife.quantile(influence)
     classes = None if kind in (None, "rows") else actual

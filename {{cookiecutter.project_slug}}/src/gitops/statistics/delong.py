@@ -8,6 +8,8 @@ of the positive rows that it is ranked below, ties by half. They are read from s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gitops.statistics.resampling import Array, Clusters
@@ -27,19 +29,17 @@ def placements(positive: Array, scores: Array) -> Array:
 def auc(positive: Array, scores: Array, groups: Array) -> tuple[float, float, Array]:
     """Return the ROC AUC, its variance, and the influence of each group on it, [groups].
 
-    Arguments as in `placements`; `groups` [rows] are the numbers of the rows' groups. Both classes are there. The
-    variance is NaN where all rows of a class are in one group.
+    Arguments as in `placements`; `groups` [rows] are the numbers of the rows' groups. Both classes are there, and
+    two groups at least. The variance is NaN where all rows of a class are in one group.
     """
-    placed, codes = placements(positive, scores), Clusters(groups).codes
-    value = float(placed[positive == 1].mean())
-    sums, parts = [], 0.0
+    placed, clusters = placements(positive, scores), Clusters(groups)
+    value, count = float(placed[positive == 1].mean()), len(clusters)
+    variance, sums = 0.0, []
     for own in (1, 0):
-        rows = positive == own
-        count = int(rows.sum())
-        of_class = np.bincount(codes[rows], weights=placed[rows] - value, minlength=codes.max() + 1) / count
-        within = int((np.bincount(codes[rows], minlength=codes.max() + 1) > 0).sum())
-        parts += float((of_class**2).sum()) * (within / (within - 1) if within > 1 else np.nan)
-        sums.append(of_class)
-    count = len(sums[0])
-    parts += 2 * float((sums[0] * sums[1]).sum()) * count / (count - 1) if count > 1 else 0.0
-    return value, parts, sums[0] + sums[1]
+        rows, codes = positive == own, clusters.codes[positive == own]
+        its = np.bincount(codes, weights=placed[rows] - value, minlength=count) / len(codes)
+        having = len(np.unique(codes))
+        variance += float((its**2).sum()) * (having / (having - 1) if having > 1 else math.nan)
+        sums.append(its)
+    variance += 2 * float((sums[0] * sums[1]).sum()) * (count / (count - 1))
+    return value, variance, sums[0] + sums[1]

@@ -73,7 +73,7 @@ def of_metrics(
         if few or math.isnan(value):
             found[name] = Interval(value, *(few or (value, value)))
     drawn = {name: metrics[name].score for name in values if name not in found}
-    if len(actual) >= jackknife.LARGE:
+    if not from_resamples(len(actual)):
         arrays = actual, outputs, predicted
         for name, score_ in drawn.items():
             bounds = analytic.interval(metrics[name].fraction_of, values[name], score_, arrays, groups, seed)
@@ -89,6 +89,11 @@ def of_metrics(
     for place, name in enumerate(drawn):
         found[name] = bca(values[name], resampled[:, place], influence[:, place])
     return {name: found[name] for name in values}
+
+
+def from_resamples(rows: int) -> bool:
+    """Tell whether the intervals of so many rows come from resamples."""
+    return rows < jackknife.LARGE
 
 
 def draw(

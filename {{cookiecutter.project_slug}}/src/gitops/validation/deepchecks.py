@@ -92,7 +92,8 @@ def _read(path: Path, columns: list[str], chosen: Sample, number: str) -> pd.Dat
     if chosen.largest is None:
         return read_parquet(path, columns=columns)
     found = [part.filter(pa.array(chosen.of(part[number].to_numpy()))) for part in sample.parts(path, columns)]
-    return pa.concat_tables(found).to_pandas()
+    table: pd.DataFrame = pa.concat_tables(found).to_pandas()
+    return table
 
 
 def read_predictions(
