@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/intervals.py [--seconds 480] [--processes 16] [--results FILE] [--write]
 
 Needs numpy, scipy and tqdm, and no project: metrics and intervals are the template's own. Test rows are drawn from
-populations whose true values a large sample gives: of 30 to 10,000 rows; binary and of three classes, the rarest with
+populations whose true values a large sample gives: of 30 to 50,000 rows; binary and of three classes, the rarest with
 1 or 30 %; regression with normal and log-normal errors; each row a group by itself, or groups of about 20 rows (at
 least 30 groups) within which half of the variance of features and errors is shared. Counts are added to those in FILE,
 so a second run continues the first. --write puts the table into the package and the documents.
@@ -47,7 +47,8 @@ spec.loader.exec_module(metrics)
 
 Array = np.ndarray[Any, Any]
 
-ROWS = (30, 100, 300, 1000, 10_000)
+#: The last is jackknife.LARGE, from which intervals are analytic.
+ROWS = (30, 100, 300, 1000, 10_000, 50_000)
 
 #: Resamples of an interval: as `evaluate.bootstrap` is by default, and fewer where each takes a millisecond.
 RESAMPLES, RESAMPLES_OF_MANY, MANY = 2000, 500, 10_000

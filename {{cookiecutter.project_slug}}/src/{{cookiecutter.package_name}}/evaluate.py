@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.rendering import plots
+from gitops.statistics.intervals import from_resamples
 from gitops.statistics.scores import of_metrics
-from gitops.tabular import arrow, decision
+from gitops.tabular import arrow, decision, in_parts
 
 from . import calibration, metrics
 from .features import decide, encode, encode_target
@@ -25,15 +27,16 @@ from .settings import Evaluate, Settings
 #: Actual values, outputs and predictions, as metrics.py takes them.
 Arrays = tuple[metrics.Array, metrics.Array, metrics.Array]
 
-#: Rows that go through the model at once.
-BATCH = 8192
+#: Rows that go through the model at once, at most, and bytes of their values.
+BATCH, BATCH_BYTES = 8192, 4 << 20
 
 
 def predict(program: torch.nn.Module, frame: pd.DataFrame, schema: dict[str, Any]) -> metrics.Array:
     """Return the model's outputs for a split: probabilities [rows, classes] or values [rows]."""
     numbers, categories = encode(arrow.from_frame(frame, schema), schema)
+    rows = max(1, min(BATCH, BATCH_BYTES // (8 * max(1, len(schema["features"])))))
     with torch.inference_mode():
-        pairs = zip(numbers.split(BATCH), categories.split(BATCH), strict=True)
+        pairs = zip(numbers.split(rows), categories.split(rows), strict=True)
         outputs: metrics.Array = torch.cat([program(*pair) for pair in pairs]).double().numpy()
     return outputs
 
@@ -47,6 +50,17 @@ def prediction_table(frame: pd.DataFrame, outputs: metrics.Array, split: str, sc
     for index, name in enumerate(classes):
         table[f"p_{name}"] = outputs[:, index]
     return table
+
+
+def predict_split(
+    program: torch.nn.Module, path: Path, schema: dict[str, Any], write: Callable[[pd.DataFrame], None]
+) -> metrics.Array:
+    """Write the predictions for a split's file, a part of its rows at a time, and return the outputs for all of them."""
+    outputs = []
+    for frame in in_parts.read(path):
+        outputs.append(predict(program, frame, schema))
+        write(prediction_table(frame, outputs[-1], path.stem, schema))
+    return np.concatenate(outputs)
 
 
 def slice_metrics(
@@ -71,18 +85,23 @@ def slice_metrics(
 def slices_of(test: pd.DataFrame, schema: dict[str, Any]) -> Iterator[tuple[str, str, metrics.Array]]:
     """Yield each column of data.slices with each value of it and which rows have it (bool, [rows])."""
     for column in schema["slices"]:
-        values = test[column].astype(object).where(test[column].notna(), "(missing)").astype(str).to_numpy()
-        for value in sorted(set(values)):
-            yield column, value, values == value
+        codes, values = pd.factorize(test[column])
+        texts = np.array([*map(str, values), "(missing)"], dtype=object)  # a missing value has the code -1: the last
+        for text in sorted(set(texts[np.unique(codes)])):
+            yield column, text, (texts == text)[codes]
 
 
 def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, outputs: metrics.Array) -> dict[str, Any]:
-    """Return the contents of metrics.json (its format: docs/system-design.md)."""
+    """Return the contents of metrics.json (its format: docs/system-design.md).
+
+    Of `test` the target, the slices' columns and the groups are used.
+    """
     actual = encode_target(test[schema["target"]["name"]], schema).numpy()
     predicted, wanted = decide(outputs, schema), settings.evaluate
     task, arrays, groups = schema["task"], (actual, outputs, predicted), test[artifacts.GROUP].to_numpy()
-    large = sum(rows.sum() >= wanted.min_slice_rows for _, _, rows in slices_of(test, schema))
-    with tqdm(total=wanted.bootstrap * (1 + large), desc="bootstrap", unit="resample", disable=None) as progress:
+    sizes = [len(test), *(int(rows.sum()) for _, _, rows in slices_of(test, schema))]
+    count = sum(from_resamples(size) for size in sizes if size >= wanted.min_slice_rows)
+    with tqdm(total=wanted.bootstrap * count, desc="bootstrap", unit="resample", disable=None) as progress:
         resampling = wanted.bootstrap, wanted.seed, progress.update
         scores = of_metrics(task, metrics.METRICS[task], arrays, groups, *resampling)
         slices = slice_metrics(wanted, schema, test, arrays, progress.update)
@@ -94,7 +113,7 @@ def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, out
     result: dict[str, Any] = {
         "task": task,
         "rows": len(test),
-        "groups": len(set(groups)),
+        "groups": len(np.unique(groups)),
         "test_md5": artifacts.digest(artifacts.TEST, "md5"),
         "model_sha256": artifacts.digest(artifacts.MODEL),
         "metrics": scores,
@@ -112,15 +131,12 @@ def main() -> None:
     with tracking.resume(settings) as run:
         schema = decision.schema()
         program = torch.export.load(artifacts.MODEL).module()
-        train, test = artifacts.read_parquet(artifacts.TRAIN), artifacts.read_parquet(artifacts.TEST)
-        outputs = predict(program, test, schema)
+        with in_parts.writing(artifacts.PREDICTIONS) as write:
+            predict_split(program, artifacts.TRAIN, schema, write)
+            outputs = predict_split(program, artifacts.TEST, schema, write)
+        columns = [schema["target"]["name"], artifacts.GROUP, *schema["slices"]]
+        test = artifacts.read_parquet(artifacts.TEST, columns)
         result = evaluate(settings, schema, test, outputs)
-        tables = [
-            prediction_table(train, predict(program, train, schema), "train", schema),
-            prediction_table(test, outputs, "test", schema),
-        ]
-        with artifacts.replacing(artifacts.PREDICTIONS) as temporary:
-            pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
         actual = encode_target(test[schema["target"]["name"]], schema).numpy()
         plots.write(actual, outputs, decide(outputs, schema), schema)
         if schema["target"]["classes"]:

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from gitops import owner
 from gitops.core import artifacts
-from gitops.core.artifacts import GROUP, PREDICTIONS, TEST
+from gitops.core.artifacts import GROUP, PREDICTIONS, ROW, TEST
 from gitops.core.params import Params
 from gitops.gate import opponents
 from gitops.gate.opponents import Opponent, Predictions
 from gitops.releases.record import Deployed, Release, Score
-from gitops.statistics import differences, resampling
+from gitops.statistics import differences, jackknife, resampling
 
 Array = NDArray[Any]
 
@@ -84,7 +84,7 @@ def compare(
         return Comparison("absolute", "there is no release to compare with")
     if changed := opponents.other_subject(settings, present.record):
         return Comparison("absolute", f"the release is for another task ({', '.join(changed)} changed)")
-    test = artifacts.read_parquet(TEST)
+    test = artifacts.read_parquet(TEST, [ROW, GROUP, schema["target"]["name"]])
     met = opponents.meet(settings, schema, test, evaluated["test_md5"], opponents.find(present))
     actual = owner.features().encode_target(test[schema["target"]["name"]], schema).numpy()
     candidate = opponents.read(PREDICTIONS, test, schema)
@@ -136,9 +136,11 @@ def paired(
     """Return, for each release, the candidate's difference from it in each metric of `names`, its own list.
 
     A paired bootstrap over groups of rows (Efron and Tibshirani, 1993, chapter 13): each resample is drawn once, and
-    all models are scored on it. `actual` and `groups` are [rows]; `bootstrap` has the number of resamples and the seed
-    (params.yaml, evaluate). A metric that the rows do not define for one of the two models has no difference. Raises
-    ProjectError where the resamples are too few for the bounds, or there is one group of rows alone.
+    all models are scored on it. Of very many rows the differences are drawn from the normal distribution with the
+    covariance that blocks of rows show (statistics/jackknife.py). `actual` and `groups` are [rows]; `bootstrap` has the
+    number of resamples and the seed (params.yaml, evaluate). A metric that the rows do not define for one of the two
+    models has no difference. Raises ProjectError where the resamples are too few for the bounds, or there is one group
+    of rows alone.
     """
     if not releases:
         return []
@@ -155,16 +157,32 @@ def paired(
         return [{name: owner.sign(task, name) * (new[name] - score[name]) for name in score} for score in old]
 
     measured = measure(np.arange(len(actual)))
-    drawn_rows = resampling.resamples(groups, bootstrap.bootstrap, bootstrap.seed)
-    draws = [measure(rows) for rows in tqdm(drawn_rows, "gate", bootstrap.bootstrap, unit="resample", disable=None)]
+    pairs = [(place, name) for place, its in enumerate(measured) for name in its if math.isfinite(its[name])]
+
+    def differing(rows: Array) -> list[float]:
+        found = measure(rows)
+        return [found[place][name] for place, name in pairs]
+
+    values = np.array([measured[place][name] for place, name in pairs])
+    draws = _drawn(differing, values, None if task == "regression" else actual, groups, bootstrap)
     found: list[dict[str, Difference]] = [{} for _ in releases]
     for name in every:
-        places = [place for place, its in enumerate(measured) if name in its and math.isfinite(its[name])]
-        values = np.array([measured[place][name] for place in places])
-        drawn = np.array([[draw[place][name] for place in places] for draw in draws])
-        for place, difference in zip(places, _bounded(values, drawn, count), strict=True):
-            found[place][name] = difference
+        columns = [column for column, pair in enumerate(pairs) if pair[1] == name]
+        for column, difference in zip(columns, _bounded(values[columns], draws[:, columns], count), strict=True):
+            found[pairs[column][0]][name] = difference
     return found
+
+
+def _drawn(score: jackknife.Scores, values: Array, classes: Array | None, groups: Array, bootstrap: Any) -> Array:
+    """Return the differences `values` as `score` gives them for resamples, [resamples, differences], or draws of them
+    where there are very many rows.
+    """
+    count, seed = bootstrap.bootstrap, bootstrap.seed
+    if len(groups) >= jackknife.LARGE:
+        influence = jackknife.influences(score, classes, groups, seed)
+        return jackknife.draws(values, influence, len(np.unique(groups)), count, seed)
+    resamples = tqdm(resampling.resamples(groups, count, seed), "gate", count, unit="resample", disable=None)
+    return np.array([score(rows) for rows in resamples]).reshape(count, len(values))
 
 
 def _bounded(values: Array, drawn: Array, groups: int) -> list[Difference]:

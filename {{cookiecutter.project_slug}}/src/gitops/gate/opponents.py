@@ -28,6 +28,7 @@ from gitops.integrations import dvc
 from gitops.releases import history
 from gitops.releases.history import Released
 from gitops.releases.record import Deployed, Release
+from gitops.tabular import in_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,14 +151,15 @@ def _predict(
     """Return a release's predictions from a file of it. Raises ProjectError where there are none for these rows."""
     if isinstance(fetched, ProjectError):
         raise fetched
-    found = read(fetched, test, schema) if basis == SAME_ROWS else run(fetched.read_bytes(), record, test, schema)
+    found = read(fetched, test, schema) if basis == SAME_ROWS else run(fetched.read_bytes(), record, schema)
     if not np.isfinite(found.outputs).all():
         raise ProjectError("the release's outputs are not all finite numbers")
     return found
 
 
-def run(archive: bytes, record: Release, test: pd.DataFrame, schema: dict[str, Any]) -> Predictions:
-    """Run the model of a TorchServe archive on a split, and decide by its own threshold, which its schema holds.
+def run(archive: bytes, record: Release, schema: dict[str, Any]) -> Predictions:
+    """Run the model of a TorchServe archive on the test split, a part of its rows at a time, and decide by its own
+    threshold, which its schema holds.
 
     Raises ProjectError where it does not fit the columns.
     """
@@ -174,7 +176,8 @@ def run(archive: bytes, record: Release, test: pd.DataFrame, schema: dict[str, A
     if sorted(classes) != sorted(old_classes):
         raise ProjectError(f"the release's model has other classes: {', '.join(old_classes)}")
     try:
-        outputs = owner.evaluate().predict(torch.export.load(io.BytesIO(model)).module(), test, old)
+        program, predict = torch.export.load(io.BytesIO(model)).module(), owner.evaluate().predict
+        outputs = np.concatenate([predict(program, part, old) for part in in_parts.read(artifacts.TEST)])
         predicted = np.asarray(owner.features().decide(outputs, old))
     except Exception as error:  # a program of an older torch can fail in any way; the gate then falls back
         raise ProjectError(f"the release's model does not run: {error}") from error

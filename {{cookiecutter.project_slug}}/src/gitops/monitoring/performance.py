@@ -15,7 +15,7 @@ from gitops import owner
 from gitops.core import artifacts
 from gitops.core.params import Params
 from gitops.monitoring.drift import FALSE_ALARM
-from gitops.statistics import intervals
+from gitops.statistics import intervals, jackknife
 from gitops.statistics.resampling import quantile, resamples
 
 Array = NDArray[Any]
@@ -94,9 +94,19 @@ def _resampled(
     seed: int,
     on_resample: Callable[[], object],
 ) -> Array:
-    """Return the metric of `count` resamples by group, NaN where one does not define it."""
+    """Return the metric of `count` resamples by group, NaN where one does not define it; of very many rows draws of it
+    instead (statistics/jackknife.py).
+    """
+
+    def score(rows: Array) -> list[float]:
+        return [metric.score(*(array[rows] for array in arrays))]
+
+    if len(groups) >= jackknife.LARGE:
+        classes = None if metric.fraction_of in (None, "rows") else arrays[0]
+        value, influence = np.array(score(np.arange(len(groups)))), jackknife.influences(score, classes, groups, seed)
+        return jackknife.draws(value, influence, len(np.unique(groups)), count, seed)[:, 0]
     values = np.empty(count)
     for index, rows in enumerate(resamples(groups, count, seed)):
-        values[index] = metric.score(*(array[rows] for array in arrays))
+        values[index] = score(rows)[0]
         on_resample()
     return values

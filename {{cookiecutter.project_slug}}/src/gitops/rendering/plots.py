@@ -17,6 +17,9 @@ BIN = ("predicted", "observed", "rows")
 #: Maximum number of points of a curve; more are not visible and make reports large.
 POINTS = 500
 
+#: Rows of the confusion plot, which counts them, at most; of more each cell has its share of so many.
+CONFUSED = 100_000
+
 
 def write(actual: Array, outputs: Array, predicted: Array, schema: dict[str, Any]) -> None:
     """Write each plot of the task and remove those of other tasks; arrays as in the project's metrics.py."""
@@ -35,7 +38,7 @@ def tables(actual: Array, outputs: Array, predicted: Array, schema: dict[str, An
         return {"residuals": pd.DataFrame({"actual": actual[shown], "predicted": outputs[shown]})}
     names = np.array(classes, dtype=object)
     plots = {
-        "confusion": pd.DataFrame({"actual": names[actual], "predicted": names[predicted]}),
+        "confusion": _confusion(actual, predicted, names),
         "calibration": pd.DataFrame(dict(zip(BIN, reliability(actual, outputs), strict=True))),
     }
     if len(classes) == 2:
@@ -43,6 +46,17 @@ def tables(actual: Array, outputs: Array, predicted: Array, schema: dict[str, An
         shown = _thin(len(false))
         plots["roc"] = pd.DataFrame({"fpr": false[shown], "tpr": true[shown]})
     return plots
+
+
+def _confusion(actual: Array, predicted: Array, names: Array) -> pd.DataFrame:
+    """Return actual and predicted class of each row; of very many rows of a few in proportion, by cell, at least one of
+    each.
+    """
+    if len(actual) > CONFUSED:
+        cells, rows = np.unique(actual * len(names) + predicted, return_counts=True)
+        cells = np.repeat(cells, np.maximum(1, np.round(rows * (CONFUSED / len(actual)))).astype(int))
+        actual, predicted = np.divmod(cells, len(names))
+    return pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})
 
 
 def _thin(count: int) -> Array:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from gitops.statistics.jackknife import LARGE
 from gitops.statistics.measured import MEASURED
 from gitops.statistics.resampling import Array, Clusters
 
@@ -61,9 +62,10 @@ def conditions(task: str, actual: Array, outputs: Array, groups: Array) -> Condi
 def measured(found: Conditions) -> dict[str, float]:
     """Return the coverage of each metric that was measured, under the conditions most like these; else nothing.
 
-    Nearest in the logarithms of rows, groups and rows of the rarest class.
+    Nearest in the logarithms of rows, groups and rows of the rarest class; intervals without resamples, which large
+    samples have, are measured by themselves.
     """
-    alike = [cell for cell in cells() if (cell.conditions.task, cell.conditions.errors) == (found.task, found.errors)]
+    alike = [cell for cell in cells() if _method(cell.conditions) == _method(found)]
     if not alike or found.groups < LEAST:
         return {}
     return min(alike, key=lambda cell: _distance(cell.conditions, found)).coverage
@@ -72,6 +74,10 @@ def measured(found: Conditions) -> dict[str, float]:
 def good(coverage: float) -> bool:
     """Tell whether a coverage, as a fraction, is that of an interval that does as it says."""
     return GOOD[0] <= round(100 * coverage) <= GOOD[1]
+
+
+def _method(its: Conditions) -> tuple[str, Errors | None, bool]:
+    return its.task, its.errors, its.rows >= LARGE
 
 
 def _distance(one: Conditions, other: Conditions) -> float:

@@ -50,10 +50,10 @@ def interval(kind: Kind, value: float, actual: Array, groups: Array) -> tuple[fl
     return auc(value, counts[-1], counts[0]) if kind == "pairs" else wilson(value, size)
 
 
-def wilson(value: float, count: float) -> tuple[float, float]:
-    """Return the score interval of a fraction of `count` independent cases (Wilson, 1927)."""
-    centre = (value + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z * math.sqrt(value * (1 - value) / count + Z**2 / (4 * count**2)) / (1 + Z**2 / count)
+def wilson(value: float, count: float, z: float = Z) -> tuple[float, float]:
+    """Return the score interval of a fraction of `count` independent cases (Wilson, 1927); `z` is the quantile."""
+    centre = (value + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * math.sqrt(value * (1 - value) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     return min(value, max(0.0, centre - half)), max(value, min(1.0, centre + half))
 
 

@@ -1,6 +1,7 @@
 """Confidence intervals of metrics: the bootstrap's, and where few rows decide, those of a fraction.
 
-How often they hold the true value, by metric and number of rows: docs/statistics.md, from benchmarks/intervals.py.
+Of large samples they are analytic (analytic.py), which says the same in a fraction of the time. How often they hold the
+true value, by metric and number of rows: docs/statistics.md, from benchmarks/intervals.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
-from gitops.statistics import fractions
+from gitops.statistics import analytic, fractions, jackknife
 from gitops.statistics.fractions import Kind
 from gitops.statistics.resampling import Array, Clusters, quantile, resamples
 
@@ -57,8 +58,8 @@ def of_metrics(
 
     `rows` holds actual values, outputs and predictions as the project's metrics.py takes them, `groups` [rows] the
     number of each row's group. A metric that is a fraction has an interval for fractions where few rows decide it
-    (fractions.py), any other that of `count` resamples; `on_resample` is called after each. Raises ProjectError as
-    `quantile` does.
+    (fractions.py), any other that of `count` resamples; `on_resample` is called after each. From jackknife.LARGE rows
+    on it has an analytic one instead, and nothing is resampled. Raises ProjectError as `quantile` does.
     """
     # A resample holds the rows in this order, and what is sorted already is sorted quickly in each.
     outputs = rows[1]
@@ -72,8 +73,14 @@ def of_metrics(
         if few or math.isnan(value):
             found[name] = Interval(value, *(few or (value, value)))
     drawn = {name: metrics[name].score for name in values if name not in found}
+    if not from_resamples(len(actual)):
+        arrays = actual, outputs, predicted
+        for name, score_ in drawn.items():
+            bounds = analytic.interval(metrics[name].fraction_of, values[name], score_, arrays, groups, seed)
+            found[name] = Interval(values[name], *bounds)
+        drawn = {}
     if not drawn:
-        return found
+        return {name: found[name] for name in values}
 
     def score(part: Array) -> list[float]:
         return [metric(actual[part], outputs[part], predicted[part]) for metric in drawn.values()]
@@ -82,6 +89,11 @@ def of_metrics(
     for place, name in enumerate(drawn):
         found[name] = bca(values[name], resampled[:, place], influence[:, place])
     return {name: found[name] for name in values}
+
+
+def from_resamples(rows: int) -> bool:
+    """Tell whether the intervals of so many rows come from resamples."""
+    return rows < jackknife.LARGE
 
 
 def draw(

@@ -11,6 +11,7 @@ from deepchecks.core.errors import DeepchecksBaseError
 
 from gitops.core.artifacts import PARAMS, replacing, write_json
 from gitops.core.console import echo
+from gitops.validation.sample import Sample
 
 #: Ids that pandas' tables, Deepchecks' links and plotly's figures get at random.
 RANDOM_ID = re.compile(
@@ -20,12 +21,14 @@ RANDOM_ID = re.compile(
 STATUS = {ConditionCategory.PASS: "passed", ConditionCategory.WARN: "warned", ConditionCategory.FAIL: "failed"}
 
 
-def report(outcomes: SuiteResult, optional_checks: list[str], json_path: Path, html_path: Path) -> int:
+def report(
+    outcomes: SuiteResult, optional_checks: list[str], samples: dict[str, Sample], json_path: Path, html_path: Path
+) -> int:
     """Write the result and Deepchecks' page, print what needs fixing, and return the exit status: 0 passed, 1 failed.
 
-    The page, about 4 MB, includes its scripts and opens without a network.
+    `samples` are the rows of each table that the checks were given. The page, about 4 MB, includes its scripts and opens without a network.
     """
-    result = _result(outcomes, optional_checks)
+    result = _result(outcomes, optional_checks, samples)
     names = sorted(outcome.check.name() for outcome in outcomes.results)
     with replacing(html_path) as temporary:
         with temporary.open("w", encoding="utf-8") as file:
@@ -47,12 +50,22 @@ def _reproducible(html: str, names: list[str]) -> str:
     return html
 
 
-def _result(outcomes: SuiteResult, optional_checks: list[str]) -> dict[str, Any]:
+def sampled(samples: dict[str, Sample]) -> str:
+    """Return in words how many rows of each table the checks were given, and nothing where that is all of them."""
+    if all(one.largest is None for one in samples.values()):
+        return ""
+    parts = [f"{one.rows:,} of {one.total:,} {name} rows" for name, one in samples.items()]
+    return f"on a sample, {' and '.join(parts)}"
+
+
+def _result(outcomes: SuiteResult, optional_checks: list[str], samples: dict[str, Sample]) -> dict[str, Any]:
     """Return the contents of reports/validate_*.json: passed, every condition, and the checks that did not run.
 
     `setting` is what in params.yaml holds a condition's limit, or leaves the check out. A check did not run when it, or
-    one of its conditions, raised an error.
+    one of its conditions, raised an error. Of a table too large for Deepchecks, `sample` says how many rows of how many
+    it was given, and `all_rows` of each condition whether that was measured on all of them all the same.
     """
+    words = sampled(samples)
     conditions, not_run = [], []
     for outcome in outcomes.results:
         name = outcome.check.name()
@@ -64,21 +77,21 @@ def _result(outcomes: SuiteResult, optional_checks: list[str]) -> dict[str, Any]
             if item.category is ConditionCategory.ERROR:
                 not_run.append(_not_run(outcome, details, optional_checks))
             else:
-                conditions.append(
-                    {
-                        "check": name,
-                        "condition": one_line(item.name),
-                        "status": STATUS[item.category],
-                        "details": details,
-                        "setting": outcome.check.setting,
-                    }
-                )
+                found = {
+                    "check": name,
+                    "condition": one_line(item.name),
+                    "status": STATUS[item.category],
+                    "details": details,
+                    "setting": outcome.check.setting,
+                }
+                conditions.append(found | ({"all_rows": hasattr(outcome.check, "exact")} if words else {}))
     failed = any(condition["status"] == "failed" for condition in conditions)
-    return {
+    result = {
         "passed": not failed and all(check["allowed"] for check in not_run),
         "conditions": conditions,
         "not_run": not_run,
     }
+    return result | ({"sample": words} if words else {})
 
 
 def _not_run(outcome: Any, reason: str, optional_checks: list[str]) -> dict[str, Any]:
@@ -106,8 +119,15 @@ def _summary(result: dict[str, Any]) -> str:
         lines.append(f"not run{how}: {item['check']}: {item['reason']}{remedy}")
     counts = {status: sum(item["status"] == status for item in result["conditions"]) for status in STATUS.values()}
     counts["not run"] = len(result["not_run"])
+    if "sample" in result:
+        lines.append(f"{result['sample']}; on all rows: {', '.join(on_all_rows(result)) or 'nothing'}")
     lines.append("conditions: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     return "\n".join(lines)
+
+
+def on_all_rows(result: dict[str, Any]) -> list[str]:
+    """Return the checks that were measured on all rows of a table although the others were given a sample of it."""
+    return list(dict.fromkeys(item["check"] for item in result["conditions"] if item["all_rows"]))
 
 
 def one_line(text: str) -> str:

@@ -16,14 +16,18 @@ def validate_data() -> int:
     "Train" here means training and validation rows together, on which the model is chosen; they are compared with test.
     """
     settings = params.load().validate_data
-    from gitops.validation import deepchecks, results  # late: an import of seconds, after a wrong setting is reported
+    from gitops.validation import deepchecks, exact, results  # late: seconds, after a wrong setting is reported
 
     schema, own = deepchecks.read_schema()
-    train = deepchecks.read_table([artifacts.TRAIN, artifacts.VAL], schema, own)
-    test = deepchecks.read_table([artifacts.TEST], schema, own)
-    suite = deepchecks.choose("validate_data", settings, owner.checks().data_checks(settings, schema, train, test))
+    paths = [artifacts.TRAIN, artifacts.VAL], [artifacts.TEST]
+    (train, of_train), (test, of_test) = (deepchecks.read_table(its, schema, own) for its in paths)
+    samples = {"train": of_train, "test": of_test}
+    checks = owner.checks().data_checks(settings, schema, train, test)
+    suite = deepchecks.choose("validate_data", settings, checks, samples)
+    if results.sampled(samples):
+        exact.put_in(suite, *paths, schema, own)
     result = deepchecks.run(suite, schema, train, test, run_single_dataset="Train")
-    return results.report(result, settings.optional_checks, artifacts.DATA_VERDICT, artifacts.DATA_REPORT)
+    return results.report(result, settings.optional_checks, samples, artifacts.DATA_VERDICT, artifacts.DATA_REPORT)
 
 
 def validate_model() -> int:
@@ -35,12 +39,13 @@ def validate_model() -> int:
     from gitops.validation import deepchecks, results  # late: an import of seconds, after a wrong setting is reported
 
     schema, own = deepchecks.read_schema()
-    train = deepchecks.read_table([artifacts.TRAIN], schema, own)
-    test = deepchecks.read_table([artifacts.TEST], schema, own)
-    predictions = deepchecks.read_predictions(artifacts.PREDICTIONS, schema, train.index, test.index)
-    suite = deepchecks.choose("validate_model", settings, owner.checks().model_checks(settings, schema, train, test))
-    result = deepchecks.run(suite, schema, train, test, run_single_dataset="Test", **predictions)
-    return results.report(result, settings.optional_checks, artifacts.MODEL_VERDICT, artifacts.MODEL_REPORT)
+    train, test = (deepchecks.read_table([path], schema, own) for path in (artifacts.TRAIN, artifacts.TEST))
+    samples = {"train": train[1], "test": test[1]}
+    predictions = deepchecks.read_predictions(artifacts.PREDICTIONS, schema, train, test)
+    checks = owner.checks().model_checks(settings, schema, train[0], test[0])
+    suite = deepchecks.choose("validate_model", settings, checks, samples)
+    result = deepchecks.run(suite, schema, train[0], test[0], run_single_dataset="Test", **predictions)
+    return results.report(result, settings.optional_checks, samples, artifacts.MODEL_VERDICT, artifacts.MODEL_REPORT)
 
 
 STAGES = {"data": validate_data, "model": validate_model}
