@@ -102,17 +102,18 @@ class Categories(nn.Module):
         self.register_buffer("marks", torch.tensor(marks))
         keys, rows, unseen, size = [np.empty(0, np.int64)], [np.empty(0, np.int64)], np.empty(self.count, np.int64), 0
         for column, feature in enumerate(features):
-            codes = np.unique([MISSING, *(category_code(text) for text in feature["categories"])])
-            if len(codes) <= len(feature["categories"]):
-                raise ValueError(f"two categories of column {feature['name']!r} share a hash: rename one of them")
+            codes = np.sort([MISSING, *(category_code(text) for text in feature["categories"])])
             keys.append(codes ^ marks[column])
             rows.append(np.arange(size, size + len(codes)))  # of the embedding
             unseen[column] = size + len(codes)
             size += len(codes) + 1
-        table = np.concatenate(keys)
-        order = table.argsort()
-        self.register_buffer("table", torch.tensor(table[order]))
-        self.register_buffer("rows", torch.tensor(np.concatenate(rows)[order]))
+        order = np.concatenate(keys).argsort(kind="stable")
+        table, places = np.concatenate(keys)[order], np.concatenate(rows)[order]
+        for place in places[1:][table[1:] == table[:-1]]:
+            name = features[unseen.searchsorted(place)]["name"]
+            raise ValueError(f"two categories of column {name!r} share a hash: rename one of them")
+        self.register_buffer("table", torch.tensor(table))
+        self.register_buffer("rows", torch.tensor(places))
         self.register_buffer("unseen", torch.tensor(unseen))
         self.embedding = nn.Embedding(max(1, size), length)
         # Values that training never shows keep this vector, the middle of those it does show.

@@ -38,7 +38,7 @@ TEXTS: dict[str, dict[str, Any]] = {
 
 Instances = list[Any]
 Problem = dict[str, Any]
-Cells = dict[str, tuple[Any, str]]  # each feature's value and timestamp
+Found = tuple[dict[str, Any], set[str]]  # each feature's value, and the timestamps of all
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class OnlineFeatures:
         self.entity, self.service, self.days = view["entity"], view["service"], view["ttl_days"]
         self.dtypes = view["features"]
         self.features = [feature["name"] for feature in schema["features"] if feature["name"] in view["features"]]
+        self.wanted = frozenset(self.features)
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores HTTP_PROXY
         self.retry_at = 0.0  # when the server may be asked again
 
@@ -67,7 +68,7 @@ class OnlineFeatures:
 
     def _lacks(self, row: Any) -> bool:
         """Tell whether an instance gives an id and lacks a feature."""
-        return isinstance(row, dict) and self.entity in row and not all(name in row for name in self.features)
+        return isinstance(row, dict) and self.entity in row and not row.keys() >= self.wanted
 
     def _id(self, row: dict[str, Any]) -> str:
         """Return the id in an instance as the store has it, or an empty text if it is not valid."""
@@ -77,7 +78,7 @@ class OnlineFeatures:
         text = given.strip() if isinstance(given, str) else ""
         return text if len(text) <= MAX_ID else ""
 
-    def _look_up(self, ids: list[str]) -> dict[str, Cells] | None:
+    def _look_up(self, ids: list[str]) -> dict[str, Found] | None:
         """Return the features of the ids, or None if the server does not answer."""
         if not ids:
             return {}
@@ -90,52 +91,52 @@ class OnlineFeatures:
             self.retry_at = time.monotonic() + RETRY_INTERVAL
             return None
 
-    def _ask(self, ids: list[str]) -> dict[str, Cells]:
+    def _ask(self, ids: list[str]) -> dict[str, Found]:
         question = {"feature_service": self.service, "entities": {self.entity: ids}}
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url, json.dumps(question).encode(), headers)
         with self.opener.open(request, timeout=TIMEOUT) as response:
             answer = json.load(response)
         columns = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
-        known: dict[str, Cells] = {entity: {} for entity in ids}
+        found, times = [], []
         for name in self.features:
-            cells = zip(columns[name]["values"], columns[name]["event_timestamps"], strict=True)
-            for entity, (value, since) in zip(ids, cells, strict=True):
-                known[entity][name] = self._cell(name, value, since)
-        return known
+            values, moments = columns[name]["values"], columns[name]["event_timestamps"]
+            found.append(self._column(name, values))
+            times.append([NEVER if value is None else since for value, since in zip(values, moments, strict=True)])
+        rows = zip(ids, zip(*found, strict=True), zip(*times, strict=True), strict=True)
+        return {entity: (dict(zip(self.features, values, strict=True)), {*since}) for entity, values, since in rows}
 
-    def _cell(self, name: str, value: Any, since: str) -> tuple[Any, str]:
-        """Return a value as a request would give it, and its timestamp. Raises ValueError for an invalid boolean."""
-        if value is None:
-            return None, NEVER
+    def _column(self, name: str, values: list[Any]) -> list[Any]:
+        """Return a column as requests would give it. Raises ValueError for an invalid boolean."""
         dtype = self.dtypes[name]
         texts = TEXTS[dtype]
-        if dtype == "boolean" and value not in texts:
+        if dtype == "boolean" and not all(value is None or value in texts for value in values):
             raise ValueError(f"a value of {name!r} is not a boolean")  # the value is not for the log
-        return texts.get(value, value), since
+        return [texts.get(value, value) for value in values]
 
-    def _fill(self, rows: Instances, known: dict[str, Cells] | None) -> tuple[Instances, list[Problem]]:
+    def _fill(self, rows: Instances, known: dict[str, Found] | None) -> tuple[Instances, list[Problem]]:
         filled, problems = [], []
         for index, row in enumerate(rows):
             if self._lacks(row):
                 entity = self._id(row)
                 if entity and known is None:
                     return [], [_unavailable()]
-                cells = (known or {}).get(entity, {})
-                if error := self._wrong(entity, cells):
+                values, times = (known or {}).get(entity, ({}, set()))
+                if error := self._wrong(entity, values, times):
                     problems.append({"instance": index, "column": self.entity, "error": f"instance {index}: {error}"})
                     continue
-                row = {name: value for name, (value, _) in cells.items()} | row
-            whole = isinstance(row, dict) and all(name in row for name in self.features)
-            filled.append({name: value for name, value in row.items() if name != self.entity} if whole else row)
+                row = values | row
+            if isinstance(row, dict) and self.entity in row and row.keys() >= self.wanted:
+                row = row.copy()
+                del row[self.entity]
+            filled.append(row)
         return ([], problems[:MAX_PROBLEMS]) if problems else (filled, [])
 
-    def _wrong(self, entity: str, cells: Cells) -> str:
+    def _wrong(self, entity: str, values: dict[str, Any], times: set[str]) -> str:
         if not entity:
             return f"column {self.entity!r} is not a valid id: a text of 1 to {MAX_ID} characters is expected"
         nothing = f"the feature store has no features of {self.entity} {entity!r}"
-        times = {since for _, since in cells.values()}
-        if NEVER in times or all(value is None for value, _ in cells.values()):
+        if NEVER in times or all(value is None for value in values.values()):
             return nothing if times == {NEVER} else f"{nothing}, or not all of them"
         if self.days is not None:
             # Feast applies the time to live in training only.
