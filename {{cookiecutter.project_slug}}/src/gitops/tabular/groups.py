@@ -60,8 +60,8 @@ def hashes(table: pa.Table) -> Hashes:
 
 def joined(hashes_: Hashes, codes: NDArray[Any]) -> Hashes:
     """Return the hash of each row with one more column, of numbers."""
-    values = codes.astype(np.float64) + 0.0
-    found: Hashes = hashes_ ^ values.view(np.uint64)
+    found = np.asarray((codes.astype(np.float64) + 0.0).view(np.uint64))
+    found ^= hashes_
     _mix(found)
     return found
 
