@@ -125,7 +125,7 @@ def test_texts_whose_dtype_follows_from_all_of_them(folder: Path, monkeypatch: p
     path = parquet(folder / "t.parquet", pa.table({"x": np.arange(ROWS), "at": times, "y": values}))
     found = assert_same(monkeypatch, settings(path, task="regression", timestamp="at", duplicates="keep"))
     assert not isinstance(found, str) and found[0]["numbers"]["name"].to_pylist() == ["x", "y"]
-    parquet(path, pa.table({"x": np.arange(ROWS), "at": times[:-1] + ["soon"], "y": values}))
+    parquet(path, pa.table({"x": np.arange(ROWS), "at": [*times[:-1], "soon"], "y": values}))
     assert "'at'" in str(assert_same(monkeypatch, settings(path, task="regression", timestamp="at")))
 
 
@@ -192,7 +192,9 @@ def test_rows_far_from_the_training_ones_do_not_count_as_categories(
     assert not [*(folder / "data/prepared").iterdir()]
     seen = frame.assign(id=np.where(frame.index < 1900, "c", frame["id"]), at=pd.date_range("2024", periods=2000))
     seen.to_parquet(folder / "t.parquet")
-    assert not isinstance(assert_same(monkeypatch, settings(folder / "t.parquet", max_categories=5, timestamp="at")), str)
+    assert not isinstance(
+        assert_same(monkeypatch, settings(folder / "t.parquet", max_categories=5, timestamp="at")), str
+    )
 
 
 def twice(x: torch.Tensor) -> torch.Tensor:
@@ -273,7 +275,9 @@ def test_object_storage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "data.path is 'nowhere://x'" in str(made(settings("nowhere://x")))
 
 
-@pytest.mark.parametrize("path", ["raw.csv", "raw.parquet", "raw", "raw/", "raw/*.parquet", "s3://b/raw", "s3://b/a.parquet"])
+@pytest.mark.parametrize(
+    "path", ["raw.csv", "raw.parquet", "raw", "raw/", "raw/*.parquet", "s3://b/raw", "s3://b/a.parquet"]
+)
 def test_what_a_table_may_be_called(path: str) -> None:
     assert settings(path).path == path
 
@@ -336,4 +340,3 @@ def test_a_table_that_is_larger_than_the_memory_that_there_is(folder: Path) -> N
     groups = pq.read_metadata(str(artifacts.TRAIN))
     assert groups.num_row_groups > 50
     assert run(5 * 2**20).returncode != 0, "the limit does not count"
-

@@ -98,16 +98,20 @@ class ParquetFiles:
             with _readable(self.problem), self._opened(file.path) as reader:
                 # Without threads and read-ahead, memory does not depend on the size of the file's row groups.
                 for batch in reader.iter_batches(rows, columns=names if self._unique else None, use_threads=False):
-                    stop = start + batch.num_rows
-                    yield pa.RecordBatch.from_arrays([self._array(batch, file, at, start) for at in columns], schema=schema)
-                    start = stop
+                    yield pa.RecordBatch.from_arrays(self._arrays(batch, file, columns, start), schema=schema)
+                    start += batch.num_rows
 
-    def _array(self, batch: pa.RecordBatch, file: File, at: int, start: int) -> pa.Array:
-        if at < len(self._places):
-            place = self._places[at]
-            return batch.column(file.schema.names[place] if self._unique else place)
+    def _arrays(self, batch: pa.RecordBatch, file: File, columns: Sequence[int], start: int) -> list[pa.Array]:
+        """Return the columns at some positions out of a batch that begins at the file's row `start`."""
+        at = {name: position for position, name in enumerate(batch.schema.names)}
+        places = [self._places[column] if column < len(self._places) else None for column in columns]
         _, first, step = file.index or ("", 0, 1)
-        return pa.array(np.arange(start, start + batch.num_rows) * step + first)
+        return [
+            pa.array(np.arange(start, start + batch.num_rows) * step + first)
+            if place is None
+            else batch.column(at[file.schema.names[place]] if self._unique else place)
+            for place in places
+        ]
 
     def _opened(self, path: str) -> pq.ParquetFile:
         # Arrow opens the file, not Python, for the reason in artifacts.read_parquet.

@@ -72,13 +72,12 @@ class Stored:
     def __init__(self, path: Path, folder: tempfile.TemporaryDirectory[str]) -> None:
         """Take the file; the temporary folder around it is deleted when no split needs it any more."""
         self.path, self._folder = path, folder
-        with pq.ParquetFile(str(path)) as file:
-            self.names, self.rows = file.schema_arrow.names, file.metadata.num_rows
+        self._file = pq.ParquetFile(str(path))  # open: each time the footer of a thousand columns would be read anew
+        self.names, self.rows = self._file.schema_arrow.names, self._file.metadata.num_rows
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return a column, whole."""
-        with pq.ParquetFile(str(self.path)) as file:
-            return file.read(columns=[name], use_threads=False)[name]
+        return self._file.read(columns=[name], use_threads=False)[name]
 
 
 def write(path: Path, split: pd.DataFrame | Stored) -> None:
