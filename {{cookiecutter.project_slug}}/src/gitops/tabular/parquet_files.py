@@ -93,7 +93,8 @@ class ParquetFiles:
         """Read the columns at these positions in `schema`, up to `rows` rows at once. Raises ProjectError."""
         schema = pa.schema([self.schema.field(at) for at in columns])
         for file in self.files:
-            names = [file.schema.names[self._places[at]] for at in columns if at < len(self._places)]
+            every = file.schema.names
+            names = [every[self._places[at]] for at in columns if at < len(self._places)]
             start = 0
             with _readable(self.problem), self._opened(file.path) as reader:
                 # Without threads and read-ahead, memory does not depend on the size of the file's row groups.
@@ -103,15 +104,16 @@ class ParquetFiles:
 
     def _arrays(self, batch: pa.RecordBatch, file: File, columns: Sequence[int], start: int) -> list[pa.Array]:
         """Return the columns at some positions out of a batch that begins at the file's row `start`."""
-        at = {name: position for position, name in enumerate(batch.schema.names)}
-        places = [self._places[column] if column < len(self._places) else None for column in columns]
-        _, first, step = file.index or ("", 0, 1)
-        return [
-            pa.array(np.arange(start, start + batch.num_rows) * step + first)
-            if place is None
-            else batch.column(at[file.schema.names[place]] if self._unique else place)
-            for place in places
-        ]
+        found, names = batch.columns, file.schema.names
+        by_name = dict(zip(batch.schema.names, found, strict=True))
+        arrays = []
+        for place in (self._places[at] if at < len(self._places) else None for at in columns):
+            if place is None:
+                _, first, step = file.index or ("", 0, 1)
+                arrays.append(pa.array(np.arange(start, start + batch.num_rows) * step + first))
+            else:
+                arrays.append(by_name[names[place]] if self._unique else found[place])
+        return arrays
 
     def _opened(self, path: str) -> pq.ParquetFile:
         # Arrow opens the file, not Python, for the reason in artifacts.read_parquet.
