@@ -48,7 +48,8 @@ def case(seed: int) -> Case:
     frame.loc[missing, ["x", "colour", "since"]] = None
     frame.loc[rng.random(rows) < 0.1, "flag"] = None
     copied = rng.random(rows) < rng.choice([0, 0.05, 0.3])
-    frame.loc[copied, :] = frame.loc[rng.integers(0, rows, copied.sum())].to_numpy()
+    if copied.any():
+        frame.loc[copied, :] = frame.loc[rng.integers(0, rows, copied.sum())].to_numpy()
     frame = frame.astype({"flag": "boolean", "whole": "int64", "x": "float64"})
     if seed % 4 == 1:
         frame["colour"] = rng.permutation([f"{row:04}" for row in range(rows)])  # no two rows are equal

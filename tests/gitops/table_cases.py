@@ -18,7 +18,7 @@ COLOURS = ["green", "blue", "red"] * (ROWS // 3)
 CLASSES = ["yes", "no"] * (ROWS // 2)
 
 
-def settings(path: Path, csv: dict[str, Any] | None = None, **changes: Any) -> Data:
+def settings(path: Path | str, csv: dict[str, Any] | None = None, **changes: Any) -> Data:
     """Return the section `data` for the table at `path`, with changes of the default project's settings."""
     written = cells.DEFAULT.model_dump() | (csv or {})
     values = {"path": str(path), "target": "y", "task": "binary", "csv": written, **changes}

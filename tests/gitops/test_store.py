@@ -184,3 +184,29 @@ def test_a_table_that_a_person_replaced_stays(result: Path) -> None:
     table.write_text("a person's")
     assert not dvc.follow(table)
     assert table.read_text() == "a person's"
+
+
+def test_the_md5_of_a_folder_is_dvcs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without a .dvc file; of a pattern it is that of its folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw/sub").mkdir(parents=True)
+    for name in ("b.parquet", "a.parquet", "sub/ü.parquet"):
+        (tmp_path / "raw" / name).write_text(name)
+    found = artifacts.md5(Path("raw"))
+    assert found == artifacts.tracked_md5(Path("raw/")) == artifacts.tracked_md5(Path("raw/*.parquet"))
+    with Repo.init(no_scm=True) as repo:
+        repo.add("raw")
+    assert f"md5: {found}\n" in Path("raw.dvc").read_text()
+    (tmp_path / "raw/a.parquet").unlink()  # not pulled, or in part
+    assert artifacts.tracked_md5(Path("raw")) == artifacts.tracked_md5(Path("raw/*.parquet")) == found
+
+
+def test_the_hash_of_an_object_is_that_of_the_last_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  prepare:\n    cmd: x\n    deps:\n    - path: data/appended.json\n      md5: 1\n"
+        "    - path: s3://bucket/raw.parquet\n      size: 3\n      etag: abc-1\n    outs:\n    - path: x\n      md5: 2\n"
+    )
+    assert artifacts.tracked_md5(Path("s3://bucket/raw.parquet")) == "abc-1"
+    with pytest.raises(FileNotFoundError, match=r"run `make pipeline` first"):
+        artifacts.tracked_md5(Path("s3://bucket/other.parquet"))

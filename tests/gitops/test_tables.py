@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import small_table
 from gitops.core.artifacts import ProjectError
-from gitops.tabular import csv_rows
+from gitops.tabular import csv_rows, load, table
 from table_cases import ROWS, A, assert_values, comma, dtypes, lines, read, settings, write
 
 
@@ -216,3 +216,24 @@ def test_numbers_that_would_become_categories(values: list[Any], message: str, t
     assert f"column 'x' of {path} holds numbers that are written otherwise than data.csv says in " in str(error.value)
     assert "the first is line " in str(error.value) and message in str(error.value)
     assert read(path, categorical=["x"])["x"].tolist() == texts
+
+
+def test_a_table_in_several_files_of_csv(tmp_path: Path) -> None:
+    """Its dtypes are those of all rows; a line is that of the file in which it is."""
+    rows = lines("{a},{colour},{y}")
+    paths = [
+        write(tmp_path / "t.csv", "a,colour,y", rows[:50]),
+        write(tmp_path / "more.csv", "a, colour ,y", rows[50:]),
+    ]
+    data = settings(paths[0])
+    assert_values(table.typed(load.files([*map(str, paths)], "data.path", data), data))
+    write(paths[1], "a,colour,y", [*rows[50:57], "inf,red,no", *rows[57:]])
+    with pytest.raises(
+        ProjectError, match=rf"column 'a' of {paths[0]} is infinite in 1 rows, .* line 9 of {paths[1]}:"
+    ):
+        table.typed(load.files([*map(str, paths)], "data.path", data), data)
+    write(paths[1], "a,color,y", rows[50:])
+    with pytest.raises(ProjectError, match=rf"data.path is '{paths[0]}': {paths[1]} has other columns"):
+        load.files([*map(str, paths)], "data.path", data)
+    with pytest.raises(ProjectError, match=r"none\.csv': there is no such file"):
+        load.files([str(paths[0]), "none.csv"], "data.path", data)

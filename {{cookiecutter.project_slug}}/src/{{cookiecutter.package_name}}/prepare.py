@@ -47,7 +47,9 @@ def appended_at(data: Data) -> list[int]:
     if not artifacts.APPENDED.exists():
         return []
     appended = artifacts.read_json(artifacts.APPENDED, "git restore")
-    return list(appended["parts"]) if appended["table"] == artifacts.digest(Path(data.path), "md5") else []
+    if not appended["parts"]:
+        return []  # without reading the table for its md5
+    return list(appended["parts"]) if appended["table"] == artifacts.md5(Path(data.path)) else []
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
 
 JOINED = Path("data/joined.parquet")
 FEATURE_VIEW = Path("data/feature_view.json")
@@ -169,8 +170,28 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def md5(path: Path) -> str:
+    """Return the md5 of a file, or of a folder's files as DVC computes it, which ends in .dir.
+
+    Raises FileNotFoundError where there is neither.
+    """
+    if not path.is_dir():
+        return digest(path, "md5")
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    files = [{"md5": digest(path / name, "md5"), "relpath": name} for name in names]
+    return hashlib.md5(json.dumps(files, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
 def tracked_md5(path: Path) -> str:
-    """Return the md5 of a file that DVC tracks: from its .dvc file if there is one, else from its contents."""
+    """Return the md5 of a file or folder that DVC tracks: from its .dvc file if there is one, else as `md5` does.
+
+    Of a pattern of files it is their folder's, of an object in a cloud the hash with which the pipeline has last read
+    it. Raises FileNotFoundError where there is none, and no such file.
+    """
+    if "*" in path.name:
+        path = path.parent
+    if path.parts[:1] and path.parts[0].endswith(":"):
+        return _locked(path)
     pointer = path.with_name(path.name + ".dvc")
     if pointer.exists():
         refuse_conflict(pointer)
@@ -179,4 +200,16 @@ def tracked_md5(path: Path) -> str:
             key, _, value = line.strip(" -").partition(": ")
             if key == "md5":
                 return value
-    return digest(path, "md5")
+    return md5(path)
+
+
+def _locked(path: Path) -> str:
+    """Return the hash (`s3://` and others have an etag) of a dependency, as dvc.lock has it."""
+    for entry in LOCK.read_text(encoding="utf-8").split("- path: ")[1:]:
+        named, *lines = entry.splitlines()
+        found = dict(line.strip().partition(": ")[::2] for line in lines)
+        if Path(named.strip("'\"")) == path:
+            for kind in ("md5", "etag", "checksum"):
+                if kind in found:
+                    return found[kind].strip("'\"")
+    raise FileNotFoundError(errno.ENOENT, "dvc.lock does not name it: run `make pipeline` first", str(path))

@@ -93,8 +93,11 @@ class Data(StageSection):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.query is None and not self.path.endswith((".csv", ".parquet")):
-            raise ValueError(f"path is {self.path!r}: a file that ends in .csv or .parquet is needed, or a query")
+        if self.query is None and not _is_table(self.path):
+            raise ValueError(
+                f"path is {self.path!r}: a file that ends in .csv or .parquet is needed, a folder of .parquet files (a "
+                "name without a dot, or with / at its end), a pattern that ends in .parquet, or a query"
+            )
         if self.val_size + self.test_size >= 0.9:
             raise ValueError(
                 f"val_size {self.val_size} + test_size {self.test_size} leave less than a tenth for training"
@@ -105,6 +108,14 @@ class Data(StageSection):
         if len(set(named)) < len(named) or set(named) & {*self.drop, *self.categorical}:
             raise ValueError("target, id, timestamp, drop and categorical name the same column twice")
         return self
+
+
+def _is_table(path: str) -> bool:
+    """Tell whether `path` is a CSV file, or parquet: a file, a folder, or a pattern, also in object storage."""
+    if path.endswith(".csv"):
+        return "*" not in path and "://" not in path
+    name = path.rpartition("/")[2]
+    return path.endswith(".parquet") or (bool(path) and "." not in name and "*" not in name)
 
 
 class FeatureStore(StageSection):

@@ -113,7 +113,9 @@ def _change(target: NDArray[Any], names: list[str], kept: NDArray[Any], link: Nu
     for code in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]:
         before, after = float(counts[code] / len(target)), float(remaining[code])
         if abs(after - before) > MAX_CHANGE * before and _deviation(target == code, before, kept, link) > limit:
-            return f"the fraction of {names[code]!r} in data.target {data.target!r} goes from {before:.3g} to {after:.3g}"
+            return (
+                f"the fraction of {names[code]!r} in data.target {data.target!r} goes from {before:.3g} to {after:.3g}"
+            )
     return ""
 
 

@@ -46,7 +46,7 @@ def plain(column: Column) -> Column:
         values = values.cast(values.type.value_type)
     if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
         values = values.cast(pa.string())
-    return Column(column.name, values, column.path, column.csv, column.in_file)
+    return Column(column.name, values, column.path, column.csv, column.files)
 
 
 def texts(values: pa.ChunkedArray, markers: list[str]) -> pa.ChunkedArray:

@@ -6,6 +6,7 @@ Columns have different names, and each has one, unless data.drop leaves them out
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,16 +30,21 @@ class Loaded:
     columns: dict[str, pa.ChunkedArray]
     path: str
     csv: Csv | None  # the notation of texts that are to be typed; None: texts are texts
-    in_file: bool  # whether `path` is a CSV file, in which rows have lines
+    files: tuple[tuple[str, int], ...]  # CSV files, in which rows have lines, and how many rows each has
 
     def column(self, name: str) -> Column:
         """Return a column with what errors say of it, and remove it here."""
-        return Column(name, self.columns.pop(name), self.path, self.csv, self.in_file)
+        return Column(name, self.columns.pop(name), self.path, self.csv, self.files)
+
+
+def parts(data: Data) -> list[str]:
+    """Return the addresses of the files that are the table of `data.path`, in order."""
+    return [data.path]
 
 
 def table(data: Data) -> Loaded:
     """Return the table of `data.path`, whole. Raises ProjectError."""
-    return file(data.path, "data.path", data)
+    return files(parts(data), "data.path", data)
 
 
 def file(path: str | Path, setting: str, data: Data) -> Loaded:
@@ -46,21 +52,39 @@ def file(path: str | Path, setting: str, data: Data) -> Loaded:
 
     Columns that are left out by data.drop may have no name or that of another one, where `path` is data.path.
     """
-    path = str(path)
-    problem = f"{setting} is {path!r}"
+    return files([str(path)], setting, data)
+
+
+def files(paths: Sequence[str], setting: str, data: Data) -> Loaded:
+    """Return the same of a table in several files of one format, the first of which `setting` names."""
+    problem = f"{setting} is {paths[0]!r}"
     drop = {*data.left_out} if setting == "data.path" else set()
-    if not path.endswith(".csv"):
-        files = ParquetFiles([path], setting)
-        check_names(files.schema.names, drop, problem)
-        found = files.table()
-        return Loaded(dict(zip(found.column_names, found.columns, strict=True)), path, None, in_file=False)
-    if not Path(path).exists():
-        raise ProjectError(f"{problem}: there is no such file; `dvc pull` gets it, or correct {setting}")
-    names, columns = csv_file.read(Path(path), data.csv, problem)
+    if not paths[0].endswith(".csv"):
+        found = ParquetFiles(paths, setting)
+        check_names(found.schema.names, drop, problem)
+        whole = found.table()
+        return Loaded(dict(zip(whole.column_names, whole.columns, strict=True)), paths[0], None, ())
+    names, columns, lengths = _csv(paths, setting, data)
     if "" not in drop:
         csv_checks.check_trailing(names, columns, data.csv, problem)
     check_names(names, drop, problem)
-    return Loaded(dict(zip(names, columns, strict=True)), path, data.csv, in_file=True)
+    return Loaded(dict(zip(names, columns, strict=True)), paths[0], data.csv, tuple(zip(paths, lengths, strict=True)))
+
+
+def _csv(paths: Sequence[str], setting: str, data: Data) -> tuple[list[str], list[pa.ChunkedArray], list[int]]:
+    """Return the names of CSV files' columns, these columns of text, and the number of rows of each file."""
+    tables: list[tuple[list[str], list[pa.ChunkedArray]]] = []
+    for path in paths:
+        if not Path(path).exists():
+            raise ProjectError(
+                f"{setting} is {path!r}: there is no such file; `dvc pull` gets it, or correct {setting}"
+            )
+        tables.append(csv_file.read(Path(path), data.csv, f"{setting} is {path!r}"))
+        if tables[-1][0] != tables[0][0]:
+            raise ProjectError(f"{setting} is {paths[0]!r}: {path} has other columns")
+    together = zip(*(columns for _, columns in tables), strict=True)
+    whole = [pa.chunked_array([chunk for part in column for chunk in part.chunks], pa.string()) for column in together]
+    return tables[0][0], whole, [len(columns[0]) for _, columns in tables]
 
 
 def read_parquet(path: Path, problem: str) -> pa.Table:
@@ -91,7 +115,7 @@ def frame(table: pd.DataFrame, data: Data) -> Loaded:
                 "number, text, boolean or date, or add it to data.drop"
             ) from None
         columns[name] = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
-    return Loaded(columns, data.path, data.csv if data.path.endswith(".csv") else None, in_file=False)
+    return Loaded(columns, data.path, data.csv if data.path.endswith(".csv") else None, ())
 
 
 def check_names(names: list[str], drop: set[str], problem: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.tabular import arrow
-from gitops.tabular.schema import Split, median
+
+if TYPE_CHECKING:
+    from gitops.tabular.schema import Split
 
 #: Quantiles are kept at 0, 1 / LEVELS, ..., 1: enough for any number of bins, and exact for powers of two.
 LEVELS = 1024
@@ -66,6 +68,11 @@ def describe(columns: Iterable[tuple[str, Array]]) -> Numbers:
         quantiles.append(ranked[ranks])
     found = np.array(statistics, np.float64).reshape(-1, 3).T
     return Numbers(names, found[0], found[1], found[2], np.array(quantiles, np.float64).reshape(-1, LEVELS + 1))
+
+
+def median(ranked: NDArray[Any]) -> float:
+    """Return the median of sorted numbers [rows], at least one: the mean of the two in the middle."""
+    return float(ranked[(len(ranked) - 1) // 2 : len(ranked) // 2 + 1].mean())
 
 
 def of_split(train: Split, schema: dict[str, Any]) -> Numbers:

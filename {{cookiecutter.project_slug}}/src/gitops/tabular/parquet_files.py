@@ -93,21 +93,27 @@ class ParquetFiles:
         """Read the columns at these positions in `schema`, up to `rows` rows at once. Raises ProjectError."""
         schema = pa.schema([self.schema.field(at) for at in columns])
         for file in self.files:
-            names = [file.schema.names[self._places[at]] for at in columns if at < len(self._places)]
+            every = file.schema.names
+            names = [every[self._places[at]] for at in columns if at < len(self._places)]
             start = 0
             with _readable(self.problem), self._opened(file.path) as reader:
                 # Without threads and read-ahead, memory does not depend on the size of the file's row groups.
                 for batch in reader.iter_batches(rows, columns=names if self._unique else None, use_threads=False):
-                    stop = start + batch.num_rows
-                    yield pa.RecordBatch.from_arrays([self._array(batch, file, at, start) for at in columns], schema=schema)
-                    start = stop
+                    yield pa.RecordBatch.from_arrays(self._arrays(batch, file, columns, start), schema=schema)
+                    start += batch.num_rows
 
-    def _array(self, batch: pa.RecordBatch, file: File, at: int, start: int) -> pa.Array:
-        if at < len(self._places):
-            place = self._places[at]
-            return batch.column(file.schema.names[place] if self._unique else place)
-        _, first, step = file.index or ("", 0, 1)
-        return pa.array(np.arange(start, start + batch.num_rows) * step + first)
+    def _arrays(self, batch: pa.RecordBatch, file: File, columns: Sequence[int], start: int) -> list[pa.Array]:
+        """Return the columns at some positions out of a batch that begins at the file's row `start`."""
+        found, names = batch.columns, file.schema.names
+        by_name = dict(zip(batch.schema.names, found, strict=True))
+        arrays = []
+        for place in (self._places[at] if at < len(self._places) else None for at in columns):
+            if place is None:
+                _, first, step = file.index or ("", 0, 1)
+                arrays.append(pa.array(np.arange(start, start + batch.num_rows) * step + first))
+            else:
+                arrays.append(by_name[names[place]] if self._unique else found[place])
+        return arrays
 
     def _opened(self, path: str) -> pq.ParquetFile:
         # Arrow opens the file, not Python, for the reason in artifacts.read_parquet.

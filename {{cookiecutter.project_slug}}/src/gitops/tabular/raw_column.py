@@ -20,12 +20,17 @@ class Column:
     values: pa.ChunkedArray
     path: str
     csv: Csv | None
-    in_file: bool  # whether rows have lines, those of the CSV file `path`
+    files: tuple[tuple[str, int], ...] = ()  # CSV files, in which rows have lines, and how many rows each has
 
     def place(self, row: int) -> str:
         """Return where a row is, for an error."""
-        if self.in_file and self.csv is not None:
-            return f"line {csv_rows.line(Path(self.path), self.csv, row)}"
+        if self.csv is not None:
+            first = 0
+            for path, rows in self.files:
+                if row < first + rows:
+                    where = f"line {csv_rows.line(Path(path), self.csv, row - first)}"
+                    return where if path == self.path else f"{where} of {path}"
+                first += rows
         return f"row {row} (counted from 0)"
 
     def first(self, found: pa.ChunkedArray) -> str:

@@ -27,7 +27,7 @@ class Writer:
     """Writes the rows of a split, which come in parts, to a parquet file; pandas reads what `dtypes.series` returns."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file with the first part that has rows."""
+        """Open the file with the first part, and measure row groups by the first that has rows."""
         self.path, self.rows = path, 0
         self._waiting: list[pa.Table] = []
         self._group = 0
@@ -46,8 +46,9 @@ class Writer:
 
     def add(self, part: pa.Table) -> None:
         """Take some rows, and write those that fill a row group."""
-        if self._writer is None:
+        if not self._group and part.num_rows:
             self._group = rows_of_group(part)
+        if self._writer is None:
             texts = [field.name for field in part.schema if pa.types.is_string(field.type)]
             # A dictionary of a number's values is tried in vain for the most part, and costs half of the time.
             schema = part.schema.with_metadata(pandas_metadata(part))
@@ -55,7 +56,7 @@ class Writer:
         self.rows += part.num_rows
         self._waiting.append(part)
         waiting = sum(each.num_rows for each in self._waiting)
-        if waiting >= self._group:
+        if self._group and waiting >= self._group:
             whole = waiting // self._group * self._group
             found = pa.concat_tables(self._waiting)
             self._write(found.slice(0, whole))
@@ -72,13 +73,12 @@ class Stored:
     def __init__(self, path: Path, folder: tempfile.TemporaryDirectory[str]) -> None:
         """Take the file; the temporary folder around it is deleted when no split needs it any more."""
         self.path, self._folder = path, folder
-        with pq.ParquetFile(str(path)) as file:
-            self.names, self.rows = file.schema_arrow.names, file.metadata.num_rows
+        self._file = pq.ParquetFile(str(path))  # open: each time the footer of a thousand columns would be read anew
+        self.names, self.rows = self._file.schema_arrow.names, self._file.metadata.num_rows
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return a column, whole."""
-        with pq.ParquetFile(str(self.path)) as file:
-            return file.read(columns=[name], use_threads=False)[name]
+        return self._file.read(columns=[name], use_threads=False)[name]
 
 
 def write(path: Path, split: pd.DataFrame | Stored) -> None:

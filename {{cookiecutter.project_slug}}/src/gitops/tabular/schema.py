@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.sections import Data
 from gitops.tabular import cells
 from gitops.tabular.columns import Derived
+from gitops.tabular.numbers import median
 
 
 class Split(Protocol):
@@ -154,8 +154,3 @@ def _feature(name: str, column: pa.ChunkedArray, data: Data, remedy: str) -> dic
         raise too_many(name, f"{distinct} distinct texts in {len(column)} training rows", data, remedy)
     fractions = {text: round(count / len(known), 6) for text, count in _counts(known).items()}
     return feature | {"categories": fractions}
-
-
-def median(ranked: NDArray[Any]) -> float:
-    """Return the median of sorted numbers [rows], at least one: the mean of the two in the middle."""
-    return float(ranked[(len(ranked) - 1) // 2 : len(ranked) // 2 + 1].mean())

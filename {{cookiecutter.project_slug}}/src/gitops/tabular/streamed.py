@@ -101,7 +101,7 @@ class Streamed:
             raise
 
     def _raw(self, name: str, values: pa.ChunkedArray) -> Column:
-        return Column(name, values, self.data.path, None, in_file=False)
+        return Column(name, values, self.data.path, None)
 
 
 def opened(data: Data) -> pd.DataFrame | Streamed:
@@ -113,7 +113,7 @@ def opened(data: Data) -> pd.DataFrame | Streamed:
     table.check_query(data)
     if data.path.endswith(".csv"):
         return table.read(data)
-    files = ParquetFiles([data.path], "data.path")
+    files = ParquetFiles(load.parts(data), "data.path")
     return Streamed(files, data) if files.size > BUDGET else table.read(data)
 
 
