@@ -35,6 +35,7 @@ def test_the_projects_own_file_is_valid() -> None:
         ("train", {"epochs": 0}, "train.epochs is 0"),
         ("train", {"epoch": 5}, "train.epoch is not a setting"),
         ("train", {"device": "tpu"}, "train.device is 'tpu'"),
+        ("train", {"processes": 0}, "train.processes is 0"),
         ("train", {"threshold": "rmse"}, "train.threshold names 'rmse', which task 'binary' does not have"),
         ("train", {"threshold": "roc_auc"}, "train.threshold names 'roc_auc', which no decision changes"),
         ("train", {"class_weights": "equal"}, "train.class_weights is 'equal'"),

@@ -33,3 +33,15 @@ def test_a_small_table_takes_one_thread(
             file.truncate(size)
     threads.limit(tmp_path / "train.parquet")
     assert torch.get_num_threads() == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "processes", "expected"), [(threads.SMALL, 2, 1), (threads.SMALL + 1, 2, 4), (threads.SMALL + 1, 16, 1)]
+)
+def test_processes_share_the_cores(
+    size: int, processes: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {*range(8)}, raising=False)
+    with (tmp_path / "train.parquet").open("wb") as file:
+        file.truncate(size)
+    assert threads.share(tmp_path / "train.parquet", processes) == expected

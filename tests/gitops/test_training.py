@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -85,6 +86,93 @@ def test_two_processes_make_the_model_of_one_and_a_killed_one_resumes_to_its_byt
         assert_equal(torch.load(f"streamed-{rank}-of-2.pt"), unbroken)
 
 
+@pytest.mark.parametrize("mode", ["memory", "streamed"])
+def test_a_training_that_is_broken_within_an_epoch_resumes_to_the_same_weights(
+    room: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, with dropout: each block has another."""
+    change("model", dropout=0.5)
+    monkeypatch.setattr(load, "MEMORY", 0 if mode == "streamed" else 1 << 30)
+    monkeypatch.setattr(epochs, "BLOCK", 100)
+    settings = params.load()
+    splits = train.load_splits(settings)  # type: ignore[arg-type]
+    fit = partial(train.fit_model, settings, splits, callback=None)  # type: ignore[arg-type]
+    whole, history = fit(checkpoint=Path("whole.pt"))
+
+    loss_of, steps = train.loss_of, iter(range(1, 1 << 30))
+
+    def break_off(*arguments: Any) -> torch.Tensor:
+        if next(steps) == 5 + 4:  # of the second epoch, after three blocks of one step and one in the fourth
+            raise KeyboardInterrupt
+        return loss_of(*arguments)
+
+    monkeypatch.setattr(train, "loss_of", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        fit(checkpoint=Path("broken.pt"))
+    assert torch.load("broken.pt")["state"]["block"] == 3
+    resumed, resumed_history = fit(checkpoint=Path("broken.pt"))
+    assert resumed_history == history and next(steps) == 5 + 4 + 2 + 1
+    for left, right in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_a_streamed_training_is_tuned_judged_and_as_good(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `make tune` takes of train.py does the same with a split that is not in memory."""
+    losses, held_rows = [], []
+    for memory in (1 << 30, 0):
+        monkeypatch.setattr(load, "MEMORY", memory)
+        change("train", epochs=6, learning_rate=0.01)
+        settings = params.load()
+        splits = train.load_splits(settings)  # type: ignore[arg-type]
+        rest, held = train.hold_out(splits, 0.2, seed=3)
+        model, _ = train.fit_model(settings, rest, Path(f"{memory}.pt"), None)  # type: ignore[arg-type]
+        actual, outputs, _ = train.predict(model, rest, held)
+        losses.append(train.validation_loss(model, held))
+        assert len(actual) == len(outputs) == len(held) and len(held) + len(rest.train) == len(splits.train)
+        held_rows.append(actual.tolist())
+    assert held_rows[0] == held_rows[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.2) and max(losses) < 0.65
+
+
+def test_a_wide_table_is_scored_in_small_parts(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = params.load()
+    splits = train.load_splits(settings)  # type: ignore[arg-type]
+    model, _ = train.fit_model(settings, splits, Path("checkpoint.pt"), None)  # type: ignore[arg-type]
+    whole, seen, predict = train.validation_loss(model, splits.val), [], model.predict
+
+    def counted(numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        seen.append(len(numbers))
+        return predict(numbers, categories)
+
+    monkeypatch.setattr(model, "predict", counted)
+    monkeypatch.setattr(train, "EVALUATION_INPUTS", 10 * model.inputs.width)
+    assert train.validation_loss(model, splits.val) == pytest.approx(whole)
+    assert seen == [10] * 6
+
+
+def test_another_number_of_processes_than_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On several machines torchrun's variables say how many there are."""
+    called: list[str] = []
+    assert processes.run(lambda: called.append("here"), "module", 1, CPU) == 0 and called == ["here"]
+    monkeypatch.setenv("PET_NNODES", "3")
+    with pytest.raises(ProjectError, match=r"train\.processes is 4, but 3 processes are started.*set it to 3"):
+        processes.run(lambda: None, "module", 4, CPU)
+    monkeypatch.setenv("PET_NPROC_PER_NODE", "2")
+    with pytest.raises(ProjectError, match=r"train\.processes is 1, but 6 "):
+        processes.run(lambda: None, "module", 1, CPU)
+    started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(processes, "_launch", lambda *arguments: started.append(arguments) or 0)
+    for nodes, here, wanted in (("3", "2", 6), ("3", "auto", 6), ("1", "", 6)):
+        monkeypatch.setenv("PET_NNODES", nodes)
+        monkeypatch.setenv("PET_NPROC_PER_NODE", here)
+        assert processes.run(lambda: None, "module", wanted, CPU) == 0
+    assert started == [("module", 3, 2), ("module", 3, 2), ("module", 1, 6)]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ProjectError, match=r"train\.processes is 1, but 2 "):
+        processes.run(lambda: None, "module", 1, CPU)
+
+
 def test_the_first_process_alone_writes_logs_and_prints(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     change("train", processes=2)
@@ -95,8 +183,6 @@ def test_the_first_process_alone_writes_logs_and_prints(room: Path, monkeypatch:
     assert not [*artifacts.CHECKPOINTS.iterdir()]
     made = {path.relative_to(room).parts[0] for path in room.rglob("*") if path.is_file() and path not in before}
     assert made <= {"model", "mlflow.db", "mlartifacts", "mlruns"}, made
-    import sqlite3
-
     with sqlite3.connect("mlflow.db") as database:
         assert database.execute("select count(*) from runs").fetchone() == (1,)
 

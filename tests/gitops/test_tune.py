@@ -70,6 +70,7 @@ def scored(
         ({"width": {"low": 1, "high": 2}}, "tune.space names 'width', which is not a setting"),
         ({"gate.tolerance": {"low": 0.1, "high": 0.2}}, "tune.space names 'gate.tolerance'"),
         ({"train.seed": {"low": 1, "high": 99}}, "tune.space names 'train.seed', which is not tunable"),
+        ({"train.processes": {"low": 1, "high": 4}}, "tune.space names 'train.processes', which is not tunable"),
         ({"model.dropout": {"low": 0.0, "high": 1.0}}, "tune.space.model.dropout holds 1.0: input should be less"),
         ({"model.width": {"low": 0, "high": 8}}, "tune.space.model.width holds 0: input should be greater"),
         ({"model.width": {"low": 8, "high": 16.5}}, "tune.space.model.width holds 16.5: input should be a valid int"),

@@ -110,45 +110,39 @@ def fit_model(
     return model, history
 
 
-def _fit(
-    model: TabularModel, splits: Splits, settings: Train, checkpoint: Path, callback: Callback | None
-) -> list[Entry]:
+def _fit(model: TabularModel, splits: Splits, settings: Train, path: Path, callback: Callback | None) -> list[Entry]:
     """Train `model` in place; a run that finds its checkpoint goes on from there."""
+    train, first = splits.train, processes.first()
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state: dict[str, Any] = {"history": [], "best": math.inf, "best_epoch": 0, "best_weights": model.state_dict()}
-    state |= {"block": 0, "loss": 0.0}  # of the epoch that is under way: blocks that are done, and their loss
-    if saved := epochs.load(checkpoint, splits.train.device):
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        state = saved["state"]
-        if processes.first():
-            echo(f"resuming after epoch {len(state['history'])} from {checkpoint}")
+    state |= {"block": 0, "loss": 0.0}  # of the epoch that is under way: its blocks that are done, and their loss
+    checkpoint = epochs.Checkpoint(path, model, optimiser)
+    if saved := checkpoint.load(train.device):
+        state = saved
+        if first:
+            echo(f"resuming after epoch {len(state['history'])} from {path}")
 
-    def save() -> None:
-        contents = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state}
-        epochs.save(checkpoint, contents)
-
-    network, blocks = processes.parallel(model), epochs.blocks(splits.train, settings.batch_size)
+    network, blocks = processes.parallel(model), epochs.blocks(train, settings.batch_size)
     numbers = range(len(state["history"]) + 1, settings.epochs + 1)
-    progress = tqdm(numbers, desc="train", unit="epoch", disable=None if processes.first() else True, leave=None)
+    progress = tqdm(numbers, desc="train", unit="epoch", disable=None if first else True, leave=None)
     for epoch in progress:
         if epoch - state["best_epoch"] > settings.patience:
             break
-        for steps in epochs.epoch(splits.train, settings.batch_size, settings.seed, epoch, state["block"]):
-            loss = _learn(model, network, optimiser, steps)
-            state |= {"block": state["block"] + 1, "loss": state["loss"] + processes.total(loss, splits.train.device)}
+        for steps in epochs.epoch(train, settings.batch_size, settings.seed, epoch, state["block"]):
+            loss = processes.total(_learn(model, network, optimiser, steps), train.device)
+            state |= {"block": state["block"] + 1, "loss": state["loss"] + loss}
             if state["block"] < blocks:
-                save()
+                checkpoint.save(state)
         processes.align(model)
-        train_loss, val_loss = state["loss"] / len(splits.train), validation_loss(model, splits.val)
-        entry = {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss}
+        train_loss, val_loss = state["loss"] / len(train), validation_loss(model, splits.val)
         if not math.isfinite(val_loss):
             raise Diverged(f"the loss became {val_loss} in epoch {epoch}: lower train.learning_rate")
+        entry = {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss}
         state |= {"history": [*state["history"], entry], "block": 0, "loss": 0.0}
         if val_loss < state["best"]:
             weights = copy.deepcopy(model.state_dict())
             state |= {"best": val_loss, "best_epoch": epoch, "best_weights": weights}
-        save()
+        checkpoint.save(state)
         if callback:
             callback.log(entry)
         progress.set_postfix(val=f"{val_loss:.4f}", best=f"{state['best']:.4f}@{state['best_epoch']}")

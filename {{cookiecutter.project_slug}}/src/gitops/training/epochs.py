@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from gitops.core import artifacts
 from gitops.training import processes
@@ -44,17 +45,28 @@ def _steps(batch_size: int) -> int:
     return max(1, BLOCK // batch_size)
 
 
-def save(path: Path, contents: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all, in the first process; the others, which hold the same, do nothing."""
-    if processes.first():
-        with artifacts.replacing(path) as temporary:
-            torch.save(contents, temporary)
-
-
-def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Return what `save` has written, None where there is nothing. Only the first process, whose `path` it is, reads:
-    those on other machines have another disk.
+class Checkpoint:
+    """The file from which a training that was killed goes on: the weights, the optimiser's state, and `state`, what
+    else the training keeps. The first process alone reads and writes it: those on other machines have another disk.
     """
-    saved = path.read_bytes() if processes.first() and path.exists() else None
-    saved = processes.from_first(saved)
-    return torch.load(io.BytesIO(saved), map_location=device, weights_only=True) if saved else None
+
+    def __init__(self, path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        self.path, self.model, self.optimiser = path, model, optimiser
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """Restore model and optimiser, and return the state, in every process; None where there is no file."""
+        content = self.path.read_bytes() if processes.first() and self.path.exists() else None
+        content = processes.from_first(content)
+        if content is None:
+            return None
+        saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        return saved["state"]  # type: ignore[no-any-return]
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the file, whole or not at all."""
+        if processes.first():
+            content = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "state": state}
+            with artifacts.replacing(self.path) as temporary:
+                torch.save(content, temporary)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from gitops.core import artifacts, threads
@@ -93,7 +94,7 @@ def _member(train: Callable[[], None], processes: int, device: torch.device) -> 
         raise SystemExit(1)
     store, number, count = next(rendezvous("env://"))
     # All starts share torchrun's store, which still has the addresses of the processes that were killed.
-    store = distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, store=store, rank=number, world_size=count)
     try:

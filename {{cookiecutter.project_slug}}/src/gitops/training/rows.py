@@ -36,6 +36,10 @@ class Batch(NamedTuple):
         """Return some of the rows: those with these places."""
         return Batch(self.numbers[rows], self.categories[rows], self.target[rows])
 
+    def split(self, counts: list[int]) -> Iterator[Batch]:
+        """Yield its rows, so many at a time."""
+        yield from map(Batch, *(part.split(counts) for part in self))
+
 
 class Step(NamedTuple):
     """One step of the optimiser: this process's rows of a batch, none perhaps, and the rows of all divided by the

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Chunks that are read before they are needed.
 AHEAD = 2
 
+#: Rows of whole batches that are put together at once, which costs less than each batch alone.
+TOGETHER = 4096
+
 Item = TypeVar("Item")
 
 #: The chunks of each lane that have been read and not been used up.
@@ -104,13 +107,21 @@ class Streamed:
         read = _ahead(self._shuffled, list(waiting))
         held: Held = {lane: deque() for lane in lanes.mine}
         none = self._hold(held, waiting, read)
-        for step in range(first, -(-len(self) // batch_size)):
-            while waiting and waiting[0].step <= step:
+        together, last = max(1, TOGETHER // batch_size), -(-len(self) // batch_size)
+        for start in range(first, last, together):
+            stop = min(start + together, last)
+            while waiting and waiting[0].step < stop:
                 self._hold(held, waiting, read)
-            ranges = {lane: (lanes.taken(lane, step), lanes.taken(lane, step + 1)) for lane in lanes.mine}
-            pieces = [piece for lane, its in ranges.items() for piece in _take(held[lane], *its)] or [none]
-            whole = min(batch_size, len(self) - step * batch_size)
-            yield Step(Batch(*map(torch.cat, zip(*pieces, strict=True))).to(self.device), whole / lanes.world)
+            taken = np.array([[lanes.taken(lane, step) for step in range(start, stop + 1)] for lane in lanes.mine])
+            ends = zip(lanes.mine, taken[:, 0].tolist(), taken[:, -1].tolist(), strict=True)
+            pieces = [piece for lane, *its in ends for piece in _take(held[lane], *its)] or [none]
+            # By step, and in a step by lane.
+            counts = np.diff(taken)
+            steps = np.repeat(np.tile(np.arange(stop - start), len(taken)), counts.flatten())
+            order = torch.from_numpy(steps.argsort(kind="stable"))
+            batch = Batch(*map(torch.cat, zip(*pieces, strict=True))).at(order).to(self.device)
+            for step, part in enumerate(batch.split(counts.sum(axis=0).tolist()), start):
+                yield Step(part, min(batch_size, len(self) - step * batch_size) / lanes.world)
 
     @staticmethod
     def _hold(held: Held, waiting: deque[Chunk], read: Iterator[Batch]) -> Batch:
