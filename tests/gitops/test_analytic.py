@@ -23,7 +23,7 @@ NEVER = 10**9
 
 
 def rows_of(task: str, count: int, groups: int, seed: int = 0) -> tuple[tuple[Array, Array, Array], Array]:
-    """Return rows with a model's outputs as metrics.py takes them, and groups within which half the variance is shared."""
+    """Return rows with a model's outputs as metrics.py takes them, and groups that share half of the variance."""
     rng, group = np.random.default_rng(seed), np.arange(count) % groups
 
     def normal() -> Array:
@@ -64,10 +64,13 @@ def test_both_methods_give_the_same_interval(task: str, groups: int, monkeypatch
 
 def test_resamples_are_drawn_below_the_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, groups = rows_of("binary", 400, 400)
+    calls: list[None] = []
     for large, expected in ((401, 500), (400, 0)):
         monkeypatch.setattr(jackknife, "LARGE", large)
-        calls: list[None] = []
-        intervals.of_metrics({"brier": metrics.METRICS["binary"]["brier"]}, rows, groups, 500, 1, lambda: calls.append(None))
+        calls.clear()
+        intervals.of_metrics(
+            {"brier": metrics.METRICS["binary"]["brier"]}, rows, groups, 500, 1, lambda: calls.append(None)
+        )
         assert len(calls) == expected
         assert intervals.from_resamples(400) == bool(expected)
 
@@ -116,7 +119,9 @@ def test_a_metric_of_pairs_that_is_no_auc_has_the_blocks_variance(monkeypatch: p
 
 
 @pytest.mark.parametrize(("groups", "few"), [(1000, 0), (30, 0), (1000, 20)])
-def test_the_interval_holds_the_truth_as_often_as_it_says(groups: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interval_holds_the_truth_as_often_as_it_says(
+    groups: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a mean, and of a ROC AUC; few groups have the t distribution. Of 200 times, 0.915 is two errors below."""
     monkeypatch.setattr(jackknife, "LARGE", 1000)
     held, repetitions, gap = {"mean": 0, "auc": 0}, 200, 1.0

@@ -26,7 +26,8 @@ def report(
 ) -> int:
     """Write the result and Deepchecks' page, print what needs fixing, and return the exit status: 0 passed, 1 failed.
 
-    `samples` are the rows of each table that the checks were given. The page, about 4 MB, includes its scripts and opens without a network.
+    `samples` are the rows of each table that the checks were given. The page, about 4 MB, includes its scripts and
+    opens without a network.
     """
     result = _result(outcomes, optional_checks, samples)
     names = sorted(outcome.check.name() for outcome in outcomes.results)
