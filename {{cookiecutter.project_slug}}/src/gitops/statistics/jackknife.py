@@ -17,8 +17,8 @@ from scipy.special import stdtrit
 
 from gitops.statistics.resampling import Array, Clusters
 
-#: Rows from which intervals and bounds are analytic. Of so many the bootstrap of the binary metrics takes 15 seconds, of
-#: a million twelve minutes, and without it one to six seconds; the bounds differ by a few percent of the interval's
+#: Rows from which intervals and bounds are analytic. Of so many the bootstrap of the binary metrics takes 15 seconds,
+#: of a million twelve minutes, and without it 1 to 25 seconds; the bounds differ by a few percent of the interval's
 #: width. It is the rows that cost; that groups may be few is what the t distribution is for.
 LARGE = 50_000
 
