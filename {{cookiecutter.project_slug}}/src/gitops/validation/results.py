@@ -128,7 +128,7 @@ def _summary(result: dict[str, Any]) -> str:
 
 def on_all_rows(result: dict[str, Any]) -> list[str]:
     """Return the checks that were measured on all rows of a table although the others were given a sample of it."""
-    return list(dict.fromkeys(item["check"] for item in result["conditions"] if item["all_rows"]))
+    return sorted({item["check"] for item in result["conditions"] if item["all_rows"]})
 
 
 def one_line(text: str) -> str:
