@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from breast_cancer import metrics
 from gating import ACTUAL, CLASSES, NOISE, ROWS, SCHEMA, SETTINGS, World
+from gitops import owner
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest
 from gitops.gate import champion_challenger, gate
 from gitops.gate.opponents import Predictions
 from gitops.integrations import dvc
+from gitops.tabular import in_parts
 
 RNG = np.random.default_rng(1)
 
@@ -245,6 +247,20 @@ def test_on_other_test_rows_the_old_model_is_run(world: World) -> None:
     predicted = (positive >= 0.5).astype(int)
     expected = metrics.score("binary", ACTUAL, np.stack([1 - positive, positive], axis=1), predicted)
     assert result["production"] == pytest.approx(expected["roc_auc"])
+
+
+def test_the_old_model_is_run_on_a_part_of_the_rows_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_archive(world, SCHEMA)
+    whole = world.gate()
+    predict, seen = owner.evaluate().predict, []
+    monkeypatch.setattr(in_parts, "PART", 8 * 100 * len(artifacts.read_parquet(artifacts.TEST).columns))
+    monkeypatch.setattr(
+        owner.evaluate(),
+        "predict",
+        lambda program, frame, schema: seen.append(len(frame)) or predict(program, frame, schema),
+    )
+    assert world.gate()["production"] == whole["production"]
+    assert max(seen) == 100 and sum(seen) == ROWS
 
 
 def test_an_old_model_decides_by_its_own_threshold(world: World) -> None:

@@ -97,6 +97,17 @@ def data_md5(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gitops.core.artifacts.tracked_md5", lambda path: "1" * 32)
 
 
+def test_a_validation_of_a_sample_says_so() -> None:
+    conditions = [
+        {"check": check, "condition": "c", "status": "passed", "details": "", "setting": "", "all_rows": exact}
+        for check, exact in (("Data Duplicates", True), ("Feature Drift", False))
+    ]
+    result = {"passed": True, "conditions": conditions, "not_run": [], "sample": "on a sample, 80 of 343 train rows"}
+    text = report.compose(candidate(validations={"data": result}))
+    assert "✅ data: 2 passed\n\nRun on a sample, 80 of 343 train rows; on all rows: Data Duplicates.\n" in text
+    assert "Run on" not in report.compose(candidate())
+
+
 def test_the_result_comes_first() -> None:
     text = report.compose(candidate())
     assert text.startswith("## ✅ Accepted")

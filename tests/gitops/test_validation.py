@@ -40,8 +40,11 @@ SHARED = {"id": "who", "timestamp": "when", "repeated_ids": "drop"}
 #: takes longer than all checks here.
 DRIVER = """
 import contextlib, json, os, runpy, sys
+from gitops.validation import sample
+cells = sample.CELLS
 for stage, folder in json.loads(sys.argv[1]):
     os.chdir(folder)
+    sample.CELLS, sample.PART = (560, 2000) if os.path.exists("large") else (cells, 1 << 24)
     sys.argv = ["stages", stage]
     with open("errors.txt", "w") as errors, contextlib.redirect_stderr(errors):
         try:
@@ -160,7 +163,7 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-OTHERS = ("broken", "few", "named", "shared", "kept", "guessed", "misspelled")
+OTHERS = ("broken", "few", "named", "shared", "kept", "guessed", "misspelled", "large", "large_shared", "large_guessed")
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +186,13 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
         prepare(folders["kept"], "data", shared(), SCHEMA | SHARED | {"repeated_ids": "keep"}),
         prepare(folders["guessed"], "model", splits),
         prepare(folders["misspelled"], "model", splits, skip=["Prediction Drfit"]),
+        prepare(folders["large"], "data", broken(), max_duplicates=0.05),
+        prepare(folders["large_shared"], "data", shared(), SCHEMA | SHARED),
+        prepare(folders["large_guessed"], "model", splits),
     ]
+    for name in OTHERS:
+        if name.startswith("large"):  # of each table the driver gives Deepchecks 80 rows
+            (folders[name] / "large").touch()
     alone = start("-m", "gitops.validation.stages", stage, folder=folders["good"])
     rest = start("-c", DRIVER, json.dumps(others), folder=folders["broken"])
     errors = alone.communicate(timeout=300)[1]
@@ -290,6 +299,55 @@ def test_model_that_guesses_fails(outcomes: dict[str, Outcome]) -> None:
     assert outcomes["guessed"].status == 1, outcomes["guessed"].errors
     assert outcomes["guessed"].failed("model") == {"Simple Model Comparison"}
     assert outcomes["guessed"].result("model")["not_run"] == []
+
+
+#: Checks that need all rows.
+EXACT = {
+    "Conflicting Labels",
+    "Data Duplicates",
+    "Train Test Samples Mix",
+    "New Label Train Test",
+    "New Category Train Test",
+}
+
+
+def test_what_a_sample_would_mislead_is_measured_on_all_rows(outcomes: dict[str, Outcome]) -> None:
+    """Of a table that is too large for Deepchecks, with the same result as of one that is not."""
+    small, large = (outcomes[name].result("data") for name in ("broken", "large"))
+    found = {each["check"]: each for each in large["conditions"]}
+    assert {name for name, each in found.items() if each["all_rows"]} == EXACT
+    for each in small["conditions"]:
+        if each["check"] in EXACT:
+            assert found[each["check"]] == each | {"all_rows": True}
+    assert {each["check"] for each in small["conditions"] if each["status"] == "failed"} & EXACT >= EXACT - {
+        "New Label Train Test"
+    }
+    ids, times = ("Index Train Test Leakage", "Date Train Test Leakage Overlap")
+    whole, part = (
+        {each["check"]: each for each in outcomes[name].result("data")["conditions"]}
+        for name in ("shared", "large_shared")
+    )
+    for name in (ids, times):
+        assert part[name] == whole[name] | {"all_rows": True}
+
+
+def test_the_result_says_that_it_is_of_a_sample(outcomes: dict[str, Outcome]) -> None:
+    """In the result, which the report shows, in the page's title and on the console; of a small table none does."""
+    words = "on a sample, 80 of 343 train rows and 80 of 120 test rows"
+    assert outcomes["large"].result("data")["sample"] == words
+    assert words in (outcomes["large"].folder / "reports/validate_data.html").read_text()
+    program = "import json, sys; from gitops.validation.results import _summary; print(_summary(json.load(sys.stdin)))"
+    process = start("-c", program, folder=outcomes["large"].folder)
+    said, errors = process.communicate((outcomes["large"].folder / "reports/validate_data.json").read_text())
+    assert f"{words}; on all rows: Conflicting Labels, Data Duplicates" in said, errors
+    assert "sample" not in outcomes["broken"].result("data")
+    assert not any("all_rows" in each for each in outcomes["broken"].result("data")["conditions"])
+
+
+def test_the_predictions_of_a_sample_are_those_of_its_rows(outcomes: dict[str, Outcome]) -> None:
+    result = outcomes["large_guessed"].result("model")
+    assert result["sample"] == "on a sample, 80 of 250 train rows and 80 of 100 test rows"
+    assert outcomes["large_guessed"].failed("model") == {"Simple Model Comparison"} and result["not_run"] == []
 
 
 def test_misspelled_check_is_named(outcomes: dict[str, Outcome]) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from conftest import TARGETS, prepared, settings
 from project import evaluate, metrics
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
+from gitops.tabular import in_parts
 
 
 def evaluated(task: str, path: Path, evaluate_: dict[str, Any] | None = None, **data: Any) -> tuple[Any, Any]:
@@ -87,6 +90,49 @@ def test_rows_of_a_group_count_once(folder: Path) -> None:
         assert score["high"] - score["low"] == pytest.approx(
             alone["metrics"][name]["high"] - alone["metrics"][name]["low"], rel=0.05
         )
+
+
+class Halves(torch.nn.Module):
+    """A model whose probabilities hang on each row alone."""
+
+    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities of both classes."""
+        first = torch.sigmoid(numbers.nan_to_num().sum(dim=1, keepdim=True))
+        return torch.cat([first, 1 - first], dim=1)
+
+
+def test_a_split_is_predicted_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few bytes, here; the predictions and the file are those of all rows at once."""
+    splits, schema = prepared("binary")
+    for name, path in (("train", artifacts.TRAIN), ("test", artifacts.TEST)):
+        artifacts.write_parquet(path, splits[name])
+    expected = [
+        evaluate.prediction_table(splits[name], evaluate.predict(Halves(), splits[name], schema), name, schema)
+        for name in ("train", "test")
+    ]
+    seen = []
+    predict = evaluate.predict
+    monkeypatch.setattr(
+        evaluate, "predict", lambda program, frame, schema: seen.append(len(frame)) or predict(program, frame, schema)
+    )
+    monkeypatch.setattr(in_parts, "PART", 8 * 10 * len(splits["test"].columns))
+    monkeypatch.setattr(evaluate, "BATCH_BYTES", 8 * 3 * len(schema["features"]))
+    with in_parts.writing(artifacts.PREDICTIONS) as write:
+        for path in (artifacts.TRAIN, artifacts.TEST):
+            outputs = evaluate.predict_split(Halves(), path, schema, write)
+    assert max(seen) == 10 and len(seen) >= (len(splits["train"]) + len(splits["test"])) / 10
+    pd.testing.assert_frame_equal(artifacts.read_parquet(artifacts.PREDICTIONS), pd.concat(expected, ignore_index=True))
+    assert outputs == pytest.approx(predict(Halves(), splits["test"], schema))
+
+
+def test_a_value_and_a_missing_one_of_the_same_name_are_one_slice() -> None:
+    frame = pd.DataFrame({"colour": ["red", None, "(missing)", "blue", "red"]})
+    found = {value: rows.tolist() for _, value, rows in evaluate.slices_of(frame, {"slices": ["colour"]})}
+    assert found == {
+        "(missing)": [False, True, True, False, False],
+        "blue": [False, False, False, True, False],
+        "red": [True, False, False, False, True],
+    }
 
 
 def test_rows_that_do_not_define_a_metric_are_an_error(folder: Path) -> None:

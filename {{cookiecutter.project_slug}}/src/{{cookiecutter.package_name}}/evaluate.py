@@ -55,7 +55,7 @@ def prediction_table(frame: pd.DataFrame, outputs: metrics.Array, split: str, sc
 def predict_split(
     program: torch.nn.Module, path: Path, schema: dict[str, Any], write: Callable[[pd.DataFrame], None]
 ) -> metrics.Array:
-    """Write the predictions for a split's file, a part of its rows at a time, and return the outputs for all of them."""
+    """Write the predictions for a split's file, a part of its rows at a time, and return the outputs for all rows."""
     outputs = []
     for frame in in_parts.read(path):
         outputs.append(predict(program, frame, schema))

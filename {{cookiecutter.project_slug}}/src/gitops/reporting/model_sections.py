@@ -96,7 +96,7 @@ def validation(context: Context) -> str:
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         parts.append(f"{sign} {name}: {summary}" + (f", {len(absent)} not run" if absent else ""))
         if "sample" in result:
-            exact = dict.fromkeys(plain(item["check"]) for item in result["conditions"] if item["all_rows"])
+            exact = sorted({plain(item["check"]) for item in result["conditions"] if item["all_rows"]})
             parts.append(f"Run {plain(result['sample'])}; on all rows: {', '.join(exact) or 'nothing'}.")
         rows = [
             [

@@ -3,7 +3,7 @@
 A metric's variance is DeLong's for a ROC AUC, the binomial one for a fraction of ungrouped rows, and the blocks' for
 any other, the project's own too. The interval is that of the normal distribution, or of the t distribution where few
 groups decide; of a metric that is a fraction it is Wilson's with the number of independent rows that would have this
-variance (Korn and Graubard, 1998), which stays between 0 and 1, is nearly the same otherwise.
+variance (Korn and Graubard, 1998), which is nearly the same but stays between 0 and 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _variance(
     kind: Kind | None, value: float, score: Score, rows: tuple[Array, Array, Array], groups: Array, seed: int
 ) -> tuple[float, float]:
     """Return the variance of a metric, and the quantile for an interval."""
-    actual, outputs, predicted = rows
+    actual, outputs, _ = rows
     count = len(Clusters(groups))
     if kind == "rows" and count == len(groups):
         return value * (1 - value) / count, fractions.Z

@@ -45,7 +45,7 @@ def read(path: Path) -> Iterator[pd.DataFrame]:
 def writing(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yield a function that adds the rows of a frame to the parquet file `path`, which is whole or not there at all.
 
-    The first frame gives the columns and their types. Raises ValueError for a frame of other ones.
+    The first frame gives the columns and their types. Raises KeyError or ValueError for a frame without them.
     """
     with artifacts.replacing(path) as temporary:
         writer: pq.ParquetWriter | None = None

@@ -57,9 +57,7 @@ def read_schema() -> tuple[dict[str, Any], dict[str, str]]:
     return schema, own
 
 
-def read_table(
-    paths: list[Path], schema: dict[str, Any], own: dict[str, str]
-) -> tuple[pd.DataFrame, Sample]:
+def read_table(paths: list[Path], schema: dict[str, Any], own: dict[str, str]) -> tuple[pd.DataFrame, Sample]:
     """Return the rows of the splits `paths`, indexed by row number, with columns and types that Deepchecks supports.
 
     Of a table that is too large for it these are a sample, which the second result describes. `schema` and `own` are
@@ -101,8 +99,9 @@ def read_predictions(
 ) -> dict[str, Any]:
     """Return the predictions for the rows of the tables `train` and `test` as Deepchecks' arguments.
 
-    The tables are as `read_table` returns them, with their samples. Classes are sorted, as Deepchecks demands; in the schema a binary task's positive class is last.
-    Raises ProjectError where the file is missing or lacks a row or a column.
+    The tables are as `read_table` returns them, with their samples. Classes are sorted, as Deepchecks demands; in the
+    schema a binary task's positive class is last. Raises ProjectError where the file is missing or lacks a row or a
+    column.
     """
     classes = sorted(schema["target"]["classes"])
     arguments: dict[str, Any] = {"model_classes": classes} if classes else {}
@@ -122,8 +121,9 @@ def read_predictions(
 def choose(section: str, settings: Validation, candidates: list[Candidate], samples: dict[str, Sample]) -> Suite:
     """Return the checks that apply and are not skipped, as a suite named after the section of params.yaml.
 
-    The page's title has the suite's name, and so which of the tables in `samples` are samples. Each check gets the attribute `setting`, the name of the setting that holds its limit or leaves it out. Raises
-    ProjectError where `skip` or `optional_checks` of that section names no check.
+    The page's title has the suite's name, and so which of the tables in `samples` are samples. Each check gets the
+    attribute `setting`, the name of the setting that holds its limit or leaves it out. Raises ProjectError where `skip`
+    or `optional_checks` of that section names no check.
     """
     known = sorted(check.name() for _, check, _ in candidates)
     for key in ("skip", "optional_checks"):

@@ -26,7 +26,8 @@ def report(
 ) -> int:
     """Write the result and Deepchecks' page, print what needs fixing, and return the exit status: 0 passed, 1 failed.
 
-    `samples` are the rows of each table that the checks were given. The page, about 4 MB, includes its scripts and opens without a network.
+    `samples` are the rows of each table that the checks were given. The page, about 4 MB, includes its scripts and
+    opens without a network.
     """
     result = _result(outcomes, optional_checks, samples)
     names = sorted(outcome.check.name() for outcome in outcomes.results)
@@ -127,7 +128,7 @@ def _summary(result: dict[str, Any]) -> str:
 
 def on_all_rows(result: dict[str, Any]) -> list[str]:
     """Return the checks that were measured on all rows of a table although the others were given a sample of it."""
-    return list(dict.fromkeys(item["check"] for item in result["conditions"] if item["all_rows"]))
+    return sorted({item["check"] for item in result["conditions"] if item["all_rows"]})
 
 
 def one_line(text: str) -> str:

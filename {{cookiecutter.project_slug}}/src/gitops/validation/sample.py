@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Cells, rows times columns, of each of the two tables that Deepchecks gets at most.
-CELLS = 10_000_000
+CELLS = 5_000_000
 
 #: Bytes of decoded values, 8 a cell, that are read at a time.
 PART = 16 << 20
