@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core import artifacts
-from gitops.core.artifacts import APPENDED, ProjectError
+from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
 
 #: Where the parts of a table in one file lie.
@@ -38,7 +38,7 @@ def files(data: Data) -> list[str]:
             pointer = f"{folder(data).as_posix()}.dvc"
             raise ProjectError(
                 f"{part.as_posix()}, rows that a retraining has appended to {data.path}, is missing: `dvc pull "
-                f"{pointer}` gets it; if it does not, {APPENDED} and {pointer} are of different commits"
+                f"{pointer}` gets it; if it does not, {artifacts.APPENDED} and {pointer} are of different commits"
             )
     own = [path]
     if path.is_dir():
@@ -68,7 +68,9 @@ def state(data: Data) -> dict[str, Any]:
 
 def everything() -> dict[str, Any]:
     """Return the contents of data/appended.json, of whichever table; nothing where there is no such file."""
-    found: dict[str, Any] = artifacts.read_json(APPENDED, "git restore") if APPENDED.exists() else {}
+    if not artifacts.APPENDED.exists():
+        return {}
+    found: dict[str, Any] = artifacts.read_json(artifacts.APPENDED, "git restore")
     return found
 
 
