@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,7 @@ from gitops.core import artifacts
 from gitops.core.artifacts import GROUP, ROW, ProjectError
 from gitops.core.console import echo
 from gitops.core.sections import Data
-from gitops.tabular import derived, schema, split, table
+from gitops.tabular import derived, parts, schema, split, table
 from gitops.tabular.columns import Derived
 
 from .features import DERIVED
@@ -49,10 +48,7 @@ def prepare(
 
 def appended_at(data: Data) -> list[int]:
     """Return the rows of the table at which `make retrain` has appended some; none where the table is another."""
-    if not artifacts.APPENDED.exists():
-        return []
-    appended = artifacts.read_json(artifacts.APPENDED, "git restore")
-    return list(appended["parts"]) if appended["table"] == artifacts.digest(Path(data.path), "md5") else []
+    return parts.starts(data)
 
 
 def _check_special(frame: pd.DataFrame, data: Data) -> None:

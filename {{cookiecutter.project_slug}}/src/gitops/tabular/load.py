@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv, Data
-from gitops.tabular import csv_checks, csv_file
+from gitops.tabular import csv_checks, csv_file, parts
 from gitops.tabular.raw_column import Column
 
 #: How pandas names an index without a name, as a column of a parquet file and in the header of a CSV file.
@@ -57,6 +57,26 @@ def file(path: Path, setting: str, data: Data) -> Loaded:
     _check_names(names, drop, problem)
     text = path.suffix != ".parquet"
     return Loaded(dict(zip(names, columns, strict=True)), str(path), data.csv if text else None, text)
+
+
+def whole(data: Data) -> Loaded:
+    """Return the table of data.path together with the rows that retrainings have appended to it. Raises ProjectError."""
+    first, *others = (file(Path(path), "data.path", data) for path in parts.files(data))
+    for other in others:
+        if {*first.columns} != {*other.columns}:
+            raise ProjectError(f"{other.path} has other columns than {first.path}, to which its rows are appended")
+        for name, values in first.columns.items():
+            first.columns[name] = _joined(values, other.columns[name])
+    return first
+
+
+def _joined(older: pa.ChunkedArray, newer: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the values of two files' columns as one: a dictionary's decoded, whole numbers as floats beside those."""
+    both = [part.cast(part.type.value_type) if pa.types.is_dictionary(part.type) else part for part in (older, newer)]
+    types = {part.type for part in both}
+    if len(types) > 1:
+        both = [part.cast(pa.float64()) for part in both]
+    return pa.chunked_array([chunk for part in both for chunk in part.chunks], both[0].type)
 
 
 def read_parquet(path: Path, problem: str) -> pa.Table:

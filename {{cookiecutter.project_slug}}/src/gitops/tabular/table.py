@@ -8,7 +8,6 @@ rows; statistics come later, from the training rows alone (schema.py).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -32,7 +31,7 @@ def read(data: Data) -> pd.DataFrame:
     """
     if data.query is not None:
         raise ProjectError(f"data.query is {data.query!r}: a database is read by prepare.py, see docs/your-model.md")
-    return _checked(load.file(Path(data.path), "data.path", data), data)
+    return _checked(load.whole(data), data)
 
 
 def of_frame(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
