@@ -66,6 +66,16 @@ def state(data: Data) -> dict[str, Any]:
     return found
 
 
+def version(data: Data) -> str | None:
+    """Return the md5 of FOLDER where rows in it belong to the table; None where all rows are in data.path itself."""
+    return artifacts.tracked_md5(FOLDER) if state(data).get("files") and folder(data) == FOLDER else None
+
+
+def md5(data: Data) -> str:
+    """Return what names the table's contents: its md5, and after a `+` that of the rows that are appended to it."""
+    return "+".join(filter(None, (artifacts.tracked_md5(Path(data.path)), version(data))))
+
+
 def everything() -> dict[str, Any]:
     """Return the contents of data/appended.json, of whichever table; nothing where there is no such file."""
     if not artifacts.APPENDED.exists():
