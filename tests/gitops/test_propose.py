@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +91,13 @@ def test_an_object_of_a_remote_in_the_repository_is_handed_over(bench: Bench, se
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     name = f".remote/files/md5/{md5[:2]}/{md5[2:]}"
 
-    def tracked(_: str) -> Path:
+    def tracked(_: Iterable[str]) -> list[Path]:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        return path
+        return [path]
 
-    bench.monkeypatch.setattr(dvc, "tracked_object", tracked)
+    bench.monkeypatch.setattr(dvc, "tracked_objects", tracked)
     bench.ask("r1", "yes")
     bench.in_workflow()
     hidden = [path.name for path in (bench.job.path / handover.FOLDER).rglob(".*")]

@@ -51,9 +51,8 @@ def test_an_import_of_another_repository_is_kept_there(result: Path, tmp_path_fa
     with Repo() as repository:
         repository.imp(str(other), "table")
     dvc.push()
-    kept = dvc.tracked_object(digest(result, "md5"))
-    assert kept is not None and kept.read_text() == "contents"
-    assert artifacts.tracked_md5(table) == digest(table, "md5") and dvc.tracked_object(digest(table, "md5")) is None
+    (kept,) = dvc.tracked_objects([digest(result, "md5"), digest(table, "md5")])
+    assert kept.read_text() == "contents" and artifacts.tracked_md5(table) == digest(table, "md5")
     change("table", "two")
     dvc.update(table)
     assert table.read_text() == "two" and artifacts.tracked_md5(table) == digest(table, "md5")
@@ -162,8 +161,8 @@ def test_a_remote_behind_a_link_is_not_in_the_repository(result: Path, tmp_path:
     folder.mkdir()
     (tmp_path / "remote").symlink_to(folder)
     dvc.push()
-    found = dvc.tracked_object(digest(result, "md5"))
-    assert (found.read_text() == "contents" and found.parts[0] == "folder") if inside and found else found is None
+    found = dvc.tracked_objects([digest(result, "md5")])
+    assert [(path.read_text(), path.parts[0]) for path in found] == ([("contents", "folder")] if inside else [])
 
 
 def test_a_repository_behind_a_link(result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +171,8 @@ def test_a_repository_behind_a_link(result: Path, tmp_path: Path, monkeypatch: p
     link.symlink_to(tmp_path)
     monkeypatch.chdir(link)
     monkeypatch.setenv("PWD", str(link))
-    kept = dvc.tracked_object(digest(result, "md5"))
-    assert dvc.stale() == [] and kept is not None and not kept.is_absolute() and kept.read_text() == "contents"
+    (kept,) = dvc.tracked_objects([digest(result, "md5")])
+    assert dvc.stale() == [] and not kept.is_absolute() and kept.read_text() == "contents"
 
 
 def test_a_table_that_a_person_replaced_stays(result: Path) -> None:
