@@ -88,23 +88,23 @@ def finish_candidate(settings: Params, client: GitHub | None, record: dict[str, 
         return finish("refused", summary)
     trained.push()
     settings = params.load()
-    # New objects too, where the remote is a folder of the repository: a clone has the data from nowhere else.
-    objects = [path for path in dvc.tracked_objects(_md5s(paths)) if not git.exists(f"HEAD:{path.as_posix()}")]
-    files = [*paths, dvc.LOCK, *objects]
+    files = [*paths, dvc.LOCK, *new_objects(paths)]
     branch = handover.PREFIX + artifacts.digest(artifacts.MODEL)[:12]
     hand_over(client, Candidate(record["commit"], message, branch, title, body(settings), review), files)
     return 0
 
 
-def _md5s(paths: Sequence[Path]) -> list[str]:
-    """Return the md5s of the data that pointers among `paths` name: of a folder that of its listing, and its files'."""
-    found = []
-    for pointer in (path for path in paths if path.suffix == ".dvc"):
-        path = pointer.with_suffix("")
-        found.append(md5 := artifacts.tracked_md5(path))
+def new_objects(paths: Sequence[Path]) -> list[Path]:
+    """Return the DVC objects of the data that pointers among `paths` name, as far as the commit has to add them.
+
+    None, unless the remote is a folder of the repository: then a clone has the data from nowhere else.
+    """
+    md5s = []
+    for path in (pointer.with_suffix("") for pointer in paths if pointer.suffix == ".dvc"):
+        md5s.append(md5 := artifacts.tracked_md5(path))
         if md5.endswith(dvc_stages.FOLDER):
-            found += dvc_stages.listed(path.as_posix(), dvc.cached(md5)).values()
-    return found
+            md5s += dvc_stages.listed(path.as_posix(), dvc.cached(md5)).values()
+    return [path for path in dvc.tracked_objects(md5s) if not git.exists(f"HEAD:{path.as_posix()}")]
 
 
 def hand_over(client: GitHub | None, candidate: Candidate, files: Sequence[Path] = ()) -> None:
