@@ -20,7 +20,7 @@ OBJECT = "files/md5/0d/1690bbd5734538a9c8b3b1dc902760"
 
 #: The folder of appended rows, which a project with a feature store has not: its listing, and the file in it.
 APPENDED = "data/appended.dvc"
-LISTING, README = "files/md5/cd/b219d2b940df7758f408fb287adb5c.dir", "files/md5/66/d8e161135f109ef8e020820db70c4c"
+LISTING, README = "files/md5/71/3367ad1bb2a8f14aeaa6bab419ec37.dir", "files/md5/b0/8d206c3305fbadb30538549d20c2d3"
 
 #: What only a project with staging has.
 STAGING = {

@@ -7,8 +7,8 @@
 It is scikit-learn's breast cancer table (Wolberg, Street and Mangasarian, "Breast Cancer Wisconsin (Diagnostic)", UCI
 Machine Learning Repository, 1993, doi:10.24432/C5DW2B, CC BY 4.0): 569 rows, 30 numbers, and `diagnosis`, which is
 malignant or benign. It is written as `dvc add data/raw.csv` and `dvc push` would leave it: the table itself in the
-folder remote under its md5, its pointer in data/, and a .gitignore that lets Git track these objects of the remote. So is
-the folder data/appended, for the rows that retrainings append, with a text that says so: DVC warns of an empty folder.
+folder remote under its md5, its pointer in data/, and a .gitignore that lets Git track these objects of the remote. So
+is the folder data/appended for the rows that retrainings append, with a text that says so: DVC warns of an empty one.
 
 A project with a feature store gets two tables in its place, which lie in feature-store/: the patients with the time of
 their diagnosis, and for each three rows of features, as they were before (made up), as the table has them, and as they
@@ -36,8 +36,8 @@ outs:
 """
 
 README = b"""\
-Rows that `make retrain` has appended to the table, each retraining's in a file of its own; data/appended.json lists them.
-Do not edit them: docs/system-design.md, "Retraining", says what holds for them.
+Rows that `make retrain` has appended to the table, each retraining's in a file of its own.
+data/appended.json lists them. Do not edit them: docs/system-design.md, "Retraining", says what holds for them.
 """
 
 IGNORE = """\

@@ -152,7 +152,9 @@ class Bench:
         (branch,) = self.branches()
         listing = (self.cache / self._md5(self.show(branch, "data/appended.dvc"))).read_text()
         md5s = {file["relpath"]: file["md5"] for file in json.loads(listing)}
-        return [(self.cache / md5s[name]).read_bytes() for name in json.loads(self.show(branch, str(APPENDED)))["files"]]
+        return [
+            (self.cache / md5s[name]).read_bytes() for name in json.loads(self.show(branch, str(APPENDED)))["files"]
+        ]
 
     def appended(self) -> str:
         """Return what follows the header in each part."""

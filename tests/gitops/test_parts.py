@@ -79,8 +79,9 @@ def test_the_parts_of_a_table_that_was_replaced_do_not_count() -> None:
     data = settings(csv_table())
     part("a.csv")
     write_state(Path(data.path), parts=[ROWS], files=["a.csv"])
+    assert parts.unused(data) == []
     csv_table(rows=50)
-    assert (parts.files(data), parts.starts(data)) == (["data/raw.csv"], [])
+    assert (parts.files(data), parts.starts(data)) == (["data/raw.csv"], []) and parts.unused(data) == ["a.csv"]
 
 
 def test_rows_that_an_earlier_version_appended_lie_in_the_file() -> None:
@@ -155,7 +156,9 @@ def test_facts_of_parquet_are_those_of_the_table(monkeypatch: pytest.MonkeyPatch
 def test_facts_that_are_kept_are_used_while_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     data = settings(csv_table())
     found = facts.of(data)
-    assert found == facts.Facts(ROWS, dict(x="number", note="category", count="number", y="category"), ["no", "yes"])
+    assert found == facts.Facts(
+        ROWS, {"x": "number", "note": "category", "count": "number", "y": "category"}, ["no", "yes"]
+    )
     write_state(Path(data.path), facts=facts.kept(found.grown(3), data))
     read = table.read
     monkeypatch.setattr(table, "read", lambda _: pytest.fail("the table was read"))
@@ -239,7 +242,9 @@ class Project:
 
     def git(self, *arguments: str) -> str:
         identity = ("-c", "user.name=Tester", "-c", "user.email=t@localhost")
-        return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout.rstrip()
+        return subprocess.run(
+            ["git", *identity, *arguments], check=True, capture_output=True, text=True
+        ).stdout.rstrip()
 
     def commit(self, message: str) -> None:
         dvc.push()
@@ -388,5 +393,5 @@ def test_a_project_without_the_folder_is_told_how_to_make_it(log: list[Labelled]
     project = Project("data/raw.csv", "../storage", log)
     Path("data/appended.dvc").unlink()
     project.ask(1.5)
-    with pytest.raises(ProjectError, match=r"data/appended\.dvc is missing.*mkdir -p data/appended && dvc add data/app"):
+    with pytest.raises(ProjectError, match=r"data/appended\.dvc is missing.*mkdir -p data/appended && dvc add"):
         ingest.update_tables(params.load())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -129,6 +130,46 @@ def test_an_older_version_of_a_table_is_replaced_by_its_pointers(result: Path, w
     table.write_text("old")
     assert dvc.follow(table)
     assert table.read_text() == "new"
+
+
+def folder_of(**files: str) -> Path:
+    """Make a folder of these files its newest version."""
+    folder = Path("folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    dvc.add(folder)
+    return folder
+
+
+def test_an_older_version_of_a_folder_is_replaced_by_its_pointers(result: Path) -> None:
+    folder = folder_of(a="one")
+    old = Path("folder.dvc").read_text()
+    folder_of(a="one", b="two")
+    new = Path("folder.dvc").read_text()
+    Path("folder.dvc").write_text(old)
+    assert dvc.follow(folder) and not (folder / "b").exists()
+    Path("folder.dvc").write_text(new)
+    (folder / "c").write_text("a person's")
+    assert not dvc.follow(folder) and (folder / "c").exists()
+    with pytest.raises(ProjectError, match=r"folder differs from folder\.dvc, and DVC has no copy"):
+        dvc.pull_data()
+    (folder / "c").unlink()
+    dvc.pull_data()
+    assert (folder / "b").read_text() == "two"
+
+
+def test_a_file_of_a_folder_that_is_not_what_its_name_says_is_refused(result: Path) -> None:
+    folder = folder_of(a="one")
+    dvc.push()
+    shutil.rmtree(folder)
+    kept = dvc.cached(hashlib.md5(b"one", usedforsecurity=False).hexdigest())
+    kept.chmod(0o644)
+    kept.write_text("another")
+    kept.chmod(0o444)  # DVC trusts what cannot be written
+    with pytest.raises(ProjectError, match=r"folder/a is not the file that folder\.dvc names \(md5 "):
+        dvc.pull_data()
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hardlink"])

@@ -61,7 +61,7 @@ def follow(path: Path) -> bool:
 
 
 def add(path: Path) -> None:
-    """Make the contents of the file or folder its new version, in DVC's cache and its .dvc file. Raises ProjectError."""
+    """Make the contents of a file or folder its new version, in DVC's cache and its .dvc file. Raises ProjectError."""
     with opened(f"cannot add {path}") as repository:
         repository.add([str(path)])
 

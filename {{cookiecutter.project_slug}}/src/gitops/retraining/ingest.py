@@ -1,9 +1,9 @@
 """Bring the newest data into the project's tables, as new DVC versions.
 
 A table that DVC imports (`dvc import`, `dvc import-url`) is updated from its source. To any other, unless it belongs to
-a feature store, the labelled requests are appended, each exactly once, as a file of their own (tabular/parts.py), so that
-nothing else is stored anew. data/appended.json lists these files and the requests that the table holds, and who sent those
-that nobody has looked at; it is committed together with the pointer of the files' folder.
+a feature store, the labelled requests are appended, each exactly once, as a file of their own (tabular/parts.py):
+nothing else is stored anew. data/appended.json lists these files and the requests that the table holds, and who sent
+those that nobody has looked at; it is committed together with the pointer of the files' folder.
 """
 
 from __future__ import annotations

@@ -33,6 +33,12 @@ def main() -> int:
         done = dvc_repro.reproduce(around.before, "pull")
     if not done:
         return 1
+    if left := parts.unused(params.load().data):
+        echo(
+            f"warning: {len(left)} files of rows that retrainings have appended belong to an earlier version of the "
+            f"table, and are not part of it any more ({artifacts.APPENDED})",
+            error=True,
+        )
     take_over()
     done = dvc_repro.reproduce([STAGE], "pull") and dvc_repro.reproduce(around.after, "pull", around.beside)
     return 0 if done else 1

@@ -60,7 +60,7 @@ def file(path: Path, setting: str, data: Data) -> Loaded:
 
 
 def whole(data: Data) -> Loaded:
-    """Return the table of data.path together with the rows that retrainings have appended to it. Raises ProjectError."""
+    """Return the table of data.path with the rows that retrainings have appended to it. Raises ProjectError."""
     first, *others = (file(Path(path), "data.path", data) for path in parts.files(data))
     for other in others:
         if {*first.columns} != {*other.columns}:

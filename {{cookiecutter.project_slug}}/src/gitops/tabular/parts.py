@@ -66,6 +66,11 @@ def state(data: Data) -> dict[str, Any]:
     return found
 
 
+def unused(data: Data) -> list[str]:
+    """Return the names of the parts that data/appended.json lists for another table than the one that is here."""
+    return [] if state(data) else list(everything().get("files", []))
+
+
 def version(data: Data) -> str | None:
     """Return the md5 of FOLDER where rows in it belong to the table; None where all rows are in data.path itself."""
     return artifacts.tracked_md5(FOLDER) if state(data).get("files") and folder(data) == FOLDER else None
