@@ -53,6 +53,7 @@ MODULES = {
     "gitops/tabular/derived.py": {"prepare"},
     "gitops/tabular/dtypes.py": {"prepare"},
     "gitops/tabular/load.py": {"prepare"},
+    "gitops/tabular/parts.py": {"prepare"},
     "gitops/tabular/raw_column.py": {"prepare"},
     "gitops/tabular/groups.py": {"prepare"},
     "gitops/tabular/schema.py": {"prepare"},
