@@ -36,7 +36,7 @@ def of(data: Data) -> Facts:
     kept = parts.state(data).get("facts")
     if kept and kept["read_as"] == _digest(data):
         return Facts(**{name: value for name, value in kept.items() if name != "read_as"})
-    return _of_parquet(data) if parts.files(data)[0].endswith(".parquet") else _of_csv(data)
+    return _of_csv(data) if data.path.endswith(".csv") else _of_parquet(data)
 
 
 def kept(facts: Facts, data: Data) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
 from gitops.tabular import csv_checks, csv_rows, parts, table
-from gitops.tabular.load import INDEX
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: How pandas names an index without a name, as a column of a parquet file: it is no column of the table.
+INDEX = re.compile(r"__index_level_\d+__")
 
 #: Values by column: number, boolean, date or text. A column that is not there is missing.
 Row = dict[str, Any]
@@ -38,7 +40,7 @@ def append(data: Data, rows: list[Row], dtypes: dict[str, str], number: int) -> 
     first = Path(parts.files(data)[0])
     with tempfile.TemporaryDirectory(prefix="part-") as folder:
         draft = Path(folder, f"part{first.suffix}")
-        (_write_parquet if first.suffix == ".parquet" else _write_csv)(draft, rows, first, data)
+        (_write_csv if first.suffix == ".csv" else _write_parquet)(draft, rows, first, data)
         _check_dtypes(draft, dtypes, data)
         target = parts.folder(data) / parts.name(number, draft)
         with artifacts.replacing(target) as temporary:
@@ -49,7 +51,10 @@ def append(data: Data, rows: list[Row], dtypes: dict[str, str], number: int) -> 
 def types(data: Data) -> dict[str, pa.DataType]:
     """Return the type of each column of a parquet table; nothing for CSV, whose cells hold any text."""
     first = Path(parts.files(data)[0])
-    return dict(_fields(first)) if first.suffix == ".parquet" else {}
+    if first.suffix == ".csv":
+        return {}
+    fields = ((name.strip(), _plain(type_)) for name, type_ in _fields(first))
+    return {name: type_ for name, type_ in fields if not INDEX.fullmatch(name)}
 
 
 def fits(value: Any, type_: pa.DataType) -> bool:
@@ -126,31 +131,36 @@ def _write_parquet(draft: Path, rows: list[Row], first: Path, _: Data) -> None:
 
     fields, columns = _fields(first), []
     for name, type_ in fields:
-        values = [row.get(name) for row in rows]
+        values = [row.get(name.strip()) for row in rows]
         if pa.types.is_integer(type_) and any(isinstance(value, float) and value % 1 for value in values):
             type_ = pa.float64()  # whole numbers until now: the reader takes both
         try:
-            columns.append(pa.array([None if value is None else _cast(value, type_) for value in values], type_))
+            plain = _plain(type_)
+            array = pa.array([None if value is None else _cast(value, plain) for value in values], plain)
+            columns.append(array.cast(type_))
         except (ValueError, TypeError, ArithmeticError, pa.ArrowException):
             raise ProjectError(f"column {name!r} of {first} is {type_}, which a request's value does not fit") from None
     pq.write_table(pa.table(columns, names=[name for name, _ in fields]), draft)
 
 
 def _fields(path: Path) -> list[tuple[str, pa.DataType]]:
-    """Return name and type of a parquet file's columns as load.py reads them; a dictionary's is that of its values."""
+    """Return name and type of a parquet file's columns, those of pandas' index too."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(path)
-    fields = [
-        (field.name.strip(), field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
-        for field in schema
-        if not INDEX.fullmatch(field.name)
-    ]
+    fields = [(field.name, field.type) for field in schema]
     for index in (schema.pandas_metadata or {}).get("index_columns", []):
         if isinstance(index, dict) and index.get("kind") == "range" and index.get("name"):
-            fields.append((str(index["name"]).strip(), pa.int64()))
+            fields.append((str(index["name"]), pa.int64()))
     return fields
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values, of a dictionary as well."""
+    import pyarrow as pa
+
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
 
 
 def _cast(value: Any, type_: pa.DataType) -> Any:

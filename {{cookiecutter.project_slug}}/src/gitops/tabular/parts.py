@@ -42,8 +42,8 @@ def files(data: Data) -> list[str]:
             )
     own = [path]
     if path.is_dir():
-        own = sorted({*path.rglob("*.parquet")} - {*added}, key=lambda file: file.as_posix())
-        own = [file for file in own if not file.name.startswith((".", "_"))]
+        own = sorted({*path.glob("*.parquet")} - {*added})
+        own = [file for file in own if not file.name.startswith((".", "_"))]  # unfinished, or metadata
     return [file.as_posix() for file in (*own, *added)]
 
 
@@ -106,7 +106,7 @@ def name(number: int, content: Path) -> str:
 
 def elsewhere(data: Data) -> bool:
     """Tell whether the table is no file or folder that DVC can track: a database's, a pattern, or object storage's."""
-    return data.query is not None or "://" in data.path or any(sign in data.path for sign in "*?[")
+    return data.query is not None or "://" in data.path or "*" in data.path
 
 
 def _md5(path: Path) -> str | None:
