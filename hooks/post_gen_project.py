@@ -25,7 +25,7 @@ MOVES = [
     ("requirements/serve", None),
 ]
 if ANSWERS["feature_store"] == "yes":  # two tables in place of one, with a remote of their own
-    MOVES += [("data/raw.csv.dvc", None), ("dvc-remote", None)]
+    MOVES += [("data/raw.csv.dvc", None), ("data/appended.dvc", None), ("dvc-remote", None)]
     MOVES += [(f"feature-store/{name}.csv.dvc", f"data/{name}.csv.dvc") for name in ("raw", "features")]
     MOVES += [("feature-store/dvc-remote", "dvc-remote")]
 else:

@@ -18,6 +18,10 @@ from projects import COMBINATIONS, ROOT, make, package_name, tracked
 BIN = Path(sys.executable).parent
 OBJECT = "files/md5/0d/1690bbd5734538a9c8b3b1dc902760"
 
+#: The folder of appended rows, which a project with a feature store has not: its listing, and the file in it.
+APPENDED = "data/appended.dvc"
+LISTING, README = "files/md5/71/3367ad1bb2a8f14aeaa6bab419ec37.dir", "files/md5/b0/8d206c3305fbadb30538549d20c2d3"
+
 #: What only a project with staging has.
 STAGING = {
     ".github/workflows/promote.yaml",
@@ -44,8 +48,11 @@ OBJECTS = {
 
 
 def bundled(answers: dict[str, str]) -> dict[str, str]:
-    """Return the bundled tables of a project with these answers: the object's path in the remote, and its table."""
-    return OBJECTS if answers.get("feature_store") == "yes" else {OBJECT: "raw.csv"}
+    """Return the bundled data of a project with these answers: the object's path in the remote, and its table.
+
+    README is not among them: no pointer names it.
+    """
+    return OBJECTS if answers.get("feature_store") == "yes" else {OBJECT: "raw.csv", LISTING: "appended"}
 
 
 def run(*command: str | Path, cwd: Path) -> None:
@@ -66,7 +73,9 @@ def test_exact_files(name: str, projects: dict[str, Path]) -> None:
     answers = COMBINATIONS[name]
     if answers.get("license") == "Proprietary":
         expected -= {"LICENSE"}
-    expected |= {f"dvc-remote/{path}" for path in bundled(answers)}
+    expected |= {f"dvc-remote/{path}" for path in (README, *bundled(answers))}
+    if answers.get("feature_store") == "yes":
+        expected -= {APPENDED, f"dvc-remote/{README}"}
     if "dvc_remote" in answers:
         expected = {path for path in expected if not path.startswith("dvc-remote/")}
     if answers.get("feature_store") != "yes":
@@ -78,7 +87,7 @@ def test_exact_files(name: str, projects: dict[str, Path]) -> None:
 
 
 def test_nothing_but_tracked_files(project: Path) -> None:
-    """Git ignores one file right after generation: the bundled table in the cache, where the remote is elsewhere."""
+    """Git ignores files right after generation: the bundled data in the cache, where the remote is elsewhere."""
     output = subprocess.run(
         ["git", "ls-files", "--others", "--ignored", "--exclude-standard"],
         cwd=project,
@@ -88,7 +97,7 @@ def test_nothing_but_tracked_files(project: Path) -> None:
     )
     # What a tool has left in the template's folder is ignored there as it is here.
     ignored = {file for file in output.stdout.splitlines() if not re.search(r"_cache/|__pycache__/", file)}
-    assert ignored <= {f".dvc/cache/{path}" for path in (OBJECT, *OBJECTS)}
+    assert ignored <= {f".dvc/cache/{path}" for path in (OBJECT, LISTING, README, *OBJECTS)}
 
 
 def test_answers_arrive(projects: dict[str, Path]) -> None:
@@ -138,8 +147,14 @@ def test_remote(name: str, projects: dict[str, Path]) -> None:
     for path, table in tables.items():
         [pointer] = yaml.safe_load((project / f"data/{table}.dvc").read_text())["outs"]
         content = (project / ("dvc-remote" if address == "../dvc-remote" else ".dvc/cache") / path).read_bytes()
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        assert pointer == {"md5": md5, "size": len(content), "hash": "md5", "path": table}
+        md5, size, more = hashlib.md5(content, usedforsecurity=False).hexdigest(), len(content), {}
+        if path == LISTING:
+            [file] = json.loads(content)
+            assert file["md5"][:2] + "/" + file["md5"][2:] == README.removeprefix("files/md5/")
+            kept = (project / ("dvc-remote" if address == "../dvc-remote" else ".dvc/cache") / README).read_bytes()
+            assert hashlib.md5(kept, usedforsecurity=False).hexdigest() == file["md5"]
+            md5, size, more = f"{md5}.dir", len(kept), {"nfiles": 1}
+        assert pointer == {"md5": md5, "size": size, "hash": "md5", "path": table} | more
         assert path == f"files/md5/{md5[:2]}/{md5[2:]}"
 
 

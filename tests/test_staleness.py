@@ -62,6 +62,7 @@ MODULES = {
     "gitops/tabular/row_groups.py": {"prepare"},
     "gitops/tabular/rows.py": {"prepare"},
     "gitops/tabular/streamed.py": {"prepare"},
+    "gitops/tabular/parts.py": {"prepare"},
     "gitops/tabular/raw_column.py": {"prepare"},
     "gitops/tabular/groups.py": {"prepare"},
     "gitops/tabular/in_parts.py": {"evaluate"},

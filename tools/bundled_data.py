@@ -7,7 +7,8 @@
 It is scikit-learn's breast cancer table (Wolberg, Street and Mangasarian, "Breast Cancer Wisconsin (Diagnostic)", UCI
 Machine Learning Repository, 1993, doi:10.24432/C5DW2B, CC BY 4.0): 569 rows, 30 numbers, and `diagnosis`, which is
 malignant or benign. It is written as `dvc add data/raw.csv` and `dvc push` would leave it: the table itself in the
-folder remote under its md5, its pointer in data/, and a .gitignore that lets Git track this one object of the remote.
+folder remote under its md5, its pointer in data/, and a .gitignore that lets Git track these objects of the remote. So
+is the folder data/appended for the rows that retrainings append, with a text that says so: DVC warns of an empty one.
 
 A project with a feature store gets two tables in its place, which lie in feature-store/: the patients with the time of
 their diagnosis, and for each three rows of features, as they were before (made up), as the table has them, and as they
@@ -19,6 +20,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,12 +31,17 @@ POINTER = """\
 outs:
 - md5: {md5}
   size: {size}
-  hash: md5
+{count}  hash: md5
   path: {path}
 """
 
+README = b"""\
+Rows that `make retrain` has appended to the table, each retraining's in a file of its own.
+data/appended.json lists them. Do not edit them: docs/system-design.md, "Retraining", says what holds for them.
+"""
+
 IGNORE = """\
-# The bundled table is part of the repository; what `dvc push` adds beside it stays on this machine.
+# The bundled data are part of the repository; what `dvc push` adds beside them stays on this machine.
 *
 !/.gitignore
 !/files/
@@ -99,26 +106,39 @@ def _csv(header: list[str], rows: Iterator[list[object]]) -> bytes:
 
 def main() -> None:
     labels, history = pair()
-    write({PROJECT / "data/raw.csv.dvc": table()}, PROJECT / "dvc-remote")
+    appended = {"README.md": README}
+    write({PROJECT / "data/raw.csv.dvc": table(), PROJECT / "data/appended.dvc": appended}, PROJECT / "dvc-remote")
     bundle = PROJECT / "feature-store"
     write({bundle / "raw.csv.dvc": labels, bundle / "features.csv.dvc": history}, bundle / "dvc-remote")
 
 
-def write(tables: dict[Path, bytes], remote: Path) -> None:
-    """Write the tables, given by the path of their pointer, as objects of the folder remote."""
+def write(data: dict[Path, bytes | dict[str, bytes]], remote: Path) -> None:
+    """Write files, and folders of them, given by the path of their pointer, as objects of the folder remote."""
     objects = remote / "files" / "md5"
     for old in objects.glob("*/*"):
         old.unlink()
         old.parent.rmdir()
     ignore = IGNORE
-    for pointer, content in tables.items():
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        (objects / md5[:2]).mkdir(parents=True)
-        (objects / md5[:2] / md5[2:]).write_bytes(content)
-        ignore += f"!/files/md5/{md5[:2]}/\n!/files/md5/{md5[:2]}/{md5[2:]}\n"
-        pointer.write_text(POINTER.format(md5=md5, size=len(content), path=pointer.stem))
-        print(f"{pointer}: md5 {md5}, {len(content)} bytes")
+    for pointer, content in data.items():
+        files = {"": content} if isinstance(content, bytes) else content
+        size, count, found = sum(map(len, files.values())), "", [(_md5(one), one) for one in files.values()]
+        md5 = found[0][0]
+        if not isinstance(content, bytes):  # the object of a folder lists its files
+            listing = [{"md5": md5, "relpath": name} for (md5, _), name in zip(found, files, strict=True)]
+            text = json.dumps(listing).encode()
+            md5, count = f"{_md5(text)}.dir", f"  nfiles: {len(files)}\n"
+            found.append((md5, text))
+        for name, one in found:
+            (objects / name[:2]).mkdir(parents=True, exist_ok=True)
+            (objects / name[:2] / name[2:]).write_bytes(one)
+            ignore += f"!/files/md5/{name[:2]}/\n!/files/md5/{name[:2]}/{name[2:]}\n"
+        pointer.write_text(POINTER.format(md5=md5, size=size, count=count, path=pointer.stem))
+        print(f"{pointer}: md5 {md5}, {size} bytes")
     (remote / ".gitignore").write_text(ignore)
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ import yaml
 from breast_cancer.metrics import METRICS
 from github_server import GitHub
 from gitops.core import params
-from gitops.core.artifacts import GATE, RETRAIN, digest, write_json
+from gitops.core.artifacts import APPENDED, GATE, RETRAIN, digest, write_json
 from gitops.gate import gate
 from gitops.integrations import dvc, git, github
 from gitops.reporting import report, sections
 from gitops.reporting.context import Context
 from gitops.retraining import candidate, handover, pipeline, proposals, propose, trigger
+from gitops.tabular import parts
 from releases import Job
 
 TABLE = "x,note,day,y\n" + "".join(
@@ -62,7 +63,8 @@ class Bench:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(dvc, "pull", self._pull)
         monkeypatch.setattr(dvc, "add", self._add)
-        monkeypatch.setattr(dvc, "tracked_object", lambda md5: None)
+        monkeypatch.setattr(dvc, "tracked_objects", lambda md5s: [])
+        monkeypatch.setattr(dvc, "cached", lambda md5: self.cache / md5)
         monkeypatch.setattr(pipeline, "main", self._train)
         monkeypatch.setattr(gate, "evaluate", self._judge)
         monkeypatch.setattr(report, "main", lambda: None)
@@ -78,6 +80,9 @@ class Bench:
         path.write_text(yaml.safe_dump(values))
         (self.seed.path / "data" / name).write_bytes(table)
         with contextlib.chdir(self.seed.path):
+            if not parts.FOLDER.exists():
+                parts.FOLDER.mkdir()
+                self._add(parts.FOLDER)
             self._add(Path("data") / name)
         (self.seed.path / "data" / name).unlink()
         self.seed.merge(f"Table {name}")
@@ -138,10 +143,22 @@ class Bench:
         return dict(line.split() for line in listed.splitlines())
 
     def table(self) -> bytes:
-        """Return the table that the only proposal names."""
+        """Return the table that the only proposal names, without the parts that are appended to it."""
         (branch,) = self.branches()
-        pointer = self.seed.git("show", f"{branch}:data/{self.name()}.dvc", at=self.origin)
-        return (self.cache / pointer.split("md5: ")[1].split()[0]).read_bytes()
+        return (self.cache / self._md5(self.show(branch, f"data/{self.name()}.dvc"))).read_bytes()
+
+    def parts(self) -> list[bytes]:
+        """Return the parts that the only proposal appends to the table, those of earlier retrainings too."""
+        (branch,) = self.branches()
+        listing = (self.cache / self._md5(self.show(branch, "data/appended.dvc"))).read_text()
+        md5s = {file["relpath"]: file["md5"] for file in json.loads(listing)}
+        return [
+            (self.cache / md5s[name]).read_bytes() for name in json.loads(self.show(branch, str(APPENDED)))["files"]
+        ]
+
+    def appended(self) -> str:
+        """Return what follows the header in each part."""
+        return "".join(part.decode().split("\n", 1)[1] for part in self.parts())
 
     def name(self) -> str:
         return Path(params.load(self.seed.path / "params.yaml").data.path).name
@@ -157,13 +174,32 @@ class Bench:
         self.seed.git("push", "--quiet", "origin", f":refs/heads/{branch}")
 
     def _pull(self, path: Path) -> None:
-        pointer = path.with_name(f"{path.name}.dvc").read_text()
-        shutil.copyfile(self.cache / pointer.split("md5: ")[1].split()[0], path)
+        md5 = self._md5(path.with_name(f"{path.name}.dvc").read_text())
+        files = {path: md5}
+        if md5.endswith(".dir"):
+            path.mkdir()
+            files = {path / file["relpath"]: file["md5"] for file in json.loads((self.cache / md5).read_text())}
+        for file, its in files.items():
+            shutil.copyfile(self.cache / its, file)
 
     def _add(self, path: Path) -> None:
+        md5 = self._keep(path)
+        path.with_name(f"{path.name}.dvc").write_text(f"outs:\n- md5: {md5}\n  path: {path.name}\n")
+
+    def _keep(self, path: Path) -> str:
+        """Put a file or folder into the cache as DVC does, and return its md5."""
+        if path.is_dir():
+            listing = [{"md5": self._keep(file), "relpath": file.name} for file in sorted(path.iterdir())]
+            text = json.dumps(listing).encode()
+            md5 = f"{hashlib.md5(text, usedforsecurity=False).hexdigest()}.dir"
+            (self.cache / md5).write_bytes(text)
+            return md5
         md5 = digest(path, "md5")
         shutil.copyfile(path, self.cache / md5)
-        path.with_name(f"{path.name}.dvc").write_text(f"outs:\n- md5: {md5}\n  path: {path.name}\n")
+        return md5
+
+    def _md5(self, pointer: str) -> str:
+        return re.findall(r"outs:\n- md5: (\S+)", pointer)[0]
 
     def _train(self) -> int:
         pointers = sorted(Path("data").glob("*.dvc"))

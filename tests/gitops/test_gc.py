@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest
 from gitops.integrations import dvc, dvc_contents, dvc_stages, git
 from gitops.releases import gc, named, trained
@@ -72,7 +73,7 @@ class Project:
         with Repo() as repository:
             repository.checkout(force=True)
 
-    def release(self, md5: str, commit: str) -> None:
+    def release(self, md5: str, commit: str, appended: File | None = None) -> None:
         """Release a model: a commit of env/production with its record."""
         file = File(path="x", md5=md5)
         record = Release(
@@ -82,6 +83,7 @@ class Project:
             predictions=file,
             test_md5=md5,
             data=file,
+            appended=appended,
             params={},
             metrics={},
             mlflow_run_id=None,
@@ -113,6 +115,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def collect(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr("sys.argv", ["gc", *arguments])
     gc.main()
+
+
+def test_the_rows_that_were_appended_to_a_releases_table_stay(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though neither a branch nor the commit of main that the release came from names them any more."""
+    Path("parts").mkdir()
+    Path("parts/a").write_text("a row")
+    dvc.add(Path("parts"))
+    md5, part = artifacts.tracked_md5(Path("parts")), digest(Path("parts/a"), "md5")
+    dvc.push()
+    project.release(
+        digest(Path("model"), "md5"), project.git("rev-parse", "HEAD"), appended=File(path="parts", md5=md5)
+    )
+    Path("parts.dvc").unlink()
+    project.age()
+    collect(monkeypatch, "--yes")
+    assert {md5, part} <= project.objects()
 
 
 def test_only_what_nothing_names_goes(

@@ -123,7 +123,9 @@ def test_a_lock_that_nobody_can_read_is_an_error(repository: Path) -> None:
     assert Path("dvc.lock").read_text().startswith("<<<<<<<")
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml", "data/raw.csv.dvc", "data/appended.json"])
+@pytest.mark.parametrize(
+    "name", ["params.yaml", "dvc.yaml", "data/raw.csv.dvc", "data/appended.dvc", "data/appended.json"]
+)
 def test_what_a_person_decides_is_named(repository: Path, name: str) -> None:
     git("merge", "theirs", fails=True)
     conflict = Path("dvc.lock").read_text()

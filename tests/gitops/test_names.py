@@ -113,5 +113,5 @@ def test_requests_with_such_columns_are_appended(origin: Path, tmp_path: Path, m
     bench.log(json.dumps(line | {"model_version": "v", "prediction": {}}))
     bench.label("r", "yes")
     assert bench.run() == 0
-    added = bench.table().decode().removeprefix(text)
+    added = bench.appended()
     assert added == ",".join(str(({"target": "yes"} | inputs)[name]) for name in frame(1).columns) + "\n"

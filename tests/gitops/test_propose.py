@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +85,20 @@ def test_a_refused_candidate_is_recorded_by_the_job_that_may(bench: Bench, serve
     assert bench.in_workflow() == {"status": "waits"}
 
 
-def test_an_object_of_a_remote_in_the_repository_is_handed_over(bench: Bench, server: GitHub) -> None:
+@pytest.mark.parametrize("ending", ["", ".dir"], ids=["file", "folder"])
+def test_an_object_of_a_remote_in_the_repository_is_handed_over(bench: Bench, server: GitHub, ending: str) -> None:
     """Also below a hidden folder, of which an artifact holds nothing."""
     content = b"the table"
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    name = f".remote/files/md5/{md5[:2]}/{md5[2:]}"
+    name = f".remote/files/md5/{md5[:2]}/{md5[2:]}{ending}"
 
-    def tracked(_: str) -> Path:
+    def tracked(_: Iterable[str]) -> list[Path]:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        return path
+        return [path]
 
-    bench.monkeypatch.setattr(dvc, "tracked_object", tracked)
+    bench.monkeypatch.setattr(dvc, "tracked_objects", tracked)
     bench.ask("r1", "yes")
     bench.in_workflow()
     hidden = [path.name for path in (bench.job.path / handover.FOLDER).rglob(".*")]
@@ -195,6 +196,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a path": (instead("../data/raw.csv.dvc"), "does not change"),
     "an absolute path": (instead("/etc/passwd"), "does not change"),
     "an object of another name": (instead(f"dvc-remote/files/md5/00/{'0' * 30}"), "does not change"),
+    "a listing of another name": (instead(f"dvc-remote/files/md5/00/{'0' * 30}.dir"), "does not change"),
     "a link": (linked, "is no regular file"),
     "a linked folder": (linked_folder, "is missing"),
     "a missing file": (lambda folder: (folder / "files/0").unlink(), "is no regular file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -51,9 +52,8 @@ def test_an_import_of_another_repository_is_kept_there(result: Path, tmp_path_fa
     with Repo() as repository:
         repository.imp(str(other), "table")
     dvc.push()
-    kept = dvc.tracked_object(digest(result, "md5"))
-    assert kept is not None and kept.read_text() == "contents"
-    assert artifacts.tracked_md5(table) == digest(table, "md5") and dvc.tracked_object(digest(table, "md5")) is None
+    (kept,) = dvc.tracked_objects([digest(result, "md5"), digest(table, "md5")])
+    assert kept.read_text() == "contents" and artifacts.tracked_md5(table) == digest(table, "md5")
     change("table", "two")
     dvc.update(table)
     assert table.read_text() == "two" and artifacts.tracked_md5(table) == digest(table, "md5")
@@ -132,6 +132,46 @@ def test_an_older_version_of_a_table_is_replaced_by_its_pointers(result: Path, w
     assert table.read_text() == "new"
 
 
+def folder_of(**files: str) -> Path:
+    """Make a folder of these files its newest version."""
+    folder = Path("folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    dvc.add(folder)
+    return folder
+
+
+def test_an_older_version_of_a_folder_is_replaced_by_its_pointers(result: Path) -> None:
+    folder = folder_of(a="one")
+    old = Path("folder.dvc").read_text()
+    folder_of(a="one", b="two")
+    new = Path("folder.dvc").read_text()
+    Path("folder.dvc").write_text(old)
+    assert dvc.follow(folder) and not (folder / "b").exists()
+    Path("folder.dvc").write_text(new)
+    (folder / "c").write_text("a person's")
+    assert not dvc.follow(folder) and (folder / "c").exists()
+    with pytest.raises(ProjectError, match=r"folder differs from folder\.dvc, and DVC has no copy"):
+        dvc.pull_data()
+    (folder / "c").unlink()
+    dvc.pull_data()
+    assert (folder / "b").read_text() == "two"
+
+
+def test_a_file_of_a_folder_that_is_not_what_its_name_says_is_refused(result: Path) -> None:
+    folder = folder_of(a="one")
+    dvc.push()
+    shutil.rmtree(folder)
+    kept = dvc.cached(hashlib.md5(b"one", usedforsecurity=False).hexdigest())
+    kept.chmod(0o644)
+    kept.write_text("another")
+    kept.chmod(0o444)  # DVC trusts what cannot be written
+    with pytest.raises(ProjectError, match=r"folder/a is not the file that folder\.dvc names \(md5 "):
+        dvc.pull_data()
+
+
 @pytest.mark.parametrize("kind", ["symlink", "hardlink"])
 def test_a_linked_cache_is_never_written_through(result: Path, tmp_path: Path, kind: str) -> None:
     """DVC's advice for large data; its cache may lie on another disk, and is shared by every checkout."""
@@ -162,8 +202,8 @@ def test_a_remote_behind_a_link_is_not_in_the_repository(result: Path, tmp_path:
     folder.mkdir()
     (tmp_path / "remote").symlink_to(folder)
     dvc.push()
-    found = dvc.tracked_object(digest(result, "md5"))
-    assert (found.read_text() == "contents" and found.parts[0] == "folder") if inside and found else found is None
+    found = dvc.tracked_objects([digest(result, "md5")])
+    assert [(path.read_text(), path.parts[0]) for path in found] == ([("contents", "folder")] if inside else [])
 
 
 def test_a_repository_behind_a_link(result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +212,8 @@ def test_a_repository_behind_a_link(result: Path, tmp_path: Path, monkeypatch: p
     link.symlink_to(tmp_path)
     monkeypatch.chdir(link)
     monkeypatch.setenv("PWD", str(link))
-    kept = dvc.tracked_object(digest(result, "md5"))
-    assert dvc.stale() == [] and kept is not None and not kept.is_absolute() and kept.read_text() == "contents"
+    (kept,) = dvc.tracked_objects([digest(result, "md5")])
+    assert dvc.stale() == [] and not kept.is_absolute() and kept.read_text() == "contents"
 
 
 def test_a_table_that_a_person_replaced_stays(result: Path) -> None:

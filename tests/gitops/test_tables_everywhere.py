@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import small_table
+from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data, FeatureStore
 from gitops.feature_store import feature_store, join
 from gitops.inference.source import Source
 from gitops.monitoring import ground_truth
-from gitops.tabular import append, arrow, cells
+from gitops.retraining import facts
+from gitops.tabular import append, arrow, cells, parts
 from gitops.tabular import table as tables
 from table_cases import CLASSES, ROWS, comma, csv, dtypes, read, settings, write
 
@@ -100,47 +102,61 @@ def test_batch_reads_quotes_after_spaces(tmp_path: Path) -> None:
     assert chunks[0].batch.to_pydict() == {"x": ["1", "2"], "note": ["a, b", "c"]}
 
 
+def append_to(path: Path, rows: list[dict[str, Any]], written: dict[str, Any] | None = None) -> Path:
+    """Append rows to a table as a retraining does; data/appended.json then lists the part."""
+    data = settings(path, written or {})
+    found = facts.of(data)
+    added = append.append(data, rows, found.dtypes, 1)
+    state = {"table": artifacts.digest(path, "md5"), "parts": [found.rows], "files": [added.name]}
+    artifacts.write_json(artifacts.APPENDED, state)
+    return added
+
+
 @pytest.mark.parametrize("written", WRITTEN)
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", [True, False])
 def test_what_is_appended_is_written_as_the_table(
-    written: dict[str, Any], end: str, last: bool, tmp_path: Path
+    written: dict[str, Any], end: str, last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each row comes back with its values, and the rows before keep every byte."""
+    """Each row comes back with its values, and the table itself keeps every byte."""
+    monkeypatch.chdir(tmp_path)
     path = table(tmp_path / "t.csv", written, end=end)
     if not last:
         path.write_bytes(path.read_bytes()[: -len(end) * (2 if written.get("encoding") == "utf-16" else 1)])
     before = path.read_bytes()
     row = {"x": 1234567.25, "code": "007", "größe": 'ö "a";b,c\td\n', "y": "yes"}
-    append.append(settings(path, written), [row, row | {"x": None, "größe": "größe"}])
-    assert path.read_bytes().startswith(before)
+    added = append_to(path, [row, row | {"x": None, "größe": "größe"}], written)
+    assert path.read_bytes() == before
+    lines = added.read_bytes().decode(csv(**written).encoding).splitlines(keepends=True)
+    assert lines[0] == before.decode(csv(**written).encoding).splitlines(keepends=True)[0]
     frame = read(path, written)
     assert len(frame) == ROWS + 2 and dtypes(frame)["x"] == "number" and dtypes(frame)["code"] == "category"
     assert frame.iloc[-2].tolist() == [1234567.25, "007", 'ö "a";b,c\td', "yes"]
     assert pd.isna(frame["x"].iloc[-1])
 
 
-def test_what_the_encoding_lacks_is_an_error(tmp_path: Path) -> None:
+def test_what_the_encoding_lacks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     path = table(tmp_path / "t.csv", {"encoding": "cp1252"})
-    before = path.read_bytes()
     with pytest.raises(ProjectError) as error:
-        append.append(settings(path, {"encoding": "cp1252"}), [{"x": 1.0, "code": "1", "größe": "→", "y": "yes"}])
+        append_to(path, [{"x": 1.0, "code": "1", "größe": "→", "y": "yes"}], {"encoding": "cp1252"})
     assert "column 'größe' has characters that data.csv.encoding (cp1252) lacks" in str(error.value)
-    assert "→" not in str(error.value) and path.read_bytes() == before
+    assert "→" not in str(error.value) and not parts.FOLDER.exists()
 
 
-def test_what_is_appended_to_parquet_keeps_the_index(tmp_path: Path) -> None:
+def test_what_is_appended_to_parquet_keeps_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "t.parquet"
     moments = pd.date_range("2024-01-01", periods=ROWS, unit="s")
     frame = pd.DataFrame({"x": range(ROWS), "moment": moments, "y": CLASSES}).rename_axis("customer")
     frame.to_parquet(path)
-    append.append(settings(path), [{"customer": 99, "x": 1, "moment": datetime(3000, 1, 1, tzinfo=UTC), "y": "no"}])
+    append_to(path, [{"customer": 99, "x": 1, "moment": datetime(3000, 1, 1, tzinfo=UTC), "y": "no"}])
     found = read(path)
     assert found.iloc[-1][["customer", "x", "y"]].tolist() == [99, 1, "no"]
     assert found["moment"].iloc[-1].isoformat() == "3000-01-01T00:00:00+00:00"
     assert found["customer"].tolist()[:3] == [0, 1, 2]
     frame.set_index([[f"c{row}" for row in range(ROWS)]]).to_parquet(path)
-    append.append(settings(path), [{"x": 1, "y": "no"}])
+    append_to(path, [{"x": 1, "y": "no"}])
     assert [*read(path)] == ["x", "moment", "y"]
 
 

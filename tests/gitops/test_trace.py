@@ -129,6 +129,22 @@ def test_a_table_leads_to_all_releases_trained_on_it(job: Job) -> None:
     assert found["note"] == f"{'d' * 32}: md5 of a table"
 
 
+def test_appended_rows_are_found_by_their_md5(job: Job) -> None:
+    """And the release names both: its table is that of the release before."""
+    listing = f"{'a' * 32}.dir"
+    job.release("model A")
+    job.write("data/appended.dvc", f"outs:\n- md5: {listing}\n  path: appended\n")
+    job.write("data/appended/1.csv", "x,y\n1,yes\n")
+    job.write("data/appended.json", json.dumps({"table": "d" * 32, "parts": [9], "files": ["1.csv"]}))
+    job.release("model B")
+    record = job.production().record
+    assert (record.data.md5, record.appended.md5, record.data_md5) == ("d" * 32, listing, f"{'d' * 32}+{listing}")
+    found = asked(job, listing)
+    assert found["note"] == f"{listing}: md5 of rows appended to a table" and len(found["releases"]) == 1
+    assert f"appended rows   data/appended, md5 {listing}" in lineage.table(found["releases"][0])
+    assert [state for _, state in versions(asked(job, "d" * 32))] == ["superseded", "deployed"]
+
+
 def test_an_ambiguous_beginning_is_refused(job: Job) -> None:
     release(job, "model A", "run-1")
     release(job, "model B", "run-2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 from gitops.core import artifacts
 from gitops.core.console import echo
 from gitops.core.sections import Data
-from gitops.tabular import numbers, row_groups, schema, split, streamed
+from gitops.tabular import numbers, parts, row_groups, schema, split, streamed
 from gitops.tabular.columns import Derived
 from gitops.tabular.rows import Rows
 from gitops.tabular.streamed import Streamed
@@ -44,12 +43,7 @@ def prepare(
 
 def appended_at(data: Data) -> list[int]:
     """Return the rows of the table at which `make retrain` has appended some; none where the table is another."""
-    if not artifacts.APPENDED.exists():
-        return []
-    appended = artifacts.read_json(artifacts.APPENDED, "git restore")
-    if not appended["parts"]:
-        return []  # without reading the table for its md5
-    return list(appended["parts"]) if appended["table"] == artifacts.md5(Path(data.path)) else []
+    return parts.starts(data)
 
 
 def main() -> None:

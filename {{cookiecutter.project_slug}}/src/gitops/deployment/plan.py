@@ -124,7 +124,7 @@ def build_arguments(candidate: Candidate) -> dict[str, str]:
         "MODEL_NAME": candidate.model.name,
         "MODEL_VERSION": candidate.model.version,
         "MODEL_SHA256": candidate.model.sha256,
-        "DATA_MD5": candidate.data.md5,
+        "DATA_MD5": candidate.data_md5,
         "MLFLOW_RUN": candidate.mlflow_run_id or "none",
     }
 

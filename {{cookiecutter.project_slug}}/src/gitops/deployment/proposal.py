@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gitops.integrations.kustomize import STAGING
-from gitops.releases.record import Deployed, Release, changed_params
+from gitops.releases.record import Deployed, Release, changed_params, short
 from gitops.releases.release import BRANCH
 from gitops.rendering.markdown import changes, code, interval, plain, table
 
@@ -63,7 +63,7 @@ def _identity(record: Release | None) -> list[str]:
     if record is None:
         return ["–"] * 5
     run_id, image = record.mlflow_run_id or "none", record.image.rpartition("@")[2]
-    return [record.model.version, record.commit[:12], record.data.md5[:12], run_id, image]
+    return [record.model.version, record.commit[:12], short(record.data_md5), run_id, image]
 
 
 def _metrics(record: Release, old: Release | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,13 +34,13 @@ def push() -> None:
 
 
 def pull(path: Path) -> None:
-    """Pull the file `path`, which has its own .dvc file, into the workspace. Raises ProjectError."""
+    """Pull the file or folder `path`, which has its own .dvc file, into the workspace. Raises ProjectError."""
     with opened(f"cannot get {path}") as repository:
         repository.pull([f"{path}.dvc"])
 
 
 def follow(path: Path) -> bool:
-    """Replace the file `path` with the version in its .dvc file; return whether that was necessary.
+    """Replace the file or folder `path` with the version in its .dvc file; return whether that was necessary.
 
     After a merge that changed the .dvc file, the file is still an older version, which `dvc repro` would take for an
     intended change and write into the .dvc file. It is replaced only where DVC's cache has it: a file that a person put
@@ -60,7 +61,7 @@ def follow(path: Path) -> bool:
 
 
 def add(path: Path) -> None:
-    """Make the file's contents its new version, in DVC's cache and its .dvc file. Raises ProjectError."""
+    """Make the contents of a file or folder its new version, in DVC's cache and its .dvc file. Raises ProjectError."""
     with opened(f"cannot add {path}") as repository:
         repository.add([str(path)])
 
@@ -71,18 +72,19 @@ def update(path: Path) -> None:
         repository.update([f"{path}.dvc"])
 
 
-def tracked_object(md5: str) -> Path | None:
-    """Return the path of the object `md5` where the DVC remote is a folder of this repository, else None.
+def tracked_objects(md5s: Iterable[str]) -> list[Path]:
+    """Return the paths of those objects that the DVC remote has, where it is a folder of this repository; else none.
 
-    None as well for a file of `dvc import`, whose source repository stores it.
+    Files of `dvc import` are not among them: their source repository stores them.
     """
     with opened("cannot find its remote") as repository:
         remote = repository.cloud.get_remote_odb()
         if remote.fs.protocol != "local":
-            return None
+            return []
         # Resolved, because Git tracks nothing behind a symbolic link.
-        path, root = Path(remote.oid_to_path(md5)).resolve(), Path(repository.root_dir).resolve()
-        return path.relative_to(root) if path.is_relative_to(root) and path.exists() else None
+        root = Path(repository.root_dir).resolve()
+        paths = [Path(remote.oid_to_path(md5)).resolve() for md5 in dict.fromkeys(md5s)]
+        return [path.relative_to(root) for path in paths if path.is_relative_to(root) and path.exists()]
 
 
 def pull_data() -> None:
@@ -92,14 +94,29 @@ def pull_data() -> None:
     """
     with opened("cannot get the data") as repository:
         outs = [out for stage in repository.index.stages if stage.is_data_source for out in stage.outs]
-        files = {Path(str(out)): out.hash_info.value for out in outs}
-        for path in files:
-            if path.is_file() and not Path(repository.cache.local.oid_to_path(digest(path, "md5"))).exists():
+        for path, out in ((Path(str(out)), out) for out in outs):
+            here = out.get_hash().value if path.is_dir() else digest(path, "md5") if path.is_file() else None
+            if here and not Path(repository.cache.local.oid_to_path(here)).exists():
                 raise ProjectError(f"{path} differs from {path}.dvc, and DVC has no copy: `dvc add {path}`, or move it")
+        files = {Path(str(out)): out.hash_info.value for out in outs}
         repository.pull([f"{path}.dvc" for path in files], force=True)
     for path, md5 in files.items():
-        if path.is_file() and digest(path, "md5") != md5:
-            raise ProjectError(f"{path} is not the file that {path}.dvc names (md5 {md5}): {_forged(md5)}")
+        for file, expected in _members(path, md5).items():
+            if file.is_file() and digest(file, "md5") != expected:
+                raise ProjectError(
+                    f"{file} is not the file that {path}.dvc names (md5 {expected}): {_forged(expected)}"
+                )
+
+
+def _members(path: Path, md5: str) -> dict[Path, str]:
+    """Return the files of data that DVC tracks as `path`, with their md5s: of a folder those that its object lists.
+
+    Raises ProjectError where that object is not the one that is named.
+    """
+    if not md5.endswith(".dir"):
+        return {path: md5}
+    listing = fetch(md5)
+    return {path / file["relpath"]: file["md5"] for file in json.loads(listing.read_text(encoding="utf-8"))}
 
 
 def cached(md5: str) -> Path:

@@ -24,7 +24,7 @@ from gitops.core.params import Params, flatten
 from gitops.integrations import git, logged_model, mlflow_server
 from gitops.integrations.mlflow_server import address, errors
 from gitops.integrations.tracking import connect
-from gitops.tabular import decision
+from gitops.tabular import decision, parts
 
 KEPT = "what was trained is kept, and `make pipeline` goes on from there once MLflow answers"
 
@@ -160,7 +160,7 @@ def versions(settings: Params) -> dict[str, str]:
     return {
         "git_commit": os.environ.get("COMMIT") or commit,
         "git_dirty": str(dirty).lower(),
-        "data_md5": artifacts.tracked_md5(Path(settings.data.path)),
+        "data_md5": parts.md5(settings.data),
     }
 
 

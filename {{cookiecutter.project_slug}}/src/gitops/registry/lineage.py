@@ -27,6 +27,7 @@ def describe(released: Released, previous: Release | None) -> dict[str, Any]:
         "deployed": [_period(period) for period in released.periods],
         "main": _main(record.commit),
         "data": record.data.model_dump(),
+        "appended": record.appended.model_dump() if record.appended else None,
         "rows": record.rows,
         "changed_params": changed_params(previous.params, record.params) if previous else None,
         "metrics": {name: score.model_dump() for name, score in record.metrics.items()},
@@ -53,6 +54,8 @@ def table(found: dict[str, Any]) -> str:
         lines.append(("pull request", f"#{request['number']} {request['address'] or ''}".strip()))
     rows = ", ".join(f"{name} {count}" for name, count in found["rows"].items())
     lines.append(("data", f"{found['data']['path']}, md5 {found['data']['md5']}"))
+    if appended := found["appended"]:
+        lines.append(("appended rows", f"{appended['path']}, md5 {appended['md5']}"))
     lines += [("rows", rows)] if rows else []
     parameters = found["changed_params"]
     if parameters is not None:

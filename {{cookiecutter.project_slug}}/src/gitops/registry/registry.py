@@ -119,7 +119,7 @@ def tags(candidate: Candidate, result: GateResult) -> dict[str, str]:
     return {
         SHA256: candidate.model.sha256,
         "commit": candidate.commit,
-        "data_md5": candidate.data.md5,
+        "data_md5": candidate.data_md5,
         "image": candidate.image,
         "gate": f"{'accepted' if result.accepted else 'refused'} ({result.mode})",
         "gate_reason": result.reason,

@@ -109,6 +109,7 @@ def names(released: Released) -> list[tuple[str, str]]:
         ("image", record.image),
         ("digest of an image", record.image.partition("@")[2].removeprefix("sha256:")),
         ("md5 of a table", record.data.md5),
+        ("md5 of rows appended to a table", record.appended.md5 if record.appended else ""),
         ("md5 of an archive", record.package.md5),
         ("md5 of predictions", record.predictions.md5),
     ]

@@ -94,7 +94,7 @@ class Versions:
     def log(self, candidate: Candidate, folder: Path) -> tuple[str, str]:
         """Log the model of an archive unpacked in `folder`, in a new run naming the training run; return both ids."""
         trained = candidate.mlflow_run_id or "none"
-        tags = {LOGGED: candidate.model.sha256, "trained_in_run": trained, "data_md5": candidate.data.md5}
+        tags = {LOGGED: candidate.model.sha256, "trained_in_run": trained, "data_md5": candidate.data_md5}
         with self._mlflow.start_run(tags=tags | {"git_commit": candidate.commit}) as run:
             chosen = {name: candidate.params.get(name, {}) for name in ("data", "model", "train")}
             self._mlflow.log_params(flatten(chosen))

@@ -19,7 +19,7 @@ class Part(BaseModel):
 
 
 class File(Part):
-    """A file that DVC stores under its md5."""
+    """A file that DVC stores under its md5, or a folder, whose md5 ends in `.dir`."""
 
     path: str
     md5: str
@@ -77,6 +77,7 @@ class Candidate(Part):
     predictions: File
     test_md5: str
     data: File
+    appended: File | None = None  # the rows that retrainings have appended to it; None where there are none beside it
     rows: dict[str, int] = {}  # in the table and in each split
     columns: dict[str, str] = {}  # features: name to dtype
     params: dict[str, Any]
@@ -85,6 +86,11 @@ class Candidate(Part):
     mlflow_run_id: str | None
     training: Training | None = None  # None in records before there was `make verify`
     image: str
+
+    @property
+    def data_md5(self) -> str:
+        """What names the contents of the table: its md5, and after a `+` that of the rows that are appended to it."""
+        return "+".join(file.md5 for file in (self.data, self.appended) if file)
 
     @property
     def title(self) -> str:
@@ -106,6 +112,11 @@ class Deployed:
 
     commit: str
     record: Release
+
+
+def short(md5: str) -> str:
+    """Return the first digits of a `Candidate.data_md5`."""
+    return "+".join(part[:12] for part in md5.split("+"))
 
 
 def changed_params(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, digest, read_json
 from gitops.core.params import Params
+from gitops.core.sections import Data
 from gitops.integrations import dvc, git, kustomize
 from gitops.releases.record import Candidate, File, Model, Score, Training
-from gitops.tabular import decision
+from gitops.tabular import decision, parts
 
 #: Files that may differ from the commit: `dvc repro` writes dvc.lock, and a job that may not commit to main leaves it
 #: changed. dvc.stale() checks its contents.
@@ -38,6 +39,7 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
         predictions=_file(artifacts.PREDICTIONS),
         test_md5=evaluated["test_md5"],
         data=_file(Path(settings.data.path)),
+        appended=_file(parts.FOLDER) if parts.version(settings.data) else None,
         rows=schema["rows"],
         columns={feature["name"]: feature["dtype"] for feature in schema["features"]},
         params=settings.model_dump(mode="json"),
@@ -54,6 +56,11 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
             f"{', '.join(stale)}: out of date, so the model does not come from this commit; run `make pipeline`"
         )
     return found
+
+
+def data_md5(data: Data) -> str:
+    """Return `Candidate.data_md5` of the table in the workspace. Raises FileNotFoundError where there is none."""
+    return parts.md5(data)
 
 
 def verified(candidate: Candidate) -> Candidate:

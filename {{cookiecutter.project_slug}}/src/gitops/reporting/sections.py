@@ -7,10 +7,9 @@ retraining.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
-from gitops.core import artifacts
-from gitops.releases.record import Release, changed_params
+from gitops.releases import workspace
+from gitops.releases.record import Release, changed_params, short
 from gitops.rendering import markdown
 from gitops.rendering.markdown import code, details, fenced, plain, table
 from gitops.reporting.context import Context
@@ -92,7 +91,7 @@ def lineage(context: Context) -> str:
     """Commit, data, model, run and release that all this comes from, in one line."""
     known = [
         f"commit {code(context.commit[:12])}",
-        f"data {code(artifacts.tracked_md5(Path(context.settings.data.path))[:12])}",
+        f"data {code(short(workspace.data_md5(context.settings.data)))}",
     ]
     if context.metrics:
         known.append(f"model {code(context.metrics['model_sha256'][:12])}")
@@ -141,9 +140,9 @@ EXPENDABLE = (
 
 def _data_changes(context: Context, record: Release) -> list[list[str]]:
     rows = []
-    md5 = artifacts.tracked_md5(Path(context.settings.data.path))
-    if md5 != record.data.md5:
-        rows.append([plain(context.settings.data.path), f"md5 {code(record.data.md5[:12])}", f"md5 {code(md5[:12])}"])
+    old, new = record.data_md5, workspace.data_md5(context.settings.data)
+    if new != old:
+        rows.append([plain(context.settings.data.path), f"md5 {code(short(old))}", f"md5 {code(short(new))}"])
     if context.schema:
         now = context.schema["rows"]
         rows += [

@@ -31,7 +31,7 @@ from gitops.core.artifacts import (
 from gitops.core.console import relay
 from gitops.core.params import Params
 from gitops.gate import gate
-from gitops.integrations import dvc, git
+from gitops.integrations import dvc, dvc_stages, git
 from gitops.integrations.github import GitHub
 from gitops.releases import trained
 from gitops.rendering.markdown import plain
@@ -39,6 +39,7 @@ from gitops.reporting import context, report, sections
 from gitops.retraining import handover, ingest, pipeline, proposals, propose, trigger
 from gitops.retraining.handover import Candidate
 from gitops.retraining.propose import finish
+from gitops.tabular import parts
 
 
 def main() -> int:
@@ -66,7 +67,7 @@ def retrain(settings: Params, reason: str, *, forced: bool) -> int:
     if settings.retrain.tune_trials:
         record["tuned"] = tune(settings)
         settings = params.load()
-    pointers = [Path(f"{path}.dvc") for path in settings.tables]
+    pointers = [Path(f"{path}.dvc") for path in (*settings.tables, parts.FOLDER)]
     paths = [path for path in (*pointers, APPENDED, PARAMS) if path.exists()]
     if not git.run("status", "--porcelain", "--", *map(str, paths)):
         left_out = "".join(f"; {count} left out: {why}" for why, count in record["data"]["left_out"].items())
@@ -87,12 +88,23 @@ def finish_candidate(settings: Params, client: GitHub | None, record: dict[str, 
         return finish("refused", summary)
     trained.push()
     settings = params.load()
-    objects = (dvc.tracked_object(artifacts.tracked_md5(path)) for path in settings.tables)
-    # The objects too, where the remote is a folder of the repository: a clone has the tables from nowhere else.
-    files = [*paths, dvc.LOCK, *(path for path in objects if path)]
+    files = [*paths, dvc.LOCK, *new_objects(paths)]
     branch = handover.PREFIX + artifacts.digest(artifacts.MODEL)[:12]
     hand_over(client, Candidate(record["commit"], message, branch, title, body(settings), review), files)
     return 0
+
+
+def new_objects(paths: Sequence[Path]) -> list[Path]:
+    """Return the DVC objects of the data that pointers among `paths` name, as far as the commit has to add them.
+
+    None, unless the remote is a folder of the repository: then a clone has the data from nowhere else.
+    """
+    md5s = []
+    for path in (pointer.with_suffix("") for pointer in paths if pointer.suffix == ".dvc"):
+        md5s.append(md5 := artifacts.tracked_md5(path))
+        if md5.endswith(dvc_stages.FOLDER):
+            md5s += dvc_stages.listed(path.as_posix(), dvc.cached(md5)).values()
+    return [path for path in dvc.tracked_objects(md5s) if not git.exists(f"HEAD:{path.as_posix()}")]
 
 
 def hand_over(client: GitHub | None, candidate: Candidate, files: Sequence[Path] = ()) -> None:

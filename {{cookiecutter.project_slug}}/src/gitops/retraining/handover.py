@@ -31,8 +31,8 @@ PREFIX = "retrain/"
 #: What a retraining changes on main, besides the pointers of tables: settings, the requests in them, what was trained.
 CHANGES = (PARAMS.as_posix(), APPENDED.as_posix(), "dvc.lock")
 
-#: An object in a DVC remote that is a folder of the repository, named by its md5.
-OBJECT = re.compile(r"(?:.+/)?files/md5/([0-9a-f]{2})/([0-9a-f]{30})")
+#: An object in a DVC remote that is a folder of the repository, named by its md5; a folder's listing ends in `.dir`.
+OBJECT = re.compile(r"(?:.+/)?files/md5/([0-9a-f]{2})/([0-9a-f]{30})(?:\.dir)?")
 
 
 @dataclass(frozen=True)

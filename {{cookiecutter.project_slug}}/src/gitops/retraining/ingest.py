@@ -1,8 +1,9 @@
 """Bring the newest data into the project's tables, as new DVC versions.
 
 A table that DVC imports (`dvc import`, `dvc import-url`) is updated from its source. To any other, unless it belongs to
-a feature store, the labelled requests are appended, each exactly once: data/appended.json lists the requests that the
-table holds, and who sent those that nobody has looked at; it is committed together with the table's pointer.
+a feature store, the labelled requests are appended, each exactly once, as a file of their own (tabular/parts.py):
+nothing else is stored anew. data/appended.json lists these files and the requests that the table holds, and who sent
+those that nobody has looked at; it is committed together with the pointer of the files' folder.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -24,18 +25,17 @@ from gitops.integrations import dvc
 from gitops.monitoring import ground_truth
 from gitops.monitoring.ground_truth import Found, Labelled
 from gitops.monitoring.request_log import REDACTED
-from gitops.retraining import clients
-from gitops.tabular import append, columns, table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from gitops.retraining import clients, facts
+from gitops.retraining.facts import Facts
+from gitops.tabular import append, columns, parts
 
 
 def update_tables(settings: Params) -> dict[str, Any]:
     """Update the tables; return `kind`, the number of appended `rows`, md5s `before` and `after`, and `left_out`.
 
-    Where rows were appended, also their times `from` and `to`, and what `clients.summary` returns. `left_out` counts
-    requests by reason. Of a feature store's two tables the md5s are those of the last that changed.
+    The md5s are the table's, or where rows were appended those of the folder that holds them; of a feature store's two
+    tables those of the last that changed. Then there are also their times `from` and `to`, and what `clients.summary`
+    returns. `left_out` counts requests by reason.
     Raises ProjectError where a table, the log or the labels cannot be read.
     """
     updates = [_update(path, settings) for path in settings.tables]
@@ -43,7 +43,10 @@ def update_tables(settings: Params) -> dict[str, Any]:
 
 
 def _update(path: Path, settings: Params) -> dict[str, Any]:
-    pointer = path.with_name(f"{path.name}.dvc")
+    if settings.data.query is None and parts.elsewhere(settings.data):
+        echo(f"{path} is no file or folder that DVC tracks: labelled requests are not appended to it")
+        return {"kind": "requests", "rows": 0, "before": "", "after": "", "left_out": {}}
+    pointer = _pointer(path)
     if not pointer.exists():
         raise ProjectError(f"{pointer} is missing: `dvc add {path}` and commit it, so that new data is a new version")
     before = artifacts.tracked_md5(path)
@@ -58,30 +61,27 @@ def _update(path: Path, settings: Params) -> dict[str, Any]:
         echo(f"{path} is a database: labelled requests are not appended to it")
     elif settings.feature_store is None:  # a request names no entity, so it is no observation for a feature store
         update |= _append_requests(settings, path)
-    return update | {"after": artifacts.tracked_md5(path)}
+    return {"after": artifacts.tracked_md5(path)} | update
 
 
 def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
-    state = artifacts.read_json(APPENDED, "git restore") if APPENDED.exists() else {}
+    data, state = settings.data, parts.everything()
     known, until = state.get("requests", {}), state.get("until")
     window = timedelta(days=settings.retrain.label_days)
     after = datetime.fromisoformat(until) - window if until else None
-    found = ground_truth.read(after, known, state.get("used", {}), settings.data)
+    found = ground_truth.read(after, known, state.get("used", {}), data)
     rows = []
     if found.rows:
-        dvc.pull(path)
-        frame = table.read(settings.data)
-        rows = valid_rows(found, frame, settings.data)
+        _pull(path)
+        table = facts.of(data)
+        rows = valid_rows(found, table, data)
     update: dict[str, Any] = {"rows": len(rows), "left_out": dict(found.left_out)}
     if not rows:
         return update
-    unchanged = state.get("table") == artifacts.digest(path, "md5")  # else a person has replaced the table
-    parts = [*(state["parts"] if unchanged else []), len(frame)]
-    counts = clients.add(state.get("unreviewed", {}) if unchanged else {}, [request for request, _ in rows])
-    update |= clients.summary(counts, len(rows), len(frame) + len(rows), settings)
-    append.append(settings.data, [row for _, row in rows])
-    check_dtypes(frame, settings.data)
-    dvc.add(path)
+    current = parts.state(data)  # empty where a person has replaced the table
+    counts = clients.add(current.get("unreviewed", {}), [request for request, _ in rows])
+    update |= clients.summary(counts, len(rows), table.rows + len(rows), settings)
+    update |= _add_part(path, [row for _, row in rows], table, data)
     times = [request.time.astimezone(UTC) for request, _ in rows]
     newest = max([*times, *([datetime.fromisoformat(until)] if until else [])])
     hashes = known | {request.request_hash: f"{time:%Y-%m-%d}" for (request, _), time in zip(rows, times, strict=True)}
@@ -89,7 +89,9 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
     used = Counter(state.get("used", {})) + Counter(day for day in hashes.values() if day < oldest)
     new_state = {
         "table": artifacts.tracked_md5(path),
-        "parts": parts,
+        "parts": [*current.get("parts", []), table.rows],
+        "files": [*current.get("files", []), update.pop("file")],
+        "facts": facts.kept(table.grown(len(rows)), data),
         "until": newest.isoformat(),
         "unreviewed": {} if update["review"] else counts,  # a person who merges a draft has looked at them
         "requests": {request_hash: day for request_hash, day in sorted(hashes.items()) if day >= oldest},
@@ -99,11 +101,43 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
     return update | {"from": min(times).isoformat(), "to": max(times).isoformat()}
 
 
-def valid_rows(found: Found, frame: pd.DataFrame, data: Data) -> list[tuple[Labelled, dict[str, Any]]]:
+def _pull(path: Path) -> None:
+    """Get the table and its parts, so that a part that is added to them is all that changes. Raises ProjectError."""
+    dvc.pull(path)
+    if path.is_dir():
+        return
+    if not _pointer(parts.FOLDER).exists():
+        raise ProjectError(
+            f"{_pointer(parts.FOLDER)} is missing, the folder of the rows that are appended to {path}: `mkdir -p "
+            f"{parts.FOLDER} && dvc add {parts.FOLDER}`, and commit what that writes"
+        )
+    dvc.pull(parts.FOLDER)
+
+
+def _add_part(path: Path, rows: list[dict[str, Any]], table: Facts, data: Data) -> dict[str, Any]:
+    """Write the rows as a new part of the table, a new version of the folder that holds it.
+
+    Return the part's name as `file`, and the folder's md5s `before` and `after`. The parts of a table that a person has
+    replaced are removed from the folder of parts; a folder of parquet files is as that person wants it.
+    """
+    folder, files = parts.folder(data), parts.state(data).get("files", [])
+    before = artifacts.tracked_md5(folder)
+    if folder != path:
+        for name in {*parts.everything().get("files", [])} - {*files}:
+            (folder / name).unlink(missing_ok=True)
+    added = append.append(data, rows, table.dtypes, len(files) + 1)
+    dvc.add(folder)
+    return {"file": added.name, "before": before, "after": artifacts.tracked_md5(folder)}
+
+
+def _pointer(path: Path) -> Path:
+    return path.with_name(f"{path.name}.dvc")
+
+
+def valid_rows(found: Found, table: Facts, data: Data) -> list[tuple[Labelled, dict[str, Any]]]:
     """Return the requests that fit the table, each with its row; `found.left_out` counts the rest."""
-    names = [name for name in frame.columns if name not in (data.target, data.id, data.timestamp)]
-    dtypes = {name: table.dtype(frame[name]) for name in names}
-    classes = None if data.task == "regression" else set(frame[data.target].dropna())
+    dtypes = {name: dtype for name, dtype in table.dtypes.items() if name not in (data.target, data.id, data.timestamp)}
+    classes = None if data.task == "regression" else {*table.classes}
     types = append.types(data)
     rows = []
     for request in found.rows:
@@ -162,11 +196,3 @@ def _label(label: str, classes: set[str] | None) -> str | float:
     if not math.isfinite(number):
         raise ValueError("the label is not a finite number")
     return number
-
-
-def check_dtypes(before: pd.DataFrame, data: Data) -> None:
-    """Raise ProjectError where a column of the table now has another dtype than `before`."""
-    after = table.read(data)
-    changed = [name for name in before.columns if after[name].dtype != before[name].dtype]
-    if changed:
-        raise ProjectError(f"the labelled requests change the dtype of columns of {data.path}: {', '.join(changed)}")

@@ -17,11 +17,12 @@ from gitops.core.console import echo
 from gitops.integrations import dvc, dvc_repro, dvc_stages, mlflow_files, mlflow_server
 from gitops.releases import trained
 from gitops.releases.trained import STAGE
+from gitops.tabular import parts
 
 
 def main() -> int:
     """Fetch or build what is stale; return 0, or 1 where a stage failed. Raises ProjectError."""
-    for table in params.load().tables:
+    for table in (*params.load().tables, parts.FOLDER):
         if dvc.follow(table):
             echo(f"{table} was an older version: it is now the one in {table}.dvc")
     # A warning, because nothing is logged by stages that come from the run cache; those that train fail by it.
@@ -32,6 +33,12 @@ def main() -> int:
         done = dvc_repro.reproduce(around.before, "pull")
     if not done:
         return 1
+    if left := parts.unused(params.load().data):
+        echo(
+            f"warning: {len(left)} files of rows that retrainings have appended belong to an earlier version of the "
+            f"table, and are not part of it any more ({artifacts.APPENDED})",
+            error=True,
+        )
     take_over()
     done = dvc_repro.reproduce([STAGE], "pull") and dvc_repro.reproduce(around.after, "pull", around.beside)
     return 0 if done else 1

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv, Data
-from gitops.tabular import csv_checks, csv_file
+from gitops.tabular import csv_checks, csv_file, parts
 from gitops.tabular.parquet_files import ParquetFiles
 from gitops.tabular.raw_column import Column
 
@@ -37,14 +37,9 @@ class Loaded:
         return Column(name, self.columns.pop(name), self.path, self.csv, self.files)
 
 
-def parts(data: Data) -> list[str]:
-    """Return the addresses of the files that are the table of `data.path`, in order."""
-    return [data.path]
-
-
 def table(data: Data) -> Loaded:
-    """Return the table of `data.path`, whole. Raises ProjectError."""
-    return files(parts(data), "data.path", data)
+    """Return the table of `data.path` with the rows that retrainings have appended, whole. Raises ProjectError."""
+    return files(parts.files(data), "data.path", data)
 
 
 def file(path: str | Path, setting: str, data: Data) -> Loaded:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
-from gitops.tabular import load, table
+from gitops.tabular import load, parts, table
 from gitops.tabular.parquet_files import ParquetFiles
 from gitops.tabular.raw_column import Column
 
@@ -113,7 +113,7 @@ def opened(data: Data) -> pd.DataFrame | Streamed:
     table.check_query(data)
     if data.path.endswith(".csv"):
         return table.read(data)
-    files = ParquetFiles(load.parts(data), "data.path")
+    files = ParquetFiles(parts.files(data), "data.path")
     return Streamed(files, data) if files.size > BUDGET else table.read(data)
 
 
