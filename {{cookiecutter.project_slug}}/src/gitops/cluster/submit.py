@@ -108,10 +108,15 @@ def _image(given: str | None) -> str:
 
 def _processes(nodes: int) -> int:
     """Return the processes of a node. Raises ProjectError where train.processes cannot be divided."""
-    total = int(params.load().train.model_dump().get("processes", 1))  # your own train section may not have it
+    total = _total()
     if total % nodes:
         raise ProjectError(f"train.processes is {total}, which {nodes} nodes cannot share: a multiple of NODES is needed")
     return total // nodes
+
+
+def _total() -> int:
+    """Return train.processes; an owner's own section need not have it."""
+    return int(params.load().train.model_dump().get("processes", 1))
 
 
 def _require_data() -> None:
@@ -160,17 +165,16 @@ def _advice(said: str, name: str) -> str:
             f"{name} is there, so this commit is trained or was: `kubectl get trainjob {name}`; to train it again, "
             f"`kubectl delete trainjob {name}` first",
         ),
-        (r"\(Forbidden\).*exceeded quota", "the namespace's quota has no room for it"),
-        (r"\(Forbidden\)", "you may not create TrainJobs there: who may has the Role `train` of that namespace"),
-        (r"namespaces .* not found", "there is no such namespace: NAMESPACE=..."),
         (
-            r"no matches for kind|the server could not find the requested resource|unknown field",
-            "Kubeflow Trainer 2.2 or later is not installed there",
-        ),
-        (
-            r"ClusterTrainingRuntime.*not found|unsupported runtime",
+            r"TrainingRuntime must be created",
             f"it lacks the runtime that {train_job.MANIFEST} names: install Kubeflow Trainer's runtimes",
         ),
+        (
+            r"no matches for kind|could not find the requested resource|unknown field",
+            "Kubeflow Trainer 2.2 or later is not installed there",
+        ),
+        (r"cannot create resource", "you may not create TrainJobs there: who may has the Role `train` of that namespace"),
+        (r"namespaces .* not found", "there is no such namespace: NAMESPACE=..."),
     ):
         if re.search(pattern, said):
             return f": {meaning}"
