@@ -132,7 +132,9 @@ def _addresses(pod: Object, objects: list[Object]) -> Iterator[tuple[str, str, i
             texts += (
                 maps.get(reference["name"], {}) if reference.get("optional") else maps[reference["name"]]
             ).values()
-    for source in (each for volume in pod.get("volumes", []) for each in volume.get("projected", {}).get("sources", [])):
+    for source in (
+        each for volume in pod.get("volumes", []) for each in volume.get("projected", {}).get("sources", [])
+    ):
         texts += maps[source["configMap"]["name"]].values() if "configMap" in source else ()
     for text in texts:
         for scheme, host, port in re.findall(r"\b([a-z][a-z0-9]*)://([\w.-]+)(?::(\d+))?", text):
@@ -163,7 +165,9 @@ def _allowed(connection: Connection, policies: list[Object], direction: str) -> 
 def _port(entries: list[Object] | None, connection: Connection) -> bool:
     return not entries or any(
         entry.get("protocol", "TCP") == connection.protocol
-        and (connection.target.ports.get(entry["port"], entry["port"]) == connection.port or _in_range(entry, connection))
+        and (
+            connection.target.ports.get(entry["port"], entry["port"]) == connection.port or _in_range(entry, connection)
+        )
         for entry in entries
     )
 

@@ -1,7 +1,7 @@
 """The TrainJob of `make train-on-cluster`: Kubeflow Trainer's own models, JobSet's names, and what a pod may do.
 
-What Trainer, JobSet and Kueue refuse is in their webhooks (kubeflow/trainer: pkg/webhooks, pkg/runtime/framework/plugins;
-kubernetes-sigs/jobset: pkg/webhooks), read in their sources.
+What Trainer and JobSet refuse is in their webhooks, read in their sources (kubeflow/trainer: pkg/webhooks and
+pkg/runtime/framework/plugins; kubernetes-sigs/jobset: pkg/webhooks).
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ Object = dict[str, Any]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 IMAGE = f"ghcr.io/your-organisation/jobs@sha256:{'0' * 64}"
 
-#: Of the runtime `torch-distributed`: manifests/base/runtimes/torch_distributed.yaml of kubeflow/trainer, and the port and
-#: the variables of its plugin torch (pkg/runtime/framework/plugins/torch).
+#: Of the runtime `torch-distributed`: manifests/base/runtimes/torch_distributed.yaml of kubeflow/trainer, and port and
+#: variables of its plugin torch (pkg/runtime/framework/plugins/torch).
 JOB, CONTAINER, PORT = "node", "node", 29500
 PET = ("PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_NNODES", "PET_NODE_RANK", "PET_NPROC_PER_NODE")
 

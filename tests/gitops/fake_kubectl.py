@@ -67,7 +67,9 @@ def create(job: dict[str, Any], name: str, namespace: str) -> None:
         refuse("AlreadyExists", f'trainjobs.trainer.kubeflow.org "{name}" already exists')
     problem = webhook(job["spec"])
     if problem:
-        refuse("Forbidden", f'admission webhook "validator.trainjob.trainer.kubeflow.org" denied the request: {problem}')
+        refuse(
+            "Forbidden", f'admission webhook "validator.trainjob.trainer.kubeflow.org" denied the request: {problem}'
+        )
     CLUSTER["created"].append([name, namespace])
     CLUSTER["jobs"].append(job)
     with open(FILE, "w", encoding="utf-8") as file:

@@ -156,7 +156,7 @@ def test_parts_in_a_bucket(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 def test_parts_that_are_no_longer_made_are_removed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else a folder that is read as one table has their rows twice. Files of another name are nobody's business here."""
+    """Else a folder that is read as one table has their rows twice. Files of another name stay."""
     for index in range(5):
         pod(index, 5, monkeypatch)
     Path("out/part-x.parquet").touch()
@@ -185,9 +185,7 @@ def test_parts_that_are_no_longer_made_are_removed(
         ("0", "2.0", "COMPLETIONS is '2.0'"),
     ],
 )
-def test_index_and_completions_are_numbers(
-    index: str, count: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_index_and_completions_are_numbers(index: str, count: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(parts.INDEX, index)
     monkeypatch.setenv(parts.COMPLETIONS, count)
     with pytest.raises(ProjectError, match=re.escape(said)):
@@ -226,7 +224,7 @@ def test_csv_counts_rows_and_malformed_lines_in_each_file(model: Model, monkeypa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_pod_leaves_nothing_to_the_next_one(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parts that are finished stay; the one that is not is made by the next pod of its index, from the beginning."""
+    """The parts that are finished stay; the one that is not is made anew by the next pod of its index."""
     pod(0, 2, monkeypatch)
     finished = written()
     write(table(1), [[str(row), "1", "gold", ""] for row in range(300_000)])

@@ -117,7 +117,9 @@ def test_the_commit_is_submitted_once(
     assert train_job.QUEUE not in job["metadata"]["labels"]
     assert cluster.state["created"] == [[name(project), "default"]]
     assert f"TrainJob {name(project)} is created: 1 node(s)" in capsys.readouterr().out
-    with pytest.raises(ProjectError, match=rf"is there.*`kubectl delete trainjob {name(project)}` first.*AlreadyExists"):
+    with pytest.raises(
+        ProjectError, match=rf"is there.*`kubectl delete trainjob {name(project)}` first.*AlreadyExists"
+    ):
         run(monkeypatch)
     assert len(cluster.state["jobs"]) == 1, "created, not applied"
 

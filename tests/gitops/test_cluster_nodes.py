@@ -174,7 +174,7 @@ def test_a_commit_with_other_locks_than_the_image_is_refused(project: Project, t
     project.commit("Another torch")
     status, said = ended(pods.start(0))
     assert status == 1
-    assert "error: requirements/pipeline.txt of this commit is not that of the image: build one of it" in said
+    assert "error: requirements/pipeline.txt of this commit is not that of the image: `make jobs-image`" in said
     assert project.trainings() == 0
 
 

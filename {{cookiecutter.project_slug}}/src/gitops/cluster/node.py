@@ -27,7 +27,9 @@ def main() -> int:
     """Take part in the training; return 0, or 1 where a stage or the training failed. Raises ProjectError."""
     rank = os.environ.get(RANK, "")
     if not rank.isdecimal():
-        raise ProjectError(f"{RANK} is {rank!r}: Kubeflow Trainer sets it to the node's number, in its runtimes for torch")
+        raise ProjectError(
+            f"{RANK} is {rank!r}: Kubeflow Trainer sets it to the node's number, in its runtimes for torch"
+        )
     _require_environments()
     # Without the .dvc files: where nothing before `train` has to run, the raw table is not fetched.
     if not dvc_repro.reproduce(dvc_stages.around(STAGE).before, "pull"):
@@ -50,7 +52,8 @@ def _require_environments() -> None:
         own = Path("requirements", lock.name)
         if (environments / lock.stem).is_dir() and (not own.exists() or own.read_bytes() != lock.read_bytes()):
             raise ProjectError(
-                f"{own} of this commit is not that of the image: build one of it by `make jobs-image`, and name its digest"
+                f"{own} of this commit is not that of the image: `make jobs-image` builds one of it; its digest goes into "
+                "k8s/components/jobs/kustomization.yaml"
             )
 
 

@@ -46,11 +46,12 @@ def main() -> None:
     if options.dry_run:
         echo(yaml.safe_dump(job, sort_keys=False).rstrip())
         return
+    name = job["metadata"]["name"]
     _create(job, options.namespace)
     echo(
-        f"TrainJob {job['metadata']['name']} is created: {training.nodes} node(s) with {training.processes} process(es) "
-        f"each; `kubectl get trainjob {job['metadata']['name']} --watch` shows it. Once it is complete, `make pipeline`, "
-        "here and in the pull request's run, takes the model over"
+        f"TrainJob {name} is created: {training.nodes} node(s) with {training.processes} process(es) each; `kubectl "
+        f"get trainjob {name} --watch` shows it. Once it is complete, `make pipeline`, here and in the pull request's "
+        "run, takes the model over"
     )
 
 
@@ -100,8 +101,8 @@ def _image(given: str | None) -> str:
         raise ProjectError(f"{JOBS}: images needs an entry with name 'jobs', newName and digest") from None
     if not re.fullmatch(IMAGE, image):
         raise ProjectError(
-            f"{JOBS}: the image 'jobs' has no digest (sha256:...): `make jobs-image IMAGE=NAME:TAG` builds and pushes it; "
-            "put its digest there, or name it by IMAGE=NAME@sha256:DIGEST"
+            f"{JOBS}: the image 'jobs' has no digest (sha256:...): `make jobs-image IMAGE=NAME:TAG` builds and pushes "
+            "it; put its digest there, or name it by IMAGE=NAME@sha256:DIGEST"
         )
     return image
 
@@ -110,7 +111,9 @@ def _processes(nodes: int) -> int:
     """Return the processes of a node. Raises ProjectError where train.processes cannot be divided."""
     total = _total()
     if total % nodes:
-        raise ProjectError(f"train.processes is {total}, which {nodes} nodes cannot share: a multiple of NODES is needed")
+        raise ProjectError(
+            f"train.processes is {total}, which {nodes} nodes cannot share: a multiple of NODES is needed"
+        )
     return total // nodes
 
 
@@ -124,8 +127,8 @@ def _require_data() -> None:
     if dvc_remote.on_this_machine():
         raise ProjectError(
             "the DVC remote is a folder of this machine, which a pod does not see: a bucket is needed. "
-            "`.venv/pipeline/bin/dvc remote modify storage url s3://BUCKET/PATH`, its package in requirements/pipeline.in "
-            '(docs/system-design.md, "Addresses"), `make lock push`, and commit .dvc/config'
+            "`.venv/pipeline/bin/dvc remote modify storage url s3://BUCKET/PATH`, its package in "
+            'requirements/pipeline.in (docs/system-design.md, "Addresses"), `make lock push`, and commit .dvc/config'
         )
     before = dvc_stages.around(STAGE, sources=True).before
     stages = [name for name in before if not name.endswith(".dvc")]
@@ -173,7 +176,10 @@ def _advice(said: str, name: str) -> str:
             r"no matches for kind|could not find the requested resource|unknown field",
             "Kubeflow Trainer 2.2 or later is not installed there",
         ),
-        (r"cannot create resource", "you may not create TrainJobs there: who may has the Role `train` of that namespace"),
+        (
+            r"cannot create resource",
+            "you may not create TrainJobs there: who may has the Role `train` of that namespace",
+        ),
         (r"namespaces .* not found", "there is no such namespace: NAMESPACE=..."),
     ):
         if re.search(pattern, said):

@@ -137,9 +137,9 @@ def predict(
 ) -> tuple[int, int]:
     """Predict the table into `output` and return how many rows were predicted and rejected.
 
-    `made_of`: what the file of a part says of itself (parts.py). Raises ProjectError before anything is computed where a column is missing, has a wrong type, or a name that the
-    output uses itself; and where no row fits, or more than the fraction `max_rejected` do not, which leaves `output`
-    unchanged and writes the rejected rows.
+    `made_of`: what the file of a part says of itself (parts.py). Raises ProjectError before anything is computed where
+    a column is missing, has a wrong type, or a name that the output uses itself; and where no row fits, or more than
+    the fraction `max_rejected` do not, which leaves `output` unchanged and writes the rejected rows.
     """
     predicted, rejected = _schemas(source, output, model)
 

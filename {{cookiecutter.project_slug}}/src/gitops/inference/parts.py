@@ -1,9 +1,9 @@
 """One part of a partitioned table: in a Kubernetes Indexed Job each pod predicts some of INPUT's files.
 
-Pod i of n takes the files i, i + n, ... in order of their names, and writes OUTPUT/part-<i>.parquet. That appears when it
-is complete, and says in its metadata what it was made of. So a Job that is started again leaves out the parts that are
-finished, and makes anew those of another model, other files or another limit. INPUT must not change while a Job runs:
-each pod lists it by itself.
+Pod i of n takes the files i, i + n, ... in order of their names, and writes OUTPUT/part-<i>.parquet. That appears when
+it is complete, and says in its metadata what it was made of. So a Job that is started again leaves out the parts that
+are finished, and makes anew those of another model, other files or another limit. INPUT must not change while a Job
+runs: each pod lists it by itself.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Part:
         filesystem, folder = locate("OUTPUT", output.rstrip("/"))
         with reached("OUTPUT", output):
             for path in filesystem.ls(folder, detail=False) if filesystem.isdir(folder) else ():
-                found = re.fullmatch(rf"(\.[0-9a-f]{{32}}-)?part-(\d{{5,}})(\.rejected)?{re.escape(PARQUET)}", _base(path))
+                found = re.fullmatch(
+                    rf"(\.[0-9a-f]{{32}}-)?part-(\d{{5,}})(\.rejected)?{re.escape(PARQUET)}", _base(path)
+                )
                 if found is None:
                     continue
                 unfinished, number = found[1] is not None, int(found[2])

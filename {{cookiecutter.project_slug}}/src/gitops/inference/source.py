@@ -32,8 +32,8 @@ Malformed = list[tuple[int, str]]
 class Chunk:
     """Consecutive rows of a table.
 
-    `rows` are their numbers in it, from 0; `malformed` are the lines of CSV between them that are not rows. In a part of
-    a table they count in `file`, which is named from the folder that holds all of them.
+    `rows` are their numbers in it, from 0; `malformed` are the lines of CSV between them that are not rows. In a part
+    of a table they count in `file`, which is named from the folder that holds all of them.
     """
 
     rows: Array  # int64, [rows of batch]
