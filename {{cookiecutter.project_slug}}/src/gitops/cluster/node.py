@@ -52,8 +52,8 @@ def _require_environments() -> None:
         own = Path("requirements", lock.name)
         if (environments / lock.stem).is_dir() and (not own.exists() or own.read_bytes() != lock.read_bytes()):
             raise ProjectError(
-                f"{own} of this commit is not that of the image: `make jobs-image` builds one of it; its digest goes into "
-                "k8s/components/jobs/kustomization.yaml"
+                f"{own} of this commit is not that of the image: `make jobs-image` builds one of it, whose digest goes "
+                "into k8s/components/jobs/kustomization.yaml"
             )
 
 
