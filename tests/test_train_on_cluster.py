@@ -39,7 +39,7 @@ def project(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (project / "params.yaml").write_text(params)
     make(project, "setup")
     dvc = project / ".venv/pipeline/bin/dvc"
-    subprocess.run([dvc, "repro", "--quiet", "validate_data"], cwd=project, env=environment(), check=True)
+    subprocess.run([dvc, "repro", "--quiet", "--pull", "validate_data"], cwd=project, env=environment(), check=True)
     make(project, "push")
     git(project, "add", "--all")
     git(project, "commit", "--quiet", "--message", "Two processes")
