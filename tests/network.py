@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import train_jobs
 from tenant_pods import Pods, all_pods
 
 Object = dict[str, Any]
@@ -74,6 +75,8 @@ def _of_pods(pods: Pods, objects: list[Object]) -> Iterator[Connection]:
     for end, service, port in SECRETS:
         if any(name.endswith(end) for name in mounted):
             yield from _to_service(source, service, port, objects) if service else [Connection(source, End(), port)]
+    if pods.labels.get("app.kubernetes.io/component") == "training":
+        yield from (Connection(source, source, port) for port in (train_jobs.PORT, *train_jobs.EPHEMERAL))
 
 
 def _of_monitor(monitor: Object, objects: list[Object]) -> Iterator[Connection]:
@@ -129,6 +132,10 @@ def _addresses(pod: Object, objects: list[Object]) -> Iterator[tuple[str, str, i
             texts += (
                 maps.get(reference["name"], {}) if reference.get("optional") else maps[reference["name"]]
             ).values()
+    for source in (
+        each for volume in pod.get("volumes", []) for each in volume.get("projected", {}).get("sources", [])
+    ):
+        texts += maps[source["configMap"]["name"]].values() if "configMap" in source else ()
     for text in texts:
         for scheme, host, port in re.findall(r"\b([a-z][a-z0-9]*)://([\w.-]+)(?::(\d+))?", text):
             if host not in ("127.0.0.1", "0.0.0.0"):  # noqa: S104
@@ -158,9 +165,15 @@ def _allowed(connection: Connection, policies: list[Object], direction: str) -> 
 def _port(entries: list[Object] | None, connection: Connection) -> bool:
     return not entries or any(
         entry.get("protocol", "TCP") == connection.protocol
-        and connection.target.ports.get(entry["port"], entry["port"]) == connection.port
+        and (
+            connection.target.ports.get(entry["port"], entry["port"]) == connection.port or _in_range(entry, connection)
+        )
         for entry in entries
     )
+
+
+def _in_range(entry: Object, connection: Connection) -> bool:
+    return "endPort" in entry and entry["port"] <= connection.port <= entry["endPort"]
 
 
 def _peer(peer: Object, end: End) -> bool:

@@ -132,6 +132,10 @@ ATTACKS: dict[str, tuple[str, str, Request]] = {
         "a range",
         egress(ports=[{"port": 443, "endPort": 65535}]),
     ),
+    "egress, a range to others beside its own pods": (
+        *("network-policies", "a range"),
+        egress(to=[HERE, {"namespaceSelector": {}, **HERE}], ports=[{"port": 443, "endPort": 65535}]),
+    ),
     "egress to a port of anyone's": ("network-policies", "other ports than", egress(ports=[{"port": 8080}])),
     "egress, empty to": ("network-policies", "other ports than", egress(to=[], ports=[{"port": 8080}])),
     "egress, a named port of anyone's": ("network-policies", "other ports than", egress(ports=[{"port": "http"}])),
@@ -190,7 +194,7 @@ ATTACKS: dict[str, tuple[str, str, Request]] = {
     "ingress to every port": ("network-policies", "without ports", ingress(**{"from": [HERE]})),
     "ingress to a range": (
         *("network-policies", "a range"),
-        ingress(**{"from": [HERE], "ports": [{"port": 1, "endPort": 65535}]}),
+        ingress(**{"from": [HERE, {"namespaceSelector": {}}], "ports": [{"port": 1, "endPort": 65535}]}),
     ),
     "opened later": (
         *("network-policies", "other ports than"),
@@ -311,6 +315,8 @@ ALLOWED: dict[str, Request] = {
     "a wide one of before is deleted": being_deleted(egress(), egress()),
     "a LoadBalancer of before is deleted": being_deleted(service(type="LoadBalancer"), service(type="LoadBalancer")),
     "a repository drops its own": Request(None, old=item("NetworkPolicy", "x")),
+    "its own pods, a range": ingress(**{"from": [HERE], "ports": [{"port": 32768, "endPort": 60999}]}),
+    "its own pods, a range, the other way": egress(to=[HERE], ports=[{"port": 32768, "endPort": 60999}]),
     "its own pods, named port": egress(to=[HERE], ports=[{"port": "http"}, {"port": 9000}]),
     "cloud credentials": egress(to=[METADATA, HERE], ports=[{"port": 80}, {"port": 988}]),
     "HTTPS within the cluster": egress(to=[{"namespaceSelector": {}}], ports=[{"port": 443}]),

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import train_jobs
+
 Object = dict[str, Any]
 
 NOTHING = {"kind": "", "name": ""}
@@ -72,6 +74,8 @@ def _pods(item: Object, objects: list[Object]) -> Iterator[Pods]:
         yield _of(job["template"], job.get("parallelism", 1))
     elif kind == "Job":
         yield _of(spec["template"], 2 * spec.get("parallelism", 1))  # that of the release before may still run
+    elif kind == "TrainJob":
+        yield _of(train_jobs.pod(item), spec["trainer"]["numNodes"])
     elif kind == "AnalysisTemplate":
         for metric in spec["metrics"]:
             if job := metric["provider"].get("job"):

@@ -105,6 +105,23 @@ def test_a_release_marks_what_runs_the_model(rendered: dict[str, Objects]) -> No
     assert {len(each) for name, each in marked.items() if "production" in name} == {1, 2}
 
 
+def test_the_batch_is_one_part_and_says_how_many_there_are(rendered: dict[str, Objects]) -> None:
+    """What a pod of an Indexed Job is told is the Job's own number; one is the whole table."""
+    jobs = [
+        item["spec"]["jobTemplate"]["spec"]
+        for name, objects in rendered.items()
+        for item in objects
+        if name.endswith("-jobs-released") and item["metadata"]["name"].endswith("-batch")
+    ]
+    assert len(jobs) >= len(DIFFERING)
+    for job in jobs:
+        (container,) = job["template"]["spec"]["containers"]
+        (count,) = [variable["value"] for variable in container["env"] if variable["name"] == "COMPLETIONS"]
+        assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", int(count), 1)
+        assert job["completions"] == 1 and job["backoffLimitPerIndex"] == 1 and "backoffLimit" not in job
+        assert job["template"]["spec"]["restartPolicy"] == "Never", "as backoffLimitPerIndex needs"
+
+
 def test_kubernetes_would_take_all_of_it(rendered: dict[str, Objects]) -> None:
     found = {name: problems(*objects) for name, objects in rendered.items()}
     assert {name: what for name, what in found.items() if what} == {}

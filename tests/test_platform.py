@@ -202,7 +202,7 @@ def test_one_step_makes_a_tenant_and_its_application(platform: list[Object], tmp
     for kind in ("Application", "Namespace"):
         assert annotations[kind]["argocd.argoproj.io/sync-options"] == "Delete=false,Prune=false"
     # Argo CD waits between waves for the health of what has one (gitops-engine/pkg/health and resource_customizations).
-    without_health = {"Application", "AppProject", "LimitRange", "Namespace", "NetworkPolicy", "ResourceQuota"}
+    without_health = {"Application", "AppProject", "LimitRange", "Namespace", "NetworkPolicy", "ResourceQuota", "Role"}
     assert {item["kind"] for item in made} == without_health
     scm = one(platform, "ApplicationSet")["spec"]["generators"][0]["scmProvider"]
     assert scm["requeueAfterSeconds"] == 180

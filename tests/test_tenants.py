@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+import train_jobs
 from admission import Request, matched_resources, refusals
 from network import TENANT, Connection, End, let_through, needed
 from overlays import components, copied, released, render, switched_on
@@ -33,6 +34,7 @@ def tenancy(platform: list[Object], tmp_path_factory: pytest.TempPathFactory) ->
 def releases(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
     """Each release that the template can make, by environment and components, with what people apply beside it."""
     k8s = copied(projects["foreign"], tmp_path_factory.mktemp("release") / "project")
+    training = train_jobs.train_job(projects["foreign"])
     redis = render(k8s / "redis")
     found: dict[str, list[Object]] = {}
     for overlay in sorted(path.parent for path in k8s.glob("overlays/*/kustomization.yaml")):
@@ -42,7 +44,8 @@ def releases(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
         ]  # an image of its own; not beside canary
         for more in ([], *([name] for name in others), together):
             made = [item for item in released(overlay, *more) if item]
-            found["+".join([overlay.name, *more])] = made + (redis if "feature-store" in more else [])
+            beside = [*(redis if "feature-store" in more else []), *([training] if "jobs" in more else [])]
+            found["+".join([overlay.name, *more])] = made + beside
     return found
 
 
@@ -140,12 +143,14 @@ def test_every_release_fits_the_quota(releases: dict[str, list[Object]], tenancy
 def test_every_release_is_of_the_kinds_that_are_allowed(
     releases: dict[str, list[Object]], tenancy: list[Object], projects: dict[str, Path]
 ) -> None:
-    """By the tenancy's AppProject, and by the project's own; the volume is applied by people."""
+    """By the tenancy's AppProject, and by the project's own; the volume and the TrainJob are applied by people."""
+    by_people = {("", "PersistentVolumeClaim"), ("trainer.kubeflow.org", "TrainJob")}
     for project in (one(tenancy, "AppProject"), one(render(projects["foreign"] / "k8s/argocd"), "AppProject")):
         allowed = {(entry["group"], entry["kind"]) for entry in project["spec"]["namespaceResourceWhitelist"]}
         for name, objects in releases.items():
             kinds = {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in objects}
-            assert kinds - {("", "PersistentVolumeClaim")} <= allowed, name
+            assert kinds - by_people <= allowed, name
+        assert not by_people & allowed
 
 
 def test_every_release_is_let_in(

@@ -27,7 +27,7 @@ from gitops.core import params
 from gitops.core.addresses import PARQUET
 from gitops.core.artifacts import MODEL, PACKAGE, ProjectError, digest, run
 from gitops.core.console import echo
-from gitops.inference import sink
+from gitops.inference import parts, sink
 from gitops.inference.model import Model, load
 from gitops.inference.source import Chunk, Source
 from gitops.integrations import kustomize
@@ -41,8 +41,8 @@ WORKERS = 8
 #: Fraction of the rows that may be rejected, unless MAX_REJECTED says otherwise.
 MAX_REJECTED = 0.2
 
-#: Columns of the rejected rows beside the table's own; `row` is in both files.
-ROW, COLUMN, REASON = "row", "rejected_column", "rejected_reason"
+#: Columns of the rejected rows beside the table's own; `row` is in both files, and `file` in those of a part.
+FILE, ROW, COLUMN, REASON = "file", "row", "rejected_column", "rejected_reason"
 
 #: What is put before the name of a column of INPUT that the file has itself.
 PREFIX = "input_"
@@ -62,19 +62,31 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     torch.set_num_threads(1)  # each chunk has a thread already
+    part = parts.this()
+    output = part.address(options.output) if part else options.output
     model = load(*_archive(options))
-    source = Source(options.input, cells.csv_of(model.schema))
-    predicted, rejected = predict(source, options.output, model, options.max_rejected)
-    echo(f"{options.output}: {predicted} rows predicted by {model.version}")
+    source = Source(options.input, cells.csv_of(model.schema), part)
+    made_of = None
+    if part:
+        part.clear(options.output, empty=not source.paths)
+        if not source.paths:
+            echo(f"{output}: nothing to predict, as INPUT has {len(source.files)} files for {part.count} parts")
+            return
+        made_of = parts.made_of(source, model, options.max_rejected)
+        if parts.finished(output, made_of):
+            echo(f"{output}: finished before, of the same files by {model.version}")
+            return
+    predicted, rejected = predict(source, output, model, options.max_rejected, made_of)
+    echo(f"{output}: {predicted} rows predicted by {model.version}")
     if rejected:
-        echo(f"{rejected} rows were REJECTED: {sink.rejected(options.output)} has them", error=True)
+        echo(f"{rejected} rows were REJECTED: {sink.rejected(output)} has them", error=True)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="batch", description=(__doc__ or "").partition("\n")[0])
     for name, meaning in (
         ("input", "table: .csv, .csv.gz, .parquet, or a folder of parquet files; a path or an address of fsspec"),
-        ("output", "table of predictions, likewise"),
+        ("output", f"table of predictions, likewise; with {parts.COMPLETIONS} above 1 a folder for the parts"),
     ):
         value = os.environ.get(name.upper()) or None
         parser.add_argument(f"--{name}", default=value, required=not value, help=f"{meaning} (also in {name.upper()})")
@@ -120,12 +132,14 @@ def _archive(options: argparse.Namespace) -> tuple[Path, str]:
     return PACKAGE / f"{params.load().package.model_name}.mar", digest(MODEL)
 
 
-def predict(source: Source, output: str, model: Model, max_rejected: float = MAX_REJECTED) -> tuple[int, int]:
+def predict(
+    source: Source, output: str, model: Model, max_rejected: float = MAX_REJECTED, made_of: str | None = None
+) -> tuple[int, int]:
     """Predict the table into `output` and return how many rows were predicted and rejected.
 
-    Raises ProjectError before anything is computed where a column is missing, has a wrong type, or a name that the
-    output uses itself; and where no row fits, or more than the fraction `max_rejected` do not, which leaves `output`
-    unchanged and writes the rejected rows.
+    `made_of`: what the file of a part says of itself (parts.py). Raises ProjectError before anything is computed where
+    a column is missing, has a wrong type, or a name that the output uses itself; and where no row fits, or more than
+    the fraction `max_rejected` do not, which leaves `output` unchanged and writes the rejected rows.
     """
     predicted, rejected = _schemas(source, output, model)
 
@@ -134,7 +148,7 @@ def predict(source: Source, output: str, model: Model, max_rejected: float = MAX
 
     good_rows = bad_rows = 0
     with (
-        sink.writing(output, predicted) as write,
+        sink.writing(output, parts.marked(predicted, made_of)) as write,
         tqdm(total=source.rows, unit="row", unit_scale=True, disable=None) as progress,
     ):
         with sink.writing(sink.rejected(output), rejected, if_empty=False) as reject:
@@ -162,11 +176,12 @@ def _schemas(source: Source, output: str, model: Model) -> tuple[pa.Schema, pa.S
     """
     check_columns(source.schema, model.schema, source.address, has_types=source.suffix == PARQUET)
     inputs = {feature["name"] for feature in given(model.schema)}
-    row = pa.field(ROW, pa.int64())
+    place = [*([pa.field(FILE, pa.string())] if source.part else []), pa.field(ROW, pa.int64())]
+    own = {field.name for field in place}
     carried = [field for field in source.schema if field.name not in inputs]
-    predicted = [row, *_renamed(carried, {ROW, *(field.name for field in model.fields)}), *model.fields]
-    reason = [row, pa.field(COLUMN, pa.string()), pa.field(REASON, pa.string())]
-    rejected = [*reason, *_renamed([*source.schema], {ROW, COLUMN, REASON})]
+    predicted = [*place, *_renamed(carried, own | {field.name for field in model.fields}), *model.fields]
+    reason = [*place, pa.field(COLUMN, pa.string()), pa.field(REASON, pa.string())]
+    rejected = [*reason, *_renamed([*source.schema], own | {COLUMN, REASON})]
     if source.contains(output):
         raise ProjectError(f"OUTPUT is {output!r}, which is part of the input: choose another path")
     return pa.schema(predicted), pa.schema(rejected)
@@ -198,16 +213,22 @@ def _predicted(
     inputs = {feature["name"] for feature in given(model.schema)}
     carried = [kept.column(name) for name in chunk.batch.schema.names if name not in inputs]
     answers = [*_answers(outputs, model), pa.array([model.version] * len(outputs), pa.string())]
-    predictions = pa.RecordBatch.from_arrays([pa.array(chunk.rows[good]), *carried, *answers], schema=predicted)
+    predictions = pa.RecordBatch.from_arrays([*_place(chunk, good), *carried, *answers], schema=predicted)
 
     bad = chunk.batch.filter(pa.array(~good))
-    added = [pa.array(chunk.rows[~good]), *(pa.array(texts[~good], pa.string()) for texts in (columns, reasons))]
+    added = [*_place(chunk, ~good), *(pa.array(texts[~good], pa.string()) for texts in (columns, reasons))]
     refused = pa.RecordBatch.from_arrays([*added, *bad.columns], schema=rejected)
     if chunk.malformed:
-        lines = [{ROW: row, REASON: reason} for row, reason in chunk.malformed]
+        lines = [{FILE: chunk.file, ROW: row, REASON: reason} for row, reason in chunk.malformed]
         both = pa.Table.from_batches([refused, pa.RecordBatch.from_pylist(lines, rejected)])
         refused = both.sort_by(ROW).combine_chunks().to_batches()[0]
     return predictions, refused
+
+
+def _place(chunk: Chunk, which: Array) -> list[pa.Array]:
+    """Return where the rows `which` of a chunk stand: their numbers, and of a part of a table the file before."""
+    rows = pa.array(chunk.rows[which])
+    return [pa.repeat(pa.scalar(chunk.file), len(rows)), rows] if chunk.file else [rows]
 
 
 def _answers(outputs: Array, model: Model) -> list[pa.Array]:

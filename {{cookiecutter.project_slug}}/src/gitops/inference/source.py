@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from gitops.core.addresses import PARQUET, arrow_filesystem, locate, reached, suffix
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv
+from gitops.inference import parts
+from gitops.inference.parts import Part
 from gitops.tabular import cells, csv_checks, csv_file, csv_rows
 from gitops.tabular.arrow import Array
 
@@ -30,44 +32,52 @@ Malformed = list[tuple[int, str]]
 class Chunk:
     """Consecutive rows of a table.
 
-    `rows` are their numbers in it, from 0; `malformed` are the lines of CSV between them that are not rows.
+    `rows` are their numbers in it, from 0; `malformed` are the lines of CSV between them that are not rows. In a part
+    of a table they count in `file`, which is named from the folder that holds all of them.
     """
 
     rows: Array  # int64, [rows of batch]
     batch: pa.RecordBatch
     malformed: Malformed
+    file: str = ""
 
 
 class Source:
     """The table INPUT: one file, or the files of a folder or pattern in order of their names, with equal columns."""
 
-    def __init__(self, address: str, csv: Csv = cells.DEFAULT) -> None:
+    def __init__(self, address: str, csv: Csv = cells.DEFAULT, part: Part | None = None) -> None:
         """Read the files' headers. Raises ProjectError where there is no such table, or it cannot be read.
 
-        `csv`: how CSV is written, as `cells.csv_of` returns it for the model's schema.
+        `csv`: how CSV is written, as `cells.csv_of` returns it for the model's schema. `part`: read its files alone, of
+        which there may be none.
         """
         self.address = address
         self.csv = csv
+        self.part = part
         self._written: dict[str, tuple[str, bool]] = {}  # of each CSV file, its encoding and csv_rows.padded
         self.filesystem, path = locate("INPUT", address)
         with reached("INPUT", address):
-            self.paths = self._paths(path)
-        self.single = self.paths == [path]
-        self.suffix = suffix("INPUT", self.paths[0])
+            self.files = self._paths(path)  # all of the table's
+        self.paths = self.files[part.index :: part.count] if part else self.files
+        self.single = self.files == [path]
+        self._root = parts.root(path.rpartition("/")[0] if self.single else path)
+        self.suffix = suffix("INPUT", self.files[0])
         self.arrow = arrow_filesystem(self.filesystem)
-        self.rows: int | None = 0  # None: unknown, as for CSV
-        schemas = [self._header(path) for path in self.paths]
-        self.schema = schemas[0]
-        for path, schema in zip(self.paths, schemas, strict=True):
+        headers = {path: self._header(path) for path in dict.fromkeys([self.files[0], *self.paths])}
+        self.schema, _ = headers[self.files[0]]
+        for path, (schema, _) in headers.items():
             if not schema.equals(self.schema):
-                raise ProjectError(f"INPUT is {address!r}: {path} has other columns or types than {self.paths[0]}")
+                raise ProjectError(f"INPUT is {address!r}: {path} has other columns or types than {self.files[0]}")
+        counts = [headers[path][1] for path in self.paths]
+        #: None: unknown, as for CSV.
+        self.rows = None if None in counts else sum(count or 0 for count in counts)
 
     def contains(self, output: str) -> bool:
         """Tell whether writing to `output` would replace an input file or add one."""
         filesystem, path = locate("OUTPUT", output)
-        folders = {parent for parent, _, _ in (name.rpartition("/") for name in self.paths)}
+        folders = {parent for parent, _, _ in (name.rpartition("/") for name in self.files)}
         inside = not self.single and path.rpartition("/")[0] in folders
-        return type(filesystem) is type(self.filesystem) and (path in self.paths or inside)
+        return type(filesystem) is type(self.filesystem) and (path in self.files or inside)
 
     def _paths(self, path: str) -> list[str]:
         if "*" not in path and not self.filesystem.isfile(path):
@@ -79,17 +89,17 @@ class Source:
             raise ProjectError(f"INPUT is {self.address!r}: there is no such file, and no folder with parquet files")
         return paths
 
-    def _header(self, path: str) -> pa.Schema:
-        """Return the columns of a file, and add its rows to `self.rows`."""
+    def _header(self, path: str) -> tuple[pa.Schema, int | None]:
+        """Return the columns of a file and how many rows it has, None where only reading it tells."""
         if suffix("INPUT", path) != self.suffix:
-            raise ProjectError(f"INPUT is {self.address!r}: {path} and {self.paths[0]} have different formats")
+            raise ProjectError(f"INPUT is {self.address!r}: {path} and {self.files[0]} have different formats")
+        rows: int | None = None
         with _readable(path):
             if self.suffix == PARQUET:
                 with self._open_parquet(path) as file:
-                    self.rows = None if self.rows is None else self.rows + file.metadata.num_rows
+                    rows = file.metadata.num_rows
                     schema = file.schema_arrow.remove_metadata()
             else:
-                self.rows = None
                 with self.arrow.open_input_stream(path, compression="detect") as stream:
                     start = stream.read(csv_checks.START)
                 name = csv_rows.encoding(start, self.csv, f"INPUT: {path}")
@@ -100,16 +110,17 @@ class Source:
         csv_checks.check_delimiter(names, self.csv, f"INPUT: {path}")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ProjectError(f"{path}: columns {repeated} appear more than once; rename them")
-        return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+        return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)]), rows
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the table. Raises ProjectError where a file is broken."""
         first = 0
         for path in self.paths:
+            first = 0 if self.part else first
             end = first
             with _readable(path):
                 for chunk in self._parquet(path, first) if self.suffix == PARQUET else self._csv(path, first):
-                    yield chunk
+                    yield replace(chunk, file=path.removeprefix(self._root)) if self.part else chunk
                     end = max([end, *(chunk.rows[-1:] + 1), *(row + 1 for row, _ in chunk.malformed)])
             first = end
 

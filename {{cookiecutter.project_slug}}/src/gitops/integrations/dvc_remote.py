@@ -44,6 +44,24 @@ def in_repository() -> bool:
         return remote.fs.protocol == "local" and Path(remote.path).is_relative_to(repository.root_dir)
 
 
+def on_this_machine() -> bool:
+    """Tell whether the remote is a folder, in this repository or elsewhere, which no other machine need see."""
+    with dvc.opened("cannot find its remote") as repository:
+        return bool(repository.cloud.get_remote().fs.protocol == "local")
+
+
+def lacks(targets: Collection[str]) -> list[str]:
+    """Return the outputs of `targets`, stages and .dvc files, of which the remote lacks something. Raises ProjectError.
+
+    They must lie in the workspace or in DVC's cache.
+    """
+    if not targets:  # to DVC that would be all
+        return []
+    with dvc.opened("cannot read its remote") as repository:
+        found = repository.status(targets=[*targets], cloud=True)
+    return sorted(path for path, status in found.items() if status != "deleted")  # which only the remote has
+
+
 def ensure(md5s: Iterable[str]) -> list[str]:
     """Make sure that the remote's objects have the contents of those in the cache; return those that had others.
 

@@ -19,7 +19,7 @@ import yaml
 
 from gitops.core.artifacts import PIPELINE_LOG, ProjectError, digest, write_text
 from gitops.core.console import relay
-from gitops.integrations import dvc, git_command
+from gitops.integrations import dvc, git, git_command
 from gitops.integrations.dvc import LOCK
 
 #: End of the md5 of a folder: the object of that name lists the folder's files.
@@ -36,6 +36,17 @@ def lock() -> dict[str, Entry]:
 
     with dvc.opened(f"cannot read {LOCK}"):
         stages: dict[str, Entry] = load_yaml(str(LOCK)).get("stages", {})
+    return stages
+
+
+def lock_of(revision: str) -> dict[str, Entry]:
+    """Return the same of a commit. Raises ProjectError."""
+    if not git.run("ls-tree", "--name-only", revision, "--", LOCK.name):
+        return {}
+    from dvc.utils.serialize import parse_yaml
+
+    with dvc.opened(f"cannot read {LOCK} of {revision}"):
+        stages: dict[str, Entry] = parse_yaml(git.run("show", f"{revision}:{LOCK}"), str(LOCK)).get("stages", {})
     return stages
 
 
