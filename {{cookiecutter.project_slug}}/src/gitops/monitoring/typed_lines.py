@@ -112,7 +112,7 @@ def write(connection: duckdb.DuckDBPyConnection, pieces: Iterable[Piece], path: 
     connection.register("lines", lines)
     try:
         _parse(connection)
-        parts = [*_answered(connection), _REFUSED]
+        parts = [_NONE, *_answered(connection), _REFUSED]
         connection.execute(f"CREATE OR REPLACE TEMP TABLE typed AS {' UNION ALL BY NAME '.join(parts)}")
         named = ", ".join(quoted(name) for name in _columns(connection))
         metadata = text(json.dumps(sources))
@@ -218,6 +218,14 @@ def _parse(connection: duckdb.DuckDBPyConnection) -> None:
             {kinds["errors"]} IS NOT DISTINCT FROM 'ARRAY' AND list_has_all({[*sorted(REFUSED)]}, keys) AS refused
         FROM checked WHERE time IS NOT NULL""")
 
+
+#: The columns that every table has.
+_NONE = """
+    SELECT NULL::BIGINT AS number, NULL::VARCHAR AS source, NULL::BIGINT AS start, NULL::TIMESTAMPTZ AS time,
+        NULL::VARCHAR AS request_id, NULL::VARCHAR AS client, NULL::VARCHAR AS model_version, NULL::BIGINT AS instance,
+        NULL::VARCHAR AS shape, NULL::VARCHAR AS kinds, NULL::VARCHAR AS label, NULL::DOUBLE AS value,
+        NULL::VARCHAR AS errors, NULL::VARCHAR AS status, NULL::VARCHAR[] AS refused_for
+    WHERE false"""
 
 COMMON = "number, source, start, time, request_id, client, model_version"
 
