@@ -139,7 +139,7 @@ class Folder:
     def _add(self, found: Listing, path: str, entry: dict[str, Any]) -> None:
         if path.endswith(LINES):
             found.lines[self.name(path)] = int(entry["size"])
-        elif path.endswith(TABLE) and hour_of(path):
+        elif path.endswith(TABLE) and hour_of(path) and not path.rpartition("/")[2].startswith("."):  # of a killed run
             found.tables.append(self.name(path))
 
     def _entries(self, path: str) -> list[tuple[str, dict[str, Any]]]:

@@ -84,6 +84,20 @@ class Lines:
 
 
 @contextmanager
+def connected() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """Yield DuckDB, in memory and limited to MEMORY, and the temporary folder to which it spills."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="request-log-") as temporary, duckdb.connect() as connection:
+        connection.execute(f"SET memory_limit = '{MEMORY}'")
+        connection.execute(f"SET temp_directory = {text(temporary)}")
+        for setting in ("preserve_insertion_order", "autoinstall_known_extensions", "autoload_known_extensions"):
+            connection.execute(f"SET {setting} = false")
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection, Path(temporary)
+
+
+@contextmanager
 def opened(
     folder: Folder,
     tables: Iterable[Table],
@@ -95,15 +109,9 @@ def opened(
 
     `seen`: up to which byte of which file the lines were evaluated before; `evaluated`: parquet files of which all were.
     """
-    import duckdb
     import pyarrow as pa
 
-    with tempfile.TemporaryDirectory(prefix="request-log-") as temporary, duckdb.connect() as connection:
-        connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET temp_directory = {text(temporary)}")
-        for setting in ("preserve_insertion_order", "autoinstall_known_extensions", "autoload_known_extensions"):
-            connection.execute(f"SET {setting} = false")
-        connection.execute("SET TimeZone = 'UTC'")
+    with connected() as (connection, temporary):
         if not folder.local:
             connection.register_filesystem(folder.files)
         seen = {name: end for name, end in (seen or {}).items() if end}
@@ -111,7 +119,7 @@ def opened(
         connection.register("given", pa.table({"source": sources, "upto": ends}))
         connection.execute("CREATE TABLE seen AS FROM given")
         found = [(_address(folder, table.name), table) for table in tables]
-        converted = _converted(connection, folder, spans, Path(temporary))
+        converted = _converted(connection, folder, spans, temporary)
         ends: dict[str, int] = {}
         for _, table in converted:  # the slices of a long file come in order
             ends |= table.sources

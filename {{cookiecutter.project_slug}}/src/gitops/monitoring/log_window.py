@@ -162,12 +162,21 @@ class Window:
         for batch in reader:
             part = self._fitting(pa.Table.from_batches([batch]))
             if part.num_rows:
-                counts.add(pa.Table.from_pandas(self._features(part), preserve_index=False))
+                counts.add(self._stored(part))
                 kept.append(part.filter(part["chosen"]))
         sample = pa.concat_tables(kept).sort_by("drawn").slice(0, SAMPLE)
         sample = sample.sort_by([("source", "ascending"), ("start", "ascending")])
         self.counts.rows = counts.rows
         return self._features(sample), self._outputs(sample.to_pandas()), counts.result()
+
+    def _stored(self, part: pa.Table) -> pa.Table:
+        """Return the features of a part of the rows in the form that quality.py counts."""
+        import pyarrow as pa
+
+        if any(feature.get("derived") for feature in self.schema["features"]):  # the project's function computes them
+            return pa.Table.from_pandas(self._features(part), preserve_index=False)
+        columns = [part[f"f{place}"] for place in range(len(self.rows.features))]
+        return pa.table(columns, names=[feature["name"] for feature in self.rows.features])
 
     def _fitting(self, part: pa.Table) -> pa.Table:
         """Return the rows of a part that fit, and count the others."""
