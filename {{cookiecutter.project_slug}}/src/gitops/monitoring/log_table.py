@@ -91,7 +91,12 @@ def connected() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
     with tempfile.TemporaryDirectory(prefix="request-log-") as temporary, duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{MEMORY}'")
         connection.execute(f"SET temp_directory = {text(temporary)}")
-        for setting in ("preserve_insertion_order", "autoinstall_known_extensions", "autoload_known_extensions"):
+        for setting in (
+            "enable_progress_bar",
+            "preserve_insertion_order",
+            "autoinstall_known_extensions",
+            "autoload_known_extensions",
+        ):
             connection.execute(f"SET {setting} = false")
         connection.execute("SET TimeZone = 'UTC'")
         yield connection, Path(temporary)

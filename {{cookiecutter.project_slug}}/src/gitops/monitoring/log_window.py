@@ -128,11 +128,11 @@ class Window:
             f"count_if({refused}), epoch_us(min(time) FILTER {_where(refused)}), "
             f"epoch_us(max(time) FILTER {_where(refused)}), count_if({ours} AND answered) FROM ({query})"
         ).fetchall()
-        self.counts.other_versions += row[0]
-        self.counts.too_old += row[1]
-        self.counts.refused += row[2]
+        self.counts.other_versions += row[0] or 0  # null where no line is new
+        self.counts.too_old += row[1] or 0
+        self.counts.refused += row[2] or 0
         self._at(row[3], row[4])
-        self.answered = row[5]
+        self.answered = row[5] or 0
         if row[2]:
             for column, count in self.lines.rows(
                 f"SELECT column_name, count(*) FROM (SELECT unnest(CASE WHEN len(refused_for) = 0 THEN [''] ELSE "

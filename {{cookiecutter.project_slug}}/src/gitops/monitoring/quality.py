@@ -93,7 +93,8 @@ class Counts:
         for feature in self.features:
             name = feature["name"]
             low, high = self._ends.get(name, (None, None))
-            unseen = [value for value, _ in self._unseen[name].most_common(NAMED)]
+            counted = sorted(self._unseen[name].items(), key=lambda found: (-found[1], found[0]))  # in any order of parts
+            unseen = [value for value, _ in counted[:NAMED]]
             counts = {"missing": self._missing[name], "outside": self._outside[name]}
             found[name] = counts | {"low": low, "high": high, "unseen": unseen}
         return found
