@@ -43,7 +43,7 @@ def schema() -> dict[str, Any]:
 
 def line(moment: datetime, number: int, version: str) -> dict[str, Any]:
     """Return a line of the log."""
-    inputs: dict[str, Any] = {name: (number * 37 % 1000) / 250 - 2.0 + 1e-9 for name in NUMBERS}
+    inputs: dict[str, Any] = dict.fromkeys(NUMBERS, (number * 37 % 1000) / 250 - 2.0 + 1e-9)
     inputs |= {name: f"{name}-{number % count}" for name, count in CATEGORIES.items()}
     answer = {"label": "no", "probabilities": {"no": 0.75, "yes": 0.25}}
     common = {"time": moment.isoformat(), "request_id": f"r{number}", "client": "team-a", "instance": 0}
@@ -54,6 +54,7 @@ def write(folder: Path, days: int, a_day: int, version: str = VERSION, until: da
     """Write the log of so many days before `until`, and return the number of its lines."""
     last = (until or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
     rows = a_day // 24
+    apart = 3_600_000_000 // rows  # microseconds
     with log_table.connected() as (connection, temporary):
         pattern = temporary / "pattern.parquet"
         lines = "".join(json.dumps(line(last, number, version)) + "\n" for number in range(100))
@@ -67,14 +68,19 @@ def write(folder: Path, days: int, a_day: int, version: str = VERSION, until: da
             drawn = {
                 "source": text(source),
                 "start": "i * 1000",
-                "time": f"{text(moment.isoformat())}::TIMESTAMPTZ + to_microseconds((i * {3_600_000_000 // rows})::BIGINT)",
+                "time": f"{text(moment.isoformat())}::TIMESTAMPTZ + to_microseconds((i * {apart})::BIGINT)",
                 "request_id": f"'r-{hour}-' || i",
                 "p:yes": "score",
                 "p:no": "1 - score",
                 "label": "CASE WHEN score > 0.5 THEN 'yes' ELSE 'no' END",
             }
-            drawn |= {f"in:{name}": "greatest(-4, least(4, sqrt(-2 * ln(1 - random())) * cos(6.283185307179586 * random())))" for name in NUMBERS}
-            drawn |= {f"in:{name}": f"'{name}-' || (random() * {count} - 0.5)::INTEGER" for name, count in CATEGORIES.items()}
+            drawn |= {
+                f"in:{name}": "greatest(-4, least(4, sqrt(-2 * ln(1 - random())) * cos(6.283185307179586 * random())))"
+                for name in NUMBERS
+            }
+            drawn |= {
+                f"in:{name}": f"'{name}-' || (random() * {count} - 0.5)::INTEGER" for name, count in CATEGORIES.items()
+            }
             listed = ", ".join(f"{drawn.get(name, 'one.' + quoted(name))} AS {quoted(name)}" for name in columns)
             connection.execute(
                 f"COPY (SELECT {listed} FROM (SELECT i, random() AS score FROM range({rows}) AS r(i)), "

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import request_logs
 from fsspec.implementations.memory import MemoryFileSystem
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import compact, ground_truth, log_files, log_window, request_log
+from gitops.monitoring import compact, ground_truth, log_files, log_window
 from monitoring import NOW, OTHER, World, settings
 from request_logs import hour_folder
 
@@ -78,10 +79,14 @@ def hostile(world: World) -> list[str]:
     others = [*world.lines(5, OTHER), *world.refused(4, "income"), *world.refused(2, "\ud800")]
     odd = world.line() | {"request_id": "odd", "status": 400, "errors": [{"column": 5}, 7, {"column": "income"}]}
     nothing = world.line() | {"request_id": "nothing", "status": 500, "errors": []}
-    nested = json.dumps(good[56] | {"request_id": "deep"}).replace('"income": ', '"income": ' + "[" * 3000 + "]" * 3000 + ', "x": ')
+    nested = json.dumps(good[56] | {"request_id": "deep"}).replace(
+        '"income": ', '"income": ' + "[" * 3000 + "]" * 3000 + ', "x": '
+    )
     twice = json.dumps(good[57] | {"request_id": "twice"}).replace('"income": ', '"income": 3.5, "income": ')
     comma = json.dumps(good[58] | {"request_id": "comma"})[:-1] + ",}"
-    constant = json.dumps(good[59] | {"request_id": "constant"} | {"inputs": good[59]["inputs"] | {"income": float("nan")}})
+    constant = json.dumps(
+        good[59] | {"request_id": "constant"} | {"inputs": good[59]["inputs"] | {"income": float("nan")}}
+    )
     raw = ["}", "[1]", '"\\ud800"', "", "[" * 100_000, '{"time": "yesterday", "request_id": "a", "model_version": "b"}']
     return [json.dumps(each) for each in (*good, *again, reordered, *others, odd, nothing)] + [
         *(nested, twice, comma, constant, *raw)
@@ -301,13 +306,18 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], set[str]]:
     """The folders that are listed in memory's file system, and the files that are opened."""
     listed: list[str] = []
     opened: set[str] = set()
-    for name, seen in (("ls", listed.append), ("_open", opened.add), ("cat_file", opened.add)):
 
-        def counting(self: Any, path: str, *rest: Any, plain: Any = getattr(MemoryFileSystem, name), seen: Any = seen, **more: Any) -> Any:
+    def count(name: str, seen: Callable[[str], None]) -> None:
+        plain = getattr(MemoryFileSystem, name)
+
+        def counting(self: Any, path: str, *rest: Any, **more: Any) -> Any:
             seen(path)
             return plain(self, path, *rest, **more)
 
         monkeypatch.setattr(MemoryFileSystem, name, counting)
+
+    for name, seen in (("ls", listed.append), ("_open", opened.add), ("cat_file", opened.add)):
+        count(name, seen)
     return listed, opened
 
 

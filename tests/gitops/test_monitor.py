@@ -235,7 +235,10 @@ def test_labelled_rows_of_an_id_are_a_group(world: World) -> None:
     lines = world.lines(6, label=True)
     for line, person in zip(lines, ("ada", "ada", None, "redacted", 7, "7"), strict=True):
         line["inputs"] |= {"person": person} if person is not None else {}
-    for form in (lines, [line | {"more": 1} for line in lines]):  # that of the server, and one that is checked by itself
+    for form in (
+        lines,
+        [line | {"more": 1} for line in lines],
+    ):  # that of the server, and one that is checked by itself
         Path("requests/a.jsonl").unlink(missing_ok=True)
         world.log(form)
         world.label()

@@ -2,9 +2,9 @@
 
 A bucket's log has an object for each ten seconds of each server; the monitor, which reads a month of them every night,
 needs one file an hour. A parquet file names in its metadata the JSON files whose lines it has, and how far it has them.
-It is written whole before these are deleted, and readers leave out what a parquet file has: killed at any point, no line
-is lost and none counts twice, and the next run takes it from there. JSON files that arrive later become a parquet file
-of their own in that hour. Files outside `date=/hour=`, as earlier versions wrote them, are left as they are.
+It is written whole before these are deleted, and readers leave out what a parquet file has: killed at any point, no
+line is lost and none counts twice, and the next run takes it from there. JSON files that arrive later become a parquet
+file of their own in that hour. Files outside `date=/hour=`, as earlier versions wrote them, are left as they are.
 """
 
 from __future__ import annotations

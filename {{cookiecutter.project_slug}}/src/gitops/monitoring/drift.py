@@ -1,10 +1,11 @@
 """The checks of `make monitor`: current data against the release's. Runs in the validate environment.
 
 Drift scores are Deepchecks'. It has no check of ranges and none that knows the categories of the training rows, so
-fractions of missing, unseen and out-of-range values are computed here, from counts of all rows of the window (quality.py);
-Deepchecks gets a sample of a large window, and of a large reference. A check fails where its value is above both its
-limit in params.yaml and the critical value, which values without any drift exceed in FALSE_ALARM of the windows, over
-all checks of a window together (Bonferroni): thirty features, checked every day, must not raise a false alarm a week.
+fractions of missing, unseen and out-of-range values are computed here, from counts of all rows of the window
+(quality.py); Deepchecks gets a sample of a large window, and of a large reference. A check fails where its value is
+above both its limit in params.yaml and the critical value, which values without any drift exceed in FALSE_ALARM of the
+windows, over all checks of a window together (Bonferroni): thirty features, checked every day, must not raise a false
+alarm a week.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def evaluate(
     """Return the checks of a window of at least `min_rows` rows, and notes on what could not be checked.
 
     `quality`: `rows` of the window and the counts of `features` that quality.py has made of them; None: those of
-    `frames["current"]`, which else is a sample. Labels are checked where there are `min_rows` of them, too. Raises ProjectError where Deepchecks fails.
+    `frames["current"]`, which else is a sample. Labels are checked where there are `min_rows` of them, too. Raises
+    ProjectError where Deepchecks fails.
     """
     features = [feature for feature in schema["features"] if feature["name"] not in redacted]
     compared = [feature for feature in features if feature["dtype"] != "datetime"]  # Deepchecks has no drift of dates

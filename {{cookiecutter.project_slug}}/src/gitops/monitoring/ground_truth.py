@@ -99,12 +99,17 @@ def read(
 class _Log:
     """The log's lines for labelled requests.
 
-    Of an hour that is too old only ids, clients and times are read: an id that came again long after its request must be
-    noticed, and its label is counted. Values are read where a row may be used, and from no hour before `after`.
+    Of an hour that is too old only ids, clients and times are read: an id that came again long after its request must
+    be noticed, and its label is counted. Values are read where a row may be used, and from no hour before `after`.
     """
 
     def __init__(
-        self, lines: Lines, table: pd.DataFrame, by_key: Mapping[Key, str], after: datetime | None, known: Container[str]
+        self,
+        lines: Lines,
+        table: pd.DataFrame,
+        by_key: Mapping[Key, str],
+        after: datetime | None,
+        known: Container[str],
     ) -> None:
         self.lines, self.by_key, self.known = lines, by_key, known
         self.after = datetime(1, 1, 1, tzinfo=UTC) if after is None else after.astimezone(UTC)

@@ -18,7 +18,7 @@ INTEGER = 2**63
 
 
 def each(lines: Lines, unreadable: Counter[str]) -> Iterator[Entry]:
-    """Yield each line that is one of a request log, with its `source`, `start` and `new`; count new ones that are not."""
+    """Yield each line of the log's form, with its `source`, `start` and `new`; count the new ones that are not."""
     for source, start, new, line in lines.raw():
         try:
             found = entry(line)

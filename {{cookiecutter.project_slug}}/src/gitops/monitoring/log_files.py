@@ -172,7 +172,9 @@ class Folder:
                 schema: pa.Schema = file.schema_arrow
                 sources = json.loads((schema.metadata or {})[SOURCES.encode()])
                 columns = tuple((column.name, str(column.type)) for column in schema)
-                return Table(name, file.metadata.num_rows, {str(key): int(end) for key, end in sources.items()}, columns)
+                return Table(
+                    name, file.metadata.num_rows, {str(key): int(end) for key, end in sources.items()}, columns
+                )
         except FileNotFoundError:
             raise
         except (KeyError, ValueError, AttributeError, OSError) as error:
@@ -260,5 +262,3 @@ def uncovered(lines: dict[str, int], tables: Iterable[Table]) -> dict[str, tuple
         for source, end in table.sources.items():
             covered[source] = max(end, covered.get(source, 0))
     return {name: (covered.get(name, 0), size) for name, size in lines.items() if covered.get(name, 0) < size}
-
-

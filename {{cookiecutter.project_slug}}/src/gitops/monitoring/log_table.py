@@ -112,7 +112,7 @@ def opened(
 ) -> Iterator[Lines]:
     """Yield the lines of parquet files, and of JSON files between two bytes each.
 
-    `seen`: up to which byte of which file the lines were evaluated before; `evaluated`: parquet files of which all were.
+    `seen`: up to which byte of which file lines were evaluated before; `evaluated`: parquet files of which all were.
     """
     import pyarrow as pa
 
@@ -120,8 +120,8 @@ def opened(
         if not folder.local:
             connection.register_filesystem(folder.files)
         seen = {name: end for name, end in (seen or {}).items() if end}
-        sources, ends = pa.array([*seen], pa.string()), pa.array([*seen.values()], pa.int64())
-        connection.register("given", pa.table({"source": sources, "upto": ends}))
+        sources, offsets = pa.array([*seen], pa.string()), pa.array([*seen.values()], pa.int64())
+        connection.register("given", pa.table({"source": sources, "upto": offsets}))
         connection.execute("CREATE TABLE seen AS FROM given")
         found = [(_address(folder, table.name), table) for table in tables]
         converted = _converted(connection, folder, spans, temporary)

@@ -1,4 +1,4 @@
-"""The window of `make monitor`: the release's rows since the last evaluated run, counted, checked, sampled and labelled.
+"""The window of `make monitor`: the release's rows since the last evaluated run, counted, checked and sampled.
 
 Everything is one or a few passes of DuckDB over the log; Python sees columns in parts, and lines of another form than
 the server's one by one. A pass holds a part of the rows: the window may be much larger than memory.
@@ -121,7 +121,9 @@ class Window:
         if not self.lines.groups:
             return
         ours, refused = f"({self.ours})", f"({self.ours} AND errors IS NOT NULL)"
-        query = self.lines.each("model_version, time, errors IS NULL AS answered, errors, refused_for", "line IS NULL AND new")
+        query = self.lines.each(
+            "model_version, time, errors IS NULL AS answered, errors, refused_for", "line IS NULL AND new"
+        )
         version = text(self.version)
         (row,) = self.lines.connection.execute(
             f"SELECT count_if(model_version <> {version}), count_if(model_version = {version} AND NOT {ours}), "
@@ -156,7 +158,8 @@ class Window:
         chosen = "true" if share >= 1 else f"drawn < {int(share * 2**64)}::UBIGINT"
         reader = connection.sql(
             f"SELECT hash(request_id, instance, source, start) AS drawn, {chosen} AS chosen, "
-            f"CASE WHEN chosen THEN source END AS source, start, time, reason, {names} FROM ({self.rows.query()}) WHERE new"
+            f"CASE WHEN chosen THEN source END AS source, start, time, reason, {names} "
+            f"FROM ({self.rows.query()}) WHERE new"
         ).to_arrow_reader(ROWS)
         counts, kept = Counts(self.schema["features"]), [reader.schema.empty_table()]
         for batch in reader:

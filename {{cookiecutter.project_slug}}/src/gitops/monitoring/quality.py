@@ -81,19 +81,26 @@ class Counts:
             self._outside[name] += len(unseen)
             counted = pc.value_counts(unseen)
             found = self._unseen[name]
-            for value, count in zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True):
+            for value, count in zip(
+                counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True
+            ):
                 found[value[:SHOWN]] += count
             if len(found) > REMEMBERED:
                 self._unseen[name] = Counter(dict(found.most_common(REMEMBERED // 2)))
 
     def result(self) -> Quality:
-        """Return, for each feature, `missing`, `outside` (out of range or unseen), `low` and `high` of those out of range
-        (null where there are none), and `unseen`, the most frequent ones."""
+        """Return what was counted of each feature.
+
+        `missing`; `outside`, out of range or unseen; `low` and `high` of those out of range, None where there are none;
+        `unseen`, the most frequent ones.
+        """
         found: Quality = {}
         for feature in self.features:
             name = feature["name"]
             low, high = self._ends.get(name, (None, None))
-            counted = sorted(self._unseen[name].items(), key=lambda found: (-found[1], found[0]))  # in any order of parts
+            counted = sorted(
+                self._unseen[name].items(), key=lambda found: (-found[1], found[0])
+            )  # in any order of parts
             unseen = [value for value, _ in counted[:NAMED]]
             counts = {"missing": self._missing[name], "outside": self._outside[name]}
             found[name] = counts | {"low": low, "high": high, "unseen": unseen}

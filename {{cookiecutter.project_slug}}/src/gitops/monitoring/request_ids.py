@@ -74,7 +74,9 @@ def find_reused(lines: Lines, uses: Uses, others: set[str]) -> None:
     known = [[request_id] for request_id in sorted(others) if request_id.isascii()]
     if known:
         connection.executemany("INSERT INTO others VALUES (?)", known)
-    for request_id, name in lines.rows("SELECT DISTINCT request_id, client FROM sent SEMI JOIN others USING (request_id)"):
+    for request_id, name in lines.rows(
+        "SELECT DISTINCT request_id, client FROM sent SEMI JOIN others USING (request_id)"
+    ):
         uses.add({"request_id": request_id, "client": name})
     connection.execute("""
         CREATE OR REPLACE TABLE doubles AS

@@ -119,9 +119,7 @@ def _lines(folder: Folder, since: datetime | None, before: Evaluated, old: bool)
     seen |= {name: before.offsets.get(name, 0) for name in listing.lines if name not in spans}
     read_now = [table for table in tables if old or table.name not in done]
     with log_table.opened(folder, read_now, wanted, seen, frozenset(done)) as lines:
-        now.offsets |= {name: end for name, end in lines.ends.items()} | {
-            name: start for name, (start, _) in wanted.items() if name not in lines.ends
-        }
+        now.offsets |= lines.ends | {name: start for name, (start, _) in wanted.items() if name not in lines.ends}
         now.offsets = dict(sorted(now.offsets.items()))
         counts = {
             "tables": len(read_now),

@@ -27,9 +27,7 @@ def redacted_features(rows: list[Entry], redact: list[str], schema: Schema) -> s
     A category may by chance have that text as a value: it counts only where `redact`, the release's setting, names it.
     """
     return {
-        name
-        for name in may_be_redacted(redact, schema)
-        if any(entry["inputs"].get(name) == REDACTED for entry in rows)
+        name for name in may_be_redacted(redact, schema) if any(entry["inputs"].get(name) == REDACTED for entry in rows)
     }
 
 
@@ -37,9 +35,7 @@ def may_be_redacted(redact: list[str], schema: Schema) -> list[str]:
     """Return the features of requests in whose columns the text for redacted values means that."""
     from gitops.tabular.columns import given
 
-    return [
-        feature["name"] for feature in given(schema) if feature["name"] in redact or feature["dtype"] != "category"
-    ]
+    return [feature["name"] for feature in given(schema) if feature["name"] in redact or feature["dtype"] != "category"]
 
 
 def with_derived(redacted: set[str], schema: Schema) -> set[str]:

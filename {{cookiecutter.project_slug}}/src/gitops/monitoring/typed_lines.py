@@ -50,9 +50,7 @@ LONG = 2**20
 EXACT = 2**53
 
 #: A time that Python and DuckDB read alike.
-TIME = (
-    r"[12]\d{3}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?)?)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?"
-)
+TIME = r"[12]\d{3}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?)?)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?"
 
 #: What DuckDB accepts in JSON, and the standard does not: a comma before a closing bracket. In a text it is harmless.
 COMMA = r",[ \t\r\n]*[}\]]"
@@ -185,7 +183,7 @@ def _decoded(line: bytes) -> str | None:
 def _parse(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table `parsed`: the lines that may get typed columns, and what is at their top level."""
     paths = ", ".join(f"'$.{name}'" for name in TOP)
-    structure = {name: "VARCHAR" for name in TOP} | {"instance": "BIGINT"}
+    structure = dict.fromkeys(TOP, "VARCHAR") | {"instance": "BIGINT"}
     structure |= dict.fromkeys(("inputs", "prediction", "errors", "status"), "JSON")
     kinds = dict(zip(TOP, (f"types[{place + 1}]" for place in range(len(TOP))), strict=True))
     texts = " AND ".join(f"{kinds[name]} = 'VARCHAR'" for name in ("time", "request_id", "model_version"))
@@ -232,8 +230,8 @@ COMMON = "number, source, start, time, request_id, client, model_version"
 #: The lines of refused requests whose errors are of the server's form.
 _REFUSED = f"""
     SELECT {COMMON}, errors::VARCHAR AS errors, status::VARCHAR AS status, list_distinct(list_transform(
-        problems, lambda x: CASE WHEN json_type(x, '$.column') = 'VARCHAR' THEN '=' || json_extract_string(x, '$.column')
-        ELSE '' END)) AS refused_for
+        problems, lambda x: CASE WHEN json_type(x, '$.column') = 'VARCHAR'
+        THEN '=' || json_extract_string(x, '$.column') ELSE '' END)) AS refused_for
     FROM (SELECT *, json_extract(errors, '$[*]') AS problems FROM parsed WHERE refused)
     WHERE coalesce(list_bool_and(list_transform(problems,
         lambda x: list_sort(json_keys(x)) = ['column', 'error', 'instance'])), true)"""
@@ -254,13 +252,16 @@ def _answered(connection: duckdb.DuckDBPyConnection) -> list[str]:
                 AND json_type(prediction, '$.label') = 'VARCHAR' AND json_type(prediction, '$.probabilities') = 'OBJECT'
     """)
     found = connection.execute(
-        f"SELECT shape, classes, count(*) FROM answers GROUP BY ALL ORDER BY count(*) DESC, shape, classes LIMIT {SHAPES}"
+        "SELECT shape, classes, count(*) FROM answers GROUP BY ALL ORDER BY count(*) DESC, shape, classes "
+        f"LIMIT {SHAPES}"
     ).fetchall()
     shapes = [
         _Shape(tuple(json.loads(names)), None if classes is None else tuple(json.loads(classes)))
         for names, classes, _ in found
     ]
-    shapes = _compatible([shape for shape in shapes if _plain(shape.names) and (shape.classes is None or _plain(shape.classes))])
+    shapes = _compatible(
+        [shape for shape in shapes if _plain(shape.names) and (shape.classes is None or _plain(shape.classes))]
+    )
     sorts: dict[str, Counter[str]] = {}
     for place, shape in enumerate(shapes):
         _count(connection, shape, place, sorts)
@@ -288,9 +289,7 @@ def _compatible(shapes: list[_Shape]) -> list[_Shape]:
     return kept
 
 
-def _count(
-    connection: duckdb.DuckDBPyConnection, shape: _Shape, place: int, sorts: dict[str, Counter[str]]
-) -> None:
+def _count(connection: duckdb.DuckDBPyConnection, shape: _Shape, place: int, sorts: dict[str, Counter[str]]) -> None:
     """Make the table of a shape's lines, with their kinds, and count in `sorts` of which sort each input is."""
     paths = ", ".join(text(f'$."{name}"') for name in shape.names)
     connection.execute(f"""
@@ -324,10 +323,13 @@ def _typed(shape: _Shape, place: int, sorts: dict[str, str]) -> str:
         columns.append("answer AS value")
         conditions.append("isfinite(answer)")
     else:
-        answer = f"json_transform(prediction, {text(json.dumps({'label': 'VARCHAR', 'probabilities': dict.fromkeys(shape.classes, 'DOUBLE')}))})"
+        answered = {"label": "VARCHAR", "probabilities": dict.fromkeys(shape.classes, "DOUBLE")}
+        answer = f"json_transform(prediction, {text(json.dumps(answered))})"
         answers = [f"answer.probabilities.{quoted(name)}" for name in shape.classes]
         columns += ["answer.label AS label"]
-        columns += [f"{value} AS {quoted(PROBABILITY + name)}" for name, value in zip(shape.classes, answers, strict=True)]
+        columns += [
+            f"{value} AS {quoted(PROBABILITY + name)}" for name, value in zip(shape.classes, answers, strict=True)
+        ]
         paths = ", ".join(text(f'$.probabilities."{name}"') for name in shape.classes)
         numeric = f"list_has_all(['UBIGINT', 'BIGINT', 'DOUBLE'], json_type(prediction, [{paths}]))"
         conditions += [numeric, *(f"isfinite({value})" for value in answers)]

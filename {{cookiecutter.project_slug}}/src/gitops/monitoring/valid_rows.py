@@ -10,15 +10,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gitops.monitoring import tables
 from gitops.monitoring.log_table import Group, Lines
 from gitops.monitoring.request_log import REDACTED, Entry
 from gitops.monitoring.typed_lines import INPUT, PROBABILITY, TIME, quoted, text
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Schema = dict[str, Any]
 
@@ -47,8 +44,8 @@ class Rows:
         self.features = given(schema)
         self.classes: list[str] = schema["target"]["classes"]
         self.reasons: list[str] = []
-        lines.connection.create_function(
-            "moment", _moments, ["VARCHAR"], "DOUBLE", type="arrow", null_handling="special"  # type: ignore[arg-type]
+        lines.connection.create_function(  # type: ignore[call-overload]
+            "moment", _moments, ["VARCHAR"], "DOUBLE", type="arrow", null_handling="special"
         )
         kinds = ["VARCHAR" if feature["dtype"] == "category" else "DOUBLE" for feature in self.features]
         outputs = ["VARCHAR" if self.classes else "DOUBLE", *("DOUBLE" for _ in self.classes)]
@@ -68,7 +65,7 @@ class Rows:
         """Add rows that `tables.valid` has returned, each with its `source`, `start` and `new`."""
         import pyarrow as pa
 
-        rows = [row for row in rows]
+        rows = list(rows)
         if not rows:
             return
         values: dict[str, list[Any]] = {name: [] for name in (*KEYS, *self.types)}
@@ -201,9 +198,7 @@ def redacted(lines: Lines, redact: list[str], schema: Schema, where: str) -> set
     """Return the given features that hold the text for redacted values in lines with typed columns."""
     found: set[str] = set()
     for group in lines.groups:
-        names = [
-            name for name in tables.may_be_redacted(redact, schema) if group.types.get(name) == "string"
-        ]
+        names = [name for name in tables.may_be_redacted(redact, schema) if group.types.get(name) == "string"]
         if names:
             tests = ", ".join(f"bool_or({quoted(INPUT + name)} = {text(REDACTED)})" for name in names)
             query = f"SELECT {tests} FROM ({group.query}) WHERE line IS NULL AND errors IS NULL AND new AND {where}"

@@ -1,9 +1,9 @@
 """Where the request log is written: files in a folder, or objects at any fsspec address (s3://bucket/prefix).
 
 A file is named date=<YYYY-MM-DD>/hour=<HH>/<UTC time>-<host>-<process>-<number>.jsonl by the time at which it is begun,
-so that names sort by time, no two servers share one, and readers need not list what is older than they want. It is never
-continued into another hour. In a folder it grows by whole lines; a reader ignores a last line without newline, which a
-crash may leave.
+so that names sort by time, no two servers share one, and readers need not list what is older than they want. It is
+never continued into another hour. In a folder it grows by whole lines; a reader ignores a last line without newline,
+which a crash may leave.
 """
 
 from __future__ import annotations
