@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitops.core import artifacts, params
 from gitops.core.sections import Monitor
+from gitops.monitoring import quality
 from gitops.monitoring.quality import Counts
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def evaluate(
     schema: dict[str, Any],
     redacted: list[str],
     frames: Frames,
-    quality: dict[str, Any] | None = None,
+    counted: dict[str, Any] | None = None,
 ) -> tuple[list[Check], list[str]]:
     """Return the checks of a window of at least `min_rows` rows, and notes on what could not be checked.
 
-    `quality`: `rows` of the window and the counts of `features` that quality.py has made of them; None: those of
+    `counted`: `rows` of the window and the counts of `features` that quality.py has made of them; None: those of
     `frames["current"]`, which else is a sample. Labels are checked where there are `min_rows` of them, too. Raises
     ProjectError where Deepchecks fails.
     """
@@ -70,7 +71,7 @@ def evaluate(
     level = FALSE_ALARM / (len(compared) + len(features) + dtypes.count("number") + dtypes.count("category") + 3)
     checks, notes = _feature_drift(settings, schema, compared, frames, level)
     checks.append(_prediction_drift(settings, schema, frames, level))
-    checks += _data_quality(settings, schema, features, quality or _counted(features, frames["current"]), level)
+    checks += _data_quality(settings, schema, features, counted or _counted(features, frames["current"]), level)
     if len(frames["labelled"]) >= settings.min_rows:
         checks += _labels(settings, schema, frames, level)
     skip = {*settings.skip}
@@ -170,15 +171,21 @@ def _change(dtype: str, old: pd.Series[Any], new: pd.Series[Any]) -> str:
     return f"fraction of {str(value)[:60]!r} {now.get(value, 0):.3g}, {before.get(value, 0):.3g} in the reference"
 
 
+def _sampled(outputs: pd.DataFrame) -> pd.DataFrame:
+    """Return at most quality.SAMPLE of the rows, the same each time."""
+    return outputs if len(outputs) <= quality.SAMPLE else outputs.sample(quality.SAMPLE, random_state=0)
+
+
 def _prediction_drift(settings: Monitor, schema: dict[str, Any], frames: Frames, level: float) -> Check:
     """Check the positive class's probability (binary), the predicted classes (multiclass) or the predicted values."""
     import pandas as pd
     from deepchecks.tabular import checks
 
     classes = schema["target"]["classes"]
+    reference, current = _sampled(frames["reference_outputs"]), frames["current_outputs"]
     arguments: dict[str, Any] = {"model_classes": sorted(classes)} if classes else {}
     tables = []
-    for split, outputs in (("train", frames["reference_outputs"]), ("test", frames["current_outputs"])):
+    for split, outputs in (("train", reference), ("test", current)):
         arguments[f"y_pred_{split}"] = outputs["prediction"].to_numpy()
         if classes:
             arguments[f"y_proba_{split}"] = outputs[[f"p_{name}" for name in sorted(classes)]].to_numpy(float)
@@ -187,7 +194,7 @@ def _prediction_drift(settings: Monitor, schema: dict[str, Any], frames: Frames,
     score = _deepchecks(_only(schema, [ROW]), tables[0], tables[1], check, **arguments)["Drift score"]
     column = f"p_{classes[-1]}" if len(classes) == 2 else "prediction"
     dtype = "category" if len(classes) > 2 else "number"
-    old, new = frames["reference_outputs"][column], frames["current_outputs"][column]
+    old, new = reference[column], current[column]
     limit = max(settings.max_prediction_drift, critical_drift(dtype, old, new, level))
     value = max(score.values()) if isinstance(score, dict) else score
     return _check("prediction drift", None, value, limit, _change(dtype, old, new))
@@ -203,13 +210,13 @@ def _counted(features: list[Any], current: pd.DataFrame) -> dict[str, Any]:
 
 
 def _data_quality(
-    settings: Monitor, schema: dict[str, Any], features: list[Any], quality: dict[str, Any], level: float
+    settings: Monitor, schema: dict[str, Any], features: list[Any], counted: dict[str, Any], level: float
 ) -> list[Check]:
     """Check each feature for values that are missing, unseen or out of range, compared with the training rows."""
-    rows, train = quality["rows"], schema["rows"]["train"]
+    rows, train = counted["rows"], schema["rows"]["train"]
     results = []
     for feature in features:
-        name, counts, missing = feature["name"], quality["features"][feature["name"]], feature["missing"]
+        name, counts, missing = feature["name"], counted["features"][feature["name"]], feature["missing"]
         limit = max(missing + settings.max_missing, critical_fraction(round(missing * train), train, rows, level))
         details = f"in {missing:.1%} of the training rows"
         results.append(_check("missing values", name, counts["missing"] / rows, limit, details))
@@ -241,7 +248,8 @@ def _unseen(
 def _labels(settings: Monitor, schema: dict[str, Any], frames: Frames, level: float) -> list[Check]:
     from deepchecks.tabular import checks
 
-    old, new = frames["reference_outputs"][["target"]], frames["labelled"][["target"]]
+    labelled = frames["labelled"][["target"]]
+    old, new = _sampled(frames["reference_outputs"])[["target"]], _sampled(labelled)
     classes = schema["target"]["classes"]
     dtype = "category" if classes else "number"
     labels = {"task": schema["task"], "target": {"name": "target"}, "features": [], "id": None, "timestamp": None}
@@ -250,7 +258,7 @@ def _labels(settings: Monitor, schema: dict[str, Any], frames: Frames, level: fl
     results = [_check("label drift", None, score, limit, _change(dtype, old["target"], new["target"]))]
     if classes:
         known, train = dict.fromkeys(classes, 1.0), schema["rows"]["train"]
-        found = _counted([{"name": "target", "dtype": "category", "categories": known}], new)
+        found = _counted([{"name": "target", "dtype": "category", "categories": known}], labelled)
         counts = found["features"]["target"]
         results.append(_unseen(settings, known, train, found["rows"], counts, level, schema["target"]["name"]))
     return results

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gitops.core.artifacts import GROUP
-from gitops.monitoring import log_entries, request_ids, tables
+from gitops.monitoring import log_entries, quality, request_ids, tables
 from gitops.monitoring.log_table import Lines
 from gitops.monitoring.quality import Counts, Quality
 from gitops.monitoring.request_ids import Uses
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Schema = dict[str, Any]
-
-#: Rows that Deepchecks gets of a window, at most, and of the reference: distributions of more do not differ by more
-#: than a check could tell, and its plots and tables are made in memory.
-SAMPLE = 100_000
 
 #: Rows of a part.
 ROWS = 65_536
@@ -145,7 +141,7 @@ class Window:
     answered = 0
 
     def read(self) -> tuple[pd.DataFrame, pd.DataFrame, Quality]:
-        """Return features and outputs of at most SAMPLE of the new rows, and the counts of all of them.
+        """Return features and outputs of at most quality.SAMPLE of the new rows, and the counts of all of them.
 
         The rows of a larger window are those whose hash of request id, instance and place in the log is lowest.
         """
@@ -154,7 +150,7 @@ class Window:
         names = ", ".join(self.rows.types)
         connection = self.lines.connection
         ((others,),) = connection.execute("SELECT count(*) FROM others_rows WHERE new").fetchall()
-        share = SAMPLE / max(1, self.answered + others)
+        share = quality.SAMPLE / max(1, self.answered + others)
         chosen = "true" if share >= 1 else f"drawn < {int(share * 2**64)}::UBIGINT"
         reader = connection.sql(
             f"SELECT hash(request_id, instance, source, start) AS drawn, {chosen} AS chosen, "
@@ -167,7 +163,7 @@ class Window:
             if part.num_rows:
                 counts.add(self._stored(part))
                 kept.append(part.filter(part["chosen"]))
-        sample = pa.concat_tables(kept).sort_by("drawn").slice(0, SAMPLE)
+        sample = pa.concat_tables(kept).sort_by("drawn").slice(0, quality.SAMPLE)
         sample = sample.sort_by([("source", "ascending"), ("start", "ascending")])
         self.counts.rows = counts.rows
         return self._features(sample), self._outputs(sample.to_pandas()), counts.result()

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: Rows that Deepchecks gets of a window, at most, and of the reference: it works in memory, and distributions of more
+#: rows differ by less than any limit.
+SAMPLE = 100_000
+
 #: Unseen categories that are remembered, at most: beyond it the rarest half is forgotten, but stays counted.
 REMEMBERED = 10_000
 

@@ -16,7 +16,7 @@ from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.core.sections import Data
 from gitops.integrations import dvc
-from gitops.monitoring import ground_truth, log_window, request_log, tables
+from gitops.monitoring import ground_truth, quality, request_log, tables
 from gitops.monitoring.log_window import Window
 from gitops.releases import release
 from gitops.releases.record import Deployed, Release
@@ -36,7 +36,7 @@ def collect(settings: Params, now: datetime) -> Context:
     column or null, and requests), `lines` and `unreadable` (reason: lines), `other_versions` and `too_old` lines,
     `labelled` rows, `reused` ids of labelled requests, `redacted` features, `offsets` and `tables` (how far the log was
     read), `read` (how many files were, and were not), `quality` (quality.py's counts of all rows; current.parquet holds
-    at most log_window.SAMPLE of them).
+    at most quality.SAMPLE of them).
     """
     present = release.production()
     if present is None:
@@ -50,13 +50,13 @@ def collect(settings: Params, now: datetime) -> Context:
     with request_log.read(since, old=not labels.empty) as log:
         echo(request_log.said(log.counts))
         window = Window(log.lines, schema, record.model.version, since, redact, labels)
-        current, outputs, quality = window.read()
+        current, outputs, counts = window.read()
         artifacts.write_parquet(artifacts.MONITOR_CURRENT, current)
         artifacts.write_parquet(artifacts.MONITOR_CURRENT_OUTPUTS, outputs)
         labelled = window.labelled()
         artifacts.write_parquet(artifacts.MONITOR_LABELLED, labelled)
         context = _context(present, schema, window) | {"labelled": len(labelled), "read": log.counts}
-    context["quality"] = {"rows": context["rows"], "features": quality}
+    context["quality"] = {"rows": context["rows"], "features": counts}
     context["offsets"], context["tables"] = log.evaluated.offsets, log.evaluated.tables
     artifacts.write_json(artifacts.MONITOR_CONTEXT, context)
     return context
@@ -122,9 +122,8 @@ def _write_reference(record: Release, schema: Schema) -> None:
         outputs = outputs[["target", "prediction", *(f"p_{name}" for name in classes)]]
         if GROUP in test:  # not in releases of earlier versions
             outputs[GROUP] = test[GROUP]
-        if len(test) > log_window.SAMPLE:
-            drawn = test.sample(log_window.SAMPLE, random_state=0).sort_index()
-            test, outputs = drawn, outputs.loc[drawn.index]
+        if len(test) > quality.SAMPLE:  # the outputs stay: performance is compared with that on all test rows
+            test = test.sample(quality.SAMPLE, random_state=0).sort_index()
         features = tables.reference_features(test, schema)
     except (KeyError, ValueError, OSError) as error:
         raise ProjectError(f"the release's test rows and predictions do not fit each other: {error}") from error
