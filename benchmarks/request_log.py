@@ -47,7 +47,7 @@ def main() -> None:
                 p50, p99 = statistics.median(times), statistics.quantiles(times, n=100)[98]
                 print(f"{clients:2} clients, {name:7} the log: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
         time.sleep(1)
-        lines = sum(path.read_bytes().count(b"\n") for path in Path(logs).iterdir())
+        lines = sum(path.read_bytes().count(b"\n") for path in Path(logs).rglob("*.jsonl"))
         print(f"{lines} lines logged")
 
 

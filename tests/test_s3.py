@@ -38,6 +38,7 @@ RIGHTS = {
         "log/watched/monitor.prom": ["PutObject"],
     },
     "drift-metrics": {"log/watched/monitor.prom": ["GetObject"]},
+    "compact": {"": ["ListBucket"], "log/*": ["GetObject", "PutObject", "DeleteObject"]},
     "retrain": {"": ["ListBucket"], "log/*": ["GetObject"], "labels/*": ["GetObject"]},
     "batch": {
         "": [
@@ -342,6 +343,14 @@ def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> No
     assert (status, json.loads((project / "reports/monitor.json").read_text())["rows"]) == (0, 0), said
     written = s3.objects()["log/watched/monitor.prom"]
     assert written == (project / "reports/monitor.prom").read_text() and "model_monitor_status{" in written
+    hour = "log/watched/date=2026-01-01/hour=12"
+    s3.put(**{f"{hour}/a.jsonl": text})
+    status, said = run(project, s3.environment("monitor"), "monitoring.compact", **places)
+    assert status == 1 and "REQUEST_LOG is 's3://bucket/log/watched', which cannot be used" in said
+    status, said = run(project, s3.environment("compact"), "monitoring.compact", **places)
+    assert status == 0, said
+    assert [name.rpartition(".")[2] for name in s3.objects() if name.startswith(hour)] == ["parquet"]
+
     status, said = run(project, s3.environment("retrain"), "monitoring.monitor", **places)
     assert status == 1 and "REQUEST_LOG is 's3://bucket/log/watched', which cannot be used" in said
 

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import zipfile
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from conftest import ROOT
 from gitops.core import artifacts, params, sections
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import monitor, performance, report, tables, windows
+from gitops.monitoring import monitor, performance, report
 from gitops.releases import release
 from matplotlib.figure import Figure
 from monitoring import SCHEMA, VERSION, World, failed, settings
@@ -231,15 +230,21 @@ def test_test_rows_of_a_group_count_once(world: World, monkeypatch: pytest.Monke
 
 def test_labelled_rows_of_an_id_are_a_group(world: World) -> None:
     """An id that was not given, or is redacted, is nobody's: such a row is a group by itself."""
-    lines = world.lines(5)
-    for line, person in zip(lines, ("ada", "ada", None, "redacted", 7), strict=True):
+    with zipfile.ZipFile("toy.mar", "w") as archive:
+        archive.writestr("schema.json", json.dumps(SCHEMA | {"id": "person"}))
+    lines = world.lines(6, label=True)
+    for line, person in zip(lines, ("ada", "ada", None, "redacted", 7, "7"), strict=True):
         line["inputs"] |= {"person": person} if person is not None else {}
-    rows = tables.valid(lines, SCHEMA | {"id": "person"}, set(), Counter())
-    assert [row["id"] for row in rows] == ["ada", "ada", None, None, "7"]
-    labels = pd.DataFrame({"request_id": [row["request_id"] for row in rows], "instance": 0, "label": "yes"})
-    assert windows._write_labelled(rows, labels, SCHEMA) == 5
-    groups = artifacts.read_parquet(artifacts.MONITOR_LABELLED)[artifacts.GROUP].tolist()
-    assert groups[0] == groups[1] and len(set(groups)) == 4
+    for form in (
+        lines,
+        [line | {"more": 1} for line in lines],
+    ):  # that of the server, and one that is checked by itself
+        Path("requests/a.jsonl").unlink(missing_ok=True)
+        world.log(form)
+        world.label()
+        world.run()
+        groups = artifacts.read_parquet(artifacts.MONITOR_LABELLED)[artifacts.GROUP].tolist()
+        assert groups[0] == groups[1] and groups[4] == groups[5] and len(set(groups)) == 4
 
 
 def test_the_reference_holds_the_groups_of_the_test_rows(world: World) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import ground_truth, monitor, request_ids, request_log
+from gitops.monitoring import ground_truth, log_files, monitor, request_ids
 from monitoring import NOW, OTHER, VERSION, World, failed
 
 
@@ -125,7 +125,7 @@ def test_evaluated_files_are_read_again_only_for_labels(world: World, monkeypatc
     for name in "abc":
         memory.pipe_file(f"/bucket/read/{name}.jsonl", Path("requests/a.jsonl").read_bytes())
     monkeypatch.setenv("REQUEST_LOG", "memory://bucket/read")
-    monkeypatch.setattr(request_log, "FILES", 2)
+    monkeypatch.setattr(log_files, "FILES", 2)
     reads: list[list[str]] = []
     plain = type(memory).cat_ranges
 

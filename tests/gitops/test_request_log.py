@@ -51,9 +51,14 @@ def good(name: str, **row: Any) -> Entry:
     return Entry(name, [ROW | row], [{"label": "yes"}], size=100)
 
 
+def files(folder: Path) -> list[Path]:
+    """Return the files of the log, the oldest first."""
+    return sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.name)
+
+
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of all files, whole ones only, as the monitor reads them."""
-    texts = [path.read_bytes().rpartition(b"\n")[0] for path in sorted(folder.glob("*.jsonl"))]
+    texts = [path.read_bytes().rpartition(b"\n")[0] for path in files(folder)]
     return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
@@ -98,7 +103,7 @@ def test_redacted_columns_are_in_no_line(start: Start, tmp_path: Path) -> None:
     answered, refused = read(tmp_path)
     assert answered["inputs"] == {"age": 40, "phone": "redacted"}
     assert [error["error"] for error in refused["errors"]] == ["redacted", "redacted", problems[2]["error"]]
-    assert PHONE not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert PHONE not in "".join(path.read_text() for path in files(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +221,7 @@ def test_files_are_rotated_and_bounded(
     log.close()
     (tmp_path / "mine.jsonl").unlink()  # it was left alone, and not counted
 
-    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+    sizes = [path.stat().st_size for path in files(tmp_path)]
     assert len(sizes) > 4
     assert max(sizes) <= 1000
     assert sum(sizes) <= 6000
@@ -231,7 +236,55 @@ def test_old_file_is_followed_by_a_new_one(start: Start, tmp_path: Path, monkeyp
     for name in ("a", "b"):
         log.add(good(name))
         waited(lambda name=name: any(line["request_id"] == name for line in read(tmp_path)))
-    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    assert len(files(tmp_path)) == 2
+
+
+class Clock:
+    """The time as the log's files see it; it stands still until it is moved."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1795521599.5  # half a second before 2026-11-24, 12:00 UTC
+        real = request_log_files.time
+
+        class Time:
+            time, monotonic, gmtime, strftime = lambda _: self.now, real.monotonic, real.gmtime, real.strftime
+
+        monkeypatch.setattr(request_log_files, "time", Time())
+
+
+def test_a_file_lies_in_the_hour_in_which_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not continued in the next one, of which compaction knows nothing yet."""
+    clock = Clock(monkeypatch)
+    folder = request_log_files.Folder(tmp_path)
+    folder.write(b"1\n", 1)
+    folder.write(b"2\n", 1)
+    clock.now += 1
+    folder.write(b"3\n", 1)
+    texts = {str(path.parent.relative_to(tmp_path)): path.read_text() for path in files(tmp_path)}
+    assert texts == {"date=2026-11-24/hour=11": "1\n2\n", "date=2026-11-24/hour=12": "3\n"}
+
+
+def test_the_oldest_hours_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of earlier versions, which lie in no hour, are older still; empty folders go, other files stay."""
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(request_log_files, "FOLDER_BYTES", 3000)
+    flat = tmp_path / "20261101T000000-pod-1-000001.jsonl"
+    flat.write_bytes(b"x" * 1000)
+    (tmp_path / "date=2026-11-24/hour=13").mkdir(parents=True)
+    (tmp_path / "date=2026-11-24/hour=13/mine.txt").write_text("mine")
+    folder = request_log_files.Folder(tmp_path)
+    for _ in range(30):
+        folder.write(b"x" * 999 + b"\n", 1)
+        clock.now += 3600
+    assert not flat.exists()
+    hours = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("date=*/hour=*"))
+    assert hours == ["date=2026-11-24/hour=13", *(f"date=2026-11-25/hour={hour}" for hour in (13, 14, 15, 16))]
+
+
+def test_a_file_address_gets_folders_too(tmp_path: Path) -> None:
+    sink = request_log_files.sink(f"file://{tmp_path}/log")
+    sink.write(b"{}\n", 1, last=True)
+    assert read(tmp_path / "log") == [{}]
 
 
 def waited(there: Callable[[], bool]) -> None:
@@ -288,7 +341,7 @@ def test_full_disk_tears_only_the_last_line(
     there = {line["request_id"] for line in read(tmp_path)}
     assert there
     assert lost["failed"] == 50 - len(there) > 0
-    assert any(not path.read_bytes().endswith(b"\n") for path in tmp_path.iterdir())
+    assert any(not path.read_bytes().endswith(b"\n") for path in files(tmp_path))
 
 
 def test_folder_is_not_written_soon_after_a_failure(tmp_path: Path) -> None:
@@ -317,7 +370,8 @@ def memory() -> Iterator[Any]:
 
 def objects(system: Any) -> list[list[str]]:
     """Return the request ids in each object."""
-    texts = [system.cat_file(path) for path in sorted(system.find("/log"))]
+    found = sorted(system.find("/log"), key=lambda path: path.rpartition("/")[2])
+    texts = [system.cat_file(path) for path in found]
     assert all(text.endswith(b"\n") for text in texts)
     return [[json.loads(line)["request_id"] for line in text.splitlines()] for text in texts]
 
@@ -333,7 +387,10 @@ def test_address_gets_whole_objects(
     log.add(good("c"))
     log.close()  # does not wait for OBJECT_SECONDS
     assert objects(memory) == [["a", "b"], ["c"]]
-    assert all(request_log_files.NAME.fullmatch(path.rpartition("/")[2]) for path in memory.find("/log"))
+    for path in memory.find("/log/model"):
+        day, hour, name = path.removeprefix("/log/model/").split("/")
+        assert request_log_files.NAME.fullmatch(name)
+        assert (day, hour) == (f"date={name[:4]}-{name[4:6]}-{name[6:8]}", f"hour={name[9:11]}")
     assert not lost
 
 

@@ -349,7 +349,7 @@ def waited(look: Callable[[], Any]) -> Any:
 
 def logged(workspace: Path, name: str) -> list[dict[str, Any]]:
     """Return the lines of a request in the log of `make serve`."""
-    lines = [json.loads(line) for path in workspace.glob("requests/*.jsonl") for line in path.open()]
+    lines = [json.loads(line) for path in workspace.glob("requests/**/*.jsonl") for line in path.open()]
     assert not [line for line in lines if line["request_id"] == probe.REQUEST_ID]
     return [line for line in lines if line["request_id"] == name]
 
@@ -370,7 +370,7 @@ def test_the_log_has_id_and_time_of_a_request(
     assert answer == alone
     assert "column 'seen' is 'yesterday': an ISO 8601 date or time" in error["error"] + str(error["errors"])
     handler.log.close()
-    lines = [json.loads(line) for path in (tmp_path / "log").glob("*.jsonl") for line in path.open()]
+    lines = [json.loads(line) for path in (tmp_path / "log").rglob("*.jsonl") for line in path.open()]
     shown = dict.fromkeys(named, "redacted") if redact else {"customer": "7", "seen": "2026-01-31T12:00:00Z"}
     assert [line.get("inputs") for line in lines] == [GOOD | shown, GOOD, None]
     assert ("yesterday" in json.dumps(lines)) == (not redact)
@@ -391,7 +391,7 @@ def test_server_logs_requests_and_answers(server: str, archive: Path, workspace:
     assert one["model_version"] == other["model_version"] == refused["model_version"] == digest(MODEL)[:12]
     assert refused["status"] == 400
     assert [error["column"] for error in refused["errors"]] == ["age", None]
-    assert all(hidden not in path.read_text() for path in workspace.glob("requests/*"))
+    assert all(hidden not in path.read_text() for path in workspace.glob("requests/**/*.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -524,7 +524,7 @@ def test_ctrl_c_leaves_nothing_but_the_complete_log(workspace: Path, tmp_path: P
         assert place not in processes()
         assert os.listdir(place) == []
         assert json.loads(answer)["predictions"][0]["label"] == "yes"
-        [lines] = tmp_path.glob("*.jsonl")
+        [lines] = tmp_path.rglob("*.jsonl")
         assert [json.loads(line)["prediction"]["label"] for line in lines.read_text().splitlines()] == ["yes"]
 
 

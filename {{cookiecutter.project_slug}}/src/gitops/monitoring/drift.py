@@ -1,9 +1,11 @@
 """The checks of `make monitor`: current data against the release's. Runs in the validate environment.
 
 Drift scores are Deepchecks'. It has no check of ranges and none that knows the categories of the training rows, so
-fractions of missing, unseen and out-of-range values are computed here. A check fails where its value is above both its
-limit in params.yaml and the critical value, which values without any drift exceed in FALSE_ALARM of the windows, over
-all checks of a window together (Bonferroni): thirty features, checked every day, must not raise a false alarm a week.
+fractions of missing, unseen and out-of-range values are computed here, from counts of all rows of the window
+(quality.py); Deepchecks gets a sample of a large window, and of a large reference. A check fails where its value is
+above both its limit in params.yaml and the critical value, which values without any drift exceed in FALSE_ALARM of the
+windows, over all checks of a window together (Bonferroni): thirty features, checked every day, must not raise a false
+alarm a week.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from gitops.core import artifacts, params
 from gitops.core.sections import Monitor
+from gitops.monitoring import quality
+from gitops.monitoring.quality import Counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,16 +47,22 @@ def main() -> None:
         "current_outputs": artifacts.read_parquet(artifacts.MONITOR_CURRENT_OUTPUTS),
         "labelled": artifacts.read_parquet(artifacts.MONITOR_LABELLED),
     }
-    checks, notes = evaluate(settings, context["schema"], context["redacted"], frames)
+    checks, notes = evaluate(settings, context["schema"], context["redacted"], frames, context["quality"])
     artifacts.write_json(artifacts.MONITOR_CHECKS, {"checks": checks, "notes": notes})
 
 
 def evaluate(
-    settings: Monitor, schema: dict[str, Any], redacted: list[str], frames: Frames
+    settings: Monitor,
+    schema: dict[str, Any],
+    redacted: list[str],
+    frames: Frames,
+    counted: dict[str, Any] | None = None,
 ) -> tuple[list[Check], list[str]]:
     """Return the checks of a window of at least `min_rows` rows, and notes on what could not be checked.
 
-    Labels are checked where there are `min_rows` of them, too. Raises ProjectError where Deepchecks fails.
+    `counted`: `rows` of the window and the counts of `features` that quality.py has made of them; None: those of
+    `frames["current"]`, which else is a sample. Labels are checked where there are `min_rows` of them, too. Raises
+    ProjectError where Deepchecks fails.
     """
     features = [feature for feature in schema["features"] if feature["name"] not in redacted]
     compared = [feature for feature in features if feature["dtype"] != "datetime"]  # Deepchecks has no drift of dates
@@ -61,7 +71,7 @@ def evaluate(
     level = FALSE_ALARM / (len(compared) + len(features) + dtypes.count("number") + dtypes.count("category") + 3)
     checks, notes = _feature_drift(settings, schema, compared, frames, level)
     checks.append(_prediction_drift(settings, schema, frames, level))
-    checks += _data_quality(settings, schema, features, frames["current"], level)
+    checks += _data_quality(settings, schema, features, counted or _counted(features, frames["current"]), level)
     if len(frames["labelled"]) >= settings.min_rows:
         checks += _labels(settings, schema, frames, level)
     skip = {*settings.skip}
@@ -161,15 +171,21 @@ def _change(dtype: str, old: pd.Series[Any], new: pd.Series[Any]) -> str:
     return f"fraction of {str(value)[:60]!r} {now.get(value, 0):.3g}, {before.get(value, 0):.3g} in the reference"
 
 
+def _sampled(outputs: pd.DataFrame) -> pd.DataFrame:
+    """Return at most quality.SAMPLE of the rows, the same each time."""
+    return outputs if len(outputs) <= quality.SAMPLE else outputs.sample(quality.SAMPLE, random_state=0)
+
+
 def _prediction_drift(settings: Monitor, schema: dict[str, Any], frames: Frames, level: float) -> Check:
     """Check the positive class's probability (binary), the predicted classes (multiclass) or the predicted values."""
     import pandas as pd
     from deepchecks.tabular import checks
 
     classes = schema["target"]["classes"]
+    reference, current = _sampled(frames["reference_outputs"]), frames["current_outputs"]
     arguments: dict[str, Any] = {"model_classes": sorted(classes)} if classes else {}
     tables = []
-    for split, outputs in (("train", frames["reference_outputs"]), ("test", frames["current_outputs"])):
+    for split, outputs in (("train", reference), ("test", current)):
         arguments[f"y_pred_{split}"] = outputs["prediction"].to_numpy()
         if classes:
             arguments[f"y_proba_{split}"] = outputs[[f"p_{name}" for name in sorted(classes)]].to_numpy(float)
@@ -178,54 +194,62 @@ def _prediction_drift(settings: Monitor, schema: dict[str, Any], frames: Frames,
     score = _deepchecks(_only(schema, [ROW]), tables[0], tables[1], check, **arguments)["Drift score"]
     column = f"p_{classes[-1]}" if len(classes) == 2 else "prediction"
     dtype = "category" if len(classes) > 2 else "number"
-    old, new = frames["reference_outputs"][column], frames["current_outputs"][column]
+    old, new = reference[column], current[column]
     limit = max(settings.max_prediction_drift, critical_drift(dtype, old, new, level))
     value = max(score.values()) if isinstance(score, dict) else score
     return _check("prediction drift", None, value, limit, _change(dtype, old, new))
 
 
+def _counted(features: list[Any], current: pd.DataFrame) -> dict[str, Any]:
+    """Return the counts of a window that is at hand as a whole."""
+    import pyarrow as pa
+
+    counts = Counts(features)
+    counts.add(pa.Table.from_pandas(current, preserve_index=False))
+    return {"rows": counts.rows, "features": counts.result()}
+
+
 def _data_quality(
-    settings: Monitor, schema: dict[str, Any], features: list[Any], current: pd.DataFrame, level: float
+    settings: Monitor, schema: dict[str, Any], features: list[Any], counted: dict[str, Any], level: float
 ) -> list[Check]:
     """Check each feature for values that are missing, unseen or out of range, compared with the training rows."""
-    rows, train = len(current), schema["rows"]["train"]
+    rows, train = counted["rows"], schema["rows"]["train"]
     results = []
     for feature in features:
-        name, column, missing = feature["name"], current[feature["name"]], feature["missing"]
+        name, counts, missing = feature["name"], counted["features"][feature["name"]], feature["missing"]
         limit = max(missing + settings.max_missing, critical_fraction(round(missing * train), train, rows, level))
         details = f"in {missing:.1%} of the training rows"
-        results.append(_check("missing values", name, column.isna().mean(), limit, details))
+        results.append(_check("missing values", name, counts["missing"] / rows, limit, details))
         if feature["dtype"] == "number":
-            outside = column[(column < feature["min"]) | (column > feature["max"])]
             limit = max(settings.max_out_of_range, critical_fraction(2, train, rows, level))  # two rows set the range
             details = f"training has {feature['min']:.4g} to {feature['max']:.4g}"
-            if len(outside):
-                details += f", here are {outside.min():.4g} to {outside.max():.4g}"
-            results.append(_check("out of range", name, len(outside) / rows, limit, details))
+            if counts["outside"]:
+                details += f", here are {counts['low']:.4g} to {counts['high']:.4g}"
+            results.append(_check("out of range", name, counts["outside"] / rows, limit, details))
         elif feature["dtype"] == "category":
-            results.append(_unseen(settings, feature["categories"], train, column, level, name))
+            results.append(_unseen(settings, feature["categories"], train, rows, counts, level, name))
     return results
 
 
 def _unseen(
-    settings: Monitor, known: dict[str, float], train: int, column: pd.Series[Any], level: float, name: str
+    settings: Monitor, known: dict[str, float], train: int, rows: int, counts: dict[str, Any], level: float, name: str
 ) -> Check:
     """Check for categories that the training rows lack; `known` are theirs, with the fraction of rows of each.
 
     As many are expected as there were categories in one training row only (the Good-Turing estimate).
     """
-    unseen = column[column.notna() & ~column.isin([*known])]
     once = sum(round(fraction * train) <= 1 for fraction in known.values())
-    limit = max(settings.max_unseen, critical_fraction(once, train, len(column), level))
-    examples = ", ".join(repr(str(value)[:60]) for value in unseen.value_counts().index[:5])
-    details = f"new: {examples}" if len(unseen) else "none is new"
-    return _check("unseen categories", name, len(unseen) / len(column), limit, details)
+    limit = max(settings.max_unseen, critical_fraction(once, train, rows, level))
+    examples = ", ".join(repr(value) for value in counts["unseen"])
+    details = f"new: {examples}" if counts["outside"] else "none is new"
+    return _check("unseen categories", name, counts["outside"] / rows, limit, details)
 
 
 def _labels(settings: Monitor, schema: dict[str, Any], frames: Frames, level: float) -> list[Check]:
     from deepchecks.tabular import checks
 
-    old, new = frames["reference_outputs"][["target"]], frames["labelled"][["target"]]
+    labelled = frames["labelled"][["target"]]
+    old, new = _sampled(frames["reference_outputs"])[["target"]], _sampled(labelled)
     classes = schema["target"]["classes"]
     dtype = "category" if classes else "number"
     labels = {"task": schema["task"], "target": {"name": "target"}, "features": [], "id": None, "timestamp": None}
@@ -234,7 +258,9 @@ def _labels(settings: Monitor, schema: dict[str, Any], frames: Frames, level: fl
     results = [_check("label drift", None, score, limit, _change(dtype, old["target"], new["target"]))]
     if classes:
         known, train = dict.fromkeys(classes, 1.0), schema["rows"]["train"]
-        results.append(_unseen(settings, known, train, new["target"], level, schema["target"]["name"]))
+        found = _counted([{"name": "target", "dtype": "category", "categories": known}], labelled)
+        counts = found["features"]["target"]
+        results.append(_unseen(settings, known, train, found["rows"], counts, level, schema["target"]["name"]))
     return results
 
 

@@ -12,16 +12,19 @@ import posixpath
 from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from gitops.core.addresses import locate
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import echo
 from gitops.core.sections import Data
 from gitops.monitoring import request_ids, request_log
+from gitops.monitoring.log_files import Folder
+from gitops.monitoring.log_table import Lines
 from gitops.monitoring.request_ids import Key, Uses
-from gitops.monitoring.request_log import Folder
+from gitops.monitoring.typed_lines import text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,36 +85,122 @@ def read(
     by_key: dict[Key, str] = dict(zip(zip(ids, instances, strict=True), texts, strict=True))
     if not by_key or request_log.absent("REQUEST_LOG"):
         return found
-    rows: dict[Key, Labelled] = {}
-    missing = set(by_key)
-    uses = Uses(by_key)
-    with request_log.opened("REQUEST_LOG") as folder:
-        for _, content in folder.contents((".jsonl",)):
-            for line in content[: content.rfind(b"\n") + 1].splitlines():  # a last line may still be written
-                try:
-                    key, row = _row(line, by_key, uses)
-                except ValueError as error:
-                    found.left_out[str(error)] += 1
-                    continue
-                missing.discard(key)
-                if row is None or key in rows or row.request_hash in known:
-                    continue
-                if after is not None and row.time <= after:
-                    old.add(key, row.time)
-                else:
-                    rows[key] = row
-    late, gone = old.counts()
-    unknown = sum(_hash(key) not in known for key in missing) - gone
-    found.left_out.update({"the label came too late": late, "the log has no request of the label": unknown})
+    with request_log.read(None, old=True, state=False) as log:
+        echo(request_log.said(log.counts))
+        rows, reused = _Log(log.lines, table, by_key, after, known).read(found, old)
     found.left_out = +found.left_out
-    found.rows = [row for (request_id, _), row in rows.items() if request_id not in uses.reused]
+    found.rows = [row for (request_id, _), row in rows.items() if request_id not in reused]
     found.rows.sort(key=lambda row: (row.time, row.request_hash))
-    if reused := len(rows) - len(found.rows):
-        found.left_out[request_ids.REUSED] = reused
+    if left := len(rows) - len(found.rows):
+        found.left_out[request_ids.REUSED] = left
     return found
 
 
-def _row(line: bytes, by_key: dict[Key, str], uses: Uses) -> tuple[Key, Labelled | None]:
+class _Log:
+    """The log's lines for labelled requests.
+
+    Of an hour that is too old only ids, clients and times are read: an id that came again long after its request must
+    be noticed, and its label is counted. Values are read where a row may be used, and from no hour before `after`.
+    """
+
+    def __init__(
+        self,
+        lines: Lines,
+        table: pd.DataFrame,
+        by_key: Mapping[Key, str],
+        after: datetime | None,
+        known: Container[str],
+    ) -> None:
+        self.lines, self.by_key, self.known = lines, by_key, known
+        self.after = datetime(1, 1, 1, tzinfo=UTC) if after is None else after.astimezone(UTC)
+        self.uses = Uses(by_key)
+        self.missing = set(by_key)
+        self.places: dict[Key, tuple[str, int]] = {}  # where in the log each row is, the first that may be used
+        self.rows: dict[Key, Labelled] = {}
+        lines.connection.register("given_labels", table[["request_id", "instance"]])
+        lines.connection.execute("CREATE OR REPLACE TABLE labels AS FROM given_labels")
+
+    def read(self, found: Found, old: _Old) -> tuple[dict[Key, Labelled], set[str]]:
+        """Return the rows that may be used, and the ids that were sent again; count the others in `found`."""
+        others = self._other_lines(found, old)
+        request_ids.find_reused(self.lines, self.uses, others)
+        self._typed_lines(old)
+        late, gone = old.counts()
+        unknown = sum(_hash(key) not in self.known for key in self.missing) - gone
+        found.left_out.update({"the label came too late": late, "the log has no request of the label": unknown})
+        return self.rows, self.uses.reused
+
+    def _other_lines(self, found: Found, old: _Old) -> set[str]:
+        """Take the labelled rows of lines without typed columns, and return the labelled ids among these lines."""
+        others: set[str] = set()
+        for source, start, _, line in self.lines.raw():
+            try:
+                key, row = _row(line, self.by_key, self.uses)
+            except ValueError as error:
+                found.left_out[str(error)] += 1
+                continue
+            if key[0] in self.uses.ids:
+                others.add(key[0])
+            self.missing.discard(key)
+            if row is not None:
+                self._take(key, row.time, (source, start), old, row)
+        return others
+
+    def _take(self, key: Key, time: datetime, place: tuple[str, int], old: _Old, row: Labelled | None) -> bool:
+        """Remember a row where it may be used and is the first in the log, and return whether that is so."""
+        if _hash(key) in self.known:
+            return False
+        if time <= self.after:
+            old.add(key, time)
+            return False
+        if key in self.places and self.places[key] <= place:
+            return False
+        self.places[key] = place
+        if row is not None:
+            self.rows[key] = row
+        return True
+
+    def _typed_lines(self, old: _Old) -> None:
+        """Take the labelled rows of lines with typed columns."""
+        if not self.lines.groups:
+            return
+        query = self.lines.each(
+            "request_id, coalesce(instance, 0) AS instance, epoch_us(time) AS time, source, start, errors IS NULL AS "
+            "answered",
+            "line IS NULL",
+        )
+        wanted = []
+        for request_id, instance, time, source, start, answered in self.lines.rows(
+            f"SELECT * FROM ({query}) SEMI JOIN labels USING (request_id, instance) ORDER BY source, start"
+        ):
+            self.missing.discard((request_id, instance))
+            place = (source, start)
+            if answered and self._take((request_id, instance), _moment(time), place, old, None):
+                wanted.append(place)
+        if not wanted:
+            return
+        self._store(wanted)
+        for group in self.lines.groups:
+            condition = f"time > {text(self.after.isoformat())}::TIMESTAMPTZ AND (source, start) IN (FROM wanted)"
+            for entry in self.lines.entries(group, condition):
+                key = entry["request_id"], entry["instance"]
+                if self.places[key] == (entry["source"], entry["start"]):
+                    time, client = _moment(entry["time"]), request_ids.client(entry)
+                    self.rows[key] = Labelled(_hash(key), client, time, entry["inputs"], self.by_key[key])
+
+    def _store(self, wanted: list[tuple[str, int]]) -> None:
+        import pyarrow as pa
+
+        sources, starts = zip(*wanted, strict=True)
+        self.lines.connection.register("given_wanted", pa.table({"source": sources, "start": starts}))
+        self.lines.connection.execute("CREATE OR REPLACE TABLE wanted AS FROM given_wanted")
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+
+
+def _row(line: bytes, by_key: Mapping[Key, str], uses: Uses) -> tuple[Key, Labelled | None]:
     """Return key and instance of a line of the log, None where it has no label. Raises ValueError with the reason."""
     try:
         entry = json.loads(line)

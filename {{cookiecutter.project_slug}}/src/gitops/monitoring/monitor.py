@@ -24,6 +24,7 @@ from gitops.core.artifacts import MONITOR, MONITOR_CHECKS, MONITOR_HTML, MONITOR
 from gitops.core.console import annotate, echo, relay
 from gitops.core.params import Params
 from gitops.monitoring import performance, report, request_ids, request_log, windows
+from gitops.monitoring.request_log import Evaluated
 from gitops.monitoring.windows import Context
 
 PYTHON = Path(".venv/validate/bin/python")
@@ -50,7 +51,7 @@ def main() -> int:
     actions.summarise(summary)
     actions.output({"status": result["status"]})
     if result["rows"] >= settings.monitor.min_rows:
-        request_log.save(context["offsets"], now)
+        request_log.save(Evaluated(context["offsets"], context["tables"]), now)
     return DRIFT if result["status"] == "drift" else 0
 
 

@@ -10,7 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gitops.monitoring.log_table import Lines
 
 #: Request id, and the index of the instance in the request.
 Key = tuple[str, int]
@@ -52,3 +55,34 @@ class Uses:
             sent[entry.get("instance", 0)] = hashlib.sha256(text.encode()).hexdigest()
         if any(self._first.setdefault((request_id, of), value) != value for of, value in sent.items()):
             self.reused.add(request_id)
+
+
+def find_reused(lines: Lines, uses: Uses, others: set[str]) -> None:
+    """Let `uses` know the lines with typed columns. DuckDB's table `labels` has the labelled requests.
+
+    `others`: ids of lines of another form that `uses` was told of. Values are compared in Python, where an id has come
+    more than once with the same instance; who sent an id, by DuckDB.
+    """
+    if not lines.groups:
+        return
+    connection = lines.connection
+    typed = lines.each("request_id, instance, coalesce(client, 'unknown') AS client", "line IS NULL")
+    connection.execute(f"CREATE OR REPLACE TABLE sent AS FROM ({typed}) SEMI JOIN labels USING (request_id)")
+    clients = "SELECT request_id FROM sent GROUP BY request_id HAVING min(client) <> max(client)"
+    uses.reused.update(request_id for (request_id,) in lines.rows(clients))
+    connection.execute("CREATE OR REPLACE TABLE others (request_id VARCHAR)")
+    known = [[request_id] for request_id in sorted(others) if request_id.isascii()]
+    if known:
+        connection.executemany("INSERT INTO others VALUES (?)", known)
+    for request_id, name in lines.rows(
+        "SELECT DISTINCT request_id, client FROM sent SEMI JOIN others USING (request_id)"
+    ):
+        uses.add({"request_id": request_id, "client": name})
+    connection.execute("""
+        CREATE OR REPLACE TABLE doubles AS
+        SELECT request_id, instance FROM sent WHERE instance IS NOT NULL GROUP BY ALL
+        HAVING count(*) > 1 OR request_id IN (FROM others)""")
+    ((number,),) = connection.execute("SELECT count(*) FROM doubles").fetchall()
+    for group in lines.groups if number else []:
+        for entry in lines.entries(group, "(request_id, instance) IN (FROM doubles)"):
+            uses.add(entry)

@@ -22,18 +22,24 @@ Schema = dict[str, Any]
 
 
 def redacted_features(rows: list[Entry], redact: list[str], schema: Schema) -> set[str]:
-    """Return the features whose values are redacted in the log, and those derived from them.
+    """Return the features of requests whose values are redacted in the log.
 
     A category may by chance have that text as a value: it counts only where `redact`, the release's setting, names it.
     """
+    return {
+        name for name in may_be_redacted(redact, schema) if any(entry["inputs"].get(name) == REDACTED for entry in rows)
+    }
+
+
+def may_be_redacted(redact: list[str], schema: Schema) -> list[str]:
+    """Return the features of requests in whose columns the text for redacted values means that."""
     from gitops.tabular.columns import given
 
-    redacted = {
-        feature["name"]
-        for feature in given(schema)
-        if feature["name"] in redact or feature["dtype"] != "category"
-        if any(entry["inputs"].get(feature["name"]) == REDACTED for entry in rows)
-    }
+    return [feature["name"] for feature in given(schema) if feature["name"] in redact or feature["dtype"] != "category"]
+
+
+def with_derived(redacted: set[str], schema: Schema) -> set[str]:
+    """Return redacted features and those derived from them."""
     return redacted | {feature["name"] for feature in schema["features"] if redacted & {*feature.get("derived", [])}}
 
 
@@ -51,16 +57,29 @@ def valid(rows: list[Entry], schema: Schema, redacted: set[str], unreadable: Cou
     for entry in rows:
         try:
             values = check_row(0, dict.fromkeys(names) | entry["inputs"] | hidden, schema)
+            _check_texts(values)
             outputs = _outputs(entry["prediction"], schema["target"]["classes"])
         except RowError as error:
             unreadable[f"column {error.column!r} does not fit the schema"] += 1
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             unreadable["the prediction does not fit the schema"] += 1
         else:
             whom = entry["inputs"].get(schema.get("id"))
             identity = None if whom in (None, REDACTED) else str(whom)
             fitting.append(entry | {"inputs": values, "outputs": outputs, "id": identity})
     return fitting
+
+
+def _check_texts(values: dict[str, Any]) -> None:
+    """Raise RowError for a text that is no Unicode: half of a surrogate pair, which no file can hold."""
+    from gitops.tabular.columns import RowError
+
+    for name, value in values.items():
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise RowError(0, name, "not Unicode") from None
 
 
 def _outputs(prediction: Any, classes: list[str]) -> list[Any]:
@@ -77,14 +96,21 @@ def current_features(rows: list[Entry], schema: Schema, redacted: set[str]) -> p
 
     Redacted features are missing. Raises ProjectError where a derived feature cannot be computed.
     """
-    from gitops.tabular.columns import column, from_rows
+    from gitops.tabular.columns import from_rows
 
     columns = from_rows([entry["inputs"] for entry in rows], schema)
+    return frame(columns, len(rows), schema, redacted)
+
+
+def frame(columns: Columns, rows: int, schema: Schema, redacted: set[str]) -> pd.DataFrame:
+    """Return the features of so many rows, given the columns that requests have; the derived ones are computed here."""
+    from gitops.tabular.columns import column
+
     for feature in _derived(schema):
         if feature["name"] in redacted or not rows:
-            columns[feature["name"]] = column([None] * len(rows), feature["dtype"])
+            columns[feature["name"]] = column([None] * rows, feature["dtype"])
         else:
-            columns[feature["name"]] = _compute(feature, columns, len(rows))
+            columns[feature["name"]] = _compute(feature, columns, rows)
     return _frame(columns, schema)
 
 
@@ -156,9 +182,6 @@ def _frame(columns: Columns, schema: Schema) -> pd.DataFrame:
     return pd.DataFrame(frame)
 
 
-def outputs_table(rows: list[Entry], schema: Schema) -> pd.DataFrame:
-    """Return the predictions of `valid` rows and, for classes, a column `p_<class>` each."""
-    import pandas as pd
-
-    names = ["prediction", *(f"p_{name}" for name in schema["target"]["classes"])]
-    return pd.DataFrame([entry["outputs"] for entry in rows], columns=names)
+def output_names(schema: Schema) -> list[str]:
+    """Return the columns of the outputs: the prediction and, for classes, `p_<class>` each."""
+    return ["prediction", *(f"p_{name}" for name in schema["target"]["classes"])]

@@ -1,7 +1,9 @@
 """Where the request log is written: files in a folder, or objects at any fsspec address (s3://bucket/prefix).
 
-A file is named <UTC time>-<host>-<process>-<number>.jsonl, so that names sort by time and no two servers share one. In
-a folder it grows by whole lines; a reader ignores a last line without newline, which a crash may leave.
+A file is named date=<YYYY-MM-DD>/hour=<HH>/<UTC time>-<host>-<process>-<number>.jsonl by the time at which it is begun,
+so that names sort by time, no two servers share one, and readers need not list what is older than they want. It is
+never continued into another hour. In a folder it grows by whole lines; a reader ignores a last line without newline,
+which a crash may leave.
 """
 
 from __future__ import annotations
@@ -50,10 +52,15 @@ def sink(address: str) -> Folder | Objects:
     return Objects(address) if "://" in address else Folder(Path(address))
 
 
-def _name() -> str:
-    """Return the name of a new file."""
+def _hour(now: float) -> str:
+    """Return the folder of files that are begun at a time, below the log's."""
+    return time.strftime("date=%Y-%m-%d/hour=%H", time.gmtime(now))
+
+
+def _name(now: float) -> str:
+    """Return the name of a file that is begun at a time."""
     host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{host}-{os.getpid()}-{next(_numbers):06d}.jsonl"
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}-{host}-{os.getpid()}-{next(_numbers):06d}.jsonl"
 
 
 class Folder:
@@ -63,19 +70,22 @@ class Folder:
         self.folder = folder
         self.entries = 0  # none are kept for a retry
         self.file: Any = None
+        self.hour = ""
         self.size = 0
         self.expires = 0.0
         self.retry_at = 0.0
 
     def write(self, lines: bytes, entries: int, *, last: bool = False) -> None:
-        """Append the lines, to a new file if the current one is full or old. Raises LostError."""
+        """Append the lines, to a new file if the current one is full, old or of another hour. Raises LostError."""
         if not lines:
             return
         if time.monotonic() < self.retry_at:
             raise LostError(entries, f"a write failed less than {RETRY_INTERVAL:.0f} s ago")
         try:
-            if self.file is None or self.size + len(lines) > FILE_BYTES or time.monotonic() > self.expires:
-                self._open()
+            now = time.time()
+            full = self.size + len(lines) > FILE_BYTES
+            if self.file is None or full or time.monotonic() > self.expires or _hour(now) != self.hour:
+                self._open(now)
             written = self.file.write(lines)  # one system call: the file is unbuffered
             if written != len(lines):
                 raise OSError(f"only {written} of {len(lines)} bytes could be written: the disk is full")
@@ -85,22 +95,35 @@ class Folder:
             self.retry_at = time.monotonic() + RETRY_INTERVAL
             raise LostError(entries, str(error)) from error
 
-    def _open(self) -> None:
+    def _open(self, now: float) -> None:
         self._abandon()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.hour = _hour(now)
+        (self.folder / self.hour).mkdir(parents=True, exist_ok=True)
         self._prune()
-        self.file = (self.folder / _name()).open("ab", buffering=0)
+        self.file = (self.folder / self.hour / _name(now)).open("ab", buffering=0)
         self.size, self.expires = 0, time.monotonic() + FILE_SECONDS
 
     def _prune(self) -> None:
-        """Delete the oldest files beyond FOLDER_BYTES; only files that are named like the log's count."""
-        files = sorted((path for path in self.folder.iterdir() if NAME.fullmatch(path.name)), reverse=True)
+        """Delete the oldest files beyond FOLDER_BYTES, and the hours that are empty then.
+
+        Only files that are named like the log's count, those of earlier versions, which lie in no hour, among them.
+        """
+        found = [*self.folder.glob("*.jsonl"), *self.folder.glob("date=*/hour=*/*.jsonl")]
+        files = sorted((path for path in found if NAME.fullmatch(path.name)), key=lambda path: path.name, reverse=True)
         total = 0
         for path in files:
             with suppress(FileNotFoundError):  # another worker deletes too
                 total += path.stat().st_size
                 if total > FOLDER_BYTES:
                     path.unlink()
+                    self._remove_empty(path.parent)
+
+    def _remove_empty(self, hour: Path) -> None:
+        """Remove the folder of an hour, and of its day, if it is empty and not the present one."""
+        if hour not in (self.folder, self.folder / self.hour):
+            with suppress(OSError):  # not empty
+                hour.rmdir()
+                hour.parent.rmdir()
 
     def _abandon(self) -> None:
         """Close the current file, and delete it if it is empty; after a failure its last line may be torn."""
@@ -118,7 +141,8 @@ class Objects:
     def __init__(self, address: str) -> None:
         import fsspec
 
-        self.system, self.folder = fsspec.core.url_to_fs(address)
+        local = {"auto_mkdir": True} if address.startswith(("file://", "local://")) else {}
+        self.system, self.folder = fsspec.core.url_to_fs(address, **local)
         self.lines = bytearray()
         self.entries = 0
         self.due = 0.0
@@ -137,7 +161,8 @@ class Objects:
 
     def _put(self) -> None:
         try:
-            self.system.pipe_file(f"{self.folder}/{_name()}", bytes(self.lines))
+            now = time.time()
+            self.system.pipe_file(f"{self.folder}/{_hour(now)}/{_name(now)}", bytes(self.lines))
         except Exception as error:
             lost = 0
             if len(self.lines) > KEPT_BYTES:

@@ -1,0 +1,256 @@
+"""The window of `make monitor`: the release's rows since the last evaluated run, counted, checked and sampled.
+
+Everything is one or a few passes of DuckDB over the log; Python sees columns in parts, and lines of another form than
+the server's one by one. A pass holds a part of the rows: the window may be much larger than memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gitops.core.artifacts import GROUP
+from gitops.monitoring import log_entries, quality, request_ids, tables
+from gitops.monitoring.log_table import Lines
+from gitops.monitoring.quality import Counts, Quality
+from gitops.monitoring.request_ids import Uses
+from gitops.monitoring.typed_lines import text
+from gitops.monitoring.valid_rows import Rows, microseconds, redacted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Schema = dict[str, Any]
+
+#: Rows of a part.
+ROWS = 65_536
+
+#: Lines of another form than the server's that are checked together.
+TOGETHER = 10_000
+
+
+@dataclass
+class Counted:
+    """How many lines of which sort are new, and what they say of the requests."""
+
+    rows: int = 0
+    refused: int = 0
+    refused_for: Counter[str | None] = field(default_factory=Counter)  # column, or None for the request: requests
+    unreadable: Counter[str] = field(default_factory=Counter)  # reason: lines
+    other_versions: int = 0
+    too_old: int = 0
+    times: list[int] = field(default_factory=list)  # microseconds since 1970, the first and the last among them
+
+
+class Window:
+    """Lines of the model `version` since a time, which are read when it is made."""
+
+    def __init__(
+        self, lines: Lines, schema: Schema, version: str, since: datetime, redact: list[str], labels: pd.DataFrame
+    ) -> None:
+        """`labels` as ground_truth.labels returns them; `redact` is the release's setting."""
+        self.lines, self.schema, self.version, self.since = lines, schema, version, since
+        self.counts = Counted()
+        lines.connection.register("given_labels", labels)
+        lines.connection.execute(
+            "CREATE OR REPLACE TABLE labels AS SELECT request_id::VARCHAR AS request_id, instance::BIGINT AS "
+            "instance, label FROM given_labels"
+        )
+        self.uses = Uses(zip(labels["request_id"], labels["instance"], strict=True))
+        moment = since.astimezone(UTC).isoformat()
+        self.ours = f"model_version = {text(version)} AND time >= {text(moment)}::TIMESTAMPTZ"
+        hidden = self._other_lines(redact)
+        request_ids.find_reused(lines, self.uses, self.others)
+        self._count()
+        self.redacted = tables.with_derived(hidden | redacted(lines, redact, schema, self.ours), schema)
+        where = f"{self.ours} AND (new OR (request_id, instance) IN (SELECT (request_id, instance) FROM labels))"
+        self.rows = Rows(lines, schema, self.redacted, where if len(labels) else f"{self.ours} AND new")
+        self._add_other_rows()
+
+    def _other_lines(self, redact: list[str]) -> set[str]:
+        """Count the lines without typed columns, and return the features that are redacted in them."""
+        self.others: set[str] = set()
+        hidden: set[str] = set()
+        for entry in log_entries.each(self.lines, self.counts.unreadable):
+            log_entries.tell(self.uses, entry, self.others)
+            if not entry["new"]:
+                continue
+            if entry["model_version"] != self.version:
+                self.counts.other_versions += 1
+            elif entry["time"] < self.since:
+                self.counts.too_old += 1
+            elif "inputs" not in entry:
+                self.counts.refused += 1
+                self.counts.refused_for.update(log_entries.refused_for(entry))
+                self._at(microseconds(entry["time"]), microseconds(entry["time"]))
+            else:
+                hidden |= tables.redacted_features([entry], redact, self.schema)
+        return hidden
+
+    def _add_other_rows(self) -> None:
+        """Check the rows without typed columns, and add those that fit the schema to the others."""
+        entries: list[log_entries.Entry] = []
+        for entry in log_entries.each(self.lines, Counter()):
+            if entry["model_version"] == self.version and entry["time"] >= self.since and "inputs" in entry:
+                entries.append(entry)
+            if len(entries) == TOGETHER:
+                self._check_rows(entries)
+                entries = []
+        self._check_rows(entries)
+
+    def _check_rows(self, entries: list[log_entries.Entry]) -> None:
+        everything = {feature["name"] for feature in self.schema["features"]}
+        new, old = ([entry for entry in entries if entry["new"] is which] for which in (True, False))
+        rows = tables.valid(new, self.schema, self.redacted, self.counts.unreadable)
+        rows += tables.valid(old, self.schema, everything, Counter())
+        self.rows.add(map(log_entries.storable, rows))
+
+    def _at(self, *times: int | None) -> None:
+        found = [*self.counts.times, *(time for time in times if time is not None)]
+        self.counts.times = [min(found), max(found)] if found else []
+
+    def _count(self) -> None:
+        """Count the new lines with typed columns, but for the rows."""
+        if not self.lines.groups:
+            return
+        ours, refused = f"({self.ours})", f"({self.ours} AND errors IS NOT NULL)"
+        query = self.lines.each(
+            "model_version, time, errors IS NULL AS answered, errors, refused_for", "line IS NULL AND new"
+        )
+        version = text(self.version)
+        (row,) = self.lines.connection.execute(
+            f"SELECT count_if(model_version <> {version}), count_if(model_version = {version} AND NOT {ours}), "
+            f"count_if({refused}), epoch_us(min(time) FILTER {_where(refused)}), "
+            f"epoch_us(max(time) FILTER {_where(refused)}), count_if({ours} AND answered) FROM ({query})"
+        ).fetchall()
+        self.counts.other_versions += row[0] or 0  # null where no line is new
+        self.counts.too_old += row[1] or 0
+        self.counts.refused += row[2] or 0
+        self._at(row[3], row[4])
+        self.answered = row[5] or 0
+        if row[2]:
+            for column, count in self.lines.rows(
+                f"SELECT column_name, count(*) FROM (SELECT unnest(CASE WHEN len(refused_for) = 0 THEN [''] ELSE "
+                f"refused_for END) AS column_name FROM ({query}) WHERE {refused}) GROUP BY ALL"
+            ):
+                self.counts.refused_for[column[1:] if column else None] += count
+
+    answered = 0
+
+    def read(self) -> tuple[pd.DataFrame, pd.DataFrame, Quality]:
+        """Return features and outputs of at most quality.SAMPLE of the new rows, and the counts of all of them.
+
+        The rows of a larger window are those whose hash of request id, instance and place in the log is lowest.
+        """
+        import pyarrow as pa
+
+        names = ", ".join(self.rows.types)
+        connection = self.lines.connection
+        ((others,),) = connection.execute("SELECT count(*) FROM others_rows WHERE new").fetchall()
+        share = quality.SAMPLE / max(1, self.answered + others)
+        chosen = "true" if share >= 1 else f"drawn < {int(share * 2**64)}::UBIGINT"
+        reader = connection.sql(
+            f"SELECT hash(request_id, instance, source, start) AS drawn, {chosen} AS chosen, "
+            f"CASE WHEN chosen THEN source END AS source, start, time, reason, {names} "
+            f"FROM ({self.rows.query()}) WHERE new"
+        ).to_arrow_reader(ROWS)
+        counts, kept = Counts(self.schema["features"]), [reader.schema.empty_table()]
+        for batch in reader:
+            part = self._fitting(pa.Table.from_batches([batch]))
+            if part.num_rows:
+                counts.add(self._stored(part))
+                kept.append(part.filter(part["chosen"]))
+        sample = pa.concat_tables(kept).sort_by("drawn").slice(0, quality.SAMPLE)
+        sample = sample.sort_by([("source", "ascending"), ("start", "ascending")])
+        self.counts.rows = counts.rows
+        return self._features(sample), self._outputs(sample.to_pandas()), counts.result()
+
+    def _stored(self, part: pa.Table) -> pa.Table:
+        """Return the features of a part of the rows in the form that quality.py counts."""
+        import pyarrow as pa
+
+        if any(feature.get("derived") for feature in self.schema["features"]):  # the project's function computes them
+            return pa.Table.from_pandas(self._features(part), preserve_index=False)
+        columns = [part[f"f{place}"] for place in range(len(self.rows.features))]
+        return pa.table(columns, names=[feature["name"] for feature in self.rows.features])
+
+    def _fitting(self, part: pa.Table) -> pa.Table:
+        """Return the rows of a part that fit, and count the others."""
+        import pyarrow.compute as pc
+
+        if part["reason"].null_count < part.num_rows:
+            for found in pc.value_counts(part["reason"].drop_null()).to_pylist():
+                self.counts.unreadable[self.rows.reasons[found["values"]]] += found["counts"]
+            part = part.filter(pc.is_null(part["reason"]))
+        if part.num_rows:
+            ends = pc.min_max(part["time"]).as_py()
+            self._at(ends["min"], ends["max"])
+        return part
+
+    def _features(self, part: pa.Table) -> pd.DataFrame:
+        """Return the features of a part of the rows, the derived ones too."""
+        import torch
+
+        columns: dict[str, Any] = {}
+        for place, feature in enumerate(self.rows.features):
+            values = part[f"f{place}"]
+            if feature["dtype"] == "category":
+                columns[feature["name"]] = values.to_pylist()
+            else:
+                columns[feature["name"]] = torch.from_numpy(values.to_numpy().copy())
+        return tables.frame(columns, part.num_rows, self.schema, self.redacted)
+
+    def _outputs(self, rows: pd.DataFrame) -> pd.DataFrame:
+        names = tables.output_names(self.schema)
+        found = rows[[f"o{place}" for place in range(len(names))]]
+        return found.set_axis(names, axis=1).reset_index(drop=True)
+
+    def requests(self) -> int:
+        """Return how many requests the new rows are of. An id that was sent again is another request with the same id.
+
+        A request leaves a line for each of its instances, of which any may be missing because it cannot be read.
+        """
+        query = self.rows.query()
+        (row,) = self.lines.connection.execute(
+            f"SELECT sum(sent) FROM (SELECT max(lines) AS sent FROM (SELECT hash(request_id) AS id, instance, "
+            f"count(*) AS lines FROM ({query}) WHERE new AND reason IS NULL GROUP BY ALL) GROUP BY id)"
+        ).fetchall()
+        return int(row[0] or 0)
+
+    def labelled(self) -> pd.DataFrame:
+        """Return the outputs of the labelled rows with their `target`, those evaluated before among them.
+
+        Each instance is there once, and none whose id was sent again: a label would count for all that sent the id.
+        Rows that gave the same data.id are a group, any other row is one by itself.
+        """
+        import pandas as pd
+
+        connection = self.lines.connection
+        reused = pd.DataFrame({"request_id": sorted(map(log_entries.unicode, self.uses.reused))}, dtype="object")
+        connection.register("given_reused", reused.astype("str"))
+        names = [f"o{place}" for place in range(len(tables.output_names(self.schema)))]
+        found = connection.execute(
+            f"SELECT identity, {', '.join(names)}, label FROM (SELECT *, row_number() OVER (PARTITION BY request_id, "
+            f"instance ORDER BY new, source, start) AS place FROM ({self.rows.query()}) JOIN labels USING (request_id, "
+            f"instance) WHERE reason IS NULL AND request_id NOT IN (SELECT request_id FROM given_reused)) "
+            f"WHERE place = 1 ORDER BY new, source, start"
+        ).df()
+        codes, known = pd.factorize(found["identity"])
+        alone = pd.Series(range(len(found)), dtype="int64") + len(known)
+        group = pd.Series(codes, dtype="int64").where(codes >= 0, alone)
+        outputs = self._outputs(found)
+        outputs.insert(0, GROUP, group)
+        return outputs.assign(target=found["label"].to_numpy())
+
+    def ends(self) -> tuple[str | None, str | None]:
+        """Return the times of the first and the last request."""
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        first, last = [(epoch + timedelta(microseconds=time)).isoformat() for time in self.counts.times] or (None, None)
+        return first, last
+
+
+def _where(condition: str) -> str:
+    return f"(WHERE {condition})"
