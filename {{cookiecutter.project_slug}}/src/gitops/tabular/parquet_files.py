@@ -1,4 +1,4 @@
-"""The parquet files that are a table: one file, those of a folder, or those that a pattern matches, local or in a cloud.
+"""The parquet files that are a table: one, those of a folder, or those that a pattern matches, local or in a cloud.
 
 They have equal columns. Their rows follow each other in the order of the files' names. Nothing is read but the files'
 footers until columns or batches are asked for.
