@@ -170,6 +170,14 @@ def test_facts_that_are_kept_are_used_while_they_hold(monkeypatch: pytest.Monkey
     assert facts.of(data).rows == 50
 
 
+def test_an_error_names_the_part_and_the_line_in_it() -> None:
+    data = settings(csv_table())
+    part("a.csv", "x,note,count,y\n1.5,a,1,yes\n1.5,a,9007199254740993,yes\n")
+    write_state(Path(data.path), parts=[ROWS], files=["a.csv"])
+    with pytest.raises(ProjectError, match=r"column 'count' of .* the first is line 3 of data/appended/a\.csv"):
+        table.read(data)
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

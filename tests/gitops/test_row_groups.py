@@ -29,7 +29,9 @@ def test_a_row_group_has_about_its_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("parts", [[1000], [1, 10, 989], [250] * 4, [999, 1], [0, 7, 0, 993]])
-def test_parts_of_any_size_make_the_same_file(parts: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_any_size_make_the_same_file(
+    parts: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(row_groups, "BYTES", 16 * 90)
     table = pa.table({"x": np.arange(1000.0), "y": np.arange(1000)})
     start = 0

@@ -245,7 +245,8 @@ def test_the_hash_of_an_object_is_that_of_the_last_run(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     Path("dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  prepare:\n    cmd: x\n    deps:\n    - path: data/appended.json\n      md5: 1\n"
-        "    - path: s3://bucket/raw.parquet\n      size: 3\n      etag: abc-1\n    outs:\n    - path: x\n      md5: 2\n"
+        "    - path: s3://bucket/raw.parquet\n      size: 3\n      etag: abc-1\n"
+        "    outs:\n    - path: x\n      md5: 2\n"
     )
     assert artifacts.tracked_md5(Path("s3://bucket/raw.parquet")) == "abc-1"
     with pytest.raises(FileNotFoundError, match=r"run `make pipeline` first"):

@@ -340,3 +340,25 @@ def test_a_table_that_is_larger_than_the_memory_that_there_is(folder: Path) -> N
     groups = pq.read_metadata(str(artifacts.TRAIN))
     assert groups.num_row_groups > 50
     assert run(5 * 2**20).returncode != 0, "the limit does not count"
+
+
+def test_columns_that_an_owner_adds_to_a_frame() -> None:
+    """Of other types of pandas' than `table.read` returns."""
+    days = pd.date_range("2024-01-01", periods=ROWS)
+    added = {
+        "kind": pd.Categorical(["a", "b", None] * (ROWS // 3)),
+        "fine": days + pd.Timedelta(1, "ns"),
+        "local": days.tz_localize("Asia/Tokyo"),
+        "date": days.date,
+        "count": np.arange(ROWS),
+        "small": np.arange(ROWS, dtype=np.float32),
+        "large": np.arange(ROWS) > 5,
+    }
+    splits, described = prepare.prepare(pd.DataFrame({"y": CLASSES, **added}), settings("t.parquet"), {})
+    dtypes = {each["name"]: each["dtype"] for each in described["features"]}
+    assert [*dtypes.values()] == ["category", *["datetime"] * 3, "number", "number", "boolean"]
+    first = splits["train"].iloc[0]
+    number = first[ROW]
+    assert first["kind"] == ["a", "b", None][number % 3] and first["count"] == first["small"] == number
+    assert first["fine"] == first["date"] == days[number].tz_localize("UTC")
+    assert first["local"] == days[number].tz_localize("Asia/Tokyo")

@@ -1,4 +1,4 @@
-"""The parquet files that are a table: one file, those of a folder, or those that a pattern matches, local or in a cloud.
+"""The parquet files that are a table: one, those of a folder, or those that a pattern matches, local or in a cloud.
 
 They have equal columns. Their rows follow each other in the order of the files' names. Nothing is read but the files'
 footers until columns or batches are asked for.
@@ -44,6 +44,18 @@ class File:
     schema: pa.Schema
     index: tuple[str, int, int] | None  # name, first number, step
 
+    @cached_property
+    def places(self) -> list[int]:
+        """The positions of the table's columns in the file."""
+        return [at for at, name in enumerate(self.schema.names) if not INDEX.fullmatch(name)]
+
+    @cached_property
+    def columns(self) -> pa.Schema:
+        """The table's columns: names are stripped, and an index that is a range comes last."""
+        fields = [self.schema.field(place) for place in self.places]
+        fields += [pa.field(self.index[0], pa.int64())] if self.index else []
+        return pa.schema([field.with_name(field.name.strip()) for field in fields])
+
 
 class ParquetFiles:
     """The files at some addresses. `schema` has their columns, of which pandas' index is one if it has a name."""
@@ -59,16 +71,15 @@ class ParquetFiles:
         self.files = [self._footer(path) for _, paths in found for path in paths]
         self.rows = sum(file.footer.num_rows for file in self.files)
         first = self.files[0]
+        self.schema = first.columns
         for file in self.files[1:]:
-            if not file.schema.equals(first.schema) or (file.index or ())[:1] != (first.index or ())[:1]:
+            agreed = _agreed(self.schema, file.columns)
+            if agreed is None:
                 raise ProjectError(f"{self.problem}: {file.path} has other columns or types than {first.path}")
+            self.schema = agreed
         if not self.rows:
             raise ProjectError(f"{self.problem}: the table has no rows")
-        self._places = [at for at, name in enumerate(first.schema.names) if not INDEX.fullmatch(name)]
         self._unique = len({*first.schema.names}) == len(first.schema)
-        fields = [first.schema.field(place) for place in self._places]
-        fields += [pa.field(first.index[0], pa.int64())] if first.index else []
-        self.schema = pa.schema([field.with_name(field.name.strip()) for field in fields])
 
     @cached_property
     def size(self) -> int:
@@ -94,7 +105,7 @@ class ParquetFiles:
         schema = pa.schema([self.schema.field(at) for at in columns])
         for file in self.files:
             every = file.schema.names
-            names = [every[self._places[at]] for at in columns if at < len(self._places)]
+            names = [every[file.places[at]] for at in columns if at < len(file.places)]
             start = 0
             with _readable(self.problem), self._opened(file.path) as reader:
                 # Without threads and read-ahead, memory does not depend on the size of the file's row groups.
@@ -107,12 +118,15 @@ class ParquetFiles:
         found, names = batch.columns, file.schema.names
         by_name = dict(zip(batch.schema.names, found, strict=True))
         arrays = []
-        for place in (self._places[at] if at < len(self._places) else None for at in columns):
-            if place is None:
-                _, first, step = file.index or ("", 0, 1)
-                arrays.append(pa.array(np.arange(start, start + batch.num_rows) * step + first))
+        for at in columns:
+            if at < len(file.places):
+                place = file.places[at]
+                array = by_name[names[place]] if self._unique else found[place]
             else:
-                arrays.append(by_name[names[place]] if self._unique else found[place])
+                _, first, step = file.index or ("", 0, 1)
+                array = pa.array(np.arange(start, start + batch.num_rows) * step + first)
+            type_ = self.schema.field(at).type
+            arrays.append(array if array.type == type_ else array.cast(type_))
         return arrays
 
     def _opened(self, path: str) -> pq.ParquetFile:
@@ -147,6 +161,21 @@ class ParquetFiles:
             what = f"no file matches {path!r}" if "*" in path else "there is no such file"
             raise ProjectError(f"{self.problem}: {what}; `dvc pull` gets it, or correct {setting}")
         return arrow, paths
+
+
+def _agreed(first: pa.Schema, other: pa.Schema) -> pa.Schema | None:
+    """Return the columns of two files; None where they differ by more than whole numbers in place of others.
+
+    A request may have a fraction where the table has whole numbers only: the part that appends it holds floats.
+    """
+    fields = []
+    for one, two in zip(first, other, strict=False):
+        floats = [type_ for type_ in (one.type, two.type) if pa.types.is_float64(type_)]
+        widened = len(floats) == 1 and (pa.types.is_integer(one.type) or pa.types.is_integer(two.type))
+        if one.type != two.type and not widened:
+            return None
+        fields.append(one.with_type(pa.float64()) if widened else one)
+    return pa.schema(fields) if first.names == other.names else None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
-from gitops.tabular import load, parts, table
+from gitops.tabular import dtypes, load, parts, table
 from gitops.tabular.parquet_files import ParquetFiles
 from gitops.tabular.raw_column import Column
 
@@ -46,8 +46,7 @@ class Held:
     def __init__(self, frame: pd.DataFrame) -> None:
         """Take a frame; its index does not count."""
         found = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        columns = [column.cast(_plain(column.type)) for column in found.columns]
-        self.table = pa.table(columns, names=found.column_names)
+        self.table = pa.table([*map(_plain, found.columns)], names=found.column_names)
         self.names, self.rows = self.table.column_names, len(frame)
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -122,9 +121,13 @@ def held(found: pd.DataFrame | Streamed) -> Table:
     return Held(found) if isinstance(found, pd.DataFrame) else found
 
 
-def _plain(type_: pa.DataType) -> pa.DataType:
-    """Return the type of an owner's column in which the splits are written: no dictionary, no null."""
-    if pa.types.is_dictionary(type_):
-        type_ = type_.value_type
-    text = pa.types.is_null(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
-    return pa.string() if text else type_
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return an owner's column in a type of the splits: no dictionary, no null, one type of dates."""
+    type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_null(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
+        type_ = pa.string()
+    if pa.types.is_date(type_):
+        column = column.cast(pa.timestamp("ms"))
+    if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
+        return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(dtypes.MOMENT)
+    return column.cast(type_)
