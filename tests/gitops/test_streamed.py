@@ -284,7 +284,7 @@ def test_what_a_table_may_be_called(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["raw.xlsx", "raw/*", "raw/*.csv", "s3://b/raw.csv", "", "s3://b/*.json"])
 def test_what_a_table_may_not_be_called(path: str) -> None:
-    with pytest.raises(ValueError, match="path is .*: a file that ends in .csv or .parquet is needed"):
+    with pytest.raises(ValueError, match=r"path is .*: a file that ends in \.csv or \.parquet is needed"):
         settings(path)
 
 
