@@ -61,6 +61,7 @@ MODULES = {
     "gitops/tabular/parquet_files.py": {"prepare"},
     "gitops/tabular/row_groups.py": {"prepare"},
     "gitops/tabular/rows.py": {"prepare"},
+    "gitops/tabular/strata.py": {"prepare"},
     "gitops/tabular/streamed.py": {"prepare"},
     "gitops/tabular/parts.py": {"prepare"},
     "gitops/tabular/raw_column.py": {"prepare"},

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
-from gitops.tabular import chronological, groups
+from gitops.tabular import chronological, groups, strata
 from gitops.tabular.chronological import DUPLICATE, NAMES, REPEATED_ID, SPLITS, TRAIN, Codes
 from gitops.tabular.groups import Numbers
 from gitops.tabular.keys import Keys
-
-#: A class with fewer rows than this cannot be in all three splits; such classes are spread as if they were one.
-RARE = 5
-
-#: Quantile bins by which a numeric target is stratified.
-BINS = 10
-
-#: The stratum of rare classes, by which it is sorted among the classes.
-TOGETHER = "\0rare"
 
 
 def assign(keys: Keys, data: Data, starts: Sequence[int] = ()) -> tuple[Codes, Numbers]:
@@ -112,12 +100,12 @@ def _draw_block(keys: Keys, numbers: Numbers, data: Data, start: int, stop: int)
         return codes
     if len(drawn) < len(keys):
         numbers, target = numbers[drawn], target[drawn]
-    strata = _strata(target, keys.classes, data)
-    order = _stratified_order(numbers, strata, np.random.default_rng(data.seed))
+    found = strata.of(target, keys.classes, data)
+    order = strata.order(numbers, found, np.random.default_rng(data.seed))
     # The first rows of an order are for training, so a few appended rows would all be: draw where the order begins.
     offset = np.random.default_rng([data.seed, start]).random() if start else 0.0
     share = min(len(keys) / len(drawn), 1 / (data.val_size + data.test_size))
-    codes[drawn[order]] = _cut(numbers[order], data, offset, share)
+    codes[drawn[order]] = strata.cut(numbers[order], data, offset, share)
     return codes
 
 
@@ -136,67 +124,6 @@ def _learnable(codes: Codes, keys: Keys, numbers: Numbers, data: Data) -> Codes:
             "period: leave them out of the table, or make data.val_size and data.test_size smaller"
         )
     return np.where(np.isin(numbers, numbers[unseen]), np.int8(TRAIN), codes)
-
-
-def _strata(target: NDArray[Any], classes: list[str], data: Data) -> NDArray[Any]:
-    """Return the stratum of each row [rows]: whole numbers in the order in which the strata draw."""
-    if data.task == "regression":
-        bins = min(BINS, max(1, len(target) // RARE))
-        strata = np.zeros(len(target), np.int8)
-        if bins > 1:  # of each row's rank; of equal numbers the first row's is lower
-            order = np.argsort(target, kind="stable")
-            strata[order] = pd.qcut(np.arange(1.0, len(target) + 1), bins, labels=False)
-        return strata
-    rare = np.bincount(target, minlength=len(classes)) < RARE
-    names = [TOGETHER if few else name for name, few in zip(classes, rare, strict=True)]
-    places = {name: place for place, name in enumerate(sorted({*names}))}
-    found: NDArray[Any] = np.array([places[name] for name in names], np.min_scalar_type(len(places)))[target]
-    return found
-
-
-def _stratified_order(numbers: Numbers, strata: NDArray[Any], rng: np.random.Generator) -> Numbers:
-    """Order rows so that any cut of the order holds each stratum in proportion, groups unbroken.
-
-    Each group takes the stratum of its first row. Within a stratum the groups are shuffled and spread evenly over
-    [0, 1): a group before which m of the stratum's n rows come stands at (m + u) / n, with one random u for the
-    stratum. The numbers of groups grow with their first rows.
-    """
-    first = np.flatnonzero(groups.first_rows(numbers) == np.arange(len(numbers)))
-    rows = np.bincount(numbers)[numbers[first]]
-    shuffled = rng.choice(len(first), size=len(first), replace=False)
-    stratum = strata[first[shuffled]]
-    by_stratum = np.argsort(stratum, kind="stable")
-    shuffled, stratum = shuffled[by_stratum], stratum[by_stratum]
-    del by_stratum
-    place = np.empty(len(first))
-    for start, stop in pairwise([*np.flatnonzero(np.append(True, stratum[1:] != stratum[:-1])), len(stratum)]):
-        some = shuffled[start:stop]
-        before = np.cumsum(rows[some])
-        total = before[-1]
-        before -= rows[some]
-        place[some] = (before + rng.random()) / total
-    del shuffled, stratum, some, before
-    if len(first) == len(numbers):
-        return np.argsort(place, kind="stable")
-    of_group = np.empty(int(numbers.max()) + 1)
-    of_group[numbers[first]] = place
-    return np.lexsort((numbers, of_group[numbers]))
-
-
-def _cut(ordered: Numbers, data: Data, offset: float, share: float) -> Codes:
-    """Cut rows, given the group of each in their order, into splits at boundaries between groups.
-
-    `offset`: fraction of the rows by which the order is rotated first. `share`: by how much the fractions of the
-    validation and test split are larger than in the table.
-    """
-    start = np.arange(len(ordered))
-    start[1:][ordered[1:] == ordered[:-1]] = 0
-    np.maximum.accumulate(start, out=start)  # where each row's group begins
-    fraction = start / len(ordered)
-    fraction = (fraction + offset) % 1 if offset else fraction
-    fraction += 1e-9
-    bounds = [1 - (data.val_size + data.test_size) * share, 1 - data.test_size * share]
-    return np.searchsorted(bounds, fraction).astype(np.int8)
 
 
 def _check_sizes(codes: Codes, keys: Keys, numbers: Numbers, data: Data) -> None:

@@ -84,7 +84,7 @@ class Streamed:
         start = 0
         with tqdm(total=self.rows, unit=" rows", desc="prepare", leave=False, disable=None) as progress:
             for batch in self.files.batches([self._at[name] for name in read], rows):
-                found = {name: column for name, column in zip(read, self._typed(read, batch), strict=True)}
+                found = dict(zip(read, self._typed(read, batch), strict=True))
                 found |= {name: self._whole[name].slice(start, batch.num_rows) for name in names if name in self._whole}
                 start += batch.num_rows
                 yield pa.table({name: found[name] for name in names})
