@@ -237,7 +237,7 @@ def test_files_that_do_not_fit_together_are_named(folder: Path) -> None:
     (folder / "raw").mkdir()
     parquet(Path("raw/a.parquet"), SMALL)
     data = settings("raw")
-    for other in (SMALL.drop_columns("x"), SMALL.set_column(0, "x", SMALL["whole"])):
+    for other in (SMALL.drop_columns("x"), SMALL.set_column(0, "x", SMALL["kind"])):
         parquet(Path("raw/b.parquet"), other)
         assert made(data) == "data.path is 'raw': raw/b.parquet has other columns or types than raw/a.parquet"
     Path("raw/b.parquet").write_text("no parquet")

@@ -51,14 +51,15 @@ def file(path: str | Path, setting: str, data: Data) -> Loaded:
 
 
 def files(paths: Sequence[str], setting: str, data: Data) -> Loaded:
-    """Return the same of a table in several files of one format, the first of which `setting` names."""
-    problem = f"{setting} is {paths[0]!r}"
+    """Return the same of a table in several files of one format, which `setting` names."""
+    named = data.path if setting == "data.path" else paths[0]  # a folder, say, and not its first file
+    problem = f"{setting} is {named!r}"
     drop = {*data.left_out} if setting == "data.path" else set()
     if not paths[0].endswith(".csv"):
-        found = ParquetFiles(paths, setting)
+        found = ParquetFiles(paths, setting, named)
         check_names(found.schema.names, drop, problem)
         whole = found.table()
-        return Loaded(dict(zip(whole.column_names, whole.columns, strict=True)), paths[0], None, ())
+        return Loaded(dict(zip(whole.column_names, whole.columns, strict=True)), named, None, ())
     names, columns, lengths = _csv(paths, setting, data)
     if "" not in drop:
         csv_checks.check_trailing(names, columns, data.csv, problem)

@@ -60,12 +60,12 @@ class File:
 class ParquetFiles:
     """The files at some addresses. `schema` has their columns, of which pandas' index is one if it has a name."""
 
-    def __init__(self, addresses: Sequence[str], setting: str) -> None:
+    def __init__(self, addresses: Sequence[str], setting: str, named: str | None = None) -> None:
         """Read the footers. Raises ProjectError where there is no file, one cannot be read, or columns differ.
 
-        `setting` names the first of the addresses, each of a file or folder, or a pattern of files.
+        Each address is of a file or folder, or a pattern of files. `setting` names the first, or what `named` says.
         """
-        self.problem = f"{setting} is {addresses[0]!r}"
+        self.problem = f"{setting} is {named or addresses[0]!r}"
         found = [self._found(address, setting) for address in addresses]
         self.arrow = found[0][0]
         self.files = [self._footer(path) for _, paths in found for path in paths]

@@ -25,9 +25,9 @@ FOLDER = Path("data/appended")
 def files(data: Data) -> list[str]:
     """Return the paths of the table's files in the order of their rows: the table itself, then its appended parts.
 
-    Of a folder with appended parts these are its parquet files by name, the appended ones last; any other folder, a
-    pattern and an address of object storage are returned as they are. Raises ProjectError where a part that
-    data/appended.json lists is missing.
+    Of a folder these are its parquet files by name, the appended ones last. A pattern or an address of object storage
+    is returned as it is; nothing is appended to those. Raises ProjectError where a part that data/appended.json lists
+    is missing.
     """
     if elsewhere(data):
         return [data.path]
@@ -41,9 +41,10 @@ def files(data: Data) -> list[str]:
                 f"{pointer}` gets it; if it does not, {artifacts.APPENDED} and {pointer} are of different commits"
             )
     own = [path]
-    if path.is_dir() and added:
+    if path.is_dir():
         own = sorted({*path.glob("*.parquet")} - {*added})
-        own = [file for file in own if not file.name.startswith((".", "_"))]  # unfinished, or metadata
+        # By convention a name that begins with a dot or an underscore is unfinished, or metadata.
+        own = [file for file in own if not file.name.startswith((".", "_"))] or [path]
     return [file.as_posix() for file in (*own, *added)]
 
 

@@ -112,7 +112,7 @@ def opened(data: Data) -> pd.DataFrame | Streamed:
     table.check_query(data)
     if data.path.endswith(".csv"):
         return table.read(data)
-    files = ParquetFiles(parts.files(data), "data.path")
+    files = ParquetFiles(parts.files(data), "data.path", data.path)
     return Streamed(files, data) if files.size > BUDGET else table.read(data)
 
 
