@@ -1,8 +1,7 @@
-"""Training in two processes, by torchrun, and of splits that are not held in memory: the same model, whatever breaks."""
+"""Training by two processes, and of splits that are not held in memory: the same model, whatever breaks."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sqlite3

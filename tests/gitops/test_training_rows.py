@@ -1,10 +1,11 @@
-"""Rows of a split that is read as it is needed: each once an epoch, in another order, from any step on, for each rank."""
+"""Rows of a split that is read as it is needed: each once an epoch, in another order, for any number of processes."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ def numbers(steps: Iterator[Step]) -> list[list[int]]:
     return [step.batch.target.tolist() for step in steps]
 
 
+def flat(lists: Iterable[list[int]]) -> list[int]:
+    """Return the elements of all lists."""
+    return [*chain.from_iterable(lists)]
+
+
 def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
     monkeypatch.setattr(processes, "rank", lambda: rank)
     monkeypatch.setattr(processes, "world", lambda: world)
@@ -66,7 +72,7 @@ def test_a_split_is_held_in_memory_if_it_fits(file: Path, streamed: Rows, monkey
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 999, 5000])
 def test_an_epoch_has_each_row_once(streamed: Rows, batch_size: int) -> None:
     batches = numbers(streamed.steps(batch_size, seed=1))
-    assert sorted(sum(batches, [])) == list(range(ROWS))
+    assert sorted(flat(batches)) == list(range(ROWS))
     assert {len(batch) for batch in batches[:-1]} <= {batch_size}
     assert len(batches) == -(-ROWS // batch_size)
 
@@ -90,10 +96,10 @@ def test_processes_share_the_batches_of_one(streamed: Rows, world: int, monkeypa
         steps = [*streamed.steps(64, seed=1)]
         assert [step.rows for step in steps] == [len(batch) / world for batch in whole]
         shares.append(numbers(iter(steps)))
-    together = [sorted(sum(parts, [])) for parts in zip(*shares, strict=True)]
+    together = [sorted(flat(parts)) for parts in zip(*shares, strict=True)]
     if world != 3:  # has a ninth lane
         assert together == [sorted(batch) for batch in whole]
-    assert sorted(sum(together, [])) == list(range(ROWS))
+    assert sorted(flat(together)) == list(range(ROWS))
     assert max(map(len, shares[0])) <= -(-64 // world) + 8 // world + 1
 
 
@@ -108,7 +114,7 @@ def test_processes_share_the_batches_in_memory(file: Path, world: int, monkeypat
     as_process(monkeypatch, 0, 1)
     torch.manual_seed(0)
     whole = numbers(held.steps(64, seed=1))
-    assert [sorted(sum(parts, [])) for parts in zip(*shares, strict=True)] == [*map(sorted, whole)]
+    assert [sorted(flat(parts)) for parts in zip(*shares, strict=True)] == [*map(sorted, whole)]
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -139,8 +145,8 @@ def test_processes_share_what_is_scored(streamed: Rows, world: int, monkeypatch:
         as_process(monkeypatch, rank, world)
         parts = [part.target.tolist() for part in streamed.parts(8, shared=True)]
         assert max(map(len, parts)) == 8
-        found += sum(parts, [])
-        assert sum((part.target.tolist() for part in streamed.parts(500)), []) == list(range(ROWS))
+        found += flat(parts)
+        assert flat(part.target.tolist() for part in streamed.parts(500)) == list(range(ROWS))
     assert sorted(found) == list(range(ROWS))
 
 
@@ -155,7 +161,7 @@ def test_chosen_rows_are_the_same_streamed_and_in_memory(
         again = np.arange(len(one)) % 2 == 0
         for left, right in ((one, other), (one.chosen(again), other.chosen(again))):
             assert len(left) == len(right)
-            assert left.target.tolist() == right.target.tolist() == sorted(sum(numbers(right.steps(64, seed=1)), []))
+            assert left.target.tolist() == right.target.tolist() == sorted(flat(numbers(right.steps(64, seed=1))))
             assert left.groups.tolist() == right.groups.tolist()
 
 

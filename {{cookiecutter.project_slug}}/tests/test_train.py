@@ -208,4 +208,6 @@ def test_groups_are_held_out_whole(splits: Splits) -> None:
 
 def test_too_few_groups_to_hold_a_part_out_are_an_error(splits: Splits) -> None:
     with pytest.raises(ProjectError, match="9 groups of training rows are too few to hold 20% of them out"):
-        train.hold_out(replace(splits, train=replace(splits.train, groups=np.arange(len(splits.train)) % 9)), 0.2, seed=1)
+        train.hold_out(
+            replace(splits, train=replace(splits.train, groups=np.arange(len(splits.train)) % 9)), 0.2, seed=1
+        )

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,7 @@ class Lanes:
     rank: int
     world: int
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows of all lanes."""
         return sum(self.sizes)
@@ -106,7 +108,7 @@ class Lanes:
         # all lanes need another chunk at the same step.
         cuts = [0, *range(1 + lane.bit_count() % BUFFER, len(pieces), BUFFER), len(pieces)]
         chunks, row = [], 0
-        for left, right in zip(cuts, cuts[1:], strict=False):
+        for left, right in pairwise(cuts):
             step = max(0, -(-((row + 1) * self.count - lane) // self.batch_size) - 1)
             chunk = Chunk(lane, max(step, first), row, pieces[left:right], [*self.seed, lane, row])
             row = chunk.stop

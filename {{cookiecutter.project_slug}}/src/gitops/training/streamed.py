@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -66,7 +66,7 @@ class Streamed:
         """How many rows of each row group are taken."""
         if self.mask is None:
             return np.diff(self._starts).tolist()
-        return [int(self.mask[start:stop].sum()) for start, stop in zip(self._starts, self._starts[1:], strict=False)]
+        return [int(self.mask[start:stop].sum()) for start, stop in pairwise(self._starts)]
 
     @cached_property
     def _taken(self) -> list[int]:
@@ -107,7 +107,7 @@ class Streamed:
         read = _ahead(self._shuffled, list(waiting))
         held: Held = {lane: deque() for lane in lanes.mine}
         none = self._hold(held, waiting, read)
-        together, last = max(1, TOGETHER // batch_size), -(-len(self) // batch_size)
+        together, last = max(1, TOGETHER // batch_size), -(-lanes.rows // batch_size)
         for start in range(first, last, together):
             stop = min(start + together, last)
             while waiting and waiting[0].step < stop:
@@ -121,7 +121,7 @@ class Streamed:
             order = torch.from_numpy(steps.argsort(kind="stable"))
             batch = Batch(*map(torch.cat, zip(*pieces, strict=True))).at(order).to(self.device)
             for step, part in enumerate(batch.split(counts.sum(axis=0).tolist()), start):
-                yield Step(part, min(batch_size, len(self) - step * batch_size) / lanes.world)
+                yield Step(part, min(batch_size, lanes.rows - step * batch_size) / lanes.world)
 
     @staticmethod
     def _hold(held: Held, waiting: deque[Chunk], read: Iterator[Batch]) -> Batch:
