@@ -104,13 +104,15 @@ def outcome(world: World) -> dict[str, Any]:
         context.pop(key)
     for key in ("refused_for", "unreadable"):
         context[key] = sorted(map(repr, dict(context[key]).items()))
-    frames = {
+    frames: dict[str, Any] = {
         path.name: artifacts.read_parquet(path).to_json(double_precision=15)
         for path in (artifacts.MONITOR_CURRENT, artifacts.MONITOR_CURRENT_OUTPUTS, artifacts.MONITOR_LABELLED)
     }
-    found = ground_truth.read(None, ())
-    rows = [(row.request_hash, row.client, row.time, json.dumps(row.inputs), row.label) for row in found.rows]
-    return {"result": result, "context": context, "rows": rows, "left_out": found.left_out} | frames
+    for name, after in (("all", None), ("later", OVER + timedelta(seconds=30))):
+        found = ground_truth.read(after, ())
+        rows = [(row.request_hash, row.client, row.time, json.dumps(row.inputs), row.label) for row in found.rows]
+        frames[f"labelled: {name}"] = (rows, found.left_out)
+    return {"result": result, "context": context} | frames
 
 
 def test_results_are_equal_in_every_form(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +126,7 @@ def test_results_are_equal_in_every_form(world: World, monkeypatch: pytest.Monke
         file.write(b'{"a": "\xff"}\n\xfe\xff\nnull\r{"half": ')
     plain = outcome(world)
     assert plain["result"]["rows"] > 30 and plain["context"]["reused"] >= 2
+    assert plain["labelled: later"][1]["the label came too late"] > 20 < len(plain["labelled: later"][0])
     kept = paths[2].read_bytes()
     paths[2].unlink()
     assert compact.compact(NOW + timedelta(days=1)).tables == 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,7 +63,7 @@ def compact(now: datetime) -> Done:
         for hour_folder, sizes in hours.items():
             tables = [name for name in listing.tables if _parent(name) == hour_folder]
             spans = log_files.uncovered(sizes, folder.tables(tables))
-            for pieces in _batches(folder, spans):
+            for pieces in folder.batches(spans, BYTES):
                 done.lines += _write(folder, hour_folder, pieces, connection, temporary)
                 done.tables += 1
             done.files += len(spans)
@@ -74,18 +73,6 @@ def compact(now: datetime) -> Done:
 
 def _parent(name: str) -> str:
     return name.rpartition("/")[0]
-
-
-def _batches(folder: Folder, spans: dict[str, tuple[int, int]]) -> Iterator[list[Piece]]:
-    """Yield the lines that become one parquet file."""
-    batch: list[Piece] = []
-    for pieces in folder.pieces(spans):
-        batch += [piece for piece in pieces if piece.content]
-        if sum(len(piece.content) for piece in batch) >= BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _write(

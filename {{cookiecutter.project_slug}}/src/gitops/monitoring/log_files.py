@@ -200,6 +200,17 @@ class Folder:
                     yield from self._slices(name, start, end)
                     progress.update()
 
+    def batches(self, wanted: dict[str, tuple[int, int]], size: int) -> Iterator[list[Piece]]:
+        """Yield the lines of `pieces` in lists of about `size` bytes: what becomes one parquet file."""
+        batch: list[Piece] = []
+        for pieces in self.pieces(wanted):
+            batch += [piece for piece in pieces if piece.content]
+            if sum(len(piece.content) for piece in batch) >= size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
     def _slices(self, name: str, start: int, end: int) -> Iterator[list[Piece]]:
         size = BYTES
         while start < end:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitops.monitoring import typed_lines
+from gitops.monitoring import log_files, typed_lines
 from gitops.monitoring.log_files import Folder, Table
 from gitops.monitoring.typed_lines import INPUT, quoted, text
 
@@ -137,7 +137,7 @@ def _converted(
     """Write the lines of JSON files to parquet files of this run, and return them."""
     here = Folder(folder.variable, _local(), str(temporary))
     found = []
-    for number, pieces in enumerate(folder.pieces(spans)):
+    for number, pieces in enumerate(folder.batches(spans, log_files.BYTES)):
         path = temporary / f"{number}.parquet"
         sources = {piece.source: piece.start + len(piece.content) for piece in pieces}
         typed_lines.write(connection, pieces, path, sources)
