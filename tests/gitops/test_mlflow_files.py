@@ -43,7 +43,7 @@ def log(folder: Path, *run: str) -> str:
 def places(folder: Path) -> list[str]:
     """Return every path of a file that the database names."""
     database = sqlite3.connect(folder / "mlflow.db")
-    found = [row for table, column in mlflow_files.PLACES for row in database.execute(f"SELECT {column} FROM {table}")]  # noqa: S608
+    found = [row for table, column in mlflow_files.PLACES for row in database.execute(f"SELECT {column} FROM {table}")]
     database.close()
     return [place for (place,) in found]
 
