@@ -20,7 +20,16 @@ import request_logs
 from fsspec.implementations.memory import MemoryFileSystem
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import compact, ground_truth, log_files, log_table, log_window, quality, typed_lines
+from gitops.monitoring import (
+    compact,
+    ground_truth,
+    log_files,
+    log_table,
+    log_window,
+    quality,
+    request_ids,
+    typed_lines,
+)
 from gitops.serving.server import request_log as server_log
 from gitops.serving.server.request_log import Entry
 from monitoring import NOW, OTHER, World, settings
@@ -401,6 +410,30 @@ def test_of_a_thousand_hours_only_the_windows_are_listed_and_opened(
     counts = json.loads(artifacts.MONITOR_CONTEXT.read_text())["read"]
     assert counts["tables" if compacted else "files"] == len(kept)
     assert counts["folders_skipped"] == len(days) + sum(hour.date() == first.date() for hour in hours if hour < first)
+
+
+def test_a_retraining_reads_back_to_its_horizon(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of what is older neither hours of the log nor files of labels are read; an id that came again after it is seen."""
+    ages = {"ancient": 40, "late": 15, "new": 1}
+    lines = {name: world.lines(3, label=True) for name in ages}
+    sent_again = [line | {"inputs": line["inputs"] | {"income": 0.25}} for line in lines["late"][:1]]
+    lines["new"] += [line | {"request_id": lines["late"][0]["request_id"]} for line in sent_again]
+    lines["new"] += [line | {"request_id": lines["ancient"][0]["request_id"]} for line in sent_again]
+    for name, days in ages.items():
+        moment = NOW - timedelta(days=days)
+        for each in lines[name]:
+            each["time"] = moment.isoformat()
+        Path("requests", hour_folder(moment)).mkdir(parents=True, exist_ok=True)
+        world.log(lines[name], f"{hour_folder(moment)}/a.jsonl")
+    world.label()
+    Path("labels/old.csv").write_text("request_id,label\nnone-of-these,yes\n")
+    old = (NOW - timedelta(days=30)).timestamp()
+    os.utime("labels/old.csv", (old, old))
+    found = ground_truth.read(NOW - timedelta(days=10), (), horizon=NOW - timedelta(days=20))
+    assert len(found.rows) == 4  # three new ones, and the id that is too old to be noticed
+    assert found.left_out["the label came too late"] == 3 and found.left_out[request_ids.REUSED] == 1
+    assert found.left_out["the log has no request of the label"] == 2
+    assert "1 days or hours" in capsys.readouterr().out
 
 
 def test_a_large_window_is_sampled_and_counted_in_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

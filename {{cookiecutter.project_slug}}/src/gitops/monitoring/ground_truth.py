@@ -70,22 +70,26 @@ class _Old:
 
 
 def read(
-    after: datetime | None, known: Container[str], used: Mapping[str, int] | None = None, data: Data | None = None
+    after: datetime | None,
+    known: Container[str],
+    used: Mapping[str, int] | None = None,
+    data: Data | None = None,
+    horizon: datetime | None = None,
 ) -> Found:
     """Return the labelled requests later than `after` whose hashes are not `known`; `data` as of `labels`.
 
-    Earlier ones came too late, unless they were used: `used` counts these by day, their hashes are forgotten.
-    Raises ProjectError.
+    Earlier ones came too late, unless they were used: `used` counts these by day, their hashes are forgotten. What is
+    older than `horizon` is not read: neither hours of the log nor files of labels. Raises ProjectError.
     """
     found, old = Found(), _Old(used=used or {})
-    table, invalid = labels(data=data)
+    table, invalid = labels(horizon, data)
     if invalid:
         found.left_out["a label without a request or a value"] = invalid
     ids, instances, texts = (table[name].to_list() for name in ("request_id", "instance", "label"))
     by_key: dict[Key, str] = dict(zip(zip(ids, instances, strict=True), texts, strict=True))
     if not by_key or request_log.absent("REQUEST_LOG"):
         return found
-    with request_log.read(None, old=True, state=False) as log:
+    with request_log.read(horizon, old=True, state=False) as log:
         echo(request_log.said(log.counts))
         rows, reused = _Log(log.lines, table, by_key, after, known).read(found, old)
     found.left_out = +found.left_out
@@ -99,8 +103,8 @@ def read(
 class _Log:
     """The log's lines for labelled requests.
 
-    Of an hour that is too old only ids, clients and times are read: an id that came again long after its request must
-    be noticed, and its label is counted. Values are read where a row may be used, and from no hour before `after`.
+    Of an hour before `after` only ids, clients and times are read: an id that came again must be noticed, and its label
+    is counted. Values are read where a row may be used.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
         package=_file(archive),
         predictions=_file(artifacts.PREDICTIONS),
         test_md5=evaluated["test_md5"],
-        data=_file(Path(settings.data.path)),
+        data=File(path=settings.data.path, md5=artifacts.tracked_md5(Path(settings.data.path))),
         appended=_file(parts.FOLDER) if parts.version(settings.data) else None,
         rows=schema["rows"],
         columns={feature["name"]: feature["dtype"] for feature in schema["features"]},

@@ -69,7 +69,9 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
     known, until = state.get("requests", {}), state.get("until")
     window = timedelta(days=settings.retrain.label_days)
     after = datetime.fromisoformat(until) - window if until else None
-    found = ground_truth.read(after, known, state.get("used", {}), data)
+    # Twice the window: an id that was sent before it, and again in it, is noticed.
+    horizon = after - window if after else None
+    found = ground_truth.read(after, known, state.get("used", {}), data, horizon)
     rows = []
     if found.rows:
         _pull(path)
