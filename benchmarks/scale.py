@@ -2,9 +2,10 @@
 
     .venv/dev/bin/python benchmarks/scale.py [WHAT ...] [--rows 10000000] [--folder FOLDER]
 
-WHAT: prepare, epoch, growth, processes, monitor, wide, default, statistics, serving; without any, all of them. A project
-is generated in FOLDER, a temporary one by default, which needs 30 GB; each measurement gives it another table. Memory is
-the largest resident set of the process or one that it started. With a GPU, `epoch` trains on it too.
+WHAT: growth, stages, processes, wide, monitor, default; without any, all of them, in about an hour.
+For each a project is generated in FOLDER, a temporary one by default, which needs 30 GB. Memory is the largest resident
+set of the process or of one that it started. With a GPU, `growth` trains on it too. benchmarks/handler.py measures a
+server's requests.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,11 +29,14 @@ from cookiecutter.main import cookiecutter
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 
-#: Sizes of `growth`, each ten times the one before; the largest is --rows.
-STEPS = 3
+#: Rows of the table that two processes share, in batches of so many, and of the wide one.
+SHARED, BATCH, WIDE = 1_000_000, 1024, 20_000
 
-#: Rows of the table that two processes share, and of the wide one.
-SHARED, WIDE = 1_000_000, 20_000
+#: Days of the request log.
+DAYS = 30
+
+#: The template before any of this, and how often both are measured.
+BEFORE, ROUNDS = "7c34c18", 7
 
 STAGES = ("prepare", "validate_data", "train", "evaluate", "validate_model", "package")
 
@@ -52,11 +57,12 @@ class Run:
 class Project:
     """A generated project, with a table of the benchmark's in place of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = Path(cookiecutter(str(ROOT), no_input=True, default_config=True, output_dir=str(folder)))
+    def __init__(self, folder: Path, tables: Path, source: Path = ROOT) -> None:
+        """Generate it in `folder` from the template in `source`; tables are kept in `tables`."""
+        self.path = Path(cookiecutter(str(source), no_input=True, default_config=True, output_dir=str(folder)))
         subprocess.run(["make", "setup"], cwd=self.path, check=True, stdout=subprocess.DEVNULL)
         self.package = yaml.safe_load((self.path / "params.yaml").read_text())["package"]["model_name"]
-        self.tables = folder / "tables"
+        self.tables = tables
 
     def table(self, kind: str, rows: int) -> Path:
         """Return the table `kind` of scale_tables.py with so many rows, and let the project's settings name it."""
@@ -177,9 +183,32 @@ def processes(project: Project, rows: int) -> None:
     show("an epoch in one process and in two", f"{SHARED:,} x 30, batches of {BATCH}", figure)
 
 
+def monitor(project: Project, rows: int) -> None:
+    """Evaluate a log of 30 days with three times --rows requests in all, a million a day by default."""
+    log, a_day = project.path.parent / "monitor", rows // 10
+    log.mkdir()
+    program = BENCHMARKS / "scale_monitor.py"
+    wrote = project.run(project.python, program, "write", log, DAYS, a_day)
+    show("writing the log, for the next line", f"{DAYS} days x {a_day:,}", wrote)
+    run = project.run(project.python, program, "run", log, DAYS, a_day)
+    show("`make monitor`, log in parquet", f"{DAYS} days x {a_day:,}", run)
+
+
 def default(project: Project, rows: int) -> None:
-    """Train on the bundled table, here and as the template was at --against, in turn."""
-    raise NotImplementedError
+    """Train on the bundled table here, and as the template was at the commit BEFORE, in turn."""
+    source = project.path.parent / "before"
+    source.mkdir()
+    archive = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", source], input=archive, check=True)
+    earlier = Project(project.path.parent / "earlier", project.tables, source)
+    taken: dict[str, list[float]] = {"before": [], "now": []}
+    for each in (earlier, project):
+        each.run("make", "pipeline")
+    for _ in range(ROUNDS):
+        for name, each in (("before", earlier), ("now", project)):
+            taken[name].append(each.stage("train").seconds)
+    figure = ", ".join(f"{statistics.median(seconds):.2f} s {name}" for name, seconds in taken.items())
+    show(f"`train`, the median of {ROUNDS}", "the bundled table", figure)
 
 
 MEASUREMENTS: dict[str, Callable[[Project, int], None]] = {
@@ -187,16 +216,20 @@ MEASUREMENTS: dict[str, Callable[[Project, int], None]] = {
     "stages": stages,
     "processes": processes,
     "wide": wide,
+    "monitor": monitor,
+    "default": default,
 }
 
 
 def main() -> None:
     """Print a table, one row a measurement, as they come."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", nargs="*", choices=[*MEASUREMENTS, []], metavar="WHAT")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=", ".join(MEASUREMENTS))
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    if unknown := {*options.what} - {*MEASUREMENTS}:
+        parser.error(f"{', '.join(unknown)}: there are {', '.join(MEASUREMENTS)}")
     print("| what | table | measured |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()

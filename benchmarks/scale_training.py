@@ -1,6 +1,6 @@
 """One epoch for scale.py, in a project's environment: `python scale_training.py KIND`, and its seconds as JSON.
 
-KIND is epoch, as the project trains it, or bare: the same steps and the same validation in a plain loop of PyTorch, over
+KIND is epoch, as the project trains it, or bare: the same steps and validation in a plain loop of PyTorch, over
 the same batches as tensors that lie in memory beforehand. `cuda` behind it has the GPU do it, `compile` and `bfloat16`
 change the plain loop.
 """

@@ -413,7 +413,7 @@ def test_of_a_thousand_hours_only_the_windows_are_listed_and_opened(
 
 
 def test_a_retraining_reads_back_to_its_horizon(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of what is older neither hours of the log nor files of labels are read; an id that came again after it is seen."""
+    """Of what is older no hour of the log and no file of labels is read; an id that came again after it is seen."""
     ages = {"ancient": 40, "late": 15, "new": 1}
     lines = {name: world.lines(3, label=True) for name in ages}
     sent_again = [line | {"inputs": line["inputs"] | {"income": 0.25}} for line in lines["late"][:1]]

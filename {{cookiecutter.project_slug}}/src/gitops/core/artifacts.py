@@ -137,14 +137,20 @@ def read_json(path: Path, made_by: str) -> Any:
         raise ProjectError(f"{path} is not valid JSON ({error}): run `{made_by}` again") from error
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Return a parquet file as a pandas frame. Raises OSError or ValueError (pyarrow's ArrowInvalid is one)."""
+def read_parquet(
+    path: Path, columns: list[str] | None = None, where: tuple[str, str, str] | None = None
+) -> pd.DataFrame:
+    """Return a parquet file, or the rows `where` a column compares as said, as a pandas frame.
+
+    Raises OSError or ValueError (pyarrow's ArrowInvalid is one).
+    """
     import pandas as pd
     from pyarrow.fs import LocalFileSystem
 
     # With a file object, which pandas uses by default, one process in twenty aborted while it exited, with all work
     # done: https://github.com/apache/arrow/issues/50482
-    return pd.read_parquet(path, columns=columns, filesystem=LocalFileSystem())
+    filters = [where] if where else None
+    return pd.read_parquet(path, columns=columns, filesystem=LocalFileSystem(), filters=filters)
 
 
 def conflicted(path: Path) -> bool:

@@ -117,8 +117,8 @@ def _write_reference(record: Release, schema: Schema) -> None:
     try:
         test = artifacts.read_parquet(dvc.fetch(record.test_md5))
         test = test.set_index(ROW if ROW in test else "row")  # its name in releases of earlier versions
-        outputs = artifacts.read_parquet(dvc.fetch(record.predictions.md5))
-        outputs = outputs[outputs["split"] == "test"].set_index("row").loc[test.index]
+        outputs = artifacts.read_parquet(dvc.fetch(record.predictions.md5), where=("split", "==", "test"))
+        outputs = outputs.set_index("row").loc[test.index]
         outputs = outputs[["target", "prediction", *(f"p_{name}" for name in classes)]]
         if GROUP in test:  # not in releases of earlier versions
             outputs[GROUP] = test[GROUP]
