@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from gitops.monitoring import tables
+from gitops.monitoring.answered_lines import INPUT, PROBABILITY
 from gitops.monitoring.log_table import Group, Lines
 from gitops.monitoring.request_log import REDACTED, Entry
-from gitops.monitoring.typed_lines import INPUT, PROBABILITY, TIME, quoted, text
+from gitops.monitoring.sql import microseconds, quoted, text
+from gitops.monitoring.typed_lines import TIME
 
 Schema = dict[str, Any]
 
@@ -167,13 +169,6 @@ class Rows:
         if stored == "double":  # an integer, or a number that is no id
             return f"CASE WHEN {column} = floor({column}) THEN {column}::BIGINT::VARCHAR ELSE {column}::VARCHAR END"
         return f"nullif({column}::VARCHAR, {text(REDACTED)})"
-
-
-def microseconds(moment: Any) -> int:
-    """Return the microseconds since 1970 of a time with its zone."""
-    from datetime import UTC, datetime, timedelta
-
-    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
 
 
 def _value(value: Any, dtype: str) -> Any:
