@@ -49,6 +49,7 @@ MODULES = {
     "gitops/tabular/cells.py": {"prepare", "train", "evaluate"},
     "gitops/tabular/chronological.py": {"prepare"},
     "gitops/tabular/columns.py": {"prepare", "train", "evaluate", "package"},
+    "gitops/tabular/request_rows.py": {"prepare", "train", "evaluate", "package"},
     "gitops/tabular/csv_checks.py": {"prepare"},
     "gitops/tabular/csv_file.py": {"prepare"},
     "gitops/tabular/csv_rows.py": {"prepare"},

@@ -54,9 +54,9 @@ def evaluate(
 ) -> tuple[list[Check], list[str]]:
     """Return the checks of a window of at least `min_rows` rows, and notes on what could not be checked.
 
-    `counted`: `rows` of the window and the counts of `features` that quality.py has made of them: `frames["current"]` may be
-    a sample then. None: that frame is the window, and is counted. Labels are checked where there are `min_rows` of
-    them, too. Raises ProjectError where Deepchecks fails.
+    `counted`: `rows` of the window and the counts of `features` that quality.py has made of them; `frames["current"]`
+    may be a sample then. None: that frame is the window, and is counted. Labels are checked where there are `min_rows`
+    of them, too. Raises ProjectError where Deepchecks fails.
     """
     features = [feature for feature in schema["features"] if feature["name"] not in redacted]
     compared = [feature for feature in features if feature["dtype"] != "datetime"]  # Deepchecks has no drift of dates

@@ -1,4 +1,4 @@
-"""Which lines of the log are rows that fit a release's schema, decided by DuckDB as `columns.check_row` decides.
+"""Which lines of the log are rows that fit a release's schema, decided by DuckDB as `request_rows.check_row` decides.
 
 A row has `f0`, `f1`, ... for the features that requests give (numbers, booleans and dates as doubles, categories as
 texts), `o0`, ... for the outputs as in predictions.parquet, and `reason`: null, or the number of a text in `reasons`
@@ -111,7 +111,7 @@ class Rows:
 
     def _unknown(self, group: Group) -> list[tuple[str, str]]:
         """Return, for each form of lines that has a column which is not in the schema, a condition and the reason."""
-        from gitops.tabular.columns import SHOWN, optional
+        from gitops.tabular.request_rows import SHOWN, optional
 
         known = {feature["name"] for feature in self.features} | {*optional(self.schema)}
         if known.issuperset(group.inputs):
@@ -124,7 +124,7 @@ class Rows:
 
     def _feature(self, group: Group, feature: dict[str, Any]) -> tuple[str, str]:
         """Return a feature's value, and when it does not fit (empty: never)."""
-        from gitops.tabular.columns import MAX_TEXT
+        from gitops.tabular.request_rows import MAX_TEXT
 
         name, dtype = feature["name"], feature["dtype"]
         kind = "VARCHAR" if dtype == "category" else "DOUBLE"
@@ -181,7 +181,8 @@ def _moments(texts: Any) -> Any:  # DuckDB looks at the annotations
     """Return the seconds since 1970 of texts in any form that Python reads, null for others."""
     import pyarrow as pa
 
-    from gitops.tabular.columns import fits, seconds
+    from gitops.tabular.columns import seconds
+    from gitops.tabular.request_rows import fits
 
     return pa.array(
         [seconds(each) if each is not None and fits(each, "datetime") else None for each in texts.to_pylist()],
