@@ -76,6 +76,7 @@ MODULES = {
     "gitops/training/lanes.py": {"train"},
     "gitops/training/load.py": {"train"},
     "gitops/training/processes.py": {"train"},
+    "gitops/training/program.py": {"train"},
     "gitops/training/rows.py": {"train"},
     "gitops/training/streamed.py": {"train"},
     "gitops/validation/conditions.py": {"validate_data", "validate_model"},
