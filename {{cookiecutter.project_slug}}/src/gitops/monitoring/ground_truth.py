@@ -82,7 +82,7 @@ def read(
     if not by_key or request_log.absent("REQUEST_LOG"):
         return found
     with request_log.read(horizon, old=True, state=False) as log:
-        echo(request_log.said(log.counts))
+        echo(request_log.summary(log.counts))
         rows, reused = _Log(log.lines, table, by_key, after, known).read(found, old)
     found.left_out = +found.left_out
     found.rows = [row for (request_id, _), row in rows.items() if request_id not in reused]

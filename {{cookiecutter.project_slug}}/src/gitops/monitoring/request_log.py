@@ -131,7 +131,7 @@ def _lines(folder: Folder, since: datetime | None, before: Evaluated, old: bool)
         yield Read(lines, now, counts)
 
 
-def said(counts: dict[str, int]) -> str:
+def summary(counts: dict[str, int]) -> str:
     """Return in a few words what was read of the log, and what was not."""
     return (
         f"Request log: read {counts['tables']} compacted and {counts['files']} other files; {counts['evaluated']} were "

@@ -48,7 +48,7 @@ def collect(settings: Params, now: datetime) -> Context:
     redact = record.params.get("request_log", {}).get("redact", [])
     since = now - timedelta(days=settings.monitor.days)
     with request_log.read(since, old=not known.empty) as log:
-        echo(request_log.said(log.counts))
+        echo(request_log.summary(log.counts))
         window = Window(log.lines, schema, record.model.version, since, redact, known)
         current, outputs, counts = window.read()
         artifacts.write_parquet(artifacts.MONITOR_CURRENT, current)
