@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gitops.monitoring import log_table, typed_lines
-from gitops.monitoring.typed_lines import Piece, quoted, text
+from gitops.monitoring.sql import quoted, text
+from gitops.monitoring.typed_lines import Piece
 
 NUMBERS = [f"x{index}" for index in range(27)]
 CATEGORIES = {"plan": 3, "region": 10, "shop": 40}

@@ -20,7 +20,8 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
 from gitops.serving import package
 from gitops.tabular import arrow
-from gitops.tabular.columns import MAX_TEXT, Columns, RowError, check_row, from_rows, seconds
+from gitops.tabular.columns import Columns, from_rows, seconds
+from gitops.tabular.request_rows import MAX_TEXT, RowError, check_row
 from test_columns import SCHEMA
 
 MARKERS = frozenset(["", "?", "-999"])

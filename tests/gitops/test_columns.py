@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from gitops.tabular.columns import Derived, RowError, check_row, derive, from_rows, given, seconds
+from gitops.tabular.columns import Derived, derive, from_rows, given, seconds
+from gitops.tabular.request_rows import RowError, check_row
 
 SCHEMA: dict[str, Any] = {
     "target": {"name": "y", "classes": ["no", "yes"]},

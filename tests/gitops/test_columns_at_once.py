@@ -16,7 +16,9 @@ import pytest
 import torch
 from gitops.serving.server import handler
 from gitops.tabular import columns as typed
-from gitops.tabular.columns import MAX_ID, MAX_TEXT, RowError, check_rows, fits, from_rows, given, optional, refusal
+from gitops.tabular import request_rows
+from gitops.tabular.columns import from_rows, given
+from gitops.tabular.request_rows import MAX_ID, MAX_TEXT, RowError, check_rows, fits, optional, refusal
 
 FEATURES = {
     "size": "number",
@@ -58,14 +60,15 @@ STRANGE: list[Any] = [
 
 def plain_check_row(index: int, row: Any, schema: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise RowError(index, None, f"{typed._show(row)} is not an object with a value for each column")
+        raise RowError(index, None, f"{request_rows._show(row)} is not an object with a value for each column")
     dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
     others = optional(schema)
     for column in row:
         if column not in dtypes and column not in others:
             derived = any(feature["name"] == column for feature in schema["features"])
             why = "is derived from other columns" if derived else "is not in the schema"
-            raise RowError(index, str(column)[: typed.SHOWN], f"column {typed._show(column)} {why}: remove it")
+            shown = request_rows._show(column)
+            raise RowError(index, str(column)[: request_rows.SHOWN], f"column {shown} {why}: remove it")
     checked = {}
     for column, dtype in (dtypes | others).items():
         if column not in row:
@@ -196,8 +199,10 @@ def test_a_cell_of_a_wide_request_costs_no_call(monkeypatch: pytest.MonkeyPatch)
 
         return call
 
-    for name in ("fits", "_cell", "_cells", "_typed", "seconds", "number", "column"):
-        monkeypatch.setattr(typed, name, counted(getattr(typed, name)))
+    names = {request_rows: ("fits", "_cell", "_cells", "typed", "seconds"), typed: ("seconds", "number", "column")}
+    for module, functions in names.items():
+        for name in functions:
+            monkeypatch.setattr(module, name, counted(getattr(module, name)))
     found = check_rows(rows, schema)
     assert found is not None and found[0] == rows and calls < 20
     assert all(checked is row for checked, row in zip(found[0], rows, strict=True))

@@ -19,7 +19,8 @@ from gitops.core.sections import Data
 from gitops.inference import batch, source
 from gitops.inference.model import Model
 from gitops.tabular import arrow, derived, schema, streamed
-from gitops.tabular.columns import Column, Derived, check_row, from_rows
+from gitops.tabular.columns import Column, Derived, from_rows
+from gitops.tabular.request_rows import check_row
 
 
 def ratio(height: torch.Tensor, width: torch.Tensor) -> torch.Tensor:

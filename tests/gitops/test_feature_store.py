@@ -21,7 +21,7 @@ from gitops.core.artifacts import FEATURE_VIEW, JOINED, ProjectError
 from gitops.feature_store import feature_store
 from gitops.retraining import ingest
 from gitops.serving.server.online_features import OnlineFeatures
-from gitops.tabular import arrow, columns, schema
+from gitops.tabular import arrow, columns, request_rows, schema
 from ports import free_port
 
 NOON = pd.Timestamp("2025-03-10T12:00:00Z")
@@ -235,7 +235,7 @@ def test_offline_and_online_agree_for_every_entity(
     assert problems == []
     assert [problem["column"] for problem in refused] == ["customer"]
 
-    rows = [columns.check_row(index, row, contract) for index, row in enumerate(answered)]
+    rows = [request_rows.check_row(index, row, contract) for index, row in enumerate(answered)]
     by_id, by_table = columns.from_rows(rows, contract), arrow.from_frame(frame, contract)
     for one, other in zip(features.encode(by_id, contract), features.encode(by_table, contract), strict=True):
         # To the microsecond: texts of times have no more digits.

@@ -78,7 +78,7 @@ def simulated() -> Any:
 
 
 def test_windows_without_drift_raise_no_alarm(simulated: Any) -> None:
-    """drift.FALSE_ALARM is one in a thousand, on average over references; one that is unusual may raise more."""
+    """FALSE_ALARM is one in a thousand, on average over references; one that is unusual may raise more."""
     assert simulated["windows"] == 200
     assert simulated["alarms"] <= 2, simulated["false"]
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import ground_truth, log_files, monitor, request_ids
+from gitops.monitoring import labels, log_files, monitor, request_ids
 from monitoring import NOW, OTHER, VERSION, World, failed
 
 
@@ -156,7 +156,7 @@ def test_labels_are_texts_of_requests(world: World) -> None:
     pd.DataFrame({"request_id": ["b", "e"], "instance": [1.0, None], "label": [7.0, 0.1]}).to_parquet(
         "labels/b.parquet"
     )
-    found, invalid = ground_truth.labels()
+    found, invalid = labels.read()
     assert found.values.tolist() == [["a", 0, "NA"], ["b", 1, "7"], ["e", 0, "0.1"]]
     assert invalid == 3
 
@@ -260,7 +260,7 @@ def test_labels_and_log_that_lie_in_one_another_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("log", "labels"),
+    ("log", "address"),
     [
         ("requests", "requests-labels"),
         ("not/there/yet", "labels"),
@@ -269,7 +269,7 @@ def test_labels_and_log_that_lie_in_one_another_are_refused(
     ],
 )
 def test_labels_and_log_beside_one_another(
-    log: str, labels: str, world: World, monkeypatch: pytest.MonkeyPatch
+    log: str, address: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fsspec
 
@@ -277,8 +277,8 @@ def test_labels_and_log_beside_one_another(
         Path(folder).mkdir()
     fsspec.filesystem("memory").pipe_file("/bucket/a-labels/x", b"")
     monkeypatch.setenv("REQUEST_LOG", log)
-    monkeypatch.setenv("LABELS", labels)
-    found, invalid = ground_truth.labels()
+    monkeypatch.setenv("LABELS", address)
+    found, invalid = labels.read()
     assert (len(found), invalid) == (0, 0)
 
 

@@ -21,7 +21,7 @@ from gitops.inference.source import Source
 from gitops.monitoring import tables
 from gitops.serving import package
 from gitops.serving.server import request_log
-from gitops.tabular import columns, table
+from gitops.tabular import columns, request_rows, table
 from gitops.tabular.columns import Derived
 from releases import isolate
 from retraining_bench import Bench
@@ -69,7 +69,7 @@ def test_a_column_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(predicted[["p_no", "p_yes"]], outputs)
 
     # A request, its line in the log, and what the monitor reads there.
-    rows = [columns.check_row(0, row | {"index": 7}, schema) for row in package.instances(test, schema)]
+    rows = [request_rows.check_row(0, row | {"index": 7}, schema) for row in package.instances(test, schema)]
     encoded = features.encode(columns.from_rows(rows, schema), schema)
     np.testing.assert_array_equal(program(*encoded).double().numpy(), outputs)
     answers = features.answer(torch.from_numpy(outputs), schema)

@@ -16,7 +16,7 @@ from breast_cancer import features
 from gitops.core import code, params
 from gitops.core.artifacts import GOLDEN_REQUEST, MODEL, SCHEMA, ProjectError, digest, write_json
 from gitops.serving import package
-from gitops.tabular import arrow, columns
+from gitops.tabular import arrow, columns, request_rows
 
 SERVER = "gitops/serving/server"
 
@@ -57,6 +57,7 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
         *("MAR-INF/MANIFEST.json", "golden_request.json", "golden_response.json", "handler.py", "model-config.yaml"),
         *("model.pt2", "schema.json", "settings.json", "breast_cancer/__init__.py", "breast_cancer/features.py"),
         *("gitops/__init__.py", "gitops/tabular/__init__.py", "gitops/tabular/columns.py"),
+        "gitops/tabular/request_rows.py",
         *("gitops/serving/__init__.py", f"{SERVER}/__init__.py", f"{SERVER}/metrics.py"),
         *(f"{SERVER}/online_features.py", f"{SERVER}/request_log.py", f"{SERVER}/request_log_files.py"),
     }
@@ -192,7 +193,7 @@ def test_instances_encode_as_the_frame_does() -> None:
     assert rows[0] == {"n": 1.5, "b": True, "t": "2026-01-31T12:00:00.500000+00:00", "c": "ü"}
     assert rows[1] == dict.fromkeys(dtypes)
 
-    checked = [columns.check_row(index, row, schema) for index, row in enumerate(rows)]
+    checked = [request_rows.check_row(index, row, schema) for index, row in enumerate(rows)]
     served = features.encode(columns.from_rows(checked, schema), schema)
     trained = features.encode(arrow.from_frame(frame, schema), schema)
     for one, other in zip(served, trained, strict=True):

@@ -19,7 +19,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data, FeatureStore
 from gitops.feature_store import feature_store, join
 from gitops.inference.source import Source
-from gitops.monitoring import ground_truth
+from gitops.monitoring import labels
 from gitops.retraining import facts
 from gitops.tabular import append, arrow, cells, parts
 from gitops.tabular import table as tables
@@ -174,14 +174,14 @@ def test_labels_are_read_as_the_table(tmp_path: Path, monkeypatch: pytest.Monkey
         write(Path("labels/a.csv"), how.delimiter.join(["request_id", "instance", "label"]), rows, how.encoding)
         pq.write_table(pa.table({"request_id": ["e"], "label": [2.5]}), "labels/b.parquet")
         data = settings(tmp_path / "t.csv", written)
-        found, invalid = ground_truth.labels(data=data)
+        found, invalid = labels.read(data=data)
         assert found.values.tolist() == [
             ["a", 1, "2,5" if how.decimal == "," else "2.5"],
             ["b", 0, "ü"],
             ["e", 0, "2.5"],
         ]
         assert invalid == 2, "two rows with another number of cells"
-        numbers, _ = ground_truth.labels(data=data.model_copy(update={"task": "regression"}))
+        numbers, _ = labels.read(data=data.model_copy(update={"task": "regression"}))
         assert numbers["label"].tolist() == ["2.5", "ü", "2.5"]
 
 
@@ -189,7 +189,7 @@ def test_labels_without_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     Path("labels").mkdir()
     Path("labels/a.csv").write_text("request_id,label")
-    found, invalid = ground_truth.labels()
+    found, invalid = labels.read()
     assert (len(found), invalid) == (0, 0)
 
 
@@ -212,11 +212,11 @@ class Store:
 def test_the_tables_of_a_feature_store(tmp_path: Path) -> None:
     """They are read in the table's notation; times are as Feast has them; dates come back out of the store."""
     written = {"delimiter": ";", "decimal": ","}
-    labels = write(tmp_path / "l.csv", "customer;asked;y", ["007;2026-01-31;yes", "008;2026-02-01T12:00:00Z;no"])
+    observations = write(tmp_path / "l.csv", "customer;asked;y", ["007;2026-01-31;yes", "008;2026-02-01T12:00:00Z;no"])
     history = ["007;2026-01-01;1,5;1066-10-14T12:00:00.5;?", "008;2026-01-01;2,5;;x"]
     features = write(tmp_path / "f.csv", "customer;event_timestamp;x;since;kind", history)
     data = settings(tmp_path / "joined.parquet", written, id="customer", timestamp="asked")
-    store = Store(data, FeatureStore(labels=str(labels), features=str(features), ttl_days=None))
+    store = Store(data, FeatureStore(labels=str(observations), features=str(features), ttl_days=None))
     found = feature_store.read_labels(store)  # type: ignore[arg-type]
     assert found["asked"].dtype == "datetime64[ns, UTC]" and found["customer"].tolist() == ["007", "008"]
     found = feature_store.read_features(store)  # type: ignore[arg-type]
@@ -225,7 +225,7 @@ def test_the_tables_of_a_feature_store(tmp_path: Path) -> None:
     assert found["x"].tolist() == [1.5, 2.5]
     stored = feature_store._storable(found, view)
     pd.testing.assert_frame_equal(feature_store.restored(stored.copy(), found, view), found)
-    write(labels, "customer;asked;y", ["007;1066-10-14;yes"])
+    write(observations, "customer;asked;y", ["007;1066-10-14;yes"])
     with pytest.raises(ProjectError, match=r"column 'asked' of .*l\.csv has times outside of the years 1678 to 2261"):
         feature_store.read_labels(store)  # type: ignore[arg-type]
 
@@ -234,11 +234,11 @@ def test_observations_without_features_beyond_the_limit(tmp_path: Path) -> None:
     """Most likely the ids or the times of a feature store's two tables do not fit."""
     data = settings(tmp_path / "joined.parquet", id="customer", timestamp="asked", max_lost=0.4)
     times = pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"] * 3, utc=True)
-    labels = pd.DataFrame({"customer": [*"aaabbbccc"], "asked": times})
-    found = labels.drop(index=[4, 7, 8])
-    join.check_lost(labels, found, data)
+    observations = pd.DataFrame({"customer": [*"aaabbbccc"], "asked": times})
+    found = observations.drop(index=[4, 7, 8])
+    join.check_lost(observations, found, data)
     with pytest.raises(ProjectError) as error:
-        join.check_lost(labels, found, data.model_copy(update={"max_lost": 0.3}))
+        join.check_lost(observations, found, data.model_copy(update={"max_lost": 0.3}))
     assert str(error.value) == (
         "feature_store.labels: 3 of 9 observations have no features at their time, the first is row 4 (counted from 0 "
         "after the header), more than data.max_lost (0.3) allows: correct 'customer' or the times in the two tables, "

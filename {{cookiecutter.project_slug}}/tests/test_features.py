@@ -13,7 +13,8 @@ from project import features
 
 from gitops.serving.package import instances
 from gitops.tabular import arrow
-from gitops.tabular.columns import check_row, from_rows
+from gitops.tabular.columns import from_rows
+from gitops.tabular.request_rows import check_row
 
 
 def test_a_table_and_requests_agree() -> None:

@@ -21,6 +21,7 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import tracking
 from gitops.tabular import numbers
+from gitops.training import program
 
 
 class Callback:
@@ -70,23 +71,23 @@ def test_it_learns_and_the_exported_program_answers_the_same(splits: Splits) -> 
     if splits.schema["target"]["classes"]:
         np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
 
-    train.save(export(model, splits.schema), artifacts.MODEL)
-    program, frame = torch.export.load(artifacts.MODEL).module(), artifacts.read_parquet(artifacts.VAL)
+    program.save(export(model, splits.schema), artifacts.MODEL)
+    exported, frame = torch.export.load(artifacts.MODEL).module(), artifacts.read_parquet(artifacts.VAL)
     for rows in (1, 2, len(frame)):
-        answer = evaluate.predict(program, frame.head(rows), splits.schema)
+        answer = evaluate.predict(exported, frame.head(rows), splits.schema)
         np.testing.assert_allclose(answer, expected[:rows], rtol=1e-4, atol=1e-6)
     if splits.schema["target"]["classes"]:
-        assert calibration.report(program, actual, expected)["temperature"] == pytest.approx(model.temperature.item())
-    assert_odd_rows_get_finite_answers(program, frame, splits.schema)
+        assert calibration.report(exported, actual, expected)["temperature"] == pytest.approx(model.temperature.item())
+    assert_odd_rows_get_finite_answers(exported, frame, splits.schema)
 
 
-def assert_odd_rows_get_finite_answers(program: Any, frame: Any, schema: dict[str, Any]) -> None:
+def assert_odd_rows_get_finite_answers(exported: Any, frame: Any, schema: dict[str, Any]) -> None:
     """A new category, a huge number, and rows of missing values have answers too."""
     odd = frame.head(3).copy()
     odd.loc[odd.index[0], "colour"] = "ultraviolet"
     odd.loc[odd.index[1], "size"] = 1e300
     odd.loc[odd.index[2], ["size", "colour", "since", "member"]] = None
-    assert np.isfinite(evaluate.predict(program, odd, schema)).all()
+    assert np.isfinite(evaluate.predict(exported, odd, schema)).all()
 
 
 def test_the_answer_has_the_tables_fractions_although_the_loss_has_weights(splits: Splits) -> None:
@@ -143,7 +144,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(splits: Splits) -> 
 def test_the_same_training_is_the_same_file(splits: Splits) -> None:
     for name in ("one", "another"):
         model, _ = fit(splits, epochs=1, checkpoint=f"{name}.pt")
-        train.save(export(model, splits.schema), Path(f"{name}.pt2"))
+        program.save(export(model, splits.schema), Path(f"{name}.pt2"))
     assert Path("one.pt2").read_bytes() == Path("another.pt2").read_bytes()
 
 

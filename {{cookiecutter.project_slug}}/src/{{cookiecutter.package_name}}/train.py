@@ -10,8 +10,6 @@ and the same losses, so they decide the same; the first alone writes, logs and p
 from __future__ import annotations
 
 import copy
-import hashlib
-import io
 import math
 import shutil
 from collections.abc import Iterator
@@ -26,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from gitops.core import artifacts, code, threads
+from gitops.core import artifacts, threads
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.integrations import tracking
 from gitops.tabular import decision
-from gitops.training import epochs, processes
+from gitops.training import epochs, processes, program
 from gitops.training.rows import Rows, Step
 
 from . import calibration
@@ -187,23 +185,6 @@ def _outputs(model: TabularModel, rows: Rows) -> tuple[NDArray[Any], NDArray[Any
     return np.asarray(actual), np.asarray(outputs.double())
 
 
-def save(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write the program, whole or not at all, with the same bytes for the same program."""
-    archive = io.BytesIO()  # saved to a file, it would hold the temporary file's name
-    torch.export.save(program, archive)
-    with artifacts.replacing(path) as temporary:
-        temporary.write_bytes(archive.getbuffer())
-
-
-def checkpoint_folder(settings: Settings) -> Path:
-    """Return a folder that only a run with the same data, code and `model` and `train` settings shares."""
-    key = hashlib.sha256(settings.model.model_dump_json().encode() + settings.train.model_dump_json().encode())
-    data = (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA, artifacts.NUMBERS)
-    for path in (*data, *code.computing(Path(__file__))):
-        key.update(artifacts.digest(path).encode())
-    return artifacts.CHECKPOINTS / key.hexdigest()[:16]
-
-
 def main() -> int:
     """Train on the prepared splits; write the model, its decision, the learning curve and the run's address."""
     settings = Settings.load()
@@ -217,12 +198,12 @@ def _train(settings: Settings) -> None:
     if not processes.first():
         fit_model(settings, splits, Path(), None)
         return
-    folder = checkpoint_folder(settings)
+    folder = epochs.folder(Path(__file__), settings.model, settings.train)
     with tracking.start(settings, folder / "run") as run:
         model, history = fit_model(settings, splits, folder / "checkpoint.pt", run)
         best = min(history, key=lambda entry: entry["val_loss"])
         echo(f"best epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
-        save(export(model, splits.schema), artifacts.MODEL)
+        program.save(export(model, splits.schema), artifacts.MODEL)
         artifacts.write_json(artifacts.DECISION, model.decision)
         with artifacts.replacing(artifacts.LEARNING_CURVE) as temporary:
             pd.DataFrame(history).to_csv(temporary, index=False)

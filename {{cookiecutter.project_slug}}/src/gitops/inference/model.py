@@ -18,7 +18,8 @@ from gitops import owner
 from gitops.core.artifacts import MODEL, ProjectError
 from gitops.serving.server import probe
 from gitops.tabular.arrow import Array
-from gitops.tabular.columns import Columns, check_row, from_rows
+from gitops.tabular.columns import Columns, from_rows
+from gitops.tabular.request_rows import check_row
 
 #: Rows that go through the model at once; more do not fit into a processor's cache.
 BATCH_SIZE = 1024

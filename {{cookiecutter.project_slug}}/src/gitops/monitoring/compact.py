@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, run
 from gitops.core.console import echo
-from gitops.monitoring import log_files, log_table, request_log, typed_lines
-from gitops.monitoring.log_files import Folder, hour_of
+from gitops.monitoring import log_files, log_listing, log_table, request_log, typed_lines
+from gitops.monitoring.log_files import Folder
 from gitops.monitoring.typed_lines import Piece
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def compact(now: datetime) -> Done:
     """Compact the hours that were over GRACE before `now`."""
     done = Done()
     with request_log.opened("REQUEST_LOG") as folder, log_table.connected() as (connection, temporary):
-        listing = folder.listing()
+        listing = log_listing.find(folder)
         hours: dict[str, dict[str, int]] = {}
         for name, size in listing.lines.items():
-            hour = hour_of(name)
+            hour = log_listing.hour_of(name)
             if hour is not None and hour + timedelta(hours=1) + GRACE <= now:
                 hours.setdefault(_parent(name), {})[name] = size
         for hour_folder, sizes in hours.items():

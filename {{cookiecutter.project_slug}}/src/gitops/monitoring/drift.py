@@ -1,30 +1,25 @@
 """The checks of `make monitor`: current data against the release's. Runs in the validate environment.
 
 Drift scores are Deepchecks'. It has no check of ranges and none that knows the categories of the training rows, so
-fractions of missing, unseen and out-of-range values are computed here, from counts of all rows of the window
-(quality.py); Deepchecks gets a sample of a large window, and of a large reference. A check fails where its value is
-above both its limit in params.yaml and the critical value, which values without any drift exceed in FALSE_ALARM of the
-windows, over all checks of a window together (Bonferroni): thirty features, checked every day, must not raise a false
-alarm a week.
+fractions of missing, unseen and out-of-range values come from counts of all rows of the window (quality_checks.py);
+Deepchecks gets a sample of a large window, and of a large reference. A check fails where its value is above both its
+limit in params.yaml and the critical value, which values without any drift exceed in FALSE_ALARM of the windows, over
+all checks of a window together (Bonferroni): thirty features, checked every day, must not raise a false alarm a week.
 """
 
 from __future__ import annotations
 
-import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from gitops.core import artifacts, params
 from gitops.core.sections import Monitor
-from gitops.monitoring import quality
-from gitops.monitoring.quality import Counts
+from gitops.monitoring import quality, quality_checks
+from gitops.monitoring.critical_values import FALSE_ALARM, critical_drift
+from gitops.monitoring.quality_checks import Check, result
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: How often a window without drift may fail a check, on average over references. It is so small because one reference
-#: serves for all windows: at 0.01, a reference that happens to be unusual fails every twenty-fifth window.
-FALSE_ALARM = 0.001
 
 #: Values that a column must have, in reference and current data, for Deepchecks to measure its drift.
 MIN_VALUES = 10
@@ -32,7 +27,6 @@ MIN_VALUES = 10
 #: A placeholder for Deepchecks, which wants a feature in every table.
 ROW = {"name": "row", "dtype": "number"}
 
-Check = dict[str, Any]
 Frames = dict[str, "pd.DataFrame"]
 
 
@@ -60,9 +54,9 @@ def evaluate(
 ) -> tuple[list[Check], list[str]]:
     """Return the checks of a window of at least `min_rows` rows, and notes on what could not be checked.
 
-    `counted`: `rows` of the window and the counts of `features` that quality.py has made of them; None: those of
-    `frames["current"]`, which else is a sample. Labels are checked where there are `min_rows` of them, too. Raises
-    ProjectError where Deepchecks fails.
+    `counted`: `rows` of the window and the counts of `features` that quality.py has made of them; `frames["current"]`
+    may be a sample then. None: that frame is the window, and is counted. Labels are checked where there are `min_rows`
+    of them, too. Raises ProjectError where Deepchecks fails.
     """
     features = [feature for feature in schema["features"] if feature["name"] not in redacted]
     compared = [feature for feature in features if feature["dtype"] != "datetime"]  # Deepchecks has no drift of dates
@@ -71,47 +65,13 @@ def evaluate(
     level = FALSE_ALARM / (len(compared) + len(features) + dtypes.count("number") + dtypes.count("category") + 3)
     checks, notes = _feature_drift(settings, schema, compared, frames, level)
     checks.append(_prediction_drift(settings, schema, frames, level))
-    checks += _data_quality(settings, schema, features, counted or _counted(features, frames["current"]), level)
+    checks += quality_checks.data_quality(
+        settings, schema, features, counted or quality_checks.count(features, frames["current"]), level
+    )
     if len(frames["labelled"]) >= settings.min_rows:
         checks += _labels(settings, schema, frames, level)
     skip = {*settings.skip}
     return [check for check in checks if not skip & {check["check"], f"{check['check']}: {check['column']}"}], notes
-
-
-def critical_drift(dtype: str, reference: pd.Series[Any], current: pd.Series[Any], level: float) -> float:
-    """Return the drift score that two samples without drift exceed with probability `level`, at most.
-
-    Numbers: conditions.critical_value. Categories: chi² with one degree of freedom less than there are values,
-    converted to a bias-corrected Cramér's V as Deepchecks does (Bergsma, 2013), which scales the larger sample down to
-    the size of the smaller one. Deepchecks merges values rarer than a hundredth, which lowers the degrees of freedom.
-    """
-    from scipy.stats import chi2
-
-    from gitops.validation import conditions
-
-    counts = reference.count(), current.count()
-    if dtype == "number":
-        return conditions.critical_value(*counts, level)
-    freedom = max(1, len({*reference.dropna(), *current.dropna()}) - 1)
-    smaller = max(1, min(counts))
-    return float(min(1.0, ((chi2.isf(level, freedom) - freedom) / (2 * smaller)) ** 0.5))
-
-
-@functools.cache  # a tenth of a second for a window of many features
-def critical_fraction(hits: int, known: int, rows: int, level: float) -> float:
-    """Return the fraction of `rows` new rows that is exceeded with probability `level`, given `hits` in `known` rows.
-
-    The quantile of the beta-binomial distribution, the predictive distribution for new rows under a uniform prior.
-    """
-    from scipy.stats import betabinom
-
-    return float(betabinom.isf(level, rows, hits + 1, max(1, known - hits + 1)) / rows)
-
-
-def _check(name: str, column: str | None, value: float, limit: float, details: str) -> Check:
-    """Return a check of reports/monitor.json; it passes unless the value is above its limit."""
-    numbers = {"value": round(float(value), 4), "limit": round(float(limit), 4)}
-    return {"check": name, "column": column, **numbers, "passed": bool(value <= limit), "details": details}
 
 
 def _deepchecks(schema: dict[str, Any], first: pd.DataFrame, second: pd.DataFrame, check: Any, **arguments: Any) -> Any:
@@ -158,7 +118,7 @@ def _feature_drift(
         name, dtype = feature["name"], feature["dtype"]
         limit = max(settings.max_feature_drift, critical_drift(dtype, old[name], new[name], level))
         score = found[name]["Drift score"]
-        results.append(_check("feature drift", name, score, limit, _change(dtype, old[name], new[name])))
+        results.append(result("feature drift", name, score, limit, _change(dtype, old[name], new[name])))
     return results, notes
 
 
@@ -197,52 +157,7 @@ def _prediction_drift(settings: Monitor, schema: dict[str, Any], frames: Frames,
     old, new = reference[column], current[column]
     limit = max(settings.max_prediction_drift, critical_drift(dtype, old, new, level))
     value = max(score.values()) if isinstance(score, dict) else score
-    return _check("prediction drift", None, value, limit, _change(dtype, old, new))
-
-
-def _counted(features: list[Any], current: pd.DataFrame) -> dict[str, Any]:
-    """Return the counts of a window that is at hand as a whole."""
-    import pyarrow as pa
-
-    counts = Counts(features)
-    counts.add(pa.Table.from_pandas(current, preserve_index=False))
-    return {"rows": counts.rows, "features": counts.result()}
-
-
-def _data_quality(
-    settings: Monitor, schema: dict[str, Any], features: list[Any], counted: dict[str, Any], level: float
-) -> list[Check]:
-    """Check each feature for values that are missing, unseen or out of range, compared with the training rows."""
-    rows, train = counted["rows"], schema["rows"]["train"]
-    results = []
-    for feature in features:
-        name, counts, missing = feature["name"], counted["features"][feature["name"]], feature["missing"]
-        limit = max(missing + settings.max_missing, critical_fraction(round(missing * train), train, rows, level))
-        details = f"in {missing:.1%} of the training rows"
-        results.append(_check("missing values", name, counts["missing"] / rows, limit, details))
-        if feature["dtype"] == "number":
-            limit = max(settings.max_out_of_range, critical_fraction(2, train, rows, level))  # two rows set the range
-            details = f"training has {feature['min']:.4g} to {feature['max']:.4g}"
-            if counts["outside"]:
-                details += f", here are {counts['low']:.4g} to {counts['high']:.4g}"
-            results.append(_check("out of range", name, counts["outside"] / rows, limit, details))
-        elif feature["dtype"] == "category":
-            results.append(_unseen(settings, feature["categories"], train, rows, counts, level, name))
-    return results
-
-
-def _unseen(
-    settings: Monitor, known: dict[str, float], train: int, rows: int, counts: dict[str, Any], level: float, name: str
-) -> Check:
-    """Check for categories that the training rows lack; `known` are theirs, with the fraction of rows of each.
-
-    As many are expected as there were categories in one training row only (the Good-Turing estimate).
-    """
-    once = sum(round(fraction * train) <= 1 for fraction in known.values())
-    limit = max(settings.max_unseen, critical_fraction(once, train, rows, level))
-    examples = ", ".join(repr(value) for value in counts["unseen"])
-    details = f"new: {examples}" if counts["outside"] else "none is new"
-    return _check("unseen categories", name, counts["outside"] / rows, limit, details)
+    return result("prediction drift", None, value, limit, _change(dtype, old, new))
 
 
 def _labels(settings: Monitor, schema: dict[str, Any], frames: Frames, level: float) -> list[Check]:
@@ -255,12 +170,14 @@ def _labels(settings: Monitor, schema: dict[str, Any], frames: Frames, level: fl
     labels = {"task": schema["task"], "target": {"name": "target"}, "features": [], "id": None, "timestamp": None}
     score = _deepchecks(labels, old, new, checks.LabelDrift())["Drift score"]
     limit = max(settings.max_label_drift, critical_drift(dtype, old["target"], new["target"], level))
-    results = [_check("label drift", None, score, limit, _change(dtype, old["target"], new["target"]))]
+    results = [result("label drift", None, score, limit, _change(dtype, old["target"], new["target"]))]
     if classes:
         known, train = dict.fromkeys(classes, 1.0), schema["rows"]["train"]
-        found = _counted([{"name": "target", "dtype": "category", "categories": known}], labelled)
+        found = quality_checks.count([{"name": "target", "dtype": "category", "categories": known}], labelled)
         counts = found["features"]["target"]
-        results.append(_unseen(settings, known, train, found["rows"], counts, level, schema["target"]["name"]))
+        results.append(
+            quality_checks.unseen(settings, known, train, found["rows"], counts, level, schema["target"]["name"])
+        )
     return results
 
 

@@ -1,34 +1,26 @@
-"""Labels that arrive after the predictions, and the requests that they belong to.
+"""Labelled requests: the rows of the request log, each with the label that arrived for it later.
 
-Log and labels are data from outside: a line or row that is not valid is left out and counted, never an error. A label
-is read from LABELS alone, which only its owner writes: what a request sends, and what lies beside the log, is none.
+The log is data from outside: a line that is not valid is left out and counted, never an error.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
 from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gitops.core.addresses import locate
-from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.core.sections import Data
-from gitops.monitoring import request_ids, request_log
-from gitops.monitoring.log_files import Folder
+from gitops.monitoring import labels, request_ids, request_log, sql
 from gitops.monitoring.log_table import Lines
 from gitops.monitoring.request_ids import Key, Uses
-from gitops.monitoring.typed_lines import text
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -76,13 +68,13 @@ def read(
     data: Data | None = None,
     horizon: datetime | None = None,
 ) -> Found:
-    """Return the labelled requests later than `after` whose hashes are not `known`; `data` as of `labels`.
+    """Return the labelled requests later than `after` whose hashes are not `known`; for `data` see labels.read.
 
     Earlier ones came too late, unless they were used: `used` counts these by day, their hashes are forgotten. What is
     older than `horizon` is not read: neither hours of the log nor files of labels. Raises ProjectError.
     """
     found, old = Found(), _Old(used=used or {})
-    table, invalid = labels(horizon, data)
+    table, invalid = labels.read(horizon, data)
     if invalid:
         found.left_out["a label without a request or a value"] = invalid
     ids, instances, texts = (table[name].to_list() for name in ("request_id", "instance", "label"))
@@ -90,7 +82,7 @@ def read(
     if not by_key or request_log.absent("REQUEST_LOG"):
         return found
     with request_log.read(horizon, old=True, state=False) as log:
-        echo(request_log.said(log.counts))
+        echo(request_log.summary(log.counts))
         rows, reused = _Log(log.lines, table, by_key, after, known).read(found, old)
     found.left_out = +found.left_out
     found.rows = [row for (request_id, _), row in rows.items() if request_id not in reused]
@@ -179,17 +171,17 @@ class _Log:
         ):
             self.missing.discard((request_id, instance))
             place = (source, start)
-            if answered and self._take((request_id, instance), _moment(time), place, old, None):
+            if answered and self._take((request_id, instance), sql.moment(time), place, old, None):
                 wanted.append(place)
         if not wanted:
             return
         self._store(wanted)
         for group in self.lines.groups:
-            condition = f"time > {text(self.after.isoformat())}::TIMESTAMPTZ AND (source, start) IN (FROM wanted)"
+            condition = f"time > {sql.text(self.after.isoformat())}::TIMESTAMPTZ AND (source, start) IN (FROM wanted)"
             for entry in self.lines.entries(group, condition):
                 key = entry["request_id"], entry["instance"]
                 if self.places[key] == (entry["source"], entry["start"]):
-                    time, client = _moment(entry["time"]), request_ids.client(entry)
+                    time, client = sql.moment(entry["time"]), request_ids.client(entry)
                     self.rows[key] = Labelled(_hash(key), client, time, entry["inputs"], self.by_key[key])
 
     def _store(self, wanted: list[tuple[str, int]]) -> None:
@@ -198,10 +190,6 @@ class _Log:
         sources, starts = zip(*wanted, strict=True)
         self.lines.connection.register("given_wanted", pa.table({"source": sources, "start": starts}))
         self.lines.connection.execute("CREATE OR REPLACE TABLE wanted AS FROM given_wanted")
-
-
-def _moment(microseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 
 
 def _row(line: bytes, by_key: Mapping[Key, str], uses: Uses) -> tuple[Key, Labelled | None]:
@@ -224,87 +212,3 @@ def _row(line: bytes, by_key: Mapping[Key, str], uses: Uses) -> tuple[Key, Label
 
 def _hash(key: Key) -> str:
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-
-
-def labels(since: datetime | None = None, data: Data | None = None) -> tuple[pd.DataFrame, int]:
-    """Return the labels, and how many rows are invalid because they lack the request or the value.
-
-    The table has the columns `request_id`, `instance` and `label`, a text. Of two labels for one instance that of the
-    later file counts, and within a file the later row: it corrects the other one. Files last written before `since` are
-    left out. `data`: how CSV is written, and whether labels are numbers; None: the default, and they are classes. A row
-    with too few or too many cells is invalid. Raises ProjectError naming a file that lacks one of the columns, and
-    where LABELS and REQUEST_LOG lie in one another: whoever writes requests could then write labels.
-    """
-    import pandas as pd
-
-    tables = [pd.DataFrame({"request_id": [], "instance": [], "label": []}).astype({"instance": int})]
-    rows = 0
-    if not request_log.absent("LABELS"):
-        with request_log.opened("LABELS") as folder:
-            _check_apart(folder)
-            for name, content in folder.contents((".parquet", ".csv"), since):
-                table, malformed = _table(name, content, data)
-                rows += table.num_rows + malformed
-                tables.append(_valid(table, data if name.endswith(".csv") else None))
-    found = pd.concat(tables[1:] or tables)
-    invalid = rows - len(found)
-    return found.drop_duplicates(["request_id", "instance"], keep="last", ignore_index=True), invalid
-
-
-def _check_apart(labels: Folder) -> None:
-    """Raise ProjectError where one of the two folders is the other, or lies in it."""
-    if request_log.absent("REQUEST_LOG"):
-        return
-    address = request_log.address("REQUEST_LOG")
-    log = Folder("REQUEST_LOG", *locate("REQUEST_LOG", address))
-    if _inside(log, labels) or _inside(labels, log):
-        raise ProjectError(
-            f"LABELS is {request_log.address('LABELS')!r} and REQUEST_LOG {address!r}: neither may lie in the other, "
-            "or whatever writes requests could write labels"
-        )
-
-
-def _inside(inner: Folder, outer: Folder) -> bool:
-    """Tell whether a folder is another one, or lies in it: by what the names lead to, where it is on this machine."""
-    if inner.local and outer.local:
-        folder, path = Path(outer.root), Path(inner.root).resolve()
-        present = [parent for parent in (path, *path.parents) if parent.exists()]
-        return folder.exists() and any(parent.samefile(folder) for parent in present)
-    below, above = (PurePosixPath(posixpath.normpath("/" + each.root.strip("/"))) for each in (inner, outer))
-    return type(inner.files) is type(outer.files) and below.is_relative_to(above)
-
-
-def _table(name: str, content: bytes, data: Data | None) -> tuple[pa.Table, int]:
-    """Return a file's columns, and the number of its rows that have too few or too many cells."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from gitops.tabular import cells, csv_file
-
-    if name.endswith(".parquet"):
-        # No file object, for the reason in artifacts.read_parquet.
-        table, malformed = pq.read_table(pa.BufferReader(content)), 0
-    else:
-        table, malformed = csv_file.read_lenient(
-            content, cells.DEFAULT if data is None else data.csv, f"labels in {name}"
-        )
-    if missing := {"request_id", "label"} - {*table.column_names}:
-        raise ProjectError(f"labels in {name} have no column {' and no column '.join(sorted(missing))}")
-    return table, malformed
-
-
-def _valid(table: pa.Table, data: Data | None) -> pd.DataFrame:
-    """Return the rows that name a request and have a label. `data`: of a CSV file, whose numbers it writes."""
-    import pandas as pd
-
-    from gitops.tabular import cells, dtypes
-
-    names = [name for name in ("request_id", "instance", "label") if name in table.column_names]
-    found = pd.DataFrame({name: dtypes.category(dtypes.texts(table[name], [""])) for name in names})
-    if data is not None and data.task == "regression":
-        numbers = found["label"].map(lambda text: cells.number(text, data.csv), na_action="ignore")
-        found["label"] = found["label"].where(numbers.isna(), numbers.astype(str))
-    instance = found["instance"] if "instance" in found else pd.Series(0, found.index)
-    index = pd.to_numeric(instance.fillna(0), errors="coerce")
-    known = found["request_id"].notna() & found["label"].notna() & index.between(0, 10**9)
-    return found.assign(instance=index)[["request_id", "instance", "label"]][known].astype({"instance": int})

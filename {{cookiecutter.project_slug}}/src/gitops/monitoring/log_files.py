@@ -1,18 +1,12 @@
-"""The files of the request log, in a folder or at any address that fsspec knows: which there are, and which matter.
-
-Servers write `date=YYYY-MM-DD/hour=HH/<name>.jsonl`, by the time in UTC at which a file was begun, and compaction puts
-parquet files beside them. No line is later than the hour in its file's path, so an hour before the window is never
-listed. Files that lie elsewhere, as those of earlier versions do, are read if they were written in the window.
-"""
+"""Reading files of the request log, and of labels, in a folder or at any address that fsspec knows."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -28,42 +22,21 @@ if TYPE_CHECKING:
 #: many small objects, one for each ten seconds of each server.
 FILES, BYTES = 64, 2**25
 
-#: Footers of parquet files that are read at the same time: each waits for two answers of a bucket.
-FOOTERS = 16
-
-DAY, HOUR = re.compile(r"date=(\d{4}-\d\d-\d\d)"), re.compile(r"hour=(\d\d)")
-PARTITION = re.compile(r"(?:^|/)date=(\d{4}-\d\d-\d\d)/hour=(\d\d)/[^/]+$")
-
+#: How the names of JSON and of parquet files end.
 LINES, TABLE = ".jsonl", ".parquet"
 
-
-def hour_of(name: str) -> datetime | None:
-    """Return the hour in a file's path, None where it lies in none."""
-    found = PARTITION.search(name)
-    try:
-        return datetime.fromisoformat(f"{found[1]}T{found[2]}:00:00+00:00") if found else None
-    except ValueError:
-        return None
+#: Footers of parquet files that are read at the same time: each waits for two answers of a bucket.
+FOOTERS = 16
 
 
 @dataclass(frozen=True)
 class Table:
-    """A parquet file of the log: its name, its rows, how far it has which JSON files, and its columns."""
+    """A parquet file of the log: up to which byte it has each of its JSON files, and its columns with their types."""
 
     name: str
     rows: int
     sources: dict[str, int]
     columns: tuple[tuple[str, str], ...]
-
-
-@dataclass
-class Listing:
-    """Names and sizes of the JSON files that matter, names of the parquet files, and how much was left out unlisted."""
-
-    lines: dict[str, int] = field(default_factory=dict)
-    tables: list[str] = field(default_factory=list)
-    folders_skipped: int = 0  # days or hours before the window, which were not listed
-    files_skipped: int = 0  # files outside partitions that were last written before the window
 
 
 @dataclass(frozen=True)
@@ -89,7 +62,7 @@ class Folder:
             path: int(found[path]["size"])
             for path in sorted(found)
             if path.endswith(endings)
-            if since is None or self._modified(path, found[path]) >= since
+            if since is None or self.modified(path, found[path]) >= since
         }
         with tqdm(total=len(wanted), desc=self.variable, unit="file", disable=None) as progress:
             for paths in _chunks(wanted):
@@ -97,59 +70,7 @@ class Folder:
                     yield self.name(path), content
                 progress.update(len(paths))
 
-    def listing(self, since: datetime | None = None) -> Listing:
-        """Return the log's files, without listing the partitions before `since`."""
-        self.files.invalidate_cache(self.root)
-        found, todo = Listing(), [self.root]
-        while todo:
-            for path, entry in self._entries(todo.pop()):
-                if entry["type"] != "directory":
-                    if path.endswith(LINES) and since is not None and self._modified(path, entry) < since:
-                        found.files_skipped += 1
-                    else:
-                        self._add(found, path, entry)
-                elif day := _day(path):
-                    self._add_day(found, path, day, since)
-                else:
-                    todo.append(path)
-        found.lines = dict(sorted(found.lines.items()))
-        found.tables.sort()
-        return found
-
-    def _add_day(self, found: Listing, path: str, day: date, since: datetime | None) -> None:
-        first = since.astimezone(UTC) if since else None
-        if first and day < first.date():
-            found.folders_skipped += 1
-        elif first and day == first.date():
-            for below, entry in self._entries(path):
-                hour = HOUR.fullmatch(below.rpartition("/")[2])
-                if hour and int(hour[1]) < first.hour:
-                    found.folders_skipped += 1
-                elif entry["type"] == "directory":
-                    self._find(found, below)
-                else:
-                    self._add(found, below, entry)
-        else:
-            self._find(found, path)
-
-    def _find(self, found: Listing, path: str) -> None:
-        for below, entry in self.files.find(path, detail=True).items():
-            self._add(found, below, entry)
-
-    def _add(self, found: Listing, path: str, entry: dict[str, Any]) -> None:
-        if path.endswith(LINES):
-            found.lines[self.name(path)] = int(entry["size"])
-        elif path.endswith(TABLE) and hour_of(path) and not path.rpartition("/")[2].startswith("."):  # of a killed run
-            found.tables.append(self.name(path))
-
-    def _entries(self, path: str) -> list[tuple[str, dict[str, Any]]]:
-        try:
-            listed = self.files.ls(path, detail=True)
-        except FileNotFoundError:  # nothing was written to the bucket yet
-            return []
-        return [(each, entry) for entry in listed if (each := entry["name"].rstrip("/")) != path.rstrip("/")]
-
-    def _modified(self, path: str, entry: dict[str, Any]) -> datetime:
+    def modified(self, path: str, entry: dict[str, Any]) -> datetime:
         """Return when a file was last written, without asking for it where the listing says so."""
         for key in ("LastModified", "last_modified", "mtime", "created"):
             if isinstance(entry.get(key), datetime):
@@ -238,14 +159,6 @@ class Folder:
     def name(self, path: str) -> str:
         """Return a path on the file system as a name in the folder."""
         return path.removeprefix(self.root).lstrip("/")
-
-
-def _day(path: str) -> date | None:
-    found = DAY.fullmatch(path.rpartition("/")[2])
-    try:
-        return date.fromisoformat(found[1]) if found else None
-    except ValueError:
-        return None
 
 
 def _aware(moment: datetime) -> datetime:

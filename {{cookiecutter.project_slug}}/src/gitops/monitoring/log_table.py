@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitops.monitoring import log_files, typed_lines
+from gitops.monitoring.answered_lines import INPUT
 from gitops.monitoring.log_files import Folder, Table
-from gitops.monitoring.typed_lines import INPUT, quoted, text
+from gitops.monitoring.sql import quoted, text
 
 if TYPE_CHECKING:
     import duckdb

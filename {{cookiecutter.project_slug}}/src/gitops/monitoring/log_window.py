@@ -1,23 +1,23 @@
 """The window of `make monitor`: the release's rows since the last evaluated run, counted, checked and sampled.
 
-Everything is one or a few passes of DuckDB over the log; Python sees columns in parts, and lines of another form than
-the server's one by one. A pass holds a part of the rows: the window may be much larger than memory.
+DuckDB passes over the log a few times. Python sees typed columns in parts of ROWS rows, and other lines one by one, so
+the window may be much larger than memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gitops.core.artifacts import GROUP
 from gitops.monitoring import log_entries, quality, request_ids, tables
+from gitops.monitoring.log_counts import Counted
 from gitops.monitoring.log_table import Lines
 from gitops.monitoring.quality import Counts, Quality
 from gitops.monitoring.request_ids import Uses
-from gitops.monitoring.typed_lines import text
-from gitops.monitoring.valid_rows import Rows, microseconds, redacted
+from gitops.monitoring.sql import microseconds, text
+from gitops.monitoring.valid_rows import Rows, redacted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,24 +25,11 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-#: Rows of a part.
+#: Rows of the window that Python takes at a time.
 ROWS = 65_536
 
 #: Lines of another form than the server's that are checked together.
 TOGETHER = 10_000
-
-
-@dataclass
-class Counted:
-    """How many lines of which sort are new, and what they say of the requests."""
-
-    rows: int = 0
-    refused: int = 0
-    refused_for: Counter[str | None] = field(default_factory=Counter)  # column, or None for the request: requests
-    unreadable: Counter[str] = field(default_factory=Counter)  # reason: lines
-    other_versions: int = 0
-    too_old: int = 0
-    times: list[int] = field(default_factory=list)  # microseconds since 1970, the first and the last among them
 
 
 class Window:
@@ -51,7 +38,7 @@ class Window:
     def __init__(
         self, lines: Lines, schema: Schema, version: str, since: datetime, redact: list[str], labels: pd.DataFrame
     ) -> None:
-        """`labels` as ground_truth.labels returns them; `redact` is the release's setting."""
+        """`labels` as labels.read returns them; `redact` is the release's setting."""
         self.lines, self.schema, self.version, self.since = lines, schema, version, since
         self.counts = Counted()
         lines.connection.register("given_labels", labels)
@@ -60,22 +47,22 @@ class Window:
             "instance, label FROM given_labels"
         )
         self.uses = Uses(zip(labels["request_id"], labels["instance"], strict=True))
-        moment = since.astimezone(UTC).isoformat()
-        self.ours = f"model_version = {text(version)} AND time >= {text(moment)}::TIMESTAMPTZ"
-        hidden = self._other_lines(redact)
-        request_ids.find_reused(lines, self.uses, self.others)
-        self._count()
+        start = text(since.astimezone(UTC).isoformat())
+        self.ours = f"model_version = {text(version)} AND time >= {start}::TIMESTAMPTZ"
+        hidden, others = self._other_lines(redact)
+        request_ids.find_reused(lines, self.uses, others)
+        self.counts.add_typed(lines, version, self.ours)
         self.redacted = tables.with_derived(hidden | redacted(lines, redact, schema, self.ours), schema)
         where = f"{self.ours} AND (new OR (request_id, instance) IN (SELECT (request_id, instance) FROM labels))"
         self.rows = Rows(lines, schema, self.redacted, where if len(labels) else f"{self.ours} AND new")
         self._add_other_rows()
 
-    def _other_lines(self, redact: list[str]) -> set[str]:
-        """Count the lines without typed columns, and return the features that are redacted in them."""
-        self.others: set[str] = set()
+    def _other_lines(self, redact: list[str]) -> tuple[set[str], set[str]]:
+        """Count the lines without typed columns; return the features redacted, and the labelled ids, in them."""
         hidden: set[str] = set()
+        others: set[str] = set()
         for entry in log_entries.each(self.lines, self.counts.unreadable):
-            log_entries.tell(self.uses, entry, self.others)
+            log_entries.tell(self.uses, entry, others)
             if not entry["new"]:
                 continue
             if entry["model_version"] != self.version:
@@ -85,10 +72,10 @@ class Window:
             elif "inputs" not in entry:
                 self.counts.refused += 1
                 self.counts.refused_for.update(log_entries.refused_for(entry))
-                self._at(microseconds(entry["time"]), microseconds(entry["time"]))
+                self.counts.add_times(microseconds(entry["time"]))
             else:
                 hidden |= tables.redacted_features([entry], redact, self.schema)
-        return hidden
+        return hidden, others
 
     def _add_other_rows(self) -> None:
         """Check the rows without typed columns, and add those that fit the schema to the others."""
@@ -108,38 +95,6 @@ class Window:
         rows += tables.valid(old, self.schema, everything, Counter())
         self.rows.add(map(log_entries.storable, rows))
 
-    def _at(self, *times: int | None) -> None:
-        found = [*self.counts.times, *(time for time in times if time is not None)]
-        self.counts.times = [min(found), max(found)] if found else []
-
-    def _count(self) -> None:
-        """Count the new lines with typed columns, but for the rows."""
-        if not self.lines.groups:
-            return
-        ours, refused = f"({self.ours})", f"({self.ours} AND errors IS NOT NULL)"
-        query = self.lines.each(
-            "model_version, time, errors IS NULL AS answered, errors, refused_for", "line IS NULL AND new"
-        )
-        version = text(self.version)
-        (row,) = self.lines.connection.execute(
-            f"SELECT count_if(model_version <> {version}), count_if(model_version = {version} AND NOT {ours}), "
-            f"count_if({refused}), epoch_us(min(time) FILTER {_where(refused)}), "
-            f"epoch_us(max(time) FILTER {_where(refused)}), count_if({ours} AND answered) FROM ({query})"
-        ).fetchall()
-        self.counts.other_versions += row[0] or 0  # null where no line is new
-        self.counts.too_old += row[1] or 0
-        self.counts.refused += row[2] or 0
-        self._at(row[3], row[4])
-        self.answered = row[5] or 0
-        if row[2]:
-            for column, count in self.lines.rows(
-                f"SELECT column_name, count(*) FROM (SELECT unnest(CASE WHEN len(refused_for) = 0 THEN [''] ELSE "
-                f"refused_for END) AS column_name FROM ({query}) WHERE {refused}) GROUP BY ALL"
-            ):
-                self.counts.refused_for[column[1:] if column else None] += count
-
-    answered = 0
-
     def read(self) -> tuple[pd.DataFrame, pd.DataFrame, Quality]:
         """Return features and outputs of at most quality.SAMPLE of the new rows, and the counts of all of them.
 
@@ -150,7 +105,7 @@ class Window:
         names = ", ".join(self.rows.types)
         connection = self.lines.connection
         ((others,),) = connection.execute("SELECT count(*) FROM others_rows WHERE new").fetchall()
-        share = quality.SAMPLE / max(1, self.answered + others)
+        share = quality.SAMPLE / max(1, self.counts.answered + others)
         chosen = "true" if share >= 1 else f"drawn < {int(share * 2**64)}::UBIGINT"
         reader = connection.sql(
             f"SELECT hash(request_id, instance, source, start) AS drawn, {chosen} AS chosen, "
@@ -187,7 +142,7 @@ class Window:
             part = part.filter(pc.is_null(part["reason"]))
         if part.num_rows:
             ends = pc.min_max(part["time"]).as_py()
-            self._at(ends["min"], ends["max"])
+            self.counts.add_times(ends["min"], ends["max"])
         return part
 
     def _features(self, part: pa.Table) -> pd.DataFrame:
@@ -244,13 +199,3 @@ class Window:
         outputs = self._outputs(found)
         outputs.insert(0, GROUP, group)
         return outputs.assign(target=found["label"].to_numpy())
-
-    def ends(self) -> tuple[str | None, str | None]:
-        """Return the times of the first and the last request."""
-        epoch = datetime(1970, 1, 1, tzinfo=UTC)
-        first, last = [(epoch + timedelta(microseconds=time)).isoformat() for time in self.counts.times] or (None, None)
-        return first, last
-
-
-def _where(condition: str) -> str:
-    return f"(WHERE {condition})"

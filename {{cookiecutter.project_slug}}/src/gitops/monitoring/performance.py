@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gitops import owner
 from gitops.core import artifacts
 from gitops.core.params import Params
-from gitops.monitoring.drift import FALSE_ALARM
+from gitops.monitoring.critical_values import FALSE_ALARM
 from gitops.statistics import intervals, jackknife
 from gitops.statistics.resampling import quantile, resamples
 

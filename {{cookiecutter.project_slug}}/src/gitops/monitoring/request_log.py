@@ -20,7 +20,7 @@ from typing import Any
 from gitops.core import artifacts
 from gitops.core.addresses import locate, reached
 from gitops.core.artifacts import ProjectError
-from gitops.monitoring import log_files, log_table
+from gitops.monitoring import log_files, log_listing, log_table
 from gitops.monitoring.log_files import Folder
 from gitops.monitoring.log_table import Lines
 
@@ -102,7 +102,7 @@ def read(since: datetime | None, *, old: bool = False, state: bool = True) -> It
 
 @contextmanager
 def _lines(folder: Folder, since: datetime | None, before: Evaluated, old: bool) -> Iterator[Read]:
-    listing = folder.listing(since)
+    listing = log_listing.find(folder, since)
     done = {*before.tables} & {*listing.tables}
     tables = folder.tables(listing.tables)
     spans = log_files.uncovered(listing.lines, tables)
@@ -131,7 +131,7 @@ def _lines(folder: Folder, since: datetime | None, before: Evaluated, old: bool)
         yield Read(lines, now, counts)
 
 
-def said(counts: dict[str, int]) -> str:
+def summary(counts: dict[str, int]) -> str:
     """Return in a few words what was read of the log, and what was not."""
     return (
         f"Request log: read {counts['tables']} compacted and {counts['files']} other files; {counts['evaluated']} were "

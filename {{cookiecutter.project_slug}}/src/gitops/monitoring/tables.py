@@ -49,7 +49,8 @@ def valid(rows: list[Entry], schema: Schema, redacted: set[str], unreadable: Cou
     `id` is the value of data.id that the request gave, as a text; None where it gave none, or it is redacted. A column
     that a line lacks counts as missing there. Lines that do not fit are counted in `unreadable`, by column.
     """
-    from gitops.tabular.columns import RowError, check_row, given, optional
+    from gitops.tabular.columns import given
+    from gitops.tabular.request_rows import RowError, check_row, optional
 
     names = [feature["name"] for feature in given(schema)]
     hidden = dict.fromkeys([*(name for name in names if name in redacted), *optional(schema)])
@@ -72,7 +73,7 @@ def valid(rows: list[Entry], schema: Schema, redacted: set[str], unreadable: Cou
 
 def _check_texts(values: dict[str, Any]) -> None:
     """Raise RowError for a text that is no Unicode: half of a surrogate pair, which no file can hold."""
-    from gitops.tabular.columns import RowError
+    from gitops.tabular.request_rows import RowError
 
     for name, value in values.items():
         if isinstance(value, str):

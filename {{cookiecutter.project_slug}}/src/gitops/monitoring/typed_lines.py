@@ -3,7 +3,8 @@
 A line of the form that the server writes gets a value in each typed column. Any other line, be it damaged or merely of
 another form, keeps its bytes in the column `line`; whoever reads the table judges it as it would judge the log's line.
 So nothing is decided here, and a table holds exactly what the lines held. Well-formed lines are taken apart by
-DuckDB's JSON functions, none of them by a loop in Python.
+DuckDB's JSON functions, none of them by a loop in Python. answered_lines.py gives the columns of inputs and
+predictions.
 
 | column | |
 |---|---|
@@ -21,33 +22,27 @@ DuckDB's JSON functions, none of them by a loop in Python.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gitops.monitoring import answered_lines
+from gitops.monitoring.answered_lines import COMMON, INPUT, PROBABILITY
 from gitops.monitoring.request_ids import CLIENT
+from gitops.monitoring.sql import quoted, text
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-#: The key in the parquet file's metadata that holds the files of which it has the lines: {name: bytes taken over}.
+#: The key in a parquet file's metadata for what its lines come from: {JSON file: the byte up to which it has them}.
 SOURCES = "gitops_sources"
 
-INPUT, PROBABILITY = "in:", "p:"
-
-#: Forms of inputs that get typed columns in one table, at most; lines of rarer ones keep their bytes.
-SHAPES = 32
-
-#: Bytes of a line beyond which it keeps its bytes.
+#: A line with more bytes than this keeps them: it is not parsed.
 LONG = 2**20
-
-#: Beyond it not every integer has a double of its own.
-EXACT = 2**53
 
 #: A time that Python and DuckDB read alike.
 TIME = r"[12]\d{3}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?)?)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?"
@@ -55,27 +50,27 @@ TIME = r"[12]\d{3}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?
 #: What DuckDB accepts in JSON, and the standard does not: a comma before a closing bracket. In a text it is harmless.
 COMMA = r",[ \t\r\n]*[}\]]"
 
+#: The keys that a line may have, and those of a line for an answered and for a refused request.
 TOP = ("time", "request_id", "model_version", "client", "instance", "inputs", "prediction", "errors", "status")
 ANSWERED = {"time", "request_id", "model_version", "client", "instance", "inputs", "prediction"}
 REFUSED = {"time", "request_id", "model_version", "client", "errors", "status"}
 
-#: SQL type and letters in `kinds` of each sort of column.
-SORTS = {"number": ("DOUBLE", "id"), "text": ("VARCHAR", "s"), "boolean": ("BOOLEAN", "b")}
+#: A query without rows for the columns that every table has.
+_NONE = """
+    SELECT NULL::BIGINT AS number, NULL::VARCHAR AS source, NULL::BIGINT AS start, NULL::TIMESTAMPTZ AS time,
+        NULL::VARCHAR AS request_id, NULL::VARCHAR AS client, NULL::VARCHAR AS model_version, NULL::BIGINT AS instance,
+        NULL::VARCHAR AS shape, NULL::VARCHAR AS kinds, NULL::VARCHAR AS label, NULL::DOUBLE AS value,
+        NULL::VARCHAR AS errors, NULL::VARCHAR AS status, NULL::VARCHAR[] AS refused_for
+    WHERE false"""
 
-KIND = (
-    "lambda x: CASE x WHEN 'UBIGINT' THEN 'i' WHEN 'BIGINT' THEN 'i' WHEN 'DOUBLE' THEN 'd' WHEN 'VARCHAR' THEN 's' "
-    "WHEN 'BOOLEAN' THEN 'b' WHEN 'NULL' THEN '0' ELSE 'x' END"
-)
-
-
-def quoted(name: str) -> str:
-    """Return a name as an identifier of SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """Return a text as a literal of SQL."""
-    return "'" + value.replace("'", "''") + "'"
+#: A query for the lines of refused requests whose errors are of the server's form.
+_REFUSED = f"""
+    SELECT {COMMON}, errors::VARCHAR AS errors, status::VARCHAR AS status, list_distinct(list_transform(
+        problems, lambda x: CASE WHEN json_type(x, '$.column') = 'VARCHAR'
+        THEN '=' || json_extract_string(x, '$.column') ELSE '' END)) AS refused_for
+    FROM (SELECT *, json_extract(errors, '$[*]') AS problems FROM parsed WHERE refused)
+    WHERE coalesce(list_bool_and(list_transform(problems,
+        lambda x: list_sort(json_keys(x)) = ['column', 'error', 'instance'])), true)"""
 
 
 @dataclass(frozen=True)
@@ -87,35 +82,18 @@ class Piece:
     content: bytes
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """The inputs and the classes of lines that have the same; `classes` is None where the prediction is a number."""
-
-    names: tuple[str, ...]
-    classes: tuple[str, ...] | None
-
-    @property
-    def condition(self) -> str:
-        classes = "IS NULL" if self.classes is None else f"= {text(_listed(self.classes))}"
-        return f"shape = {text(_listed(self.names))} AND classes {classes}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return json.dumps([*names], ensure_ascii=False, separators=(",", ":"))
-
-
 def write(connection: duckdb.DuckDBPyConnection, pieces: Iterable[Piece], path: Path, sources: dict[str, int]) -> int:
     """Write the lines as a parquet file, which names `sources` in its metadata, and return their number."""
     lines = _lines(pieces)
     connection.register("lines", lines)
     try:
         _parse(connection)
-        parts = [_NONE, *_answered(connection), _REFUSED]
+        parts = [_NONE, *answered_lines.queries(connection), _REFUSED]
         connection.execute(f"CREATE OR REPLACE TEMP TABLE typed AS {' UNION ALL BY NAME '.join(parts)}")
-        named = ", ".join(quoted(name) for name in _columns(connection))
+        columns = ", ".join(quoted(name) for name in _columns(connection))
         metadata = text(json.dumps(sources))
         connection.execute(
-            f"COPY (SELECT {named} FROM typed UNION ALL BY NAME SELECT source, start, raw AS line FROM lines "
+            f"COPY (SELECT {columns} FROM typed UNION ALL BY NAME SELECT source, start, raw AS line FROM lines "
             f"ANTI JOIN typed USING (number) ORDER BY source, start) TO {text(str(path))} "
             f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 131072, KV_METADATA {{{SOURCES}: {metadata}}})"
         )
@@ -215,126 +193,3 @@ def _parse(connection: duckdb.DuckDBPyConnection) -> None:
                 AND list_has_all({[*sorted(ANSWERED)]}, keys) AS answered,
             {kinds["errors"]} IS NOT DISTINCT FROM 'ARRAY' AND list_has_all({[*sorted(REFUSED)]}, keys) AS refused
         FROM checked WHERE time IS NOT NULL""")
-
-
-#: The columns that every table has.
-_NONE = """
-    SELECT NULL::BIGINT AS number, NULL::VARCHAR AS source, NULL::BIGINT AS start, NULL::TIMESTAMPTZ AS time,
-        NULL::VARCHAR AS request_id, NULL::VARCHAR AS client, NULL::VARCHAR AS model_version, NULL::BIGINT AS instance,
-        NULL::VARCHAR AS shape, NULL::VARCHAR AS kinds, NULL::VARCHAR AS label, NULL::DOUBLE AS value,
-        NULL::VARCHAR AS errors, NULL::VARCHAR AS status, NULL::VARCHAR[] AS refused_for
-    WHERE false"""
-
-COMMON = "number, source, start, time, request_id, client, model_version"
-
-#: The lines of refused requests whose errors are of the server's form.
-_REFUSED = f"""
-    SELECT {COMMON}, errors::VARCHAR AS errors, status::VARCHAR AS status, list_distinct(list_transform(
-        problems, lambda x: CASE WHEN json_type(x, '$.column') = 'VARCHAR'
-        THEN '=' || json_extract_string(x, '$.column') ELSE '' END)) AS refused_for
-    FROM (SELECT *, json_extract(errors, '$[*]') AS problems FROM parsed WHERE refused)
-    WHERE coalesce(list_bool_and(list_transform(problems,
-        lambda x: list_sort(json_keys(x)) = ['column', 'error', 'instance'])), true)"""
-
-
-def _answered(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return a query for each shape of answered lines."""
-    connection.execute("""
-        CREATE OR REPLACE TEMP TABLE answers AS
-        SELECT *, CASE WHEN keys_inputs IS NOT NULL THEN to_json(keys_inputs)::VARCHAR END AS shape,
-            to_json(keys_classes)::VARCHAR AS classes
-        FROM (SELECT *, json_keys(inputs) AS keys_inputs,
-            CASE WHEN predicted = 'OBJECT' THEN json_keys(prediction, '$.probabilities') END AS keys_classes,
-            CASE WHEN predicted = 'OBJECT' THEN json_keys(prediction) END AS keys_prediction
-            FROM parsed WHERE answered AND instance IS NOT NULL)
-        WHERE predicted IN ('UBIGINT', 'BIGINT', 'DOUBLE')
-            OR predicted = 'OBJECT' AND list_sort(keys_prediction) = ['label', 'probabilities']
-                AND json_type(prediction, '$.label') = 'VARCHAR' AND json_type(prediction, '$.probabilities') = 'OBJECT'
-    """)
-    found = connection.execute(
-        "SELECT shape, classes, count(*) FROM answers GROUP BY ALL ORDER BY count(*) DESC, shape, classes "
-        f"LIMIT {SHAPES}"
-    ).fetchall()
-    shapes = [
-        _Shape(tuple(json.loads(names)), None if classes is None else tuple(json.loads(classes)))
-        for names, classes, _ in found
-    ]
-    shapes = _compatible(
-        [shape for shape in shapes if _plain(shape.names) and (shape.classes is None or _plain(shape.classes))]
-    )
-    sorts: dict[str, Counter[str]] = {}
-    for place, shape in enumerate(shapes):
-        _count(connection, shape, place, sorts)
-    chosen = {name: max(SORTS, key=counts.__getitem__) for name, counts in sorts.items()}
-    connection.execute("DROP TABLE answers")
-    return [_typed(shape, place, chosen) for place, shape in enumerate(shapes)]
-
-
-def _plain(names: Sequence[str]) -> bool:
-    """Tell whether names can be columns of DuckDB, which does not tell upper from lower case, and parts of a path."""
-    if len({name.lower() for name in names}) < len(names) or len({name.casefold() for name in names}) < len(names):
-        return False
-    return bool(names) and all(name.isprintable() and not {*name} & {*'"\\*'} and 0 < len(name) < 256 for name in names)
-
-
-def _compatible(shapes: list[_Shape]) -> list[_Shape]:
-    """Return the shapes, the most frequent first, without those that spell a name of an earlier one otherwise."""
-    spelt: dict[str, str] = {}
-    kept = []
-    for shape in shapes:
-        names = [INPUT + name for name in shape.names] + [PROBABILITY + name for name in shape.classes or ()]
-        if all(spelt.get(name.casefold(), name) == name for name in names):
-            spelt |= {name.casefold(): name for name in names}
-            kept.append(shape)
-    return kept
-
-
-def _count(connection: duckdb.DuckDBPyConnection, shape: _Shape, place: int, sorts: dict[str, Counter[str]]) -> None:
-    """Make the table of a shape's lines, with their kinds, and count in `sorts` of which sort each input is."""
-    paths = ", ".join(text(f'$."{name}"') for name in shape.names)
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE shape_{place} AS
-        SELECT {COMMON}, instance, inputs, prediction, shape,
-            array_to_string(list_transform(json_type(inputs, [{paths}]), {KIND}), '') AS kinds
-        FROM answers WHERE {shape.condition}""")
-    counts = [
-        f"count_if(contains('{letters}', kinds[{index + 1}]))"
-        for index in range(len(shape.names))
-        for _, letters in SORTS.values()
-    ]
-    (row,) = connection.execute(f"SELECT {', '.join(counts)} FROM shape_{place}").fetchall()
-    for index, name in enumerate(shape.names):
-        sorts.setdefault(name, Counter()).update(
-            dict(zip(SORTS, row[index * len(SORTS) : (index + 1) * len(SORTS)], strict=True))
-        )
-
-
-def _typed(shape: _Shape, place: int, sorts: dict[str, str]) -> str:
-    """Return the query for the lines of a shape whose values are of the sorts of their columns."""
-    pattern = "".join(f"[{SORTS[sorts[name]][1]}0]" for name in shape.names)
-    structure = text(json.dumps({name: SORTS[sorts[name]][0] for name in shape.names}))
-    inputs = [f"sent.{quoted(name)}" for name in shape.names]
-    numbers = [value for name, value in zip(shape.names, inputs, strict=True) if sorts[name] == "number"]
-    columns = [f"{value} AS {quoted(INPUT + name)}" for name, value in zip(shape.names, inputs, strict=True)]
-    # A comparison with a number that is not one, or infinite, is false, or beyond EXACT.
-    conditions = [f"({value} IS NULL OR abs({value}) <= {EXACT})" for value in numbers]
-    if shape.classes is None:
-        answer, answers = "TRY_CAST(prediction AS DOUBLE)", []
-        columns.append("answer AS value")
-        conditions.append("isfinite(answer)")
-    else:
-        answered = {"label": "VARCHAR", "probabilities": dict.fromkeys(shape.classes, "DOUBLE")}
-        answer = f"json_transform(prediction, {text(json.dumps(answered))})"
-        answers = [f"answer.probabilities.{quoted(name)}" for name in shape.classes]
-        columns += ["answer.label AS label"]
-        columns += [
-            f"{value} AS {quoted(PROBABILITY + name)}" for name, value in zip(shape.classes, answers, strict=True)
-        ]
-        paths = ", ".join(text(f'$.probabilities."{name}"') for name in shape.classes)
-        numeric = f"list_has_all(['UBIGINT', 'BIGINT', 'DOUBLE'], json_type(prediction, [{paths}]))"
-        conditions += [numeric, *(f"isfinite({value})" for value in answers)]
-    return f"""
-        SELECT {COMMON}, instance, shape, kinds, {", ".join(columns)}
-        FROM (SELECT *, json_transform(inputs, {structure}) AS sent, {answer} AS answer FROM shape_{place}
-            WHERE regexp_full_match(kinds, {text(pattern)}))
-        WHERE {" AND ".join(conditions)}"""

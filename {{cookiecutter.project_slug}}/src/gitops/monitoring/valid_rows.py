@@ -1,4 +1,4 @@
-"""Which lines of the log are rows that fit a release's schema, decided by DuckDB as `columns.check_row` decides.
+"""Which lines of the log are rows that fit a release's schema, decided by DuckDB as `request_rows.check_row` decides.
 
 A row has `f0`, `f1`, ... for the features that requests give (numbers, booleans and dates as doubles, categories as
 texts), `o0`, ... for the outputs as in predictions.parquet, and `reason`: null, or the number of a text in `reasons`
@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from gitops.monitoring import tables
+from gitops.monitoring.answered_lines import INPUT, PROBABILITY
 from gitops.monitoring.log_table import Group, Lines
 from gitops.monitoring.request_log import REDACTED, Entry
-from gitops.monitoring.typed_lines import INPUT, PROBABILITY, TIME, quoted, text
+from gitops.monitoring.sql import microseconds, quoted, text
+from gitops.monitoring.typed_lines import TIME
 
 Schema = dict[str, Any]
 
@@ -109,7 +111,7 @@ class Rows:
 
     def _unknown(self, group: Group) -> list[tuple[str, str]]:
         """Return, for each form of lines that has a column which is not in the schema, a condition and the reason."""
-        from gitops.tabular.columns import SHOWN, optional
+        from gitops.tabular.request_rows import SHOWN, optional
 
         known = {feature["name"] for feature in self.features} | {*optional(self.schema)}
         if known.issuperset(group.inputs):
@@ -122,7 +124,7 @@ class Rows:
 
     def _feature(self, group: Group, feature: dict[str, Any]) -> tuple[str, str]:
         """Return a feature's value, and when it does not fit (empty: never)."""
-        from gitops.tabular.columns import MAX_TEXT
+        from gitops.tabular.request_rows import MAX_TEXT
 
         name, dtype = feature["name"], feature["dtype"]
         kind = "VARCHAR" if dtype == "category" else "DOUBLE"
@@ -169,13 +171,6 @@ class Rows:
         return f"nullif({column}::VARCHAR, {text(REDACTED)})"
 
 
-def microseconds(moment: Any) -> int:
-    """Return the microseconds since 1970 of a time with its zone."""
-    from datetime import UTC, datetime, timedelta
-
-    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
-
-
 def _value(value: Any, dtype: str) -> Any:
     from gitops.tabular.columns import number
 
@@ -186,7 +181,8 @@ def _moments(texts: Any) -> Any:  # DuckDB looks at the annotations
     """Return the seconds since 1970 of texts in any form that Python reads, null for others."""
     import pyarrow as pa
 
-    from gitops.tabular.columns import fits, seconds
+    from gitops.tabular.columns import seconds
+    from gitops.tabular.request_rows import fits
 
     return pa.array(
         [seconds(each) if each is not None and fits(each, "datetime") else None for each in texts.to_pylist()],

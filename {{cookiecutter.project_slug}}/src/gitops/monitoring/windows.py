@@ -16,7 +16,7 @@ from gitops.core.console import echo
 from gitops.core.params import Params
 from gitops.core.sections import Data
 from gitops.integrations import dvc
-from gitops.monitoring import ground_truth, quality, request_log, tables
+from gitops.monitoring import labels, quality, request_log, tables
 from gitops.monitoring.log_window import Window
 from gitops.releases import release
 from gitops.releases.record import Deployed, Release
@@ -44,12 +44,12 @@ def collect(settings: Params, now: datetime) -> Context:
     record = present.record
     schema = _schema(record)
     _write_reference(record, schema)
-    labels = _labels(schema["target"]["classes"], now - timedelta(days=settings.monitor.days), settings.data)
+    known = _labels(schema["target"]["classes"], now - timedelta(days=settings.monitor.days), settings.data)
     redact = record.params.get("request_log", {}).get("redact", [])
     since = now - timedelta(days=settings.monitor.days)
-    with request_log.read(since, old=not labels.empty) as log:
-        echo(request_log.said(log.counts))
-        window = Window(log.lines, schema, record.model.version, since, redact, labels)
+    with request_log.read(since, old=not known.empty) as log:
+        echo(request_log.summary(log.counts))
+        window = Window(log.lines, schema, record.model.version, since, redact, known)
         current, outputs, counts = window.read()
         artifacts.write_parquet(artifacts.MONITOR_CURRENT, current)
         artifacts.write_parquet(artifacts.MONITOR_CURRENT_OUTPUTS, outputs)
@@ -65,7 +65,7 @@ def collect(settings: Params, now: datetime) -> Context:
 def _context(present: Deployed, schema: Schema, window: Window) -> Context:
     record, counts = present.record, window.counts
     metric = record.params["gate"]["primary_metric"]
-    first, last = window.ends()
+    first, last = counts.ends()
     return {
         "model": record.model.name,
         "model_version": record.model.version,
@@ -89,10 +89,10 @@ def _context(present: Deployed, schema: Schema, window: Window) -> Context:
 
 
 def _labels(classes: list[str], since: datetime, data: Data) -> pd.DataFrame:
-    """Return the labels of ground_truth.labels, as numbers where there are no classes."""
+    """Return the labels, as numbers where there are no classes. Raises ProjectError where one is no number."""
     import pandas as pd
 
-    found, _ = ground_truth.labels(since, data)
+    found, _ = labels.read(since, data)
     if classes:
         return found
     numbers = pd.to_numeric(found["label"], errors="coerce")

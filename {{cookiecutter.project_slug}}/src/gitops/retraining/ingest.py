@@ -27,7 +27,7 @@ from gitops.monitoring.ground_truth import Found, Labelled
 from gitops.monitoring.request_log import REDACTED
 from gitops.retraining import clients, facts
 from gitops.retraining.facts import Facts
-from gitops.tabular import append, columns, parts
+from gitops.tabular import append, parts, request_rows
 
 
 def update_tables(settings: Params) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _value(value: Any, dtype: str, name: str) -> Any:
         return None
     if value == REDACTED:
         raise ValueError("a value is redacted")
-    if not columns.fits(value, dtype):
+    if not request_rows.fits(value, dtype):
         raise ValueError(f"column {name!r} is not a {dtype}")
     return datetime.fromisoformat(value) if dtype == "datetime" else value
 

@@ -33,7 +33,7 @@ from gitops.core.artifacts import (
 )
 from gitops.core.console import echo
 from gitops.core.params import Params
-from gitops.tabular import columns, decision
+from gitops.tabular import columns, decision, request_rows
 
 ENVIRONMENT = Path(".venv/serve")
 ARCHIVER = ENVIRONMENT / "bin/torch-model-archiver"
@@ -82,7 +82,7 @@ def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     features = owner.features()
-    rows = [columns.check_row(index, row, schema) for index, row in enumerate(request["instances"])]
+    rows = [request_rows.check_row(index, row, schema) for index, row in enumerate(request["instances"])]
     with torch.inference_mode():
         outputs = torch.export.load(MODEL).module()(*features.encode(columns.from_rows(rows, schema), schema))
     return {"predictions": features.answer(outputs, schema), "model_version": version(), **columns.threshold(schema)}
@@ -179,7 +179,7 @@ def _not_needed(node: ast.AST) -> list[ast.stmt]:
 def _check_redacted(settings: Params, schema: dict[str, Any]) -> None:
     """Raise ProjectError for a column that no request has, unless it is `client`: the intended one would be logged."""
     names = [feature["name"] for feature in columns.given(schema)]
-    names += columns.optional(schema)
+    names += request_rows.optional(schema)
     for column in settings.request_log.redact:
         if column not in (*names, "client"):
             raise ProjectError(

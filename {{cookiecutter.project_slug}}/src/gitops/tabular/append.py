@@ -20,12 +20,10 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Data
 from gitops.tabular import csv_checks, csv_rows, parts, table
+from gitops.tabular.parquet_files import INDEX
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-#: How pandas names an index without a name, as a column of a parquet file: it is no column of the table.
-INDEX = re.compile(r"__index_level_\d+__")
 
 #: Values by column: number, boolean, date or text. A column that is not there is missing.
 Row = dict[str, Any]

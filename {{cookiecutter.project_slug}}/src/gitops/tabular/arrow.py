@@ -19,7 +19,7 @@ import torch
 
 from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Csv
-from gitops.tabular import cells
+from gitops.tabular import cells, request_rows
 from gitops.tabular import columns as typed
 from gitops.tabular.columns import Column, Columns, Schema
 
@@ -53,7 +53,7 @@ def check_columns(table: pa.Schema, schema: Schema, where: str, *, has_types: bo
     for name, dtype in dtypes.items():
         found = table.field(name).type
         if has_types and not _holds(found, dtype):
-            raise ProjectError(f"{where}: column {name!r} has type {found}: {typed.EXPECTED[dtype]} is expected")
+            raise ProjectError(f"{where}: column {name!r} has type {found}: {request_rows.EXPECTED[dtype]} is expected")
 
 
 def check(batch: pa.RecordBatch, schema: Schema) -> Checked:
@@ -70,7 +70,7 @@ def check(batch: pa.RecordBatch, schema: Schema) -> Checked:
         feature = features[misfit[row]]
         value = request_value(batch.column(feature["name"])[row].as_py(), feature["dtype"], markers, csv)
         at_fault.append(feature["name"])
-        reasons.append(typed.refusal(feature["name"], value, feature["dtype"]))
+        reasons.append(request_rows.refusal(feature["name"], value, feature["dtype"]))
     fits = misfit < 0
     kept = slice(None) if fits.all() else np.flatnonzero(fits)
     return Checked({name: _column(array[kept]) for name, array in arrays.items()}, fits, at_fault, reasons)
@@ -95,7 +95,7 @@ def from_table(table: pa.Table, schema: Schema) -> Columns:
     checked = check(batch, schema | {"missing_markers": []})
     if checked.reasons:
         name = checked.at_fault[0]
-        expected = typed.EXPECTED[next(each["dtype"] for each in schema["features"] if each["name"] == name)]
+        expected = request_rows.EXPECTED[next(each["dtype"] for each in schema["features"] if each["name"] == name)]
         raise ProjectError(f"the frame does not fit the schema: a value of column {name!r} is not {expected}")
     return checked.columns
 
@@ -168,7 +168,7 @@ def _by_value(values: pa.Array, dtype: str, markers: frozenset[str], csv: Csv) -
     fits = [True]
     for value in distinct.dictionary.to_pylist():
         cell = request_value(value, dtype, markers, csv)
-        fits.append(cell is None or typed.fits(cell, dtype))
+        fits.append(cell is None or request_rows.fits(cell, dtype))
         known.append(cell if fits[-1] else None)
     index = pc.add(distinct.indices.cast(pa.int64()), 1).fill_null(0).to_numpy()
     array = np.array(known, dtype=object) if dtype == "category" else np.array([typed.number(value) for value in known])

@@ -22,7 +22,7 @@ from pyarrow import fs as pafs
 from gitops.core.addresses import PARQUET, arrow_filesystem, locate, reached
 from gitops.core.artifacts import ProjectError
 
-#: How pandas names an index without a name, as a column of a parquet file.
+#: How pandas names an index without a name, as a column of a parquet file: it is no column of the table.
 INDEX = re.compile(r"__index_level_\d+__")
 
 #: Bytes of a file that are read at once for each column.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from itertools import islice
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import nn
 
-from gitops.core import artifacts
+from gitops.core import artifacts, code
 from gitops.training import processes
 from gitops.training.rows import Rows, Step
 
@@ -43,6 +45,16 @@ def epoch(rows: Rows, batch_size: int, seed: int, number: int, first: int = 0) -
 def _steps(batch_size: int) -> int:
     """Return the number of steps of a block."""
     return max(1, BLOCK // batch_size)
+
+
+def folder(module: Path, *settings: BaseModel) -> Path:
+    """Return a folder for checkpoints that only a run with the same data, settings and code of `module` shares."""
+    key = hashlib.sha256()
+    for section in settings:
+        key.update(section.model_dump_json().encode())
+    for path in (artifacts.TRAIN, artifacts.VAL, artifacts.SCHEMA, artifacts.NUMBERS, *code.computing(module)):
+        key.update(artifacts.digest(path).encode())
+    return artifacts.CHECKPOINTS / key.hexdigest()[:16]
 
 
 class Checkpoint:

@@ -23,7 +23,8 @@ import torch
 from gitops.serving.server import request_log
 from gitops.serving.server.metrics import Metrics
 from gitops.serving.server.request_log import Entry, RequestLog
-from gitops.tabular.columns import Columns, RowError, check_row, check_rows, from_rows, raised, threshold
+from gitops.tabular.columns import Columns, from_rows, raised, threshold
+from gitops.tabular.request_rows import RowError, check_row, check_rows
 
 #: Instances in one request, at most: `make batch` is for whole tables.
 MAX_INSTANCES = 1000
