@@ -315,7 +315,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[Labelled]:
     """The labelled requests of the log; a reader of it leaves out those that are known."""
     rows: list[Labelled] = []
 
-    def read(after: Any, known: Any, used: Any, data: Any) -> Found:
+    def read(after: Any, known: Any, used: Any, data: Any, horizon: Any) -> Found:
         return Found(rows=[row for row in rows if row.request_hash not in known])
 
     monkeypatch.setattr(ground_truth, "read", read)
