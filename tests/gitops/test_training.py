@@ -176,7 +176,7 @@ def test_another_number_of_processes_than_the_setting_is_refused(
     monkeypatch.setenv("PET_NPROC_PER_NODE", "64")
     monkeypatch.setattr(threads, "cores", lambda: 8)
     assert processes.run(lambda: None, "module", 64, CPU) == 0
-    assert "train.processes starts 64 processes here, where there are 8 cores" in capsys.readouterr().err
+    assert "train.processes starts 64 processes on a machine of 8 cores" in capsys.readouterr().err
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ProjectError, match=r"train\.processes is 1, but 2 "):

@@ -65,7 +65,7 @@ def run(train: Callable[[], None], module: str, processes: int, device: torch.de
         return 0
     if device.type == "cpu" and here > threads.cores():
         echo(
-            f"warning: train.processes starts {here} processes on a machine that has {threads.cores()} cores: they wait "
+            f"warning: train.processes starts {here} processes on a machine of {threads.cores()} cores: they wait "
             "for each other, and each takes memory",
             error=True,
         )
