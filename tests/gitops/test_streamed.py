@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -214,6 +215,30 @@ def test_derived_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "depends on other rows" in str(assert_same(monkeypatch, settings(path), **mean))
     taken = {"x": Derived(("x",), twice)}
     assert "has a column of this name" in str(assert_same(monkeypatch, settings(path), **taken))
+
+
+@pytest.mark.parametrize("root", ["raw", "memory://other/raw"])
+@pytest.mark.parametrize("other", ["day=1/b.parquet", "day=1/x=2/b.parquet", "b.csv", "b.csv.gz"])
+def test_rows_that_a_folder_would_leave_unread_are_an_error(root: str, other: str, folder: Path) -> None:
+    filesystem, path = fsspec.core.url_to_fs(root)
+    filesystem.mkdirs(f"{path}/_temporary/0", exist_ok=True)
+    for name in ("a.parquet", "_temporary/0/b.parquet", ".b.csv", "note.txt"):
+        pq.write_table(pa.table({"x": [1.0, 2.0], "y": ["a", "b"]}), f"{path}/{name}", filesystem=filesystem)
+    assert len(streamed.opened(settings(root)).columns) == 2
+    filesystem.mkdirs(f"{path}/{other}".rpartition("/")[0], exist_ok=True)
+    filesystem.pipe_file(f"{path}/{other}", b"")
+    try:
+        with pytest.raises(ProjectError, match=rf"data\.path is '{root}': .* so {re.escape(other)} would not be read"):
+            streamed.opened(settings(root))
+    finally:
+        filesystem.rm(path, recursive=True)
+
+
+def test_a_pattern_of_all_folders_takes_each_depth_and_nothing_unfinished(folder: Path) -> None:
+    for row, name in enumerate(("a.parquet", "d=1/b.parquet", "d=1/e=2/c.parquet", "_tmp/d.parquet", "d=1/.e.parquet")):
+        Path("raw", name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"x": [float(row)], "y": ["a"]}), Path("raw", name))
+    assert streamed.opened(settings("raw/**/*.parquet"))["x"].tolist() == [0.0, 1.0, 2.0]
 
 
 def test_a_folder_and_a_pattern_are_the_files_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import training_worker
 import tuning
 import yaml
 from breast_cancer import train
-from gitops.core import artifacts, params
+from gitops.core import artifacts, params, threads
 from gitops.core.artifacts import ProjectError
 from gitops.training import epochs, load, processes
 
@@ -149,7 +152,9 @@ def test_a_wide_table_is_scored_in_small_parts(room: Path, monkeypatch: pytest.M
     assert seen == [10] * 6
 
 
-def test_another_number_of_processes_than_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_number_of_processes_than_the_setting_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """On several machines torchrun's variables say how many there are."""
     called: list[str] = []
     assert processes.run(lambda: called.append("here"), "module", 1, CPU) == 0 and called == ["here"]
@@ -160,12 +165,18 @@ def test_another_number_of_processes_than_the_setting_is_refused(monkeypatch: py
     with pytest.raises(ProjectError, match=r"train\.processes is 1, but 6 "):
         processes.run(lambda: None, "module", 1, CPU)
     started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(threads, "cores", lambda: 6)
     monkeypatch.setattr(processes, "_launch", lambda *arguments: started.append(arguments) or 0)
     for nodes, here, wanted in (("3", "2", 6), ("3", "auto", 6), ("1", "", 6)):
         monkeypatch.setenv("PET_NNODES", nodes)
         monkeypatch.setenv("PET_NPROC_PER_NODE", here)
         assert processes.run(lambda: None, "module", wanted, CPU) == 0
     assert started == [("module", 3, 2), ("module", 3, 2), ("module", 1, 6)]
+    assert "processes starts" not in capsys.readouterr().err
+    monkeypatch.setenv("PET_NPROC_PER_NODE", "64")
+    monkeypatch.setattr(threads, "cores", lambda: 8)
+    assert processes.run(lambda: None, "module", 64, CPU) == 0
+    assert "train.processes starts 64 processes on a machine of 8 cores" in capsys.readouterr().err
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ProjectError, match=r"train\.processes is 1, but 2 "):
@@ -192,3 +203,23 @@ def test_what_would_stop_each_process_is_said_once_and_starts_none_again(room: P
     assert said.stderr.count("error: the loss became") == 1, said.stderr
     assert "Traceback" not in said.stdout + said.stderr
     assert not artifacts.MODEL.exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_says_so_once_and_goes_on(number: int, status: int, room: Path) -> None:
+    """Ctrl-C reaches each process; what ends a job reaches the first one alone, which ends the others."""
+    change("train", processes=2, epochs=5000, patience=5000)
+    command = [sys.executable, "-m", "breast_cancer.train"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for _ in range(1200):
+        if [*artifacts.CHECKPOINTS.glob("*/checkpoint.pt")] or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    said = "".join(process.communicate(timeout=60))
+    assert process.returncode == status, said
+    assert said.count("interrupted") == (number == signal.SIGINT), said
+    assert not re.search("Traceback|SignalException|signal", said), said
+    assert [*artifacts.CHECKPOINTS.glob("*/checkpoint.pt")] and not artifacts.MODEL.exists()

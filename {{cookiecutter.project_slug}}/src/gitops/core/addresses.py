@@ -29,7 +29,9 @@ def locate(setting: str, address: str) -> tuple[AbstractFileSystem, str]:
         filesystem, path = fsspec.core.url_to_fs(address)
         return filesystem, str(path)
     except (ImportError, ValueError, OSError) as error:
-        raise ProjectError(f"{setting} is {address!r}, which cannot be opened ({error})") from error
+        lock = ': the package belongs into requirements/, then `make lock` (docs/system-design.md, "Addresses")'
+        help_ = lock if isinstance(error, ImportError) else ""
+        raise ProjectError(f"{setting} is {address!r}, which cannot be opened ({error}){help_}") from error
 
 
 @contextmanager

@@ -29,5 +29,9 @@ def limit(split: Path) -> None:
 
 def share(split: Path, processes: int) -> int:
     """Return the threads of each of so many processes that learn from `split` on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if small(split) else max(1, cores // processes)
+    return 1 if small(split) else max(1, cores() // processes)
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

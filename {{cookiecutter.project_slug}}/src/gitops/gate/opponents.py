@@ -135,8 +135,8 @@ def read(path: Path, test: pd.DataFrame, schema: dict[str, Any]) -> Predictions:
     """Return what a predictions.parquet holds for the rows of `test`. Raises ProjectError if it lacks some."""
     classes = schema["target"]["classes"]
     try:
-        table = artifacts.read_parquet(path)
-        table = table[table["split"] == "test"].set_index("row").loc[test[ROW]]
+        table = artifacts.read_parquet(path, where=("split", "==", "test"))
+        table = table.set_index("row").loc[test[ROW]]
         outputs = table[[f"p_{name}" for name in classes] or "prediction"].to_numpy("float64")
         indices = {name: index for index, name in enumerate(classes)}
         predicted = table["prediction"].map(indices).to_numpy("int64") if classes else outputs

@@ -17,12 +17,15 @@ from gitops.core.console import echo
 from gitops.integrations import dvc, dvc_repro, dvc_stages, mlflow_files, mlflow_server
 from gitops.releases import trained
 from gitops.releases.trained import STAGE
+from gitops.retraining import sources
 from gitops.tabular import parts
 
 
 def main() -> int:
     """Fetch or build what is stale; return 0, or 1 where a stage failed. Raises ProjectError."""
-    for table in (*params.load().tables, parts.FOLDER):
+    settings = params.load()
+    sources.require(settings)
+    for table in (*settings.tables, parts.FOLDER):
         if dvc.follow(table):
             echo(f"{table} was an older version: it is now the one in {table}.dvc")
     # A warning, because nothing is logged by stages that come from the run cache; those that train fail by it.
@@ -33,7 +36,7 @@ def main() -> int:
         done = dvc_repro.reproduce(around.before, "pull")
     if not done:
         return 1
-    if left := parts.unused(params.load().data):
+    if left := parts.unused(settings.data):
         echo(
             f"warning: {len(left)} files of rows that retrainings have appended belong to an earlier version of the "
             f"table, and are not part of it any more ({artifacts.APPENDED})",

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from pyarrow import fs as pafs
 
 from gitops.core.addresses import PARQUET, arrow_filesystem, locate, reached
 from gitops.core.artifacts import ProjectError
+from gitops.tabular import parts
 
 #: How pandas names an index without a name, as a column of a parquet file: it is no column of the table.
 INDEX = re.compile(r"__index_level_\d+__")
@@ -148,15 +149,17 @@ class ParquetFiles:
             filesystem, path = locate(setting, address)
             with reached(setting, address):
                 if "*" not in path and not filesystem.isfile(path):
+                    parts.refuse_others(self.problem, path.rstrip("/"), filesystem.find(path.rstrip("/")))
                     path = f"{path.rstrip('/')}/*{PARQUET}"
                 found = [str(name) for name in filesystem.glob(path)] if "*" in path else [path]
             arrow = arrow_filesystem(filesystem)
         else:
             path = f"{address.rstrip('/')}/*{PARQUET}" if Path(address).is_dir() else address
-            found = glob(path) if "*" in path else [path] if Path(path).exists() else []
+            found = glob(path, recursive=True) if "*" in path else [path] if Path(path).exists() else []
             arrow = pafs.LocalFileSystem()
-        # By convention a name that begins with a dot or an underscore is unfinished, or metadata.
-        paths = sorted(path for path in found if PurePosixPath(path).name[0] not in "._")
+        # What is written before a pattern's first folder that varies may have any name.
+        fixed = len((path.partition("*")[0] if "*" in path else path).rpartition("/")[0])
+        paths = sorted(each for each in found if parts.counts(each[fixed:]))
         if not paths:
             what = f"no file matches {path!r}" if "*" in path else "there is no such file"
             raise ProjectError(f"{self.problem}: {what}; `dvc pull` gets it, or correct {setting}")

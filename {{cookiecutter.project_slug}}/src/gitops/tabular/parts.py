@@ -11,7 +11,8 @@ Only the standard library and core are needed, and no row is read.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gitops.core import artifacts
@@ -27,7 +28,7 @@ def files(data: Data) -> list[str]:
 
     Of a folder these are its parquet files by name, the appended ones last. A pattern or an address of object storage
     is returned as it is; nothing is appended to those. Raises ProjectError where a part that data/appended.json lists
-    is missing.
+    is missing, or a folder holds rows that would not be read.
     """
     if elsewhere(data):
         return [data.path]
@@ -42,10 +43,32 @@ def files(data: Data) -> list[str]:
             )
     own = [path]
     if path.is_dir():
+        refuse_others(f"data.path is {data.path!r}", path.as_posix(), (name.as_posix() for name in path.rglob("*")))
         own = sorted({*path.glob("*.parquet")} - {*added})
-        # By convention a name that begins with a dot or an underscore is unfinished, or metadata.
-        own = [file for file in own if not file.name.startswith((".", "_"))] or [path]
+        own = [file for file in own if counts(file.name)] or [path]
     return [file.as_posix() for file in (*own, *added)]
+
+
+def counts(path: str) -> bool:
+    """Tell whether no name in a path begins with a dot or an underscore: by convention such are no part of a table, but
+    unfinished, or metadata.
+    """
+    return not any(name.startswith((".", "_")) for name in PurePosixPath(path).parts)
+
+
+def refuse_others(problem: str, folder: str, paths: Iterable[str]) -> None:
+    """Raise ProjectError, which begins with `problem`, where a table's folder also holds rows that would not be read:
+    CSV, or files in folders below it. `paths`: what there is at any depth.
+    """
+    below = (PurePosixPath(path).relative_to(folder) for path in paths if PurePosixPath(path).is_relative_to(folder))
+    tables = (path for path in below if path.name.endswith((".csv", ".csv.gz", ".parquet")) and counts(str(path)))
+    others = sorted(path.as_posix() for path in tables if len(path.parts) > 1 or path.suffix != ".parquet")
+    if others:
+        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise ProjectError(
+            f"{problem}: a folder's table is the .parquet files that lie in it, so {shown} would not be read: move "
+            f"what is no part of it elsewhere; for parquet in folders below write '{folder}/**/*.parquet'"
+        )
 
 
 def starts(data: Data) -> list[int]:

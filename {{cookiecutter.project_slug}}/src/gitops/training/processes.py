@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from gitops.core import artifacts, threads
 from gitops.core.artifacts import ProjectError
+from gitops.core.console import echo
 
 #: How often all processes are started again after one of them has failed, unless PET_MAX_RESTARTS says so.
 RESTARTS = 1
@@ -62,6 +63,12 @@ def run(train: Callable[[], None], module: str, processes: int, device: torch.de
     if processes == 1:
         train()
         return 0
+    if device.type == "cpu" and here > threads.cores():
+        echo(
+            f"warning: train.processes starts {here} processes on a machine of {threads.cores()} cores: they wait "
+            "for each other, and each takes memory",
+            error=True,
+        )
     return _launch(module, nodes, here)
 
 
@@ -102,6 +109,8 @@ def _member(train: Callable[[], None], processes: int, device: torch.device) -> 
     except ProjectError:
         failed.touch()
         raise
+    except KeyboardInterrupt:  # torchrun's process says so, and once
+        raise SystemExit(130) from None
     except RuntimeError as error:
         if "by peer" in str(error):  # gloo's: another process has ended, which says why
             raise SystemExit(1) from error
@@ -111,6 +120,7 @@ def _member(train: Callable[[], None], processes: int, device: torch.device) -> 
 
 def _launch(module: str, nodes: int, here: int) -> int:
     from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ.setdefault("PET_MAX_RESTARTS", str(RESTARTS))
@@ -118,6 +128,8 @@ def _launch(module: str, nodes: int, here: int) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads.share(artifacts.TRAIN, here)))
     where = ["--standalone", "--local-addr=localhost"] if nodes == 1 else [f"--nnodes={nodes}"]
     logging.getLogger("torch.distributed.elastic.multiprocessing.errors").setLevel(logging.CRITICAL)
+    for name in ("agent.server.api", "multiprocessing.api"):  # they warn of a signal, at length
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[FAILED] = os.path.join(folder, "failed")
         try:
@@ -130,6 +142,10 @@ def _launch(module: str, nodes: int, here: int) -> int:
                         "is there memory enough for train.processes?"
                     ) from None
             return 1  # the process has said why
+        except SignalException as signalled:  # all processes are stopped
+            if signalled.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            return 128 + signalled.sigval
     return 0
 
 
