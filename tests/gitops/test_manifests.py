@@ -549,7 +549,7 @@ def test_a_flaw_is_found(flaw: str, rendered: dict[str, list[Object]]) -> None:
 
 def test_a_batch_takes_the_released_model_out_of_the_servers_image(rendered: dict[str, list[Object]]) -> None:
     jobs = {item["metadata"]["name"].rpartition("-")[2]: item["spec"] for item in of(rendered["with-jobs"], "CronJob")}
-    assert jobs.keys() == {"batch", "monitor", "tune"}
+    assert jobs.keys() == {"batch", "compact", "monitor", "tune"}
     template = jobs["batch"]["jobTemplate"]["spec"]["template"]
     [model], [job] = template["spec"]["initContainers"], template["spec"]["containers"]
     assert model["image"] == IMAGE

@@ -220,7 +220,7 @@ def test_server_that_is_down_fails_only_requests_that_need_it(handler: handling.
 def test_log_has_the_features_that_were_used(handler: handling.Handler, tmp_path: Path) -> None:
     answers(handler, [{"customer": "7"}], [{"customer": "nobody"}])
     handler.log.close()
-    lines = [json.loads(line) for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for path in (tmp_path / "log").rglob("*.jsonl") for line in path.read_text().splitlines()]
     assert [line.get("inputs") for line in lines] == [GOLD, None]
     assert lines[1]["status"] == 400
 
@@ -238,7 +238,7 @@ def test_a_redacted_id_is_in_no_log(
     assert [status for status, _ in found] == [200, 400, 400]
     assert all("patient-4711" in answer["errors"][0]["error"] for _, answer in found[1:])
     handler.log.close()
-    text = "".join(path.read_text() for path in (tmp_path / "log").iterdir())
+    text = "".join(path.read_text() for path in (tmp_path / "log").rglob("*.jsonl"))
     known, *refused = map(json.loads, text.splitlines())
     assert known["inputs"] == GOLD  # without the id: it is no input of the model
     assert [line["errors"][0]["error"] for line in refused] == ["redacted", "redacted"]
