@@ -138,9 +138,9 @@ def read_json(path: Path, made_by: str) -> Any:
 
 
 def read_parquet(
-    path: Path, columns: list[str] | None = None, where: tuple[str, str, str] | None = None
+    path: Path, columns: list[str] | None = None, where: tuple[str, str, Any] | None = None
 ) -> pd.DataFrame:
-    """Return a parquet file, or the rows `where` a column compares as said, as a pandas frame.
+    """Return a parquet file, or the rows `where` a column compares as said, as pyarrow's filters do, as a pandas frame.
 
     Raises OSError or ValueError (pyarrow's ArrowInvalid is one).
     """

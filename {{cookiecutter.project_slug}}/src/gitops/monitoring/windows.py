@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gitops.core import artifacts
@@ -115,17 +116,27 @@ def _write_reference(record: Release, schema: Schema) -> None:
     """Write the release's test rows and its model's predictions for them."""
     classes = schema["target"]["classes"]
     try:
-        test = artifacts.read_parquet(dvc.fetch(record.test_md5))
-        test = test.set_index(ROW if ROW in test else "row")  # its name in releases of earlier versions
+        every, test = _test_rows(dvc.fetch(record.test_md5))
         outputs = artifacts.read_parquet(dvc.fetch(record.predictions.md5), where=("split", "==", "test"))
-        outputs = outputs.set_index("row").loc[test.index]
+        outputs = outputs.set_index("row").loc[every.index]  # performance is compared with that on all test rows
         outputs = outputs[["target", "prediction", *(f"p_{name}" for name in classes)]]
-        if GROUP in test:  # not in releases of earlier versions
-            outputs[GROUP] = test[GROUP]
-        if len(test) > quality.SAMPLE:  # the outputs stay: performance is compared with that on all test rows
-            test = test.sample(quality.SAMPLE, random_state=0).sort_index()
+        if GROUP in every:
+            outputs[GROUP] = every[GROUP]
         features = tables.reference_features(test, schema)
     except (KeyError, ValueError, OSError) as error:
         raise ProjectError(f"the release's test rows and predictions do not fit each other: {error}") from error
     artifacts.write_parquet(artifacts.MONITOR_REFERENCE, features)
     artifacts.write_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS, outputs.reset_index(drop=True))
+
+
+def _test_rows(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the groups of all test rows, indexed by the rows' numbers, and at most quality.SAMPLE of the rows."""
+    import pyarrow.parquet as pq
+
+    names = pq.read_schema(str(path)).names
+    row = ROW if ROW in names else "row"  # its name in releases of earlier versions, which have no groups either
+    every = artifacts.read_parquet(path, [row, *(name for name in names if name == GROUP)]).set_index(row)
+    if len(every) <= quality.SAMPLE:
+        return every, artifacts.read_parquet(path).set_index(row)
+    chosen = every.sample(quality.SAMPLE, random_state=0).sort_index().index
+    return every, artifacts.read_parquet(path, where=(row, "in", chosen.tolist())).set_index(row).loc[chosen]
