@@ -201,6 +201,12 @@ def test_a_folder_is_one_table(model: Model) -> None:
         assert read("o.rejected.csv")["row"].tolist() == BAD
     with pytest.raises(ProjectError, match="part of the input"):
         run("in", "in/o.parquet", model)
+    Path("in/more").mkdir()
+    for other in ("in/c.csv", "in/more/c.parquet"):
+        write(other, ROWS)
+        with pytest.raises(ProjectError, match=rf"INPUT is 'in': .*{Path(other).relative_to('in')} would not be read"):
+            run("in", "o.csv", model)
+        Path(other).unlink()
     write("in/c.parquet", ROWS, ["id", "age", "customer's plan", "comment"])
     with pytest.raises(ProjectError, match=r"c\.parquet has other columns or types than"):
         run("in", "o.csv", model)

@@ -19,6 +19,7 @@ from gitops.inference import parts
 from gitops.inference.parts import Part
 from gitops.tabular import cells, csv_checks, csv_file, csv_rows
 from gitops.tabular.arrow import Array
+from gitops.tabular.parts import refuse_others
 
 #: Size of a chunk: bytes of a CSV file, rows of a parquet file. These gave the highest throughput for 30 columns.
 CSV_BLOCK = 2**22
@@ -81,7 +82,9 @@ class Source:
 
     def _paths(self, path: str) -> list[str]:
         if "*" not in path and not self.filesystem.isfile(path):
-            path = f"{path.rstrip('/')}/*{PARQUET}"
+            folder = path.rstrip("/")
+            refuse_others(f"INPUT is {self.address!r}", folder, self.filesystem.find(folder))
+            path = f"{folder}/*{PARQUET}"
         found = sorted(self.filesystem.glob(path)) if "*" in path else [path]
         # By convention a name that begins with a dot or an underscore is unfinished, or metadata.
         paths = [str(name) for name in found if PurePosixPath(name).name[0] not in "._"]
