@@ -60,7 +60,9 @@ class Project:
     def __init__(self, folder: Path, tables: Path, source: Path = ROOT) -> None:
         """Generate it in `folder` from the template in `source`; tables are kept in `tables`."""
         self.path = Path(cookiecutter(str(source), no_input=True, default_config=True, output_dir=str(folder)))
-        subprocess.run(["make", "setup"], cwd=self.path, check=True, stdout=subprocess.DEVNULL)
+        self.run("make", "setup")
+        if (self.path / "data/appended.dvc").exists():
+            self.run(self.path / ".venv/pipeline/bin/dvc", "pull", "--quiet", "data/appended.dvc")
         self.package = yaml.safe_load((self.path / "params.yaml").read_text())["package"]["model_name"]
         self.tables = tables
 
