@@ -67,7 +67,7 @@ MODULES = {
     "gitops/tabular/parts.py": {"prepare"},
     "gitops/tabular/raw_column.py": {"prepare"},
     "gitops/tabular/groups.py": {"prepare"},
-    "gitops/tabular/in_parts.py": {"evaluate"},
+    "gitops/tabular/in_parts.py": {"evaluate", "package"},
     "gitops/tabular/schema.py": {"prepare"},
     "gitops/tabular/split.py": {"prepare"},
     "gitops/tabular/table.py": {"prepare"},

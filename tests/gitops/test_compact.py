@@ -461,10 +461,9 @@ def test_a_large_window_is_sampled_and_counted_in_full(world: World, monkeypatch
 
 
 LIMITED = """
-import os, resource, sys
 from datetime import UTC, datetime, timedelta
 import pandas as pd
-import request_logs
+import peak_memory, request_logs
 from gitops.monitoring import log_table, request_log, log_window
 log_table.MEMORY = "200MiB"
 since = datetime.now(UTC) - timedelta(days=2)
@@ -472,7 +471,7 @@ labels = pd.DataFrame({"request_id": [], "instance": [], "label": []}).astype({"
 with request_log.read(since) as log:
     window = log_window.Window(log.lines, request_logs.schema(), request_logs.VERSION, since, [], labels)
     window.read()
-    print(window.counts.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(window.counts.rows, peak_memory.peak())
 """
 
 

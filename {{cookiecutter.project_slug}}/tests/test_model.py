@@ -161,4 +161,4 @@ def test_the_program_answers_as_the_model(task: str) -> None:
     inputs = features.encode(arrow.from_frame(frames["val"], schema), schema)
     program = model.export(fitted, schema).module()
     with torch.no_grad():
-        torch.testing.assert_close(program(*inputs), fitted.predict(*inputs), rtol=0, atol=0)
+        torch.testing.assert_close(program(*inputs), fitted.predict(*inputs))  # export may fuse operations
