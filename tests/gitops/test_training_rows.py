@@ -222,5 +222,5 @@ def test_memory_is_flat_and_below_the_splits_size(tmp_path: Path) -> None:
         command = [sys.executable, "-c", READING, path, Path(__file__).parent]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(float(done.stdout))
-    assert peaks[1] < 100, peaks
+    assert peaks[1] < 160, peaks
     assert peaks[1] < peaks[0] + 40, peaks
