@@ -20,11 +20,14 @@ from gitops.core import params, threads
 from gitops.core.artifacts import TRAIN
 
 
-class NoRun:
-    """Takes the place of an MLflow run."""
+class Clock:
+    """Takes the place of an MLflow run, and tells when the epoch and its validation had ended."""
+
+    ended = 0.0
 
     def log(self, entry: dict[str, float]) -> None:
-        """Discard the entry."""
+        """Look at the time."""
+        self.ended = time.perf_counter()
 
 
 def main() -> None:
@@ -43,11 +46,11 @@ def main() -> None:
 
 
 def epoch(train: Any, settings: Any, splits: Any) -> float:
-    """Return the seconds of a training of one epoch, its model and calibration included."""
+    """Return the seconds of an epoch and its validation; the calibration that follows counts for the memory alone."""
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        train.fit_model(settings, splits, Path(folder, "checkpoint.pt"), NoRun())
-        return time.perf_counter() - begin
+        clock, begin = Clock(), time.perf_counter()
+        train.fit_model(settings, splits, Path(folder, "checkpoint.pt"), clock)
+        return clock.ended - begin
 
 
 def bare(train: Any, settings: Any, splits: Any, options: set[str]) -> float:
