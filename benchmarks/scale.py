@@ -29,8 +29,9 @@ from cookiecutter.main import cookiecutter
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 
-#: Rows of the table that two processes share, and of the wide one; rows of a batch, where the table is not wide.
-SHARED, WIDE, BATCH = 1_000_000, 20_000, 1024
+#: Rows of the table that two processes share, and of the wide one; rows of a batch, where the table is not wide, and of
+#: the larger one that two processes share too.
+SHARED, WIDE, BATCH, LARGE_BATCH = 1_000_000, 20_000, 1024, 4096
 
 #: Days of the request log.
 DAYS = 30
@@ -175,15 +176,16 @@ def processes(project: Project, rows: int) -> None:
     """Train in one process of one thread, and in two: seconds of an epoch, from trainings of one and of three."""
     project.table("narrow", SHARED)
     project.stage("prepare")
-    found = []
-    for count in (1, 2):
-        taken = []
-        for epochs in (1, 3):
-            project.set({"train": {"epochs": epochs, "patience": 9, "processes": count}})
-            taken.append(project.stage("train", OMP_NUM_THREADS="1").seconds)
-        found.append((taken[1] - taken[0]) / 2)
-    figure = f"{found[0]:.1f} s and {found[1]:.1f} s, {found[0] / found[1]:.2f} times as fast"
-    show("an epoch in one process and in two", f"{SHARED:,} x 30, batches of {BATCH}", figure)
+    for size in (BATCH, LARGE_BATCH):
+        found = []
+        for count in (1, 2):
+            taken = []
+            for epochs in (1, 3):
+                project.set({"train": {"batch_size": size, "epochs": epochs, "patience": 9, "processes": count}})
+                taken.append(project.stage("train", OMP_NUM_THREADS="1").seconds)
+            found.append((taken[1] - taken[0]) / 2)
+        figure = f"{found[0]:.1f} s and {found[1]:.1f} s, {found[0] / found[1]:.2f} times as fast"
+        show("an epoch in one process and in two", f"{SHARED:,} x 30, batches of {size:,}", figure)
 
 
 def monitor(project: Project, rows: int) -> None:

@@ -203,13 +203,20 @@ class TabularModel(nn.Module):
 
     def predict(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Return probabilities [rows, classes], or values [rows] in the target's unit."""
+        return self.answer(self.scores(numbers, categories))
+
+    def scores(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Return what `answer` takes: before the temperature, which is chosen when these are known."""
         outputs = self(numbers, categories)
         if self.classifies:
             # A loss with weights teaches the classes' probabilities times these: they are taken out again.
-            each = torch.log_softmax(outputs - self.class_weights.log(), dim=2)
-            return torch.softmax(each.logsumexp(dim=1) / self.temperature, dim=1)
+            return torch.log_softmax(outputs - self.class_weights.log(), dim=2).logsumexp(dim=1)
         answer: Tensor = outputs.mean(dim=1).squeeze(1) * self.target_scale + self.target_mean
         return answer
+
+    def answer(self, scores: Tensor) -> Tensor:
+        """Return what is served, given the `scores` of the rows: see `predict`."""
+        return torch.softmax(scores / self.temperature, dim=1) if self.classifies else scores
 
 
 class _Predictor(nn.Module):

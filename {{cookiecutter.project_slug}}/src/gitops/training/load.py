@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from gitops.core import artifacts
 from gitops.training.rows import Encode, InMemory, Rows
 from gitops.training.streamed import Streamed
 
@@ -24,7 +23,6 @@ def rows(path: Path, columns: list[str], encode: Encode, width: int, device: tor
 
     Raises OSError or ValueError where the file cannot be read, and whatever `encode` raises.
     """
-    if pq.read_metadata(str(path)).num_rows * width * VALUE > MEMORY:
-        return Streamed(path, columns, encode, device)
-    frame = artifacts.read_parquet(path, [*columns, artifacts.GROUP])
-    return InMemory(encode(frame).to(device), frame[artifacts.GROUP].to_numpy("int64"))
+    found = Streamed(path, columns, encode, device)
+    large = pq.read_metadata(str(path)).num_rows * width * VALUE > MEMORY
+    return found if large else InMemory(found.whole().to(device), found.groups)

@@ -93,6 +93,10 @@ class Streamed:
         whole[whole] = mask
         return replace(self, mask=whole)
 
+    def whole(self) -> Batch:
+        """Return all rows, on the CPU. They are encoded by row groups: as one, they would be in memory four times."""
+        return Batch(*map(torch.cat, zip(*map(self._whole, self._taken), strict=True)))
+
     def parts(self, rows: int, *, shared: bool = False) -> Iterator[Batch]:
         """See Rows."""
         rank, world = (processes.rank(), processes.world()) if shared else (0, 1)
