@@ -27,8 +27,8 @@ from .settings import Evaluate, Settings
 #: Actual values, outputs and predictions, as metrics.py takes them.
 Arrays = tuple[metrics.Array, metrics.Array, metrics.Array]
 
-#: Rows that go through the model at once, at most, and bytes of their values.
-BATCH, BATCH_BYTES = 8192, 4 << 20
+#: Rows that go through the model at once, at most, which stay in the processor's cache, and bytes of their values.
+BATCH, BATCH_BYTES = 1024, 4 << 20
 
 
 def predict(program: torch.nn.Module, frame: pd.DataFrame, schema: dict[str, Any]) -> metrics.Array:
