@@ -1,4 +1,4 @@
-"""A canary's predictions beside the stable pods': the rules by Prometheus' own program, and how often chance fails one."""
+"""A canary's predictions beside the stable pods': the rules by Prometheus itself, and how often chance fails one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ LABELS = {
     "equal": (Counts({"no": 30, "yes": 10}, 40), Counts({"no": 120, "yes": 40}, 160), True),
     "other shares": (Counts({"no": 10, "yes": 30}, 40), Counts({"no": 120, "yes": 40}, 160), False),
     "other shares, within the limit": (Counts({"no": 60, "yes": 40}, 100), Counts({"no": 300, "yes": 100}, 400), True),
-    "other shares of one large request": (
+    "one large request": (
         Counts({"no": 10, "yes": 30}, 1600),
         Counts({"no": 120, "yes": 40}, 160),
         True,
