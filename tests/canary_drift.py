@@ -4,6 +4,7 @@ compute it, in Python: for its test, and for benchmarks/canary.py, which simulat
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -61,12 +62,12 @@ def of_labels(canary: Counts, stable: Counts) -> float:
     names = canary.labels | stable.labels
     shares = [[its.labels.get(name, 0.0) / its.predictions for name in names] for its in (canary, stable)]
     distance = 0.5 * sum(abs(one - other) for one, other in zip(*shares, strict=True))
-    noise = (canary.inverse_size + stable.inverse_size) ** 0.5
-    return distance / max(SHARES, (1.3 + 0.37 * (len(names) - 1) ** 0.5) * noise)
+    noise = math.sqrt(canary.inverse_size + stable.inverse_size)
+    return distance / max(SHARES, (1.3 + 0.37 * math.sqrt(len(names) - 1)) * noise)
 
 
 def of_numbers(canary: Counts, stable: Counts) -> float:
     """Return the difference of the means in standard deviations, divided by its limit."""
     variances = [its.squares / its.predictions - its.mean**2 for its in (canary, stable)]
-    noise = (canary.inverse_size + stable.inverse_size) ** 0.5
-    return abs(canary.mean - stable.mean) / (sum(variances) / 2) ** 0.5 / max(MEANS, 3.5 * noise)
+    noise = math.sqrt(canary.inverse_size + stable.inverse_size)
+    return abs(canary.mean - stable.mean) / math.sqrt(sum(variances) / 2) / max(MEANS, 3.5 * noise)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from canary_drift import Counts, Traffic, of_labels, of_numbers
-from platform_objects import render, select
+from platform_objects import Object, render, select
 
 SLUG, NAMESPACE = "breast-cancer", "m-breast-cancer-production"
 
@@ -20,7 +20,7 @@ MINUTES = 12
 
 
 @pytest.fixture(scope="module")
-def objects(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def objects(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     """What a release with the component applies."""
     folder = tmp_path_factory.mktemp("canary")
     for part in ("k8s", "serving"):
@@ -33,7 +33,7 @@ def objects(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def rules(objects: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rules(objects: list[Object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its recording rules, as Prometheus reads them."""
     (found,) = (item for item in select(objects, "PrometheusRule") if item["metadata"]["name"] == f"{SLUG}-canary")
     path = tmp_path_factory.mktemp("rules") / "rules.yaml"
@@ -135,7 +135,7 @@ def test_prometheus_takes_the_rules(rules: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_analysis_asks_what_the_rules_record(objects: list[dict]) -> None:
+def test_the_analysis_asks_what_the_rules_record(objects: list[Object]) -> None:
     (analysis,) = select(objects, "AnalysisTemplate")
     (metric,) = (metric for metric in analysis["spec"]["metrics"] if metric["name"] == "predictions")
     records = {
