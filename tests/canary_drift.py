@@ -61,7 +61,7 @@ def of_labels(canary: Counts, stable: Counts) -> float:
     """Return the total variation distance of the labels' shares divided by its limit."""
     names = canary.labels | stable.labels
     shares = [[its.labels.get(name, 0.0) / its.predictions for name in names] for its in (canary, stable)]
-    distance = 0.5 * sum(abs(one - other) for one, other in zip(*shares, strict=True))
+    distance: float = 0.5 * sum(abs(one - other) for one, other in zip(*shares, strict=True))
     noise = math.sqrt(canary.inverse_size + stable.inverse_size)
     return distance / max(SHARES, (1.3 + 0.37 * math.sqrt(len(names) - 1)) * noise)
 
