@@ -2,8 +2,8 @@
 
     .venv/dev/bin/python benchmarks/canary.py [--releases 20000]
 
-Each line is that many releases of a service whose canary has a fifth of the requests. `alike` is the number of rows in
-a request, all of which have the same answer; with several numbers each request has one of them.
+Each line is that many releases of a service whose canary has a fifth of the requests. All rows of a
+request have the same answer.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def main() -> None:
     dice = random.Random(7)
     print(f"| answers | {' | '.join(f'{requests:,} requests' for requests in REQUESTS)} |\n{'|---' * 5}|")
     cases = {
-        f"{labels} labels{text}, alike {sizes}": (Traffic(shares(labels, first), sizes),) * 2
+        f"{labels} labels{text}, {'one row' if sizes == [1] else '1 row or 50'} a request": (
+            Traffic(shares(labels, first), sizes),
+        )
+        * 2
         for labels in (2, 3, 10)
         for text, first in (("", None), (", the first 95 %", 0.95))
         for sizes in ([1], [1, 1, 1, 50])
@@ -70,7 +73,8 @@ def main() -> None:
         print(f"| {name} | {' | '.join(f'{100 * rate:.3g} %' for rate in found)} |", flush=True)
     for heavy in (False, True):
         for shift in (0, 0.5, 1):
-            name = f"numbers, {'lognormal' if heavy else 'normal'}, moved by {shift} standard deviations"
+            moved = f"moved by {shift} standard deviations" if shift else "not moved"
+            name = f"numbers, {'lognormal' if heavy else 'normal'}, {moved}"
             found = [numbers_alarms(shift, heavy, requests, count, dice) for requests in REQUESTS]
             print(f"| {name} | {' | '.join(f'{100 * rate:.3g} %' for rate in found)} |", flush=True)
 

@@ -70,4 +70,4 @@ def of_numbers(canary: Counts, stable: Counts) -> float:
     """Return the difference of the means in standard deviations, divided by its limit."""
     variances = [its.squares / its.predictions - its.mean**2 for its in (canary, stable)]
     noise = math.sqrt(canary.inverse_size + stable.inverse_size)
-    return abs(canary.mean - stable.mean) / math.sqrt(sum(variances) / 2) / max(MEANS, 3.5 * noise)
+    return abs(canary.mean - stable.mean) / math.sqrt(sum(variances) / 2) / max(MEANS, 4.0 * noise)
