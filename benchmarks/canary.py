@@ -62,7 +62,7 @@ def main() -> None:
         * 2
         for labels in (2, 3, 10)
         for text, first in (("", None), (", the first 95 %", 0.95))
-        for sizes in ([1], [1, 1, 1, 50])
+        for rows, sizes in (("one row", [1]), ("1 row or 50", [1, 1, 1, 50]))
     }
     cases |= {
         f"2 labels, {before:.0%} become {after:.0%}": (Traffic(shares(2, after)), Traffic(shares(2, before)))
