@@ -483,7 +483,8 @@ def test_metrics_begin_at_zero_and_add_up() -> None:
     cache = Cache()
     metrics = server_metrics.Metrics(cache, ["no", "a|b,c:#d"])
     assert set(cache.values.values()) == {0}
-    assert {key[0] for key in cache.values} == set(server_metrics.METRICS)
+    of_numbers = {"model_predictions_sum_total", "model_predictions_squares_total"}
+    assert {key[0] for key in cache.values} == set(server_metrics.METRICS) - of_numbers
     before = set(cache.values)
 
     metrics.answered(0.0015, 3)
@@ -515,9 +516,17 @@ def test_labels_of_many_classes_are_bounded() -> None:
     assert cache.values["model_predictions_total", "other"] == 400
 
 
-def test_numbers_are_counted_without_a_label() -> None:
+def test_numbers_are_counted_without_a_label_and_summed_by_sign() -> None:
     cache = Cache()
     metrics = server_metrics.Metrics(cache, [])
-    metrics.predicted([1.5, 2.5])
+    metrics.predicted([1.5, 2.5, -3])
+    metrics.predicted([1e200])  # whose square is infinite
     metrics.flush()
-    assert cache.values["model_predictions_total", "number"] == 2
+    assert cache.values["model_predictions_total", "number"] == 4
+    assert cache.values["model_predictions_sum_total", "+"] == 1e200
+    assert cache.values["model_predictions_sum_total", "-"] == 3
+    assert cache.values["model_request_rows_squared_total",] == 3**2 + 1
+    assert cache.values["model_predictions_squares_total",] == 0
+    metrics.predicted([0.5])
+    metrics.flush()
+    assert cache.values["model_predictions_squares_total",] == 0.25

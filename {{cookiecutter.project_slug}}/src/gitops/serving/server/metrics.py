@@ -4,6 +4,10 @@ requests that were not logged.
 TorchServe's histograms have fixed buckets, the first of 5 ms, in which a model such as this one answers every request.
 So the histogram is built from counters: `_bucket` with the label `le`, `_sum` and `_count` are all that PromQL needs. A
 thread reports them every few seconds, because each is a line that Java has to parse.
+
+A canary's analysis compares its predictions with those of the stable pods by these counts (k8s/components/canary). For
+that, numbers are summed too, by their sign because a counter never falls, and so are their squares; and the squares of
+each request's rows, which say how many independent rows the counts are worth at least.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from itertools import accumulate
+from math import isfinite
 from typing import Any
 
 #: Upper bounds of the buckets, in seconds: from a single row to a worker that is about to be restarted.
@@ -32,6 +37,9 @@ METRICS = {
     "model_request_seconds_sum": ("s", ""),
     "model_request_seconds_count": ("count", ""),
     "model_predictions_total": ("count", "label"),
+    "model_predictions_sum_total": ("count", "sign"),
+    "model_predictions_squares_total": ("count", ""),
+    "model_request_rows_squared_total": ("count", ""),
     "model_refused_total": ("count", ""),
     "model_request_log_dropped_total": ("count", "reason"),
 }
@@ -54,8 +62,11 @@ class Metrics:
             self.counts["model_predictions_total", label] = 0
         for reason in ("full", "failed"):
             self.counts["model_request_log_dropped_total", reason] = 0
-        for name in ("model_request_seconds_sum", "model_request_seconds_count", "model_refused_total"):
-            self.counts[name, ""] = 0
+        for name, (_, label) in METRICS.items():
+            if not label and (not classes or name != "model_predictions_squares_total"):
+                self.counts[name, ""] = 0
+        for sign in () if classes else ("+", "-"):
+            self.counts["model_predictions_sum_total", sign] = 0
         self.flush(zeros=True)
         threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
@@ -67,12 +78,17 @@ class Metrics:
             self.counts["model_request_seconds_count", ""] += requests
 
     def predicted(self, predictions: list[Any]) -> None:
-        """Count the predictions of a request by their label; a number counts as "number"."""
+        """Count the predictions of a request by their label; a number counts as "number", and is summed."""
         labels = [each["label"] if isinstance(each, dict) else None for each in predictions]
         found = Counter("number" if label is None else self.labels.get(label, "other") for label in labels)
+        values = [each for each in predictions if not isinstance(each, dict)]
         with self.lock:
+            self.counts["model_request_rows_squared_total", ""] += len(predictions) ** 2
             for label, number in found.items():
                 self.counts["model_predictions_total", label] += number
+            for value in values:
+                self.counts["model_predictions_sum_total", "-" if value < 0 else "+"] += abs(value)
+                self.counts["model_predictions_squares_total", ""] += value * value
 
     def refused(self) -> None:
         """Count a request that did not fit the schema."""
@@ -93,8 +109,8 @@ class Metrics:
         for le, below in zip(bounds, accumulate(buckets), strict=True):
             counts["model_request_seconds_bucket", le] = below
         for (name, label), value in counts.items():
-            if value or zeros:
-                self.counters[name].add_or_update(round(value, 6), [label] if label else [])
+            if (value or zeros) and isfinite(value):  # the square of a very large number is not
+                self.counters[name].add_or_update(float(f"{value:.12g}"), [label] if label else [])
 
     def _run(self) -> None:
         pause = threading.Event()
