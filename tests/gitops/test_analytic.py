@@ -212,7 +212,7 @@ def test_the_gates_bounds_are_those_of_the_bootstrap(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(jackknife, "LARGE", large)
         names, bootstrap = [["roc_auc", "brier"]] * 2, SimpleNamespace(bootstrap=2000, seed=1)
         found.append(
-            champion_challenger.paired("binary", actual, groups, candidate, [other, candidate], names, bootstrap)
+            champion_challenger.paired(metrics.METRICS["binary"], actual, groups, candidate, [other, candidate], names, bootstrap)
         )
     for (ours, theirs), name in itertools.product(zip(*found, strict=True), ("roc_auc", "brier")):
         width = theirs[name].high - theirs[name].low

@@ -287,7 +287,7 @@ def paired(actual: metrics.Array, new: metrics.Array, old: metrics.Array, groups
     groups = np.arange(len(actual)) if groups is None else groups
     names = [set(metrics.METRICS["regression"])]
     bootstrap = SimpleNamespace(bootstrap=400, seed=1)
-    (found,) = champion_challenger.paired("regression", actual, groups, candidate, [release], names, bootstrap)
+    (found,) = champion_challenger.paired(metrics.METRICS["regression"], actual, groups, candidate, [release], names, bootstrap)
     return found
 
 

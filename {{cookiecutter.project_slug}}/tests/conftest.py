@@ -57,10 +57,11 @@ def settings(task: str, **sections: dict[str, Any]) -> Any:
     values["data"] |= data
     values["gate"] = {"primary_metric": metric, "thresholds": {metric: 0.5}}
     values["evaluate"] |= {"bootstrap": 1000}
-    values["train"] |= {"device": "cpu"}
+    values["train"] |= {"device": "cpu", "threshold": "f1"}
+    values["value"] = None
     values["tune"] = {}
     for section, changes in sections.items():
-        values[section] |= changes
+        values[section] = (values[section] or {}) | changes
     return Settings.model_validate(values)
 
 

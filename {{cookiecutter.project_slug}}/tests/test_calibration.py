@@ -73,26 +73,26 @@ def test_classes_weigh_the_same() -> None:
 def test_the_threshold_is_in_the_middle_of_the_best_ones(
     positive: list[float], actual: list[int], threshold: float, value: float
 ) -> None:
-    found = calibration.choose_threshold("f1", np.array(actual), binary(np.array(positive)))
+    found = calibration.choose_threshold("f1", METRICS["binary"], np.array(actual), binary(np.array(positive)))
     assert found == {"threshold": pytest.approx(threshold), "metric": "f1", "value": pytest.approx(value)}
 
 
 def test_a_metric_that_is_better_when_lower_chooses_too(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = Metric(lambda actual, outputs, predicted: float(((predicted == 0) & (actual == 1)).mean()), "lower")
     monkeypatch.setitem(METRICS["binary"], "missed", cost)
-    found = calibration.choose_threshold("missed", np.array([0, 1, 0, 1]), binary(np.array([0.2, 0.4, 0.6, 0.8])))
+    found = calibration.choose_threshold("missed", METRICS["binary"], np.array([0, 1, 0, 1]), binary(np.array([0.2, 0.4, 0.6, 0.8])))
     assert found["value"] == 0 and found["threshold"] == pytest.approx(0.2)
 
 
 def test_without_a_metric_it_is_one_half() -> None:
-    found = calibration.choose_threshold(None, np.array([0, 1]), binary(np.array([0.1, 0.2])))
+    found = calibration.choose_threshold(None, {}, np.array([0, 1]), binary(np.array([0.1, 0.2])))
     assert found == {"threshold": 0.5, "metric": None, "value": None}
 
 
 @pytest.mark.parametrize("actual", [np.zeros(5, dtype=int), np.ones(5, dtype=int)])
 def test_rows_of_one_class_choose_none(actual: Array) -> None:
     with pytest.raises(ProjectError, match=r"5 validation rows .* f1.* train\.threshold"):
-        calibration.choose_threshold("f1", actual, binary(np.linspace(0.1, 0.9, 5)))
+        calibration.choose_threshold("f1", METRICS["binary"], actual, binary(np.linspace(0.1, 0.9, 5)))
 
 
 def test_in_whatever_precision_the_same_rows_are_positive() -> None:
@@ -100,7 +100,7 @@ def test_in_whatever_precision_the_same_rows_are_positive() -> None:
     low = np.float32(0.3)
     high = np.nextafter(low, np.float32(1))
     outputs = binary(np.array([low, high], dtype=np.float32))
-    threshold = calibration.choose_threshold("f1", np.array([0, 1]), outputs.astype(float))["threshold"]
+    threshold = calibration.choose_threshold("f1", METRICS["binary"], np.array([0, 1]), outputs.astype(float))["threshold"]
     for kind in (np.float32, np.float64):
         assert (outputs[:, 1].astype(kind) >= threshold).tolist() == [False, True]
     assert (torch.tensor(outputs[:, 1]) >= threshold).tolist() == [False, True]
@@ -117,7 +117,7 @@ def test_rare_positives_are_found_from_the_right_threshold_on() -> None:
         splits.append((actual, binary(expit(apart * score - apart**2 / 2 + np.log(0.01 / 0.99)))))
     (actual, outputs), (test_actual, test_outputs) = splits
     metric = METRICS["binary"]["f1"]
-    threshold = calibration.choose_threshold("f1", actual, outputs)["threshold"]
+    threshold = calibration.choose_threshold("f1", METRICS["binary"], actual, outputs)["threshold"]
     half, best = (
         metric.score(test_actual, test_outputs, (test_outputs[:, 1] >= it).astype(int)) for it in (0.5, threshold)
     )
@@ -137,6 +137,6 @@ def test_many_rows_cost_a_bounded_number_of_scores(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(0)
     positive = rng.random(50_000)
     actual = (rng.random(50_000) < positive).astype(int)
-    found = calibration.choose_threshold("f1", actual, binary(positive))
+    found = calibration.choose_threshold("f1", METRICS["binary"], actual, binary(positive))
     assert found["threshold"] == pytest.approx(0.5, abs=0.05)
     assert len(calls) <= calibration.THRESHOLDS + 2

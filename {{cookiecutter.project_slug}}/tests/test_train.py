@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TARGETS, prepared, settings, statistics
-from project import calibration, evaluate, train
+from project import calibration, evaluate, metrics, train
 from project.model import export
 from project.settings import Settings
 from project.splits import Splits, choose_device
@@ -127,7 +127,7 @@ def test_without_calibration_the_answer_is_the_networks_own(splits: Splits) -> N
 def test_the_decision_is_the_one_that_predictions_follow(splits: Splits) -> None:
     model, _ = fit(splits, epochs=2)
     actual, outputs, predicted = train.predict(model, splits, splits.val)
-    assert model.decision == calibration.choose_threshold("f1", actual, outputs)
+    assert model.decision == calibration.choose_threshold("f1", metrics.METRICS["binary"], actual, outputs)
     assert predicted.tolist() == (outputs[:, 1] >= model.decision["threshold"]).astype(int).tolist()
 
 
