@@ -109,7 +109,7 @@ def test_the_projects_own_space_holds_its_own_values(monkeypatch: pytest.MonkeyP
     assert waiting.system_attrs["fixed_params"] == studies.present(settings)
 
 
-@pytest.mark.parametrize("metric", [None, "brier", "roc_auc"])
+@pytest.mark.parametrize("metric", [None, "brier", "roc_auc", "expected_value"])
 def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     class Run:
         def log(self, entry: dict[str, float]) -> None: ...
@@ -137,10 +137,20 @@ def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatc
         schema, val = decision.schema(), artifacts.read_parquet(artifacts.VAL)
         outputs = evaluate.predict(torch.export.load(artifacts.MODEL).module(), val, schema)
         actual, predicted = features.encode_target(val["top"], schema).numpy(), features.decide(outputs, schema)
-        expected = metrics.score("binary", actual, outputs, predicted)[metric]
+        known = metrics.of("binary", schema["target"]["classes"], params.load().value)
+        expected = known[metric].score(actual, outputs, predicted)
     (trial,) = study().trials
     assert trial.user_attrs["values"] == {"model.width": 8, "model.dropout": 0.1, "train.learning_rate": 0.002}
     assert trial.value == pytest.approx(expected, rel=1e-5)
+
+
+def test_another_value_is_another_study_only_where_it_is_scored_by_it() -> None:
+    names = []
+    for decisions in (400, 500):
+        values = yaml.safe_load(PARAMS) | {"value": VALUE | {"decisions": decisions}}
+        artifacts.PARAMS.write_text(yaml.safe_dump(values))
+        names.append((studies.study_name(params.load()), optimise("brier"), studies.study_name(params.load())))
+    assert names[0][0] == names[1][0] and names[0][2] != names[1][2]
 
 
 def test_a_study_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,26 @@ assert spec is not None and spec.loader is not None
 sys.modules["project"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["project"])
 
+#: What the table's answers are worth, for each task: `value` of params.yaml.
+VALUES: dict[str, dict[str, Any]] = {
+    task: {"unit": "EUR", "decisions": 100, "running_cost": 50.0, "answers": None, "error": None} | changes
+    for task, changes in {
+        "binary": {
+            "answers": {"yes": {"yes": 5.0, "no": -20.0}, "no": {"yes": -1.0, "no": 0.0}},
+            "today": {"column": "size", "at_least": 1.0, "answer": "yes", "otherwise": "no"},
+        },
+        "multiclass": {
+            "answers": {
+                "low": {"low": 0.0, "middle": -1.0, "high": -9.0},
+                "middle": {"low": -1.0, "middle": 2.0, "high": -1.0},
+                "high": {"low": -9.0, "middle": 1.0, "high": 4.0},
+            },
+            "today": {"answer": "middle"},
+        },
+        "regression": {"error": {"over": 1.0, "under": 3.0}, "today": {"answer": 1.0}},
+    }.items()
+}
+
 #: The table's target for each task.
 TARGETS = {"regression": "value", "multiclass": "grade", "binary": "top"}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from gitops.core.sections import Evaluation
 from gitops.core.value import Value
 from gitops.statistics import bounded, intervals
@@ -39,7 +37,8 @@ def of(
     """
     actual, predicted, without = rows
     classes = schema["target"]["classes"]
-    given = {*map(int, np.unique(without))} if value.today.column is None else {*range(len(classes))}
+    named = [classes.index(answer) for answer in value.today.answers] if classes else []
+    given = named or range(len(classes))
     now = worth.of_rows(value, actual, predicted, classes)
     then = worth.of_rows(value, actual, without, classes)
 
