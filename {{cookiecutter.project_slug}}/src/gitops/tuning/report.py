@@ -130,7 +130,8 @@ def _judged(judged: dict[str, Any]) -> str:
         return f"{where}, {'the present set' if judged['better'] else 'it'} had no score"
     size, side = abs(judged["difference"]), "better" if judged["difference"] > 0 else "worse"
     chance = "" if judged["better"] else ", which may be chance"
-    return f"{where}, it is {decimals(size)} {side}{chance} (95 % bound {signed(judged['bound'])}, p {judged['p_value']:.2g})"
+    bound = f"95 % bound {signed(judged['bound'])}, p {judged['p_value']:.2g}"
+    return f"{where}, it is {decimals(size)} {side}{chance} ({bound})"
 
 
 def _spread(one: dict[str, Any]) -> str:
