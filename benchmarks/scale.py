@@ -33,6 +33,9 @@ BENCHMARKS = ROOT / "benchmarks"
 #: the larger one that two processes share too.
 SHARED, WIDE, BATCH, LARGE_BATCH = 1_000_000, 20_000, 1024, 4096
 
+#: What answers are worth, by the actual class.
+AMOUNTS = {"yes": {"yes": -400, "no": -20_000}, "no": {"yes": -400, "no": 0}}
+
 #: Days of the request log.
 DAYS = 30
 
@@ -75,6 +78,7 @@ class Project:
         self.set(
             {
                 "data": {"path": str(path), "target": "y", "positive": "yes"},
+                "value": {"answers": AMOUNTS, "today": {"answer": "yes"}},
                 "train": {"batch_size": BATCH if kind == "narrow" else 128},
                 "gate": {"thresholds": {"roc_auc": 0.5}},
             }
