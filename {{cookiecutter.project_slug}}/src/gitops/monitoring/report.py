@@ -9,6 +9,7 @@ from typing import Any
 from gitops.core import artifacts
 from gitops.core.console import one_line
 from gitops.core.sections import MONITOR_CHECKS
+from gitops.monitoring import worth_report
 from gitops.rendering.html import BLUE, GREY, document
 from gitops.rendering.markdown import code, details, plain, table
 
@@ -78,6 +79,8 @@ def markdown(result: Result, context: Context) -> str:
         if performance["passed"] is False:
             limit = f"; it may be worse by {performance['limit']:.3g} ({_setting('performance')})"
         parts.append(f"{sign} Performance: {plain(performance['reason'])}{limit}")
+    if worth := worth_report.markdown(result.get("value")):
+        parts.append(worth)
     if failed:
         parts += [_checks(failed), "A limit is that of its setting, or the critical value for so few rows if larger."]
     names = dict.fromkeys(check["check"] for check in failed)
@@ -98,7 +101,8 @@ def page(summary: str, result: Result, context: Context) -> str:
     legend = (
         "Plots: these requests are blue, the release's test rows grey. The outermost bars include all values beyond."
     )
-    return document(f"{context['model']}: monitor", f"{summary}\n{legend}\n", plots(result, context))
+    drawn = worth_report.plots(result.get("value")) + plots(result, context)
+    return document(f"{context['model']}: monitor", f"{summary}\n{legend}\n", drawn)
 
 
 def metrics(result: Result, context: Context, now: datetime) -> str:
@@ -127,6 +131,7 @@ def metrics(result: Result, context: Context, now: datetime) -> str:
             "The primary metric on labelled rows.",
             [({"metric": performance.get("metric", "")}, performance.get("value"))],
         ),
+        *worth_report.families(result.get("value")),
     ]
     lines = []
     for name, help_text, samples in families:

@@ -22,7 +22,7 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     All a month, each with `value`, `low` and `high`: `model`, by what was answered, whatever the threshold was then;
     `promised`, the same of the release's test rows; `today` with its `name`, and `gain`, the model's over it, both None
     where the log has not what today's way decides by, and `reason` says so. With fewer than `monitor.min_rows` labelled
-    rows all of them are None. `unit`, `decisions`, `running_cost` and `rows` are there in any case.
+    rows all of them are None. `unit`, `decisions`, `running_cost`, `rows` and `days` are there in any case.
     """
     labelled = artifacts.read_parquet(artifacts.MONITOR_LABELLED)
     value, schema = settings.value, context["schema"]
@@ -31,7 +31,7 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     classes = schema["target"]["classes"]
     rows = labelled[labelled["target"].isin(classes)] if classes else labelled
     found: dict[str, Any] = {"unit": value.unit, "decisions": value.decisions, "running_cost": value.running_cost}
-    found |= {"rows": len(rows)} | dict.fromkeys(("model", "promised", "today", "gain", "reason"))
+    found |= {"rows": len(rows), "days": settings.monitor.days} | dict.fromkeys(("model", "promised", "today", "gain", "reason"))
     if len(rows) < settings.monitor.min_rows:
         return found | {"reason": f"{len(rows)} labelled rows, and {settings.monitor.min_rows} are needed"}
     reference = artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS)
