@@ -37,7 +37,7 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     reference = artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS)
     try:
         for name, outputs in (("model", rows), ("promised", reference)):
-            arrays, groups = performance.arrays(outputs, classes), performance.groups(outputs)
+            arrays, groups = performance.as_arrays(outputs, classes), performance.group_numbers(outputs)
             found[name] = measured.score(value, classes, arrays, groups, settings.evaluate)
     except ProjectError as error:  # amounts for other classes than the release's
         return found | {"model": None, "reason": str(error)}
@@ -55,9 +55,9 @@ def _beside_today(
         frame = rows[[RULE]].set_axis([column], axis=1)
     try:
         without = today.answers(value, frame, {"slices": [], **schema})
-        actual, _, predicted = performance.arrays(rows, schema["target"]["classes"])
+        actual, _, predicted = performance.as_arrays(rows, schema["target"]["classes"])
         compared = (actual, predicted, without)
-        found = summary.of(value, schema, compared, model, performance.groups(rows), settings.evaluate)
+        found = summary.of(value, schema, compared, model, performance.group_numbers(rows), settings.evaluate)
     except ProjectError as error:
         return {"reason": str(error)}
     return {name: found[name] for name in ("today", "gain")}

@@ -42,26 +42,20 @@ def find(
         return None
     record, same_rows = production.record, production.record.test_md5 == metrics["test_md5"]
     paired = gate is not None and gate["mode"] == "paired"
-    recorded = record.metrics.get(EXPECTED_VALUE) if _amounts(record) == settings.value.amounts else None
+    recorded = record.comparable(settings.value).get(EXPECTED_VALUE)
     difference = gate["differences"].get(EXPECTED_VALUE) if gate and (paired or recorded) else None
-    measured = _measure(settings, settings.value, schema, record) if paired and same_rows else None
-    if same_rows and (recorded or measured):
-        score, curve = measured or (None, [])
+    found = _measure(settings, settings.value, schema, record) if paired and same_rows else None
+    if same_rows and (recorded or found):
+        score, curve = found or (None, [])
         return ProductionValue(recorded.model_dump() if recorded else score, "", difference, curve)
     if paired and difference:
         score = {"value": metrics["value"]["model"]["value"] - difference["value"], "low": None, "high": None}
         return ProductionValue(score, "its model was run on today's test rows", difference)
     if recorded:
         return ProductionValue(recorded.model_dump(), "on the test rows of its own run", difference)
-    why = "its record has other amounts" if _amounts(record) else "it was released without the section `value`"
-    return ProductionValue(None, f"{why}, and {'the gate could not run it on' if gate else 'no gate has compared it on'} "
-                           "today's test rows")
-
-
-def _amounts(record: Release) -> dict[str, Any] | None:
-    """Return the amounts that a release was scored with, in the form of `Value.amounts`; None where it had none."""
-    section = record.params.get("value")
-    return {name: value for name, value in section.items() if name != "today"} if section else None
+    why = "its record has other amounts" if record.params.get("value") else "it was released without the section value"
+    compared = "the gate could not run it on" if gate else "no gate has compared it on"
+    return ProductionValue(None, f"{why}, and {compared} today's test rows")
 
 
 def _measure(settings: Params, value: Value, schema: Schema, record: Release) -> tuple[dict[str, Any], Curve] | None:
@@ -69,7 +63,7 @@ def _measure(settings: Params, value: Value, schema: Schema, record: Release) ->
     import numpy as np
 
     from gitops.gate import opponents
-    from gitops.value import curves, expected
+    from gitops.value import curves, measured
 
     classes, target = schema["target"]["classes"], schema["target"]["name"]
     test = artifacts.read_parquet(TEST, [ROW, GROUP, target])
@@ -80,7 +74,7 @@ def _measure(settings: Params, value: Value, schema: Schema, record: Release) ->
     indices = {name: index for index, name in enumerate(classes)}
     actual = test[target].map(indices).to_numpy("int64") if classes else test[target].to_numpy("float64")
     rows = actual, its.outputs, its.predicted
-    score = expected.score(value, schema, rows, test[GROUP].to_numpy(), settings.evaluate)
+    score = measured.score(value, classes, rows, test[GROUP].to_numpy(), settings.evaluate)
     if schema["task"] != "binary":
         return score, []
     threshold = 0.5 if record.threshold is None else record.threshold
