@@ -39,10 +39,8 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
         return None
     classes = schema["target"]["classes"]
     rows = labelled[labelled["target"].isin(classes)] if classes else labelled
-    metric, recorded = (
-        owner.metrics().of(schema["task"], classes, settings.value).get(name),
-        context["recorded"]["value"],
-    )
+    value = settings.value if name == EXPECTED_VALUE else None  # amounts may be for other classes than the release's
+    metric, recorded = owner.metrics().of(schema["task"], classes, value).get(name), context["recorded"]["value"]
     if metric and name == EXPECTED_VALUE:  # by the amounts of today, as the labelled rows
         recorded = metric.score(*as_arrays(artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS), classes))
     known = {"metric": name, "rows": len(rows), "recorded": recorded}

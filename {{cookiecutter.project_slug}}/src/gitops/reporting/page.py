@@ -13,7 +13,8 @@ from gitops.rendering.html import BLUE, GREY, ORANGE, document, verbatim
 from gitops.reporting import value_plots
 from gitops.reporting.context import Context
 
-MERMAID = re.compile(r"^(`{3,})mermaid\n.*?^\1$\n?", re.MULTILINE | re.DOTALL)
+#: A chart, and the paragraph that names its lines.
+MERMAID = re.compile(r"^(`{3,})mermaid\n.*?^\1$\n?(\nLines of the chart[^\n]*\n)?", re.MULTILINE | re.DOTALL)
 
 
 def page(markdown: str, context: Context) -> str:

@@ -23,13 +23,16 @@ def value_over_threshold(axes: Any, plot: pd.DataFrame, context: Context) -> Non
     if not lines or not context.metrics or not context.decision:
         return
     found, styles = context.metrics["value"], iter(STYLES)
+    low = value_curve.lowest(lines, found)
     for name, line in lines.items():
         colour, style = {"candidate": (BLUE, "-"), "production": (BLUE, "--")}.get(name) or next(styles)
-        axes.plot(*zip(*line, strict=True), color=colour, linestyle=style, label=verbatim(name), zorder=-len(name))
+        top = max(value for _, value in line)
+        label = verbatim(name) if top >= low else f"{verbatim(name)}: {amount(top)}, further below"
+        axes.plot(*zip(*line, strict=True), color=colour, linestyle=style, label=label)
     threshold = context.decision["threshold"]
     chosen = value_curve.at(lines["candidate"], [threshold])
     axes.plot([threshold], chosen, "o", color=ORANGE, label=f"chosen: from {threshold:.3g} on")
-    low, best = value_curve.lowest(lines, found), max(amount for line in lines.values() for _, amount in line)
+    best = max(value for line in lines.values() for _, value in line)
     margin = 0.05 * ((best - low) or abs(best) or 1)
     axes.set_ylim(low - margin, best + margin)
     axes.set(xlabel="threshold", ylabel=f"{verbatim(found['unit'])} a month")

@@ -76,12 +76,15 @@ def _chart(context: Context) -> str:
     if not lines or not context.metrics or not context.decision:
         return ""
     lowest = value_curve.lowest(lines, context.metrics["value"])
+    below = {name: max(value for _, value in line) for name, line in lines.items()}
+    below = {name: best for name, best in below.items() if best < lowest}
     thresholds = [place / (POINTS - 1) for place in range(POINTS)]
-    amounts = [value_curve.at(line, thresholds) for line in lines.values()]
+    amounts = [value_curve.at(line, thresholds) for name, line in lines.items() if name not in below]
     shown = [[max(value, lowest) for value in line] for line in amounts]
     chart = line_chart("Value a month by threshold", "threshold", thresholds, shown)
-    note = f"Lines, in this order: {', '.join(map(plain, lines))}. "
+    note = f"Lines of the chart, in this order: {', '.join(plain(name) for name in lines if name not in below)}. "
     note += f"The candidate's threshold is {context.decision['threshold']:.4g}."
     if shown != amounts:
-        note += f" What is below {amount(lowest)} is drawn there."
+        note += f" Amounts below {amount(lowest)} are drawn at the lower edge."
+    note += "".join(f" Not drawn: {plain(name)}, {amount(best)}." for name, best in below.items())
     return f"{chart}\n\n{note}"
