@@ -129,7 +129,7 @@ def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, out
     }
     if settings.value:
         rows = actual, predicted, today.answers(settings.value, test, schema)
-        result["value"] = summary.of(settings.value, schema, rows, scores[EXPECTED_VALUE], groups, wanted)
+        result["value"] = summary.of(settings.value, schema, rows, scores[EXPECTED_VALUE] or {}, groups, wanted)
     if classes:
         counts = metrics.confusion(actual, predicted, len(classes))
         result["confusion"] = {"classes": classes, "counts": counts}
@@ -159,7 +159,7 @@ def main() -> None:
         run.log_files(artifacts.METRICS)
     for name, score in result["metrics"].items():
         value, low, high = (number(score[key]) for key in ("value", "low", "high"))
-        echo(f"{settings.label(name)}: {value}  [{low}, {high}]")
+        echo(f"{settings.label(name):10} {value}  [{low}, {high}]")
 
 
 if __name__ == "__main__":

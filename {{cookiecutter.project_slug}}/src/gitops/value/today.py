@@ -48,7 +48,7 @@ def check(value: Value | None, schema: Schema) -> None:
         numeric = value is not None and (value.today.at_least is not None or value.error is not None)
         if numeric and dtypes.get(column, "boolean") not in ("number", "boolean"):
             raise ProjectError(
-                f"value.today.column is {column!r}, a {dtypes[column]}: a number is needed to compare it with at_least, "
+                f"value.today.column is {column!r}, a {dtypes[column]}: a number is needed to compare with at_least, "
                 "or where it is the answer"
             )
 
