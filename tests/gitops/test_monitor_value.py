@@ -1,4 +1,4 @@
-"""What `make monitor` says of value: the last month by the labels so far, beside the release's promise and today's way."""
+"""What `make monitor` says of value: the last month by the labels so far, beside what was promised and today's way."""
 
 from __future__ import annotations
 
@@ -46,7 +46,11 @@ def labelled(world: World, rows: int = 120) -> tuple[list[Any], list[str], list[
     lines = world.lines(rows, label=True)
     world.log(lines)
     world.label()
-    return lines, [text.partition(",")[2] for text in world.labels[-rows:]], [line["prediction"]["label"] for line in lines]
+    return (
+        lines,
+        [text.partition(",")[2] for text in world.labels[-rows:]],
+        [line["prediction"]["label"] for line in lines],
+    )
 
 
 def test_the_month_stands_beside_the_promise_and_todays_way(
@@ -71,7 +75,7 @@ def test_the_month_stands_beside_the_promise_and_todays_way(
     for name in ("model", "promised", "today", "gain"):
         assert value[name]["low"] < value[name]["value"] < value[name]["high"]
     summary = Path("summary.md").read_text()
-    assert f"Value: as answered, **{model:,.0f} EUR \"x\"\\\\ a month** (" in summary
+    assert f'Value: as answered, **{model:,.0f} EUR "x"\\\\ a month** (' in summary
     assert "by 120 labelled rows of the last 30 days." in summary and "Today's way is not" not in summary
     assert "| promised by the release, on its test rows | " in summary
     assert "| today's way, yes for all, on the labelled rows | " in summary
@@ -214,7 +218,12 @@ def test_other_tasks_have_a_value_too(world: World, task: str) -> None:
     assert found["model"]["value"] == pytest.approx(1000 * model - 50)
     assert found["today"]["value"] == pytest.approx(1000 * today)
     assert found["gain"]["low"] > 0
-    assert found["promised"]["low"] < found["promised"]["value"] < found["promised"]["high"] < found["model"]["value"] + 400
+    assert (
+        found["promised"]["low"]
+        < found["promised"]["value"]
+        < found["promised"]["high"]
+        < found["model"]["value"] + 400
+    )
     assert "🟢 That is **" in worth_report.markdown(found)
 
 

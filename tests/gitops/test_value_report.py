@@ -1,4 +1,4 @@
-"""What the report says of value: the section, its chart, the page's pictures, and where production's value comes from."""
+"""What the report says of value: the section and its chart, the page's pictures, and how production's is known."""
 
 from __future__ import annotations
 
@@ -97,8 +97,14 @@ def test_the_gain_over_todays_way_comes_right_after_the_result() -> None:
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
-        (estimate(-5000), "**5,000 EUR a month less** than what is done today, bad for all (95 %: -6,000 to -4,000). 🔴"),
-        (estimate(500), "**500 EUR a month more** than what is done today, bad for all (95 %: -500 to 1,500). ⚪ It may"),
+        (
+            estimate(-5000),
+            "**5,000 EUR a month less** than what is done today, bad for all (95 %: -6,000 to -4,000). 🔴",
+        ),
+        (
+            estimate(500),
+            "**500 EUR a month more** than what is done today, bad for all (95 %: -500 to 1,500). ⚪ It may",
+        ),
         (estimate(0, 0), "**as much a month** as what is done today, bad for all (95 %: no interval: equal in every"),
     ],
 )
@@ -175,7 +181,7 @@ def test_other_tasks_have_the_table_and_no_curve() -> None:
         }
         case.settings = Settings.model_validate(SETTINGS | changed)
         case.metrics |= {"task": task, "value": FOUND}  # type: ignore[operator]
-        case.metrics["metrics"] = {name: FOUND["model"] for name in case.settings.better}  # type: ignore[index]
+        case.metrics["metrics"] = dict.fromkeys(case.settings.better, FOUND["model"])  # type: ignore[index]
         text = section(report.compose(case))
         assert "88,750 EUR a month more" in text and "mermaid" not in text and "threshold" not in text
         assert "| production | not known | – | – |" in text
@@ -233,7 +239,9 @@ def test_the_break_even_probability_is_where_both_answers_earn_the_same() -> Non
     probability = value_plots.break_even(value, ["good", "bad"])
     assert value and probability is not None
     amounts = worth.matrix(value, ["good", "bad"])
-    assert [1 - probability, probability] @ amounts[:, 0] == pytest.approx([1 - probability, probability] @ amounts[:, 1])
+    assert [1 - probability, probability] @ amounts[:, 0] == pytest.approx(
+        [1 - probability, probability] @ amounts[:, 1]
+    )
     assert value_plots.break_even(None, ["good", "bad"]) is None
     always = AMOUNTS | {"answers": {"bad": {"bad": 0, "good": -1}, "good": {"bad": 0, "good": -1}}}
     assert value_plots.break_even(Settings.model_validate(SETTINGS | {"value": always}).value, ["good", "bad"]) is None

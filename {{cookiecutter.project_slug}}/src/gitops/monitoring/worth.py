@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gitops.core import artifacts
@@ -31,7 +30,8 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     classes = schema["target"]["classes"]
     rows = labelled[labelled["target"].isin(classes)] if classes else labelled
     found: dict[str, Any] = {"unit": value.unit, "decisions": value.decisions, "running_cost": value.running_cost}
-    found |= {"rows": len(rows), "days": settings.monitor.days} | dict.fromkeys(("model", "promised", "today", "gain", "reason"))
+    found |= {"rows": len(rows), "days": settings.monitor.days}
+    found |= dict.fromkeys(("model", "promised", "today", "gain", "reason"))
     if len(rows) < settings.monitor.min_rows:
         return found | {"reason": f"{len(rows)} labelled rows, and {settings.monitor.min_rows} are needed"}
     reference = artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS)

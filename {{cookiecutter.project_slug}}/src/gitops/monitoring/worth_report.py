@@ -25,17 +25,19 @@ def markdown(worth: Worth | None) -> str:
     if not worth["model"]:
         return f"⏳ Value: {plain(worth['reason'], 500)}"
     unit, model, promised = plain(worth["unit"]), worth["model"], worth["promised"]
-    rows = f"{worth['rows']} labelled rows of the last {worth['days']} days"
-    parts = [f"Value: as answered, **{amount(model['value'])} {unit} a month** ({interval(model)}), by {rows}."]
+    parts = [
+        f"Value: as answered, **{amount(model['value'])} {unit} a month** (95 %: {interval(model)}), by "
+        f"{worth['rows']} labelled rows of the last {worth['days']} days."
+    ]
     if worth["gain"]:
         gain = worth["gain"]
-        parts.append(f"{sign(gain)} That is {more(gain, worth['unit'])} today's way ({interval(gain)}).")
+        parts.append(f"{sign(gain)} That is {more(gain, worth['unit'])} today's way (95 %: {interval(gain)}).")
     else:
         parts.append(f"Today's way is not known: {plain(worth['reason'], 500)}.")
     if model["high"] < promised["low"]:
         parts.append("⚠️ It is less than the release promised: the intervals are apart.")
     cost = f", and {amount(worth['running_cost'])} {unit} of running cost" if worth["running_cost"] else ""
-    parts.append(f"Counted with {amount(worth['decisions'])} decisions a month{cost}, if other rows are as the labelled.")
+    parts.append(f"Counted: {amount(worth['decisions'])} decisions a month{cost}, all of them like the labelled rows.")
     names = {
         "model": f"as answered, {worth['rows']} labelled rows",
         "promised": "promised by the release, on its test rows",

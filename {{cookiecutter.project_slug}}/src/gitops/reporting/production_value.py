@@ -79,4 +79,5 @@ def _measure(settings: Params, value: Value, schema: Schema, record: Release) ->
         return score, []
     threshold = 0.5 if record.threshold is None else record.threshold
     table = curves.value_curve(value, classes, actual, its.outputs[:, -1], np.zeros_like(actual), threshold)
-    return score, table[["threshold", "model"]].to_dict("records")
+    points = zip(table["threshold"], table["model"], strict=True)
+    return score, [{"threshold": float(at), "model": float(amount)} for at, amount in points]

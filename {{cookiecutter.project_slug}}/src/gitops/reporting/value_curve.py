@@ -38,7 +38,7 @@ def lowest(drawn: dict[str, Line], value: dict[str, Any]) -> float:
     worse of them, unless no line goes there.
     """
     amounts = [[amount for _, amount in line] for line in drawn.values()]
-    best, least = max(map(max, amounts)), min(value["today"]["value"], value["model"]["value"])
+    best, least = max(map(max, amounts)), min(float(value[key]["value"]) for key in ("today", "model"))
     return max(min(map(min, amounts)), least - (best - least))
 
 

@@ -61,8 +61,8 @@ def _note(context: Context, found: dict[str, Any]) -> str:
     """Return what all this counts, and what is to be known about production's value."""
     cost = f"; running the model costs {amount(found['running_cost'])}, taken off" if found["running_cost"] else ""
     note = (
-        f"{amount(found['decisions'])} decisions a month{cost} (`value` in params.yaml). Expected of rows like the test "
-        "rows; the intervals are about the choice of these."
+        f"{amount(found['decisions'])} decisions a month{cost} (`value` in params.yaml). All this is expected of rows "
+        "like the test rows; the intervals are about the choice of these."
     )
     its = context.production_value
     if its and its.basis:
