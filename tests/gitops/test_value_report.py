@@ -299,6 +299,9 @@ def test_productions_value_by_other_amounts_is_not_taken_for_one_by_these() -> N
         assert found == ProductionValue(None, words)
         text = section(report.compose(replace(case, production=production, production_value=found)))
         assert "| production | not known | – | – |" in text and f"Production: {words}." in text
+    absolute = {"mode": "absolute", "differences": {}}
+    found = production_value.find(case.settings, {}, SAME, absolute, recorded(case, AMOUNTS))
+    assert found == ProductionValue(None, "it is for another task")
     elsewhere = recorded(case, None, test_md5="other")
     found = production_value.find(case.settings, {}, SAME, PAIRED, elsewhere)
     assert found and found.score == {"value": pytest.approx(-91250.4), "low": None, "high": None}
