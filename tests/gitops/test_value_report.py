@@ -368,7 +368,7 @@ def test_gathered_are_the_curve_and_productions_value(tmp_path: Path, monkeypatc
     monkeypatch.setattr("gitops.integrations.git.run", lambda *arguments: "a" * 40)
     artifacts.write_json(artifacts.SCHEMA, {"task": "binary"})
     settings = valued().settings
-    for metrics, expected in (({"value": FOUND}, CURVE), ({}, [])):
+    for metrics, expected in (({"value": FOUND}, CURVE), ({"task": "binary"}, [])):
         artifacts.write_json(artifacts.METRICS, metrics)
         assert context.gather(settings, ["train", "validate_model"]).value_curve == expected
     artifacts.write_json(artifacts.METRICS, {"value": FOUND})

@@ -45,7 +45,7 @@ def find(
     record, same_rows = production.record, production.record.test_md5 == metrics["test_md5"]
     paired = gate is not None and gate["mode"] == "paired"
     recorded = record.comparable(settings.value).get(EXPECTED_VALUE)
-    difference = gate["differences"].get(EXPECTED_VALUE) if gate and (paired or recorded) else None
+    difference = gate["differences"].get(EXPECTED_VALUE) if gate else None
     found = _measure(settings, settings.value, schema, record) if paired and same_rows else None
     if same_rows and (recorded or found):
         score, curve = found or (None, [])

@@ -1,7 +1,7 @@
 """The report's sections, one function each, and their order.
 
-model_sections.py has those about the model's results, gate_section.py the gate's, retraining_sections.py those about a
-retraining.
+model_sections.py has those about the model's results, value_section.py the one about their value, gate_section.py the
+gate's, retraining_sections.py those about a retraining.
 """
 
 from __future__ import annotations
