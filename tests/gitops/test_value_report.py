@@ -105,7 +105,7 @@ def test_the_gain_over_todays_way_comes_right_after_the_result() -> None:
             estimate(500),
             "**500 EUR a month more** than what is done today, bad for all (95 %: -500 to 1,500). ⚪ It may",
         ),
-        (estimate(0, 0), "**as much a month** as what is done today, bad for all (95 %: no interval: equal in every"),
+        (estimate(0, 0), "**as much a month** as what is done today, bad for all (95 %: always the same)"),
     ],
 )
 def test_the_report_says_whether_the_gain_is_sure(gain: dict[str, float], words: str) -> None:

@@ -36,8 +36,8 @@ def markdown(worth: Worth | None) -> str:
         parts.append(f"Today's way is not known: {plain(worth['reason'], 500)}.")
     if model["high"] < promised["low"]:
         parts.append("⚠️ It is less than the release promised: the intervals are apart.")
-    cost = f", and {amount(worth['running_cost'])} {unit} of running cost" if worth["running_cost"] else ""
-    parts.append(f"Counted: {amount(worth['decisions'])} decisions a month{cost}, all of them like the labelled rows.")
+    cost = f", less {amount(worth['running_cost'])} {unit} of running cost" if worth["running_cost"] else ""
+    parts.append(f"Counted: {amount(worth['decisions'])} decisions a month like the labelled rows{cost}.")
     names = {
         "model": f"as answered, {worth['rows']} labelled rows",
         "promised": "promised by the release, on its test rows",
@@ -62,6 +62,7 @@ def _draw(axes: Any, worth: Worth) -> None:
         )
     axes.set_yticks(range(len(known)), [name for name, *_ in reversed(known)])
     axes.set_ylim(-0.5, len(known) - 0.5)
+    axes.margins(x=0.15)  # an amount is as wide
     axes.xaxis.set_major_formatter(lambda value, _: amount(value))
     axes.locator_params(axis="x", nbins=4)
     axes.set_xlabel(f"{verbatim(worth['unit'])} a month, with 95 % intervals")

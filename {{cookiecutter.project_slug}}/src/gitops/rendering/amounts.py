@@ -28,9 +28,9 @@ def signed(value: float) -> str:
 
 
 def interval(score: Score) -> str:
-    """Return the 95 % interval of an amount."""
+    """Return the 95 % interval of an amount; what every row earns alike has none."""
     if score["low"] == score["high"]:
-        return "no interval: equal in every resample"
+        return "always the same"
     return f"{amount(score['low'])} to {amount(score['high'])}"
 
 
