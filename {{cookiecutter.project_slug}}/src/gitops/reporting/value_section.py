@@ -54,7 +54,9 @@ def _table(context: Context, found: dict[str, Any]) -> str:
 
 
 def _difference(gain: dict[str, float] | None) -> str:
-    return f"{signed(gain['value'])} ({interval(gain)}) {sign(gain)}" if gain else "–"
+    if gain is None:
+        return "–"
+    return "same" if gain["low"] == gain["high"] == 0 else f"{signed(gain['value'])} ({interval(gain)}) {sign(gain)}"
 
 
 def _note(context: Context, found: dict[str, Any]) -> str:
