@@ -32,6 +32,8 @@ RESULT: dict[str, Any] = {
         {"check": "missing values", "column": "income", "value": 0.25, "passed": True},
     ],
     "performance": {"metric": "roc_auc", "value": 0.9},
+    "value": {"unit": 'EUR "x"\\', "rows": 100, "promised": None, "today": None}
+    | {"model": {"value": -1234567.25, "low": -1e15, "high": 0.0}},
 }
 WRITTEN = report.metrics(RESULT, CONTEXT, datetime.now(UTC))
 

@@ -42,6 +42,9 @@ OTHERS = {
     "kube_service_info",
     "model_monitor_last_run_timestamp_seconds",
     "model_monitor_status",
+    "model_monitor_value",
+    "model_monitor_value_high",
+    "model_monitor_value_low",
 }
 
 #: Words in a query that are no metrics.

@@ -31,15 +31,29 @@ ROWS = 65_536
 #: Lines of another form than the server's that are checked together.
 TOGETHER = 10_000
 
+#: The labelled rows' column with the feature that today's way decides by (value/today.py); the others have fixed names
+#: or begin with `p_`.
+RULE = "rule"
+
 
 class Window:
     """Lines of the model `version` since a time, which are read when it is made."""
 
     def __init__(
-        self, lines: Lines, schema: Schema, version: str, since: datetime, redact: list[str], labels: pd.DataFrame
+        self,
+        lines: Lines,
+        schema: Schema,
+        version: str,
+        since: datetime,
+        redact: list[str],
+        labels: pd.DataFrame,
+        rule: str | None = None,
     ) -> None:
-        """`labels` as labels.read returns them; `redact` is the release's setting."""
+        """`labels` as labels.read returns them; `redact` is the release's setting; `rule`: a column that the labelled
+        rows keep, where requests give it.
+        """
         self.lines, self.schema, self.version, self.since = lines, schema, version, since
+        self.rule = rule if rule not in redact else None
         self.counts = Counted()
         lines.connection.register("given_labels", labels)
         lines.connection.execute(
@@ -89,10 +103,10 @@ class Window:
         self._check_rows(entries)
 
     def _check_rows(self, entries: list[log_entries.Entry]) -> None:
-        everything = {feature["name"] for feature in self.schema["features"]}
+        everything = {feature["name"] for feature in self.schema["features"] if feature["name"] != self.rule}
         new, old = ([entry for entry in entries if entry["new"] is which] for which in (True, False))
         rows = tables.valid(new, self.schema, self.redacted, self.counts.unreadable)
-        rows += tables.valid(old, self.schema, everything, Counter())
+        rows += tables.valid(old, self.schema, everything | self.redacted, Counter())
         self.rows.add(map(log_entries.storable, rows))
 
     def read(self) -> tuple[pd.DataFrame, pd.DataFrame, Quality]:
@@ -179,7 +193,8 @@ class Window:
         """Return the outputs of the labelled rows with their `target`, those evaluated before among them.
 
         Each instance is there once, and none whose id was sent again: a label would count for all that sent the id.
-        Rows that gave the same data.id are a group, any other row is one by itself.
+        Rows that gave the same data.id are a group, any other row is one by itself. The column `rule`
+        is there as RULE, where requests give it and it is not redacted.
         """
         import pandas as pd
 
@@ -187,15 +202,20 @@ class Window:
         reused = pd.DataFrame({"request_id": sorted(map(log_entries.unicode, self.uses.reused))}, dtype="object")
         connection.register("given_reused", reused.astype("str"))
         names = [f"o{place}" for place in range(len(tables.output_names(self.schema)))]
+        known = [feature["name"] for feature in self.rows.features]
+        if ruled := self.rule in known and self.rule not in self.redacted:
+            names.append(f"f{known.index(str(self.rule))}")
         found = connection.execute(
             f"SELECT identity, {', '.join(names)}, label FROM (SELECT *, row_number() OVER (PARTITION BY request_id, "
             f"instance ORDER BY new, source, start) AS place FROM ({self.rows.query()}) JOIN labels USING (request_id, "
             f"instance) WHERE reason IS NULL AND request_id NOT IN (SELECT request_id FROM given_reused)) "
             f"WHERE place = 1 ORDER BY new, source, start"
         ).df()
-        codes, known = pd.factorize(found["identity"])
-        alone = pd.Series(range(len(found)), dtype="int64") + len(known)
+        codes, identities = pd.factorize(found["identity"])
+        alone = pd.Series(range(len(found)), dtype="int64") + len(identities)
         group = pd.Series(codes, dtype="int64").where(codes >= 0, alone)
         outputs = self._outputs(found)
         outputs.insert(0, GROUP, group)
+        if ruled:
+            outputs[RULE] = found[names[-1]].to_numpy()
         return outputs.assign(target=found["label"].to_numpy())

@@ -23,7 +23,7 @@ from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import MONITOR, MONITOR_CHECKS, MONITOR_HTML, MONITOR_METRICS, ProjectError, run
 from gitops.core.console import annotate, echo, relay
 from gitops.core.params import Params
-from gitops.monitoring import performance, report, request_ids, request_log, windows
+from gitops.monitoring import performance, report, request_ids, request_log, windows, worth
 from gitops.monitoring.request_log import Evaluated
 from gitops.monitoring.windows import Context
 
@@ -77,6 +77,7 @@ def evaluate(settings: Params, context: Context) -> dict[str, Any]:
         notes.append(f"performance not evaluated: {measured['reason']}")
     drifted = drifted or bool(measured and measured["passed"] is False)
     otherwise = "ok" if enough else "too_small"
+    value = worth.evaluate(settings, context)
     return {
         "status": "drift" if drifted else "invalid_requests" if invalid else otherwise,
         "from": context["from"],
@@ -87,6 +88,7 @@ def evaluate(settings: Params, context: Context) -> dict[str, Any]:
         "release": context["release"],
         "checks": checks,
         "performance": measured,
+        **({"value": value} if value else {}),
         "notes": notes,
     }
 

@@ -39,12 +39,10 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
         return None
     classes = schema["target"]["classes"]
     rows = labelled[labelled["target"].isin(classes)] if classes else labelled
-    metric, recorded = (
-        owner.metrics().of(schema["task"], classes, settings.value).get(name),
-        context["recorded"]["value"],
-    )
+    value = settings.value if name == EXPECTED_VALUE else None  # amounts may be for other classes than the release's
+    metric, recorded = owner.metrics().of(schema["task"], classes, value).get(name), context["recorded"]["value"]
     if metric and name == EXPECTED_VALUE:  # by the amounts of today, as the labelled rows
-        recorded = metric.score(*_arrays(artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS), classes))
+        recorded = metric.score(*as_arrays(artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS), classes))
     known = {"metric": name, "rows": len(rows), "recorded": recorded}
     unknown = known | dict.fromkeys(("value", "low", "high", "drop", "limit", "passed"))
     if metric is None:
@@ -52,14 +50,14 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     if len(rows) < settings.monitor.min_rows:
         return unknown | {"reason": f"{len(rows)} labelled rows, and {settings.monitor.min_rows} are needed"}
     reference = artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS)
-    new, old = _arrays(rows, classes), _arrays(reference, classes)
+    new, old = as_arrays(rows, classes), as_arrays(reference, classes)
     count, seed = settings.evaluate.bootstrap, settings.evaluate.seed
     with tqdm(total=3 * count, desc="performance", unit="resample", disable=None) as progress:
-        found = intervals.of_metrics({name: metric}, new, _groups(rows), count, seed, progress.update)[name]
+        found = intervals.of_metrics({name: metric}, new, group_numbers(rows), count, seed, progress.update)[name]
         if math.isnan(found.value):
             return unknown | {"reason": f"{name} is not defined for these labels"}
         drawn = [
-            _resampled(metric, arrays, _groups(frame), count, seed + place, progress.update)
+            _resampled(metric, arrays, group_numbers(frame), count, seed + place, progress.update)
             for place, (arrays, frame) in enumerate(((new, rows), (old, reference)))
         ]
     sign = 1 if metric.better == "higher" else -1
@@ -77,12 +75,12 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     }
 
 
-def _groups(outputs: pd.DataFrame) -> Array:
+def group_numbers(outputs: pd.DataFrame) -> Array:
     """Return the number of each row's group; where groups are not known, each row is one."""
     return outputs[artifacts.GROUP].to_numpy() if artifacts.GROUP in outputs else np.arange(len(outputs))
 
 
-def _arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[Array, Array, Array]:
+def as_arrays(outputs: pd.DataFrame, classes: list[str]) -> tuple[Array, Array, Array]:
     """Return actual values, outputs and predictions as the project's metrics.py takes them.
 
     A prediction is what was answered, whatever the threshold of the decision was then.

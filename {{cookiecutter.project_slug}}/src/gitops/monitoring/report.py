@@ -10,6 +10,7 @@ from gitops.core import artifacts
 from gitops.core.console import one_line
 from gitops.core.figures import number
 from gitops.core.sections import MONITOR_CHECKS
+from gitops.monitoring import worth_report
 from gitops.rendering.html import BLUE, GREY, document
 from gitops.rendering.markdown import code, details, plain, table
 
@@ -79,6 +80,8 @@ def markdown(result: Result, context: Context) -> str:
         if performance["passed"] is False:
             limit = f"; it may be worse by {number(performance['limit'], 3)} ({_setting('performance')})"
         parts.append(f"{sign} Performance: {plain(performance['reason'])}{limit}")
+    if worth := worth_report.markdown(result.get("value")):
+        parts.append(worth)
     if failed:
         parts += [_checks(failed), "A limit is that of its setting, or the critical value for so few rows if larger."]
     names = dict.fromkeys(check["check"] for check in failed)
@@ -99,7 +102,8 @@ def page(summary: str, result: Result, context: Context) -> str:
     legend = (
         "Plots: these requests are blue, the release's test rows grey. The outermost bars include all values beyond."
     )
-    return document(f"{context['model']}: monitor", f"{summary}\n{legend}\n", plots(result, context))
+    drawn = worth_report.plots(result.get("value")) + plots(result, context)
+    return document(f"{context['model']}: monitor", f"{summary}\n{legend}\n", drawn)
 
 
 def metrics(result: Result, context: Context, now: datetime) -> str:
@@ -128,6 +132,7 @@ def metrics(result: Result, context: Context, now: datetime) -> str:
             "The primary metric on labelled rows.",
             [({"metric": performance.get("metric", "")}, performance.get("value"))],
         ),
+        *worth_report.families(result.get("value")),
     ]
     lines = []
     for name, help_text, samples in families:

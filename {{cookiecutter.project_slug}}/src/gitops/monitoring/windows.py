@@ -50,7 +50,8 @@ def collect(settings: Params, now: datetime) -> Context:
     since = now - timedelta(days=settings.monitor.days)
     with request_log.read(since, old=not known.empty) as log:
         echo(request_log.summary(log.counts))
-        window = Window(log.lines, schema, record.model.version, since, redact, known)
+        rule = settings.value.today.column if settings.value else None
+        window = Window(log.lines, schema, record.model.version, since, redact, known, rule)
         current, outputs, counts = window.read()
         artifacts.write_parquet(artifacts.MONITOR_CURRENT, current)
         artifacts.write_parquet(artifacts.MONITOR_CURRENT_OUTPUTS, outputs)

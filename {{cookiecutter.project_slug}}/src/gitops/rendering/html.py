@@ -49,3 +49,8 @@ def figure(title: str, draw: Any) -> str:
     figure.savefig(image, format="png", dpi=160)
     data = base64.b64encode(image.getvalue()).decode()
     return f'<figure><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></figure>\n'
+
+
+def verbatim(text: str) -> str:
+    """Return a text of a plot in which matplotlib sees no formula: two "$" would begin and end one."""
+    return text.replace("$", r"\$")

@@ -15,6 +15,8 @@ from gitops.releases import holds, release
 from gitops.releases.holds import Examined
 from gitops.releases.record import Deployed
 from gitops.rendering import manifests
+from gitops.reporting import production_value
+from gitops.reporting.production_value import ProductionValue
 
 #: Maximum number of lines of the manifests' diff.
 DIFF_LINES = 200
@@ -51,6 +53,8 @@ class Context:
     commit: str = ""
     retraining: dict[str, Any] | None = None
     failure: Failure | None = None
+    value_curve: list[dict[str, float]] = field(default_factory=list)  # of a binary model, over the threshold
+    production_value: ProductionValue | None = None
 
 
 def gather(settings: Params, stale: list[str]) -> Context:
@@ -69,8 +73,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
                 context.validations[name] = result
     if "train" in fresh:
         context.run, context.decision = _read(artifacts.RUN), _read(artifacts.DECISION)
-        with artifacts.LEARNING_CURVE.open(encoding="utf-8") as file:
-            context.curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        context.curve = _numbers(artifacts.LEARNING_CURVE)
         context.deployment, context.warnings = _deployment(settings, context.production)
     if "evaluate" in fresh:
         context.metrics = _read(artifacts.METRICS)
@@ -82,6 +85,11 @@ def gather(settings: Params, stale: list[str]) -> Context:
             and (gate["model_sha256"], gate["release"]) == (context.metrics["model_sha256"], compared)
         ):
             context.gate = gate
+        if context.schema and context.metrics and "value" in context.metrics:
+            about = settings, context.schema, context.metrics, context.gate, context.production
+            context.production_value = production_value.find(*about)
+            if (path := artifacts.PLOTS / "value.csv").exists():
+                context.value_curve = _numbers(path)
     return context
 
 
@@ -116,6 +124,12 @@ def _output(stage: str | None, log: str) -> str:
 
 def _read(path: Path) -> Any:
     return artifacts.read_json(path, "make pipeline") if path.exists() else None
+
+
+def _numbers(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a CSV file of numbers."""
+    with path.open(encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _rollbacks(stale: list[str], production: Deployed | None) -> dict[str, Examined]:

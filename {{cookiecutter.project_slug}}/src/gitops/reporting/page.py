@@ -9,10 +9,12 @@ import pandas as pd
 
 from gitops.core import artifacts
 from gitops.core.figures import number
-from gitops.rendering.html import BLUE, GREY, ORANGE, document
+from gitops.rendering.html import BLUE, GREY, ORANGE, document, verbatim
+from gitops.reporting import value_plots
 from gitops.reporting.context import Context
 
-MERMAID = re.compile(r"^(`{3,})mermaid\n.*?^\1$\n?", re.MULTILINE | re.DOTALL)
+#: A chart, and the paragraph that names its lines.
+MERMAID = re.compile(r"^(`{3,})mermaid\n.*?^\1$\n?(\nLines of the chart[^\n]*\n)?", re.MULTILINE | re.DOTALL)
 
 
 def page(markdown: str, context: Context) -> str:
@@ -29,11 +31,15 @@ def _plots(context: Context) -> list[tuple[str, Any]]:
         return plots
     if context.production:
         plots.append(("Against production", lambda axes: _intervals(axes, context)))
-    drawings = {"roc": _roc, "calibration": _calibration, "residuals": _residuals}
-    for name, draw in drawings.items():
+    for name, title, draw in (
+        ("value", "Value a month", value_plots.value_over_threshold),
+        ("decision_curve", "Decision curve", value_plots.net_benefit),
+        ("roc", "ROC", _roc),
+        ("calibration", "Calibration", _calibration),
+        ("residuals", "Residuals", _residuals),
+    ):
         path = artifacts.PLOTS / f"{name}.csv"
         if path.exists():
-            title = name.upper() if name == "roc" else name.title()
             plots.append((title, lambda axes, d=draw, p=path: d(axes, pd.read_csv(p), context)))
     if "confusion" in context.metrics:
         plots.append(("Confusion", lambda axes: _confusion(axes, context.metrics)))
@@ -107,7 +113,7 @@ def _confusion(axes: Any, metrics: Any) -> None:
             for column, count in enumerate(line):
                 colour = "white" if count > top / 2 else "black"
                 axes.text(column, row, count, ha="center", va="center", color=colour)
-    names = [name if len(name) <= 20 else name[:19] + "…" for name in classes]
+    names = [verbatim(name if len(name) <= 20 else name[:19] + "…") for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="actual")

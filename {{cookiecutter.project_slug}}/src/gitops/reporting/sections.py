@@ -1,7 +1,7 @@
 """The report's sections, one function each, and their order.
 
-model_sections.py has those about the model's results, gate_section.py the gate's, retraining_sections.py those about a
-retraining.
+model_sections.py has those about the model's results, value_section.py the one about their value, gate_section.py the
+gate's, retraining_sections.py those about a retraining.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gitops.reporting.context import Context
 from gitops.reporting.gate_section import gate
 from gitops.reporting.model_sections import confusion, decision, learning_curve, metrics, slices, validation
 from gitops.reporting.retraining_sections import retraining, review
+from gitops.reporting.value_section import value
 
 Section = Callable[[Context], str]
 
@@ -106,6 +107,7 @@ ORDER: tuple[Section, ...] = (
     review,
     result,
     rollbacks,
+    value,
     retraining,
     failure,
     metrics,
@@ -121,7 +123,7 @@ ORDER: tuple[Section, ...] = (
 )
 
 #: The text of a retraining's pull request; CI's comment has the whole report.
-SUMMARY: tuple[Section, ...] = (review, result, rollbacks, retraining, metrics, changes, gate)
+SUMMARY: tuple[Section, ...] = (review, result, rollbacks, value, retraining, metrics, changes, gate)
 
 #: Sections that are left out of a report that is too long, in this order.
 EXPENDABLE = (
@@ -135,6 +137,7 @@ EXPENDABLE = (
     "decision",
     "metrics",
     "failure",
+    "value",
 )
 
 

@@ -33,6 +33,10 @@ KNOWN = (
     "model_monitor_refused_requests",
     "model_monitor_rows",
     "model_monitor_status",
+    "model_monitor_value",
+    "model_monitor_value_high",
+    "model_monitor_value_low",
+    "model_monitor_value_rows",
 )
 
 #: Bytes of the file at most: more than a model of a thousand features has.
