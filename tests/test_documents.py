@@ -36,7 +36,6 @@ def test_questions_are_well_formed(name: str, project: Path, questions: ModuleTy
         assert re.search(rf"^\*\*{re.escape(question.text)}\*\*\n<!-- [^\n]+ -->\n\n_", text, re.MULTILINE), (
             question.text
         )
-    assert questions.OPEN in text
     assert (text.count(questions.BEGIN), text.count(questions.END)) == ((0, 0) if name == "model-card" else (1, 1))
 
 

@@ -161,7 +161,7 @@ def test_a_check_changes_nothing(
     assert documents.main() == 0
     monkeypatch.setattr(sys, "argv", ["documents", "--check"])
     assert documents.main() == 0
-    assert "0 of 8 questions are answered, open are:\n  docs/business" in capsys.readouterr().out
+    assert "0 of 8 questions are answered; open:\n  docs/business" in capsys.readouterr().out
 
 
 def test_a_table_that_is_stale_is_not_described(

@@ -69,7 +69,7 @@ def renewed(path: Path, text: str, settings: Params, schema: dict[str, Any] | No
     token = next((token for token in questions.TOKEN.finditer(text) if token.lastgroup == "block"), None)
     if token and (block := _block(path, settings, schema)):
         text = f"{text[: token.start()]}{BEGIN}\n\n{block}\n\n{END}{text[token.end() :]}"
-    elif not token and re.search(rf"^{re.escape(BEGIN)}", text, re.MULTILINE):
+    elif not token and re.search("^" + re.escape(BEGIN.partition(";")[0]), text, re.MULTILINE):
         raise ProjectError(f"{path} has the line {BEGIN!r} without an end: add the line {END!r} below it")
     return text if schema is None or _bundled(schema) else questions.reopened(text)
 
@@ -115,7 +115,7 @@ def main() -> int:
         echo(f"{DATA}: what is filled in from the table is not renewed: run `make pipeline` first")
     asked = [(path, question) for path in found for question in questions.read(path)]
     left = [(path, question) for path, question in asked if question.answer is None]
-    echo(f"{len(asked) - len(left)} of {len(asked)} questions are answered" + (", open are:" if left else ""))
+    echo(f"{len(asked) - len(left)} of {len(asked)} questions are answered" + ("; open:" if left else ""))
     for path, question in left:
         echo(f"  {path}: {question.text}")
     return 1 if arguments.check and changed else 0
