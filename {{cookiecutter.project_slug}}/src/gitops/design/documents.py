@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +48,12 @@ def state(settings: Params, schema: dict[str, Any] | None) -> State:
 
     `schema` is that of the table, None where it is not known: what depends on the table is then not judged.
     """
-    found = State({}, [])
+    found, known = State({}, []), blocks(settings, schema)
     for path in (path for path in DOCUMENTS if path.is_file()):
         text = path.read_text(encoding="utf-8", errors="replace")
         new: str | None
         try:
-            new = renewed(path, text, settings, schema)
+            new = renewed(path, text, known, schema)
         except ProjectError:  # `make documents` says why; the report is not held up
             new = None
         if new != text:
@@ -61,42 +62,52 @@ def state(settings: Params, schema: dict[str, Any] | None) -> State:
     return found
 
 
-def renewed(path: Path, text: str, settings: Params, schema: dict[str, Any] | None) -> str:
-    """Return a document's text with its block filled in, and questions opened that are answered for another table.
+def blocks(settings: Params, schema: dict[str, Any] | None) -> dict[Path, str]:
+    """Return what the blocks of those documents that are there have to hold, as far as that is known."""
+    known: dict[Path, Callable[[], str]] = {
+        BUSINESS: lambda: facts.business(settings),
+        SYSTEM: lambda: facts.privacy(settings),
+    }
+    if schema is not None:
+        known[DATA] = lambda: facts.data(settings, schema)
+    return {path: block() for path, block in known.items() if path.is_file()}
 
-    Raises ProjectError for a block without an end.
+
+def renewed(path: Path, text: str, known: Mapping[Path, str], schema: dict[str, Any] | None) -> str:
+    """Return a document's text with its block as `known`, and questions opened that are answered for another table.
+
+    Raises ProjectError for a block that is known and has no end.
     """
-    token = next((token for token in questions.TOKEN.finditer(text) if token.lastgroup == "block"), None)
-    if token and (block := _block(path, settings, schema)):
-        text = f"{text[: token.start()]}{BEGIN}\n\n{block}\n\n{END}{text[token.end() :]}"
-    elif not token and re.search("^" + re.escape(BEGIN.partition(";")[0]), text, re.MULTILINE):
-        raise ProjectError(f"{path} has the line {BEGIN!r} without an end: add the line {END!r} below it")
+    if path in known:
+        token = next((token for token in questions.TOKEN.finditer(text) if token.lastgroup == "block"), None)
+        if token:
+            text = f"{text[: token.start()]}{BEGIN}\n\n{known[path]}\n\n{END}{text[token.end() :]}"
+        elif re.search("^" + re.escape(BEGIN.partition(";")[0]), text, re.MULTILINE):
+            raise ProjectError(f"{path} has the line {BEGIN!r} without an end: add the line {END!r} below it")
     return text if schema is None or _bundled(schema) else questions.reopened(text)
 
 
-def fill(path: Path, settings: Params, schema: dict[str, Any] | None, *, check: bool = False) -> bool:
-    """Renew a document, or with `check` only return whether it differs. Raises ProjectError as `renewed` does."""
-    refuse_conflict(path)
-    old = path.read_text(encoding="utf-8")
-    new = renewed(path, old, settings, schema)
-    if new != old and not check:
-        artifacts.write_text(path, new)
-    return new != old
+def fill(paths: Iterable[Path], settings: Params, schema: dict[str, Any] | None, *, check: bool = False) -> list[Path]:
+    """Renew those of the documents that are there and out of date, or with `check` none, and return them.
+
+    Raises ProjectError as `renewed` does.
+    """
+    known, texts = blocks(settings, schema), {}
+    for path in (path for path in paths if path.is_file()):
+        refuse_conflict(path)
+        old = path.read_text(encoding="utf-8")
+        if (new := renewed(path, old, known, schema)) != old:
+            texts[path] = new
+    for path, text in texts.items() if not check else ():
+        artifacts.write_text(path, text)
+    return [*texts]
 
 
 def describe(settings: Params) -> None:
     """Renew what the document on the data says of a table that has grown, unless it cannot be filled in."""
     if DATA.is_file():
         with suppress(ProjectError, UnicodeDecodeError):
-            fill(DATA, settings, artifacts.read_json(artifacts.SCHEMA, "make pipeline"))
-
-
-def _block(path: Path, settings: Params, schema: dict[str, Any] | None) -> str | None:
-    """Return what the document's block has to hold, None where that is not known."""
-    if path == DATA:
-        return None if schema is None else facts.data(settings, schema)
-    known = {BUSINESS: facts.business, SYSTEM: facts.privacy}
-    return known[path](settings) if path in known else None
+            fill([DATA], settings, artifacts.read_json(artifacts.SCHEMA, "make pipeline"))
 
 
 def main() -> int:
@@ -107,13 +118,12 @@ def main() -> int:
 
     settings = params.load()
     schema = None if "prepare" in dvc.stale() else artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    found = [path for path in DOCUMENTS if path.is_file()]
-    changed = [path for path in found if fill(path, settings, schema, check=arguments.check)]
+    changed = fill(DOCUMENTS, settings, schema, check=arguments.check)
     for path in changed:
         echo(f"{path}: {'out of date: run `make documents`' if arguments.check else 'filled in'}")
     if schema is None:
         echo(f"{DATA}: what is filled in from the table is not renewed: run `make pipeline` first")
-    asked = [(path, question) for path in found for question in questions.read(path)]
+    asked = [(path, question) for path in DOCUMENTS for question in questions.read(path)]
     left = [(path, question) for path, question in asked if question.answer is None]
     echo(f"{len(asked) - len(left)} of {len(asked)} questions are answered" + ("; open:" if left else ""))
     for path, question in left:
