@@ -64,6 +64,7 @@ REPORT_HTML = Path("reports/report.html")
 PIPELINE_LOG = Path("reports/pipeline.log")
 
 APPENDED = Path("data/appended.json")
+DATA_UNDERSTANDING = Path("docs/data-understanding.md")
 RETRAIN = Path("reports/retrain.json")
 TUNE = Path("reports/tune.json")
 TUNE_HTML = Path("reports/tune.html")
