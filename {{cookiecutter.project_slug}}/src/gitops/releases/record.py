@@ -11,6 +11,9 @@ from gitops.core.params import flatten
 
 RECORD = "release.json"
 
+#: The model card beside it, and how many characters it may have.
+CARD, CARD_LIMIT = "model-card.md", 60_000
+
 
 class Part(BaseModel):
     """A part of the record. Unknown keys are ignored: a later version of the project may have written them."""

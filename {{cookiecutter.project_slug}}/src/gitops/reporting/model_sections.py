@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops.rendering.markdown import code, interval, line_chart, plain, table
+from gitops.rendering.markdown import code, interval, line_chart, measured, plain, table
 from gitops.reporting.context import Context
 
 
@@ -17,7 +17,7 @@ def metrics(context: Context) -> str:
     for name, direction in context.settings.metrics[context.metrics["task"]].items():
         now = context.metrics["metrics"][name]
         arrow = "↑" if direction == "higher" else "↓"
-        row = [f"{name} {arrow}", _score(now), "–", "–"]
+        row = [f"{name} {arrow}", measured(now), "–", "–"]
         if name in old:
             row[2] = interval(old[name].value, old[name].low, old[name].high)
             row[3] = _change(now["value"] - old[name].value, direction, context.gate, name)
@@ -51,17 +51,6 @@ def decision(context: Context) -> str:
         f"{found['temperature']:.4g}, by {found['error_before']:.4f}."
     )
     return "### Decision\n\n" + " ".join(parts)
-
-
-def _score(score: dict[str, Any]) -> str:
-    """Return a metric with its interval, and the coverage where it is not as it says."""
-    text = interval(score["value"], score["low"], score["high"])
-    if score["low"] == score["high"]:
-        return f"**{score['value']:.4g}** (no interval: equal in every resample)"
-    if "coverage" not in score:
-        return text
-    known = score["coverage"]
-    return f"{text[:-1]}; {'coverage not measured' if known is None else f'{100 * known:.0f} % measured'})"
 
 
 def _groups(metrics: dict[str, Any]) -> str:
@@ -153,7 +142,7 @@ def slices(context: Context) -> str:
         scores = {value: (cell["metrics"] or {}).get(name) for value, cell in values.items()}
         known = sorted((score["value"] * sign, value) for value, score in scores.items() if score)
         rows = [
-            [plain(value), str(values[value]["rows"]), _score(values[value]["metrics"][name])] for _, value in known
+            [plain(value), str(values[value]["rows"]), measured(values[value]["metrics"][name])] for _, value in known
         ]
         rows += [[plain(value), str(values[value]["rows"]), "–"] for value, score in scores.items() if not score]
         parts.append(table([plain(column), "rows", name], rows, limit=20))

@@ -1,5 +1,7 @@
 """`make report`: reports/report.md, which `make comment` posts on the pull request, and reports/report.html with plots.
 
+The model card (design/model_card.py) is written along with them.
+
 Everything in a report belongs together: results of a stage that is out of date, or of another model than the present
 one, are left out and named as missing.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
+from gitops.design import model_card
 from gitops.integrations import dvc
 from gitops.rendering.markdown import fenced, plain
 from gitops.reporting import context, page, sections
@@ -31,7 +34,8 @@ def compose(found: Context) -> str:
 
 def main() -> None:
     """Write both reports and print the Markdown one. Unusable settings are a report too, without plots."""
-    artifacts.REPORT_HTML.unlink(missing_ok=True)
+    for path in (artifacts.REPORT_HTML, artifacts.MODEL_CARD):
+        path.unlink(missing_ok=True)
     written = [artifacts.REPORT]
     try:
         settings = params.load()
@@ -42,11 +46,13 @@ def main() -> None:
         text = compose(found)
         whole = sections.join(found, sections.ORDER)
         artifacts.write_text(artifacts.REPORT_HTML, page.page(whole, found))
-        written.append(artifacts.REPORT_HTML)
+        card = model_card.compose(model_card.gather(settings, found.stale, found.commit))
+        artifacts.write_text(artifacts.MODEL_CARD, card)
+        written += [artifacts.REPORT_HTML, artifacts.MODEL_CARD]
     artifacts.write_text(artifacts.REPORT, text)
     actions.summarise(text)
     echo(text.rstrip())
-    echo(f"\nwritten to {' and, with plots, '.join(map(str, written))}", error=True)
+    echo(f"\nwritten to {', '.join(map(str, written))}", error=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,165 @@
+"""The sections of a model card about what was measured. Each function returns Markdown or raises Missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitops.design.card_facts import Facts
+from gitops.design.card_text import MISSING, Missing
+from gitops.rendering.markdown import code, interval, measured, plain, table
+
+#: Columns that explanations list.
+COLUMNS = 15
+
+#: Values of a column, each a slice, that are listed.
+SLICES = 20
+
+NOT_EVALUATED = "the model has not been evaluated on what is here: run `make pipeline`"
+
+
+def performance(facts: Facts) -> str:
+    """Each metric on the test split with its interval."""
+    found = evaluated(facts)
+    rows = [[_arrow(facts, name), measured(value)] for name, value in found["metrics"].items()]
+    groups = f" in {found['groups']} groups" if found["groups"] < found["rows"] else ""
+    note = f"On {found['rows']} test rows{groups}, which the training has not seen."
+    return table(["metric", "value, with its 95 % interval"], rows) + f"\n\n{note} ↑ higher, ↓ lower is better."
+
+
+def slices(facts: Facts) -> str:
+    """The metrics that the gate watches, in each group of rows, with intervals."""
+    found, gate = evaluated(facts), facts.settings.gate
+    if not found["slices"]:
+        raise Missing("`data.slices` names no column, so the results of single groups of rows are not known")
+    names = [name for name in dict.fromkeys([gate.primary_metric, *gate.guardrail_metrics]) if name in found["metrics"]]
+    parts = []
+    for column, values in found["slices"].items():
+        known = {value: cell for value, cell in values.items() if cell["metrics"]}
+        rows = [
+            [plain(value), str(cell["rows"]), *(_cell(cell["metrics"].get(name)) for name in names)]
+            for value, cell in known.items()
+        ]
+        if rows:
+            header = [plain(column), "rows", *(_arrow(facts, name) for name in names)]
+            parts.append(table(header, rows, limit=SLICES))
+        if few := len(values) - len(known):
+            least = facts.settings.evaluate.min_slice_rows
+            parts.append(f"{code(column)}: {few} more with fewer than {least} rows each, too few for a number.")
+    return "\n\n".join(parts)
+
+
+def decision(facts: Facts) -> str:
+    """From which probability on the positive class is answered, and how the threshold was chosen."""
+    task = facts.settings.data.task
+    if task != "binary":
+        return "None: " + ("the likeliest class is answered." if task == "multiclass" else "a number is answered.")
+    if not facts.decision:
+        raise Missing("no model has been trained on what is here: run `make pipeline`")
+    classes = facts.schema["target"]["classes"] if facts.schema else []
+    positive = code(classes[-1]) if classes else "The positive class"
+    why = "`train.threshold` is null"
+    if name := facts.decision["metric"]:
+        why = f"the best {code(name)} on the validation split, {facts.decision['value']:.4g} there"
+    return f"{positive} is answered from a probability of **{facts.decision['threshold']:.4g}** on ({why})."
+
+
+def calibration(facts: Facts) -> str:
+    """How far probabilities are from what is observed."""
+    if facts.settings.data.task == "regression":
+        return "None: the model answers no probability."
+    found = evaluated(facts)["calibration"]
+    return (
+        f"On the test rows probabilities differ from observed fractions by **{found['error_after']:.4f}** in the mean "
+        f"(expected calibration error, no interval). They are scaled by a temperature of {found['temperature']:.4g}, "
+        f"chosen on the validation split; without it the difference would be {found['error_before']:.4f}."
+    )
+
+
+def value(facts: Facts) -> str:
+    """What the model's decisions are worth a month, beside what is done without it."""
+    found = evaluated(facts).get("value")
+    if not found:
+        raise Missing("what right and wrong answers are worth is not known: params.yaml has no section `value`")
+    unit = plain(found["unit"])
+    rows = [
+        ["with the model", _amount(found["model"])],
+        [f"today: {plain(found['today']['name'])}", _amount(found["today"])],
+        ["gain", _amount(found["gain"])],
+    ]
+    note = (
+        f"Expected from the test rows for {found['decisions']:g} decisions a month; the model's running cost, "
+        f"{found['running_cost']:,.6g} {unit} a month, is taken off. The amounts are those of `value` in params.yaml."
+    )
+    return table(["", f"{unit} a month, with its 95 % interval"], rows) + f"\n\n{note}"
+
+
+def explanations(facts: Facts) -> str:
+    """The columns that the model relies on most."""
+    found = facts.explanations
+    if not found or not found.get("features"):
+        raise Missing("which columns the model relies on has not been measured (`evaluation/explanations.json`)")
+    shown = found["features"][:COLUMNS]
+    rows = [[code(one["name"]), interval(one["importance"], one["low"], one["high"])] for one in shown]
+    left_out = len(found["features"]) - len(shown)
+    more = f" {left_out} more columns matter less." if left_out > 0 else ""
+    note = (
+        f"By how much {code(found['metric'])} gets worse on {found['rows']} rows when a column's values are shuffled "
+        f"among them (permutation importance).{more} It says what the model uses, not what causes the target."
+    )
+    return table(["column", "importance, with its 95 % interval"], rows) + f"\n\n{note}"
+
+
+def validation(facts: Facts) -> str:
+    """What the checks of data and model have found."""
+    parts = []
+    for name in ("data", "model"):
+        result = facts.validations.get(name)
+        if result is None:
+            parts.append(f"- **{name}**: {MISSING} the checks have not run on what is here.")
+            continue
+        counts = dict.fromkeys(("passed", "warned", "failed"), 0)
+        for condition in result["conditions"]:
+            counts[condition["status"]] += 1
+        said = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no condition"
+        absent = [check for check in result["not_run"] if not check["allowed"]]
+        said += f", {len(absent)} could not run" if absent else ""
+        parts.append(f"- **{name}**: {'passed' if result['passed'] else '**failed**'} ({said})")
+        notable = [one for one in result["conditions"] if one["status"] != "passed"]
+        parts += [f"  - {plain(one['status'])}: {plain(one['check'])}, {plain(one['condition'])}" for one in notable]
+    limits = "the limits of `validate_data` and `validate_model` in params.yaml"
+    return f"Checks by Deepchecks, with {limits}:\n\n" + "\n".join(parts)
+
+
+def gate(facts: Facts) -> str:
+    """Whether the model may replace the one in production, and why."""
+    if facts.gate is None:
+        raise Missing("the gate has not decided about this model: run `make gate`")
+    found = facts.gate
+    decided = "Accepted" if found["accepted"] else "Refused"
+    rules = found["rules"]
+    passed = sum(bool(rule["passed"]) for rule in rules)
+    kept = f" {passed} of {len(rules)} rules hold." if rules else ""
+    release = found["release"]
+    compared = f"Compared with release {code(release[:12])}." if release else "There was no release to compare with."
+    return f"**{decided}.** {plain(found['reason'], 1000)}{kept}\n\n{compared}"
+
+
+def evaluated(facts: Facts) -> dict[str, Any]:
+    """Return the results of the evaluation. Raises Missing where there are none."""
+    if not facts.metrics:
+        raise Missing(NOT_EVALUATED)
+    return facts.metrics
+
+
+def _arrow(facts: Facts, name: str) -> str:
+    better = facts.settings.metrics.get(facts.settings.data.task, {}).get(name)
+    return plain(name) + {"higher": " ↑", "lower": " ↓"}.get(better or "", "")
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    return measured(found) if found else "not defined"
+
+
+def _amount(found: dict[str, Any]) -> str:
+    """Return an amount of money with its interval."""
+    return f"**{found['value']:,.0f}** ({found['low']:,.0f} to {found['high']:,.0f})"

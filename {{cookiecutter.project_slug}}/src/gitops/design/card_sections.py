@@ -1,0 +1,192 @@
+"""The sections of a model card about the model itself: what it is, its data, its limits, and where it came from.
+
+card_results.py has those about its results. Each function returns Markdown or raises Missing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gitops.core.params import flatten
+from gitops.design.card_facts import ANSWERS, DATA_ANSWERS, PACKAGES, Facts
+from gitops.design.card_text import MISSING, Missing, quote
+from gitops.rendering.markdown import code, plain, table
+
+#: What a split is for.
+SPLITS = {
+    "train": "fits the model",
+    "val": "chooses the best epoch, the calibration and the threshold",
+    "test": "measures the finished model: the results in this card",
+}
+
+#: Why rows of the table are in no split.
+DROPPED = {
+    "dropped_missing_target": "had no target",
+    "dropped_duplicates": "repeated another row",
+    "dropped_repeated_ids": "were earlier rows of an id that a later split has",
+}
+
+#: What a task is called.
+KINDS = {
+    "binary": "classification, two classes",
+    "multiclass": "classification, several classes",
+    "regression": "regression",
+}
+
+#: Classes that are listed.
+CLASSES = 12
+
+
+def model(facts: Facts) -> str:
+    """What the model predicts, of what, and what it is."""
+    settings = facts.settings
+    rows = [["predicts", f"{code(settings.data.target)}: {_target(facts)}"]]
+    if facts.schema:
+        given = [feature for feature in facts.schema["features"] if not feature.get("derived")]
+        rows.append(["from", f"{len(given)} columns of a table, listed under Columns"])
+    version = code(facts.sha256[:12]) if facts.sha256 else "not trained yet"
+    rows += [
+        ["name and version", f"{code(settings.package.model_name)}, {version}"],
+        ["kind", f"{KINDS[settings.data.task]}, a program of PyTorch's"],
+        ["licence of the model", plain(facts.licence) if facts.licence else f"{MISSING} pyproject.toml names none"],
+    ]
+    asks = f"`POST /predictions/{settings.package.model_name}`"
+    shape = '`{"instances": [{"<column>": value, ...}]}`'
+    return table(["", ""], rows) + f"\n\nAsk it with {asks} and a body of the form {shape}."
+
+
+def _target(facts: Facts) -> str:
+    classes = facts.schema["target"]["classes"] if facts.schema else []
+    if facts.settings.data.task == "regression":
+        return "a number"
+    if not classes:
+        return "a class"
+    more = f" and {len(classes) - CLASSES} more" if len(classes) > CLASSES else ""
+    shown = ", ".join(code(name) for name in classes[:CLASSES]) + more
+    return f"one of {shown}" + (f"; {code(classes[-1])} is the positive class" if len(classes) == 2 else "")
+
+
+def data(facts: Facts) -> str:
+    """The table: where it lies, its licence, its rows, and how they were split."""
+    settings = facts.settings.data
+    files = [f"{code(path)}, md5 {code(md5)}" for path, md5 in facts.data.items()]
+    where = f"The table is {' and '.join(files)}." if files else f"{MISSING} there is no {code(settings.path)} here."
+    return "\n\n".join([where, _data_licence(facts), _splits(facts)])
+
+
+def _data_licence(facts: Facts) -> str:
+    if facts.data_licence is not None:
+        return f"Its licence, as people have answered:\n\n{quote(facts.data_licence)}"
+    return f"{MISSING} its licence; no question about it is answered in {DATA_ANSWERS} or {ANSWERS}."
+
+
+def _splits(facts: Facts) -> str:
+    if facts.schema is None:
+        return f"{MISSING} the splits: run `make pipeline`."
+    settings, counts = facts.settings.data, facts.schema["rows"]
+    left_out = [f"{counts[name]} {why}" for name, why in DROPPED.items() if counts.get(name)]
+    dropped = f", of which were left out: {', '.join(left_out)}" if left_out else ""
+    how = f"in the order of {code(settings.timestamp)}" if settings.timestamp else "at random"
+    together = f", rows with the same {code(settings.id)} together" if settings.id else ""
+    text = f"It has {counts['raw']} rows{dropped}. They were split {how}{together}:"
+    header, rows = ["split", "rows", "purpose"], [[name, str(counts[name]), SPLITS[name]] for name in SPLITS]
+    if not settings.timestamp:
+        note = "Its period is not known: no column says when a row was observed (`data.timestamp` is null)."
+        return f"{text}\n\n{table(header, rows)}\n\n{note}"
+    periods = [" to ".join(facts.periods.get(name, (MISSING,))) for name in SPLITS]
+    return f"{text}\n\n{table([*header, 'period'], [[*row, one] for row, one in zip(rows, periods, strict=True)])}"
+
+
+def columns(facts: Facts) -> str:
+    """Each column with its type and what training has seen in it; ends of ranges are rounded outwards."""
+    if facts.schema is None:
+        raise Missing("the table has not been read: run `make pipeline`")
+    hidden = {*facts.settings.request_log.redact}
+    rows = [
+        [
+            code(feature["name"]),
+            plain(feature["dtype"]) + (" (derived)" if feature.get("derived") else ""),
+            f"{100 * feature['missing']:.2g} %",
+            "not shown" if feature["name"] in hidden else seen(feature),
+        ]
+        for feature in facts.schema["features"]
+    ]
+    note = "Ranges are rounded outwards, so that they hold no value of a single row."
+    if hidden:
+        note += " Not shown: columns in `request_log.redact`."
+    return table(["column", "type", "missing", "seen in training"], rows) + f"\n\n{note}"
+
+
+def seen(feature: dict[str, Any]) -> str:
+    """Return what training has seen of a column: a range, rounded outwards, or how many categories."""
+    if "categories" in feature:
+        return f"{len(feature['categories'])} categories"
+    low, high = feature.get("min"), feature.get("max")
+    if low is None or high is None:
+        return "true, false" if feature["dtype"] == "boolean" else "–"
+    if feature["dtype"] == "datetime":
+        return f"{str(low)[:7]} to {str(high)[:7]}"
+    if not 1e-300 < high - low < math.inf:
+        return "one value only" if low == high else "–"
+    step = 10.0 ** (math.floor(math.log10(high - low)) - 1)
+    return f"{math.floor(low / step) * step:.10g} to {math.ceil(high / step) * step:.10g}"
+
+
+def limits(facts: Facts) -> str:
+    """What the model refuses, what it answers all the same, and what its numbers do not say."""
+    lines = [
+        "A request is refused (status 400) where a column is missing or unknown, or a value is not of its type.",
+        "A missing value (`null`) is answered, in every column.",
+        "A number outside the range that training has seen, and a category that it has not seen, are answered without "
+        "a warning: nothing in this card says how well. The monitor counts such rows.",
+    ]
+    if facts.settings.data.task == "regression":
+        lines.append("An answer is a number without an interval.")
+    else:
+        lines.append(
+            "One of the classes is always answered, for a row that is of none of them too. A probability is about rows "
+            "like those of the test split."
+        )
+    lines.append(
+        "Intervals in this card are about the choice of test rows alone: not about another training, and not about "
+        "data that has changed since."
+    )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def training(facts: Facts) -> str:
+    """With which settings and packages the model was trained."""
+    settings = facts.settings
+    chosen = flatten(settings.model_dump(mode="json", include={"model", "train"}))
+    if facts.sha256 is None:
+        raise Missing("no model has been trained on what is here: run `make pipeline`")
+    parts = [
+        f"PyTorch {plain(facts.pytorch)} wrote the model." if facts.pytorch else f"{MISSING} the version of PyTorch.",
+        f"Packages are locked in {code(PACKAGES)} of the commit (sha256 {code(facts.packages[:12])})."
+        if facts.packages
+        else f"{MISSING} {code(PACKAGES)}, the lock of the packages.",
+        f"It ran for {facts.epochs} epochs and kept the best." if facts.epochs else f"{MISSING} the learning curve.",
+    ]
+    rows = [[code(name), code("–" if value is None else value)] for name, value in chosen.items()]
+    return " ".join(parts) + "\n\n" + table(["setting in params.yaml", "value"], rows)
+
+
+def lineage(facts: Facts) -> str:
+    """Where all of it came from, and how to have it again."""
+    absent = f"{MISSING} not a result of this commit"
+    rows = [["commit of main, or of the branch", code(facts.commit)]]
+    rows += [[f"table {code(path)}", f"md5 {code(md5)}"] for path, md5 in facts.data.items()]
+    rows.append(["MLflow run of the training", code(facts.run["run_id"]) if facts.run else absent])
+    rows.append(["model, sha256", code(facts.sha256) if facts.sha256 else absent])
+    md5 = facts.metrics["test_md5"] if facts.metrics else None
+    rows.append(["rows of the test split, md5", code(md5) if md5 else absent])
+    if facts.training:
+        where = {"main": "on main", "branch": "on a branch; main took the model over and evaluated it itself"}
+        rows.append(["trained", where.get(facts.training.trained_on, plain(facts.training.trained_on))])
+        rows.append(["inputs of the training, sha256", code(facts.training.inputs)])
+    else:
+        rows.append(["verified by main", "not yet: main does it before a release"])
+    again = f"`git checkout {facts.commit[:12]} && make pipeline` makes or fetches all of it."
+    beside = "The image of a release stands in `release.json`, beside its model card."
+    return table(["", ""], rows) + f"\n\n{again} {beside}"
