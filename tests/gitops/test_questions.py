@@ -95,13 +95,12 @@ def test_bytes_of_any_kind_are_read(path: Path) -> None:
 
 
 def test_answers_about_the_bundled_table_are_opened_again(path: Path) -> None:
-    help_ = "<!-- Who has it? -->"
-    text = (
-        f"# T\n**Who?**\n{help_}\n\n{BUNDLED} somebody\n\nelse.\n\n**What?**\nMine.\n\n**Why?**\n{BUNDLED} because.\n"
-    )
+    who = "# T\n**Who?**\n<!-- Who has it? -->\n\n"
+    what = "\n\n**What?**\nMine.\n\n**Why?**\n"
+    text = f"{who}{BUNDLED} somebody\n\nelse.{what}{BUNDLED} because.\n"
     path.write_text(text)
     assert [question.bundled for question in read(path)] == [True, False, True]
     path.write_text(reopened(text))
-    assert path.read_text() == f"# T\n**Who?**\n{help_}\n\n{OPEN}\n\n**What?**\nMine.\n\n**Why?**\n{OPEN}\n"
+    assert path.read_text() == f"{who}{OPEN}{what}{OPEN}\n"
     assert reopened(path.read_text()) == path.read_text()
     assert reopened(DOCUMENT) == DOCUMENT

@@ -1,9 +1,9 @@
 """The questions of the design documents in docs/, and their answers.
 
 A question is a line `**Question?**`. What follows, up to the next question, a heading of the first or second level or a
-block that `make documents` fills in, is its answer; comments are not part of it, nor are lines in a code block questions
-or headings. A question is open where the answer is empty or holds the paragraph `_Not answered yet._`. Only the standard
-library is imported.
+block that `make documents` fills in, is its answer. Comments are not part of it, and no line of a code block is a
+question or a heading. A question is open where the answer is empty or holds the paragraph `_Not answered yet._`. Only
+the standard library is imported.
 """
 
 from __future__ import annotations
@@ -58,9 +58,12 @@ def read(path: Path) -> list[Question]:
 
     Answers are what people wrote, thus data: whoever shows one elsewhere must take away what Markdown can do.
     """
-    if not path.is_file():
-        return []
-    return [question for question, _, _ in _scan(path.read_text(encoding="utf-8-sig", errors="replace"))]
+    return parse(path.read_text(encoding="utf-8-sig", errors="replace")) if path.is_file() else []
+
+
+def parse(text: str) -> list[Question]:
+    """Return the questions of a document's text."""
+    return [question for question, _, _ in _scan(text)]
 
 
 def reopened(text: str) -> str:

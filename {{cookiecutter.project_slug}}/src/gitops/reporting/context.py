@@ -10,6 +10,8 @@ from typing import Any
 
 from gitops.core import actions, artifacts
 from gitops.core.params import Params
+from gitops.design import documents
+from gitops.design.documents import State
 from gitops.integrations import argo_cd, git, kustomize
 from gitops.releases import holds, release
 from gitops.releases.holds import Examined
@@ -51,6 +53,7 @@ class Context:
     commit: str = ""
     retraining: dict[str, Any] | None = None
     failure: Failure | None = None
+    documents: State | None = None
 
 
 def gather(settings: Params, stale: list[str]) -> Context:
@@ -67,6 +70,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
             # A stage that failed stays stale: its result counts. One that passed and is stale was about other data.
             if not blocked and (result := _read(path)) and not (result["passed"] and path.stem in stale):
                 context.validations[name] = result
+    context.documents = documents.state(settings, context.schema)
     if "train" in fresh:
         context.run, context.decision = _read(artifacts.RUN), _read(artifacts.DECISION)
         with artifacts.LEARNING_CURVE.open(encoding="utf-8") as file:
