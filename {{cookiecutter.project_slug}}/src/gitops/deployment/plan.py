@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from gitops.core import actions, params
-from gitops.core.artifacts import GATE, MODEL_CARD, ProjectError, read_json, replacing, run, write_text
+from gitops.core.artifacts import GATE, ProjectError, read_json, replacing, run, write_text
 from gitops.core.console import annotate, echo
 from gitops.core.params import Params
 from gitops.deployment import deploy, held, planned
@@ -95,14 +95,8 @@ def decide(settings: Params, image: str | None = None, *, redeploy: bool = False
         annotate("warning", "Before this is released", line)
     production = present if environment == kustomize.PRODUCTION else release.production()
     named = candidate.model_copy(update={"image": image or kustomize.default_image(model.version)})
-    return Plan(candidate=named, gate=accepted(candidate, production), card=_card(settings, candidate))
-
-
-def _card(settings: Params, candidate: Candidate) -> str:
-    """Write the model card of the candidate, all of whose results are up to date, and return it."""
-    card = model_card.compose(model_card.gather(settings, [], candidate.commit, candidate.training))
-    write_text(MODEL_CARD, card)
-    return card
+    card = model_card.write(settings, [], candidate.commit, candidate.training)
+    return Plan(candidate=named, gate=accepted(candidate, production), card=card)
 
 
 def accepted(candidate: Candidate, production: Deployed | None) -> GateResult:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from gitops.core.console import one_line
-from gitops.design.card_facts import Facts
+from gitops.design.card_inputs import Inputs
 
 #: Licences of software that the Hub knows, which are SPDX's names in lower case; any other one is `other`.
 LICENCES = {
@@ -31,18 +31,18 @@ METRICS: dict[str, dict[str, Any]] = {
 }
 
 
-def metadata(facts: Facts) -> str:
+def metadata(inputs: Inputs) -> str:
     """Return the card's metadata, with the lines around it."""
-    task = facts.settings.data.task
-    values = licence(facts.licence) | {
+    task = inputs.settings.data.task
+    values = licence(inputs.licence) | {
         "library_name": "pytorch",
         "pipeline_tag": "tabular-regression" if task == "regression" else "tabular-classification",
         "tags": ["tabular", task, "pytorch"],
-        "datasets": [dataset(facts.settings.data.path)],
+        "datasets": [dataset(inputs.settings.data.path)],
     }
-    if facts.metrics:
-        names = [METRICS.get(name, {"type": name})["type"] for name in facts.metrics["metrics"]]
-        values |= {"metrics": [*dict.fromkeys(names)], "model-index": [_results(facts, facts.metrics["metrics"])]}
+    if inputs.metrics:
+        names = [METRICS.get(name, {"type": name})["type"] for name in inputs.metrics["metrics"]]
+        values |= {"metrics": [*dict.fromkeys(names)], "model-index": [_results(inputs, inputs.metrics["metrics"])]}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
 
 
@@ -62,18 +62,18 @@ def dataset(path: str) -> str:
     return _name(path.rstrip("/").rpartition("/")[2])
 
 
-def _results(facts: Facts, scores: dict[str, Any]) -> dict[str, Any]:
+def _results(inputs: Inputs, scores: dict[str, Any]) -> dict[str, Any]:
     """Return what the Hub shows as the model's results: each metric on the test split."""
-    data = facts.settings.data
+    data = inputs.settings.data
     table = {"type": dataset(data.path), "name": one_line(data.path, 200), "split": "test"}
-    revision = {"revision": one_line("+".join(facts.data.values()), 200)} if facts.data else {}
+    revision = {"revision": one_line("+".join(inputs.data.values()), 200)} if inputs.data else {}
     task = "tabular-regression" if data.task == "regression" else "tabular-classification"
     metrics = [
         {"type": name, "value": float(score["value"]), "name": name, **METRICS.get(name, {})}
         for name, score in scores.items()
     ]
     result = {"task": {"type": task}, "dataset": table | revision, "metrics": metrics}
-    return {"name": facts.settings.package.model_name, "results": [result]}
+    return {"name": inputs.settings.package.model_name, "results": [result]}
 
 
 def _name(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops.design.card_facts import Facts
+from gitops.design.card_inputs import Inputs
 from gitops.design.card_text import MISSING, Missing
 from gitops.rendering.markdown import code, interval, measured, plain, table
 
@@ -17,18 +17,18 @@ SLICES = 20
 NOT_EVALUATED = "the model has not been evaluated on what is here: run `make pipeline`"
 
 
-def performance(facts: Facts) -> str:
+def performance(inputs: Inputs) -> str:
     """Each metric on the test split with its interval."""
-    found = evaluated(facts)
-    rows = [[_arrow(facts, name), measured(value)] for name, value in found["metrics"].items()]
+    found = evaluated(inputs)
+    rows = [[_arrow(inputs, name), measured(value)] for name, value in found["metrics"].items()]
     groups = f" in {found['groups']} groups" if found["groups"] < found["rows"] else ""
     note = f"On {found['rows']} test rows{groups}, which the training has not seen."
     return table(["metric", "value, with its 95 % interval"], rows) + f"\n\n{note} ↑ higher, ↓ lower is better."
 
 
-def slices(facts: Facts) -> str:
+def slices(inputs: Inputs) -> str:
     """The metrics that the gate watches, in each group of rows, with intervals."""
-    found, gate = evaluated(facts), facts.settings.gate
+    found, gate = evaluated(inputs), inputs.settings.gate
     if not found["slices"]:
         raise Missing("`data.slices` names no column, so the results of single groups of rows are not known")
     names = [name for name in dict.fromkeys([gate.primary_metric, *gate.guardrail_metrics]) if name in found["metrics"]]
@@ -40,34 +40,34 @@ def slices(facts: Facts) -> str:
             for value, cell in known.items()
         ]
         if rows:
-            header = [plain(column), "rows", *(_arrow(facts, name) for name in names)]
+            header = [plain(column), "rows", *(_arrow(inputs, name) for name in names)]
             parts.append(table(header, rows, limit=SLICES))
         if few := len(values) - len(known):
-            least = facts.settings.evaluate.min_slice_rows
+            least = inputs.settings.evaluate.min_slice_rows
             parts.append(f"{code(column)}: {few} more with fewer than {least} rows each, too few for a number.")
     return "\n\n".join(parts)
 
 
-def decision(facts: Facts) -> str:
+def decision(inputs: Inputs) -> str:
     """From which probability on the positive class is answered, and how the threshold was chosen."""
-    task = facts.settings.data.task
+    task = inputs.settings.data.task
     if task != "binary":
         return "None: " + ("the likeliest class is answered." if task == "multiclass" else "a number is answered.")
-    if not facts.decision:
+    if not inputs.decision:
         raise Missing("no model has been trained on what is here: run `make pipeline`")
-    classes = facts.schema["target"]["classes"] if facts.schema else []
+    classes = inputs.schema["target"]["classes"] if inputs.schema else []
     positive = code(classes[-1]) if classes else "The positive class"
     why = "`train.threshold` is null"
-    if name := facts.decision["metric"]:
-        why = f"the best {code(name)} on the validation split, {facts.decision['value']:.4g} there"
-    return f"{positive} is answered from a probability of **{facts.decision['threshold']:.4g}** on ({why})."
+    if name := inputs.decision["metric"]:
+        why = f"the best {code(name)} on the validation split, {inputs.decision['value']:.4g} there"
+    return f"{positive} is answered from a probability of **{inputs.decision['threshold']:.4g}** on ({why})."
 
 
-def calibration(facts: Facts) -> str:
+def calibration(inputs: Inputs) -> str:
     """How far probabilities are from what is observed."""
-    if facts.settings.data.task == "regression":
+    if inputs.settings.data.task == "regression":
         return "None: the model answers no probability."
-    found = evaluated(facts)["calibration"]
+    found = evaluated(inputs)["calibration"]
     return (
         f"On the test rows probabilities differ from observed fractions by **{found['error_after']:.4f}** in the mean "
         f"(expected calibration error, no interval). They are scaled by a temperature of {found['temperature']:.4g}, "
@@ -75,9 +75,9 @@ def calibration(facts: Facts) -> str:
     )
 
 
-def value(facts: Facts) -> str:
+def value(inputs: Inputs) -> str:
     """What the model's decisions are worth a month, beside what is done without it."""
-    found = evaluated(facts).get("value")
+    found = evaluated(inputs).get("value")
     if not found:
         raise Missing("what right and wrong answers are worth is not known: params.yaml has no section `value`")
     unit = plain(found["unit"])
@@ -93,9 +93,9 @@ def value(facts: Facts) -> str:
     return table(["", f"{unit} a month, with its 95 % interval"], rows) + f"\n\n{note}"
 
 
-def explanations(facts: Facts) -> str:
+def explanations(inputs: Inputs) -> str:
     """The columns that the model relies on most."""
-    found = facts.explanations
+    found = inputs.explanations
     if not found or not found.get("features"):
         raise Missing("which columns the model relies on has not been measured (`evaluation/explanations.json`)")
     shown = found["features"][:COLUMNS]
@@ -109,11 +109,11 @@ def explanations(facts: Facts) -> str:
     return table(["column", "importance, with its 95 % interval"], rows) + f"\n\n{note}"
 
 
-def validation(facts: Facts) -> str:
+def validation(inputs: Inputs) -> str:
     """What the checks of data and model have found."""
     parts = []
     for name in ("data", "model"):
-        result = facts.validations.get(name)
+        result = inputs.validations.get(name)
         if result is None:
             parts.append(f"- **{name}**: {MISSING} the checks have not run on what is here.")
             continue
@@ -130,11 +130,11 @@ def validation(facts: Facts) -> str:
     return f"Checks by Deepchecks, with {limits}:\n\n" + "\n".join(parts)
 
 
-def gate(facts: Facts) -> str:
+def gate(inputs: Inputs) -> str:
     """Whether the model may replace the one in production, and why."""
-    if facts.gate is None:
+    if inputs.gate is None:
         raise Missing("the gate has not decided about this model: run `make gate`")
-    found = facts.gate
+    found = inputs.gate
     decided = "Accepted" if found["accepted"] else "Refused"
     rules = found["rules"]
     passed = sum(bool(rule["passed"]) for rule in rules)
@@ -144,15 +144,15 @@ def gate(facts: Facts) -> str:
     return f"**{decided}.** {plain(found['reason'], 1000)}{kept}\n\n{compared}"
 
 
-def evaluated(facts: Facts) -> dict[str, Any]:
+def evaluated(inputs: Inputs) -> dict[str, Any]:
     """Return the results of the evaluation. Raises Missing where there are none."""
-    if not facts.metrics:
+    if not inputs.metrics:
         raise Missing(NOT_EVALUATED)
-    return facts.metrics
+    return inputs.metrics
 
 
-def _arrow(facts: Facts, name: str) -> str:
-    better = facts.settings.metrics.get(facts.settings.data.task, {}).get(name)
+def _arrow(inputs: Inputs, name: str) -> str:
+    better = inputs.settings.metrics.get(inputs.settings.data.task, {}).get(name)
     return plain(name) + {"higher": " ↑", "lower": " ↓"}.get(better or "", "")
 
 

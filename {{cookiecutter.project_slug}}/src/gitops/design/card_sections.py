@@ -9,7 +9,8 @@ import math
 from typing import Any
 
 from gitops.core.params import flatten
-from gitops.design.card_facts import ANSWERS, DATA_ANSWERS, PACKAGES, Facts
+from gitops.design import documents
+from gitops.design.card_inputs import PACKAGES, Inputs
 from gitops.design.card_text import MISSING, Missing, quote
 from gitops.rendering.markdown import code, plain, table
 
@@ -38,27 +39,27 @@ KINDS = {
 CLASSES = 12
 
 
-def model(facts: Facts) -> str:
+def model(inputs: Inputs) -> str:
     """What the model predicts, of what, and what it is."""
-    settings = facts.settings
-    rows = [["predicts", f"{code(settings.data.target)}: {_target(facts)}"]]
-    if facts.schema:
-        given = [feature for feature in facts.schema["features"] if not feature.get("derived")]
+    settings = inputs.settings
+    rows = [["predicts", f"{code(settings.data.target)}: {_target(inputs)}"]]
+    if inputs.schema:
+        given = [feature for feature in inputs.schema["features"] if not feature.get("derived")]
         rows.append(["from", f"{len(given)} columns of a table, listed under Columns"])
-    version = code(facts.sha256[:12]) if facts.sha256 else "not trained yet"
+    version = code(inputs.sha256[:12]) if inputs.sha256 else "not trained yet"
     rows += [
         ["name and version", f"{code(settings.package.model_name)}, {version}"],
         ["kind", f"{KINDS[settings.data.task]}, a program of PyTorch's"],
-        ["licence of the model", plain(facts.licence) if facts.licence else f"{MISSING} pyproject.toml names none"],
+        ["licence of the model", plain(inputs.licence) if inputs.licence else f"{MISSING} pyproject.toml names none"],
     ]
     asks = f"`POST /predictions/{settings.package.model_name}`"
     shape = '`{"instances": [{"<column>": value, ...}]}`'
     return table(["", ""], rows) + f"\n\nAsk it with {asks} and a body of the form {shape}."
 
 
-def _target(facts: Facts) -> str:
-    classes = facts.schema["target"]["classes"] if facts.schema else []
-    if facts.settings.data.task == "regression":
+def _target(inputs: Inputs) -> str:
+    classes = inputs.schema["target"]["classes"] if inputs.schema else []
+    if inputs.settings.data.task == "regression":
         return "a number"
     if not classes:
         return "a class"
@@ -67,24 +68,24 @@ def _target(facts: Facts) -> str:
     return f"one of {shown}" + (f"; {code(classes[-1])} is the positive class" if len(classes) == 2 else "")
 
 
-def data(facts: Facts) -> str:
+def data(inputs: Inputs) -> str:
     """The table: where it lies, its licence, its rows, and how they were split."""
-    settings = facts.settings.data
-    files = [f"{code(path)}, md5 {code(md5)}" for path, md5 in facts.data.items()]
+    settings = inputs.settings.data
+    files = [f"{code(path)}, md5 {code(md5)}" for path, md5 in inputs.data.items()]
     where = f"The table is {' and '.join(files)}." if files else f"{MISSING} there is no {code(settings.path)} here."
-    return "\n\n".join([where, _data_licence(facts), _splits(facts)])
+    return "\n\n".join([where, _data_licence(inputs), _splits(inputs)])
 
 
-def _data_licence(facts: Facts) -> str:
-    if facts.data_licence is not None:
-        return f"Its licence, as people have answered:\n\n{quote(facts.data_licence)}"
-    return f"{MISSING} its licence; no question about it is answered in {DATA_ANSWERS} or {ANSWERS}."
+def _data_licence(inputs: Inputs) -> str:
+    if inputs.data_licence is not None:
+        return f"Its licence, as people have answered:\n\n{quote(inputs.data_licence)}"
+    return f"{MISSING} its licence; no question about it is answered in {documents.DATA} or {documents.CARD}."
 
 
-def _splits(facts: Facts) -> str:
-    if facts.schema is None:
+def _splits(inputs: Inputs) -> str:
+    if inputs.schema is None:
         return f"{MISSING} the splits: run `make pipeline`."
-    settings, counts = facts.settings.data, facts.schema["rows"]
+    settings, counts = inputs.settings.data, inputs.schema["rows"]
     left_out = [f"{counts[name]} {why}" for name, why in DROPPED.items() if counts.get(name)]
     dropped = f", of which were left out: {', '.join(left_out)}" if left_out else ""
     how = f"in the order of {code(settings.timestamp)}" if settings.timestamp else "at random"
@@ -94,15 +95,15 @@ def _splits(facts: Facts) -> str:
     if not settings.timestamp:
         note = "Its period is not known: no column says when a row was observed (`data.timestamp` is null)."
         return f"{text}\n\n{table(header, rows)}\n\n{note}"
-    periods = [" to ".join(facts.periods.get(name, (MISSING,))) for name in SPLITS]
+    periods = [" to ".join(inputs.periods.get(name, (MISSING,))) for name in SPLITS]
     return f"{text}\n\n{table([*header, 'period'], [[*row, one] for row, one in zip(rows, periods, strict=True)])}"
 
 
-def columns(facts: Facts) -> str:
+def columns(inputs: Inputs) -> str:
     """Each column with its type and what training has seen in it; ends of ranges are rounded outwards."""
-    if facts.schema is None:
+    if inputs.schema is None:
         raise Missing("the table has not been read: run `make pipeline`")
-    hidden = {*facts.settings.request_log.redact}
+    hidden = {*inputs.settings.request_log.redact}
     rows = [
         [
             code(feature["name"]),
@@ -110,7 +111,7 @@ def columns(facts: Facts) -> str:
             f"{100 * feature['missing']:.2g} %",
             "not shown" if feature["name"] in hidden else seen(feature),
         ]
-        for feature in facts.schema["features"]
+        for feature in inputs.schema["features"]
     ]
     note = "Ranges are rounded outwards, so that they hold no value of a single row."
     if hidden:
@@ -133,7 +134,7 @@ def seen(feature: dict[str, Any]) -> str:
     return f"{math.floor(low / step) * step:.10g} to {math.ceil(high / step) * step:.10g}"
 
 
-def limits(facts: Facts) -> str:
+def limits(inputs: Inputs) -> str:
     """What the model refuses, what it answers all the same, and what its numbers do not say."""
     lines = [
         "A request is refused (status 400) where a column is missing or unknown, or a value is not of its type.",
@@ -141,7 +142,7 @@ def limits(facts: Facts) -> str:
         "A number outside the range that training has seen, and a category that it has not seen, are answered without "
         "a warning: nothing in this card says how well. The monitor counts such rows.",
     ]
-    if facts.settings.data.task == "regression":
+    if inputs.settings.data.task == "regression":
         lines.append("An answer is a number without an interval.")
     else:
         lines.append(
@@ -155,38 +156,38 @@ def limits(facts: Facts) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def training(facts: Facts) -> str:
+def training(inputs: Inputs) -> str:
     """With which settings and packages the model was trained."""
-    settings = facts.settings
+    settings = inputs.settings
     chosen = flatten(settings.model_dump(mode="json", include={"model", "train"}))
-    if facts.sha256 is None:
+    if inputs.sha256 is None:
         raise Missing("no model has been trained on what is here: run `make pipeline`")
     parts = [
-        f"PyTorch {plain(facts.pytorch)} wrote the model." if facts.pytorch else f"{MISSING} the version of PyTorch.",
-        f"Packages are locked in {code(PACKAGES)} of the commit (sha256 {code(facts.packages[:12])})."
-        if facts.packages
+        f"PyTorch {plain(inputs.pytorch)} wrote the model." if inputs.pytorch else f"{MISSING} the version of PyTorch.",
+        f"Packages are locked in {code(PACKAGES)} of the commit (sha256 {code(inputs.packages[:12])})."
+        if inputs.packages
         else f"{MISSING} {code(PACKAGES)}, the lock of the packages.",
-        f"It ran for {facts.epochs} epochs and kept the best." if facts.epochs else f"{MISSING} the learning curve.",
+        f"It ran for {inputs.epochs} epochs and kept the best." if inputs.epochs else f"{MISSING} the learning curve.",
     ]
     rows = [[code(name), code("–" if value is None else value)] for name, value in chosen.items()]
     return " ".join(parts) + "\n\n" + table(["setting in params.yaml", "value"], rows)
 
 
-def lineage(facts: Facts) -> str:
+def lineage(inputs: Inputs) -> str:
     """Where all of it came from, and how to have it again."""
     absent = f"{MISSING} not a result of this commit"
-    rows = [["commit of main, or of the branch", code(facts.commit)]]
-    rows += [[f"table {code(path)}", f"md5 {code(md5)}"] for path, md5 in facts.data.items()]
-    rows.append(["MLflow run of the training", code(facts.run["run_id"]) if facts.run else absent])
-    rows.append(["model, sha256", code(facts.sha256) if facts.sha256 else absent])
-    md5 = facts.metrics["test_md5"] if facts.metrics else None
+    rows = [["commit of main, or of the branch", code(inputs.commit)]]
+    rows += [[f"table {code(path)}", f"md5 {code(md5)}"] for path, md5 in inputs.data.items()]
+    rows.append(["MLflow run of the training", code(inputs.run["run_id"]) if inputs.run else absent])
+    rows.append(["model, sha256", code(inputs.sha256) if inputs.sha256 else absent])
+    md5 = inputs.metrics["test_md5"] if inputs.metrics else None
     rows.append(["rows of the test split, md5", code(md5) if md5 else absent])
-    if facts.training:
+    if inputs.training:
         where = {"main": "on main", "branch": "on a branch; main took the model over and evaluated it itself"}
-        rows.append(["trained", where.get(facts.training.trained_on, plain(facts.training.trained_on))])
-        rows.append(["inputs of the training, sha256", code(facts.training.inputs)])
+        rows.append(["trained", where.get(inputs.training.trained_on, plain(inputs.training.trained_on))])
+        rows.append(["inputs of the training, sha256", code(inputs.training.inputs)])
     else:
         rows.append(["verified by main", "not yet: main does it before a release"])
-    again = f"`git checkout {facts.commit[:12]} && make pipeline` makes or fetches all of it."
+    again = f"`git checkout {inputs.commit[:12]} && make pipeline` makes or fetches all of it."
     beside = "The image of a release stands in `release.json`, beside its model card."
     return table(["", ""], rows) + f"\n\n{again} {beside}"

@@ -10,21 +10,22 @@ Equal inputs make an equal card: it holds no time of day. A release has the card
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from gitops.core import actions, params
 from gitops.core.artifacts import MODEL_CARD, run, write_text
 from gitops.core.console import echo
-from gitops.design import card_results, card_sections
-from gitops.design.card_facts import ANSWERS, Facts
-from gitops.design.card_facts import gather as gather
+from gitops.core.params import Params
+from gitops.design import card_results, card_sections, documents
+from gitops.design.card_inputs import Inputs
+from gitops.design.card_inputs import gather as gather
 from gitops.design.card_metadata import metadata
 from gitops.design.card_text import MISSING, Missing, answered
 from gitops.integrations import dvc, git
-from gitops.releases.record import CARD_LIMIT
+from gitops.releases.record import CARD_LIMIT, Training
 from gitops.rendering.markdown import code, plain
 
-SECTIONS: dict[str, Callable[[Facts], str]] = {
+SECTIONS: dict[str, Callable[[Inputs], str]] = {
     "Model": card_sections.model,
     "Performance": card_results.performance,
     "Performance by group": card_results.slices,
@@ -48,32 +49,39 @@ EXPENDABLE = ("Columns", "Performance by group", "Training", "Columns that matte
 def main() -> None:
     """Write the card and print what it lacks."""
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
-    facts = gather(params.load(), dvc.stale(), actions.head() or git.run("rev-parse", "HEAD"))
-    write_text(MODEL_CARD, compose(facts))
-    missing, unanswered = lacking(facts)
+    inputs = gather(params.load(), dvc.stale(), actions.head() or git.run("rev-parse", "HEAD"))
+    write_text(MODEL_CARD, compose(inputs))
+    missing, unanswered = lacking(inputs)
     for name in missing:
         echo(f"missing: {name}")
     echo(*(f"open: {text}" for text in unanswered), f"written to {MODEL_CARD}")
 
 
-def compose(facts: Facts) -> str:
+def write(settings: Params, stale: Collection[str], commit: str, training: Training | None = None) -> str:
+    """Write the card of what is up to date, and return it; arguments as `gather` takes them."""
+    card = compose(gather(settings, stale, commit, training))
+    write_text(MODEL_CARD, card)
+    return card
+
+
+def compose(inputs: Inputs) -> str:
     """Return the card: metadata, then text. Where it is longer than CARD_LIMIT, whole sections are left out."""
-    texts = _sections(facts)
-    head = f"# Model card: {plain(facts.settings.package.model_name)}\n\n{_summary(facts)}"
+    texts = _sections(inputs)
+    head = f"# Model card: {plain(inputs.settings.package.model_name)}\n\n{_summary(inputs)}"
     removable = [*EXPENDABLE, *(title for title in texts if title not in SECTIONS)]
     for title in removable:
-        if len(_joined(facts, head, texts)) <= CARD_LIMIT:
+        if len(_joined(inputs, head, texts)) <= CARD_LIMIT:
             break
         if title in texts:
             texts[title] = "*Too long for this card.*"
-    return _joined(facts, head, texts)[:CARD_LIMIT].rstrip("\n") + "\n"
+    return _joined(inputs, head, texts)[:CARD_LIMIT].rstrip("\n") + "\n"
 
 
-def lacking(facts: Facts) -> tuple[list[str], list[str]]:
+def lacking(inputs: Inputs) -> tuple[list[str], list[str]]:
     """Return the sections that the run does not have, and the questions that nobody has answered."""
-    missing = [title for title, section in SECTIONS.items() if MISSING in _text(section, facts)]
-    missing += [] if facts.answers else ["Intended use"]
-    return missing, [question.text for question in facts.answers if question.answer is None]
+    missing = [title for title, section in SECTIONS.items() if MISSING in _text(section, inputs)]
+    missing += [] if inputs.answers else ["Intended use"]
+    return missing, [question.text for question in inputs.answers if question.answer is None]
 
 
 def excerpt(card: str, limit: int, more: str) -> str:
@@ -93,18 +101,18 @@ def excerpt(card: str, limit: int, more: str) -> str:
     return f"{kept.rstrip()}\n\n{more}"[:limit]
 
 
-def _joined(facts: Facts, head: str, texts: dict[str, str]) -> str:
-    return "\n\n".join([f"{metadata(facts)}\n{head}", *(f"## {title}\n\n{text}" for title, text in texts.items())])
+def _joined(inputs: Inputs, head: str, texts: dict[str, str]) -> str:
+    return "\n\n".join([f"{metadata(inputs)}\n{head}", *(f"## {title}\n\n{text}" for title, text in texts.items())])
 
 
-def _sections(facts: Facts) -> dict[str, str]:
+def _sections(inputs: Inputs) -> dict[str, str]:
     """Return the text of each section by its title; people's answers come after the first one, by their headings."""
     written: dict[str, list[str]] = {}
-    for question in facts.answers:
+    for question in inputs.answers:
         written.setdefault(plain(question.heading or "Questions"), []).append(answered(question))
-    if not facts.answers:
-        written["Intended use"] = [f"{MISSING} there are no questions and answers in {ANSWERS}."]
-    own = {title: _text(section, facts) for title, section in SECTIONS.items()}
+    if not inputs.answers:
+        written["Intended use"] = [f"{MISSING} there are no questions and answers in {documents.CARD}."]
+    own = {title: _text(section, inputs) for title, section in SECTIONS.items()}
     titles = {title.lower(): title for title in own}
     for heading, answers in [*written.items()]:
         if title := titles.get(heading.lower()):  # the same topic, told by both
@@ -115,25 +123,26 @@ def _sections(facts: Facts) -> dict[str, str]:
     return {first: text} | people | dict(others)
 
 
-def _summary(facts: Facts) -> str:
+def _summary(inputs: Inputs) -> str:
     """Return what a reader has to know before the rest: how to read the card, and what it lacks."""
     parts = [
         "This card says what the model is for, how good it is, what it must not be used for, and where it came from. "
-        f"The project's pipeline wrote the numbers, at commit {code(facts.commit[:12])}; quotations are people's "
-        f"answers in {ANSWERS}. A 95 % interval says how far a number may be off because the test rows are only a sample."
+        f"The project's pipeline wrote the numbers, at commit {code(inputs.commit[:12])}; quotations are people's "
+        f"answers in {documents.CARD}. A 95 % interval says how far a number may be off because the test rows are only "
+        "a sample."
     ]
-    missing, unanswered = lacking(facts)
+    missing, unanswered = lacking(inputs)
     lines = [f"- Missing: {', '.join(missing)}."] if missing else []
     if unanswered:
-        lines.append(f"- Open: {len(unanswered)} of {len(facts.answers)} questions to people in {ANSWERS}.")
+        lines.append(f"- Open: {len(unanswered)} of {len(inputs.answers)} questions to people in {documents.CARD}.")
     if lines:
         parts.append("**This card is incomplete.**\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 
-def _text(section: Callable[[Facts], str], facts: Facts) -> str:
+def _text(section: Callable[[Inputs], str], inputs: Inputs) -> str:
     try:
-        return section(facts)
+        return section(inputs)
     except Missing as error:
         return f"{MISSING} {error}."
 

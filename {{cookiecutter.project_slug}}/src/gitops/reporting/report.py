@@ -36,7 +36,7 @@ def main() -> None:
     """Write both reports and print the Markdown one. Unusable settings are a report too, without plots."""
     for path in (artifacts.REPORT_HTML, artifacts.MODEL_CARD):
         path.unlink(missing_ok=True)
-    written = [artifacts.REPORT]
+    written, found = [artifacts.REPORT], None
     try:
         settings = params.load()
     except ProjectError as error:
@@ -46,13 +46,13 @@ def main() -> None:
         text = compose(found)
         whole = sections.join(found, sections.ORDER)
         artifacts.write_text(artifacts.REPORT_HTML, page.page(whole, found))
-        card = model_card.compose(model_card.gather(settings, found.stale, found.commit))
-        artifacts.write_text(artifacts.MODEL_CARD, card)
-        written += [artifacts.REPORT_HTML, artifacts.MODEL_CARD]
+        written.append(artifacts.REPORT_HTML)
     artifacts.write_text(artifacts.REPORT, text)
     actions.summarise(text)
     echo(text.rstrip())
-    echo(f"\nwritten to {', '.join(map(str, written))}", error=True)
+    echo(f"\nwritten to {' and, with plots, '.join(map(str, written))}", error=True)
+    if found:
+        model_card.write(found.settings, found.stale, found.commit)
 
 
 if __name__ == "__main__":

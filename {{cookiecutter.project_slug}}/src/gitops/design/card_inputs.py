@@ -1,5 +1,5 @@
 """What a model card is written from: the settings, the results of the run, where all of it came from, and what people
-have answered. Nothing here is a value of a row but the first and the last day of the table.
+have answered.
 """
 
 from __future__ import annotations
@@ -16,15 +16,11 @@ from typing import Any
 from gitops.core import artifacts
 from gitops.core.artifacts import digest, read_json
 from gitops.core.params import Params
-from gitops.design import questions
+from gitops.design import documents, questions
 from gitops.design.questions import Question
 from gitops.releases import workspace
 from gitops.releases.record import Training
 from gitops.tabular import parts
-
-#: What only people know of the model, and of its data.
-ANSWERS = Path("docs/model-card.md")
-DATA_ANSWERS = Path("docs/data-understanding.md")
 
 EXPLANATIONS = Path("evaluation/explanations.json")
 PROJECT = Path("pyproject.toml")
@@ -35,17 +31,17 @@ LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
-class Facts:
+class Inputs:
     """What is known of a model. None or empty: missing, or no result of the pipeline on what is here."""
 
     settings: Params
     commit: str
-    answers: list[Question] = field(default_factory=list)  # of ANSWERS
+    answers: list[Question] = field(default_factory=list)  # of docs/model-card.md
     data_licence: str | None = None  # what people have answered about it
     licence: str | None = None  # the project's, as pyproject.toml names it
     data: dict[str, str] = field(default_factory=dict)  # path to md5, of the table and of what is appended to it
     schema: dict[str, Any] | None = None
-    periods: dict[str, tuple[str, str]] = field(default_factory=dict)  # split to its first and last day
+    periods: dict[str, tuple[str, str]] = field(default_factory=dict)  # split to its first and last month
     run: dict[str, Any] | None = None
     decision: dict[str, Any] | None = None
     epochs: int | None = None
@@ -59,16 +55,16 @@ class Facts:
     training: Training | None = None
 
 
-def gather(settings: Params, stale: Collection[str], commit: str, training: Training | None = None) -> Facts:
+def gather(settings: Params, stale: Collection[str], commit: str, training: Training | None = None) -> Inputs:
     """Read what is up to date, where `stale` names the stages that are not, and validations that have failed.
 
     `training` is what `make verify` has found of this model. Raises ProjectError for a file that is broken.
     """
     known: dict[str, Any] = {"data": _data(settings), "licence": _licence(), "training": training}
-    known |= {"answers": questions.read(ANSWERS), "data_licence": _data_licence()}
-    if "prepare" not in stale:
-        known["schema"] = _read(artifacts.SCHEMA)
-        known["periods"] = _periods(settings.data.timestamp)
+    schema = None if "prepare" in stale else _read(artifacts.SCHEMA)
+    known |= {"answers": _answers(documents.CARD, schema), "data_licence": _data_licence(schema)}
+    if schema:
+        known |= {"schema": schema, "periods": _periods(settings.data.timestamp)}
     if not {"prepare", "train"} & {*stale}:
         known |= {"run": _read(artifacts.RUN), "decision": _read(artifacts.DECISION), "epochs": _epochs()}
         known |= _model()
@@ -77,7 +73,7 @@ def gather(settings: Params, stale: Collection[str], commit: str, training: Trai
         known["explanations"] = None if "explain" in stale else _read(EXPLANATIONS)
         known["gate"] = _gate(known.get("sha256"))
     known["validations"] = _validations(stale)
-    return Facts(settings, commit, **known)
+    return Inputs(settings, commit, **known)
 
 
 def _read(path: Path) -> Any:
@@ -99,14 +95,22 @@ def _licence() -> str | None:
     return None
 
 
-def _data_licence() -> str | None:
+def _answers(path: Path, schema: dict[str, Any] | None) -> list[Question]:
+    """Return the questions of a document; those that are answered for another table than this one are open."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return questions.parse(documents.renewed(path, text, {}, schema))
+
+
+def _data_licence(schema: dict[str, Any] | None) -> str | None:
     """Return the first answer to a question about the data's licence."""
-    asked = [*questions.read(DATA_ANSWERS), *questions.read(ANSWERS)]
+    asked = [*_answers(documents.DATA, schema), *_answers(documents.CARD, schema)]
     return next((one.answer for one in asked if one.answer and re.search(r"(?i)\blicen[cs]e", one.text)), None)
 
 
 def _periods(timestamp: str | None) -> dict[str, tuple[str, str]]:
-    """Return the first and last day of each split, from the statistics in its file: no row is read."""
+    """Return the first and last month of each split, from the statistics in its file: no row is read."""
     if timestamp is None:
         return {}
     import pyarrow.parquet as pq
@@ -121,7 +125,7 @@ def _periods(timestamp: str | None) -> dict[str, tuple[str, str]]:
         ends = [(one.min, one.max) for one in groups if one is not None and one.has_min_max]
         if ends:
             first, last = min(low for low, _ in ends), max(high for _, high in ends)
-            found[path.stem] = (str(first)[:10], str(last)[:10])
+            found[path.stem] = (str(first)[:7], str(last)[:7])
     return found
 
 
