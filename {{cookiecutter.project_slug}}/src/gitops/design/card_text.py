@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from gitops.design.questions import Question
 from gitops.rendering.markdown import defang, plain
 
@@ -15,6 +17,11 @@ MISSING = "**Missing:**"
 
 class Missing(Exception):
     """The run does not have this part; the message says why, and how it would."""
+
+
+def lacks(text: str) -> bool:
+    """Tell whether a section marks something as missing, and does not only hold a name or an answer that reads so."""
+    return MISSING in re.sub(r"`[^`]*`|^>.*$", "", text, flags=re.MULTILINE)
 
 
 def quote(text: str) -> str:

@@ -20,7 +20,7 @@ from gitops.design import card_results, card_sections, documents
 from gitops.design.card_inputs import Inputs
 from gitops.design.card_inputs import gather as gather
 from gitops.design.card_metadata import metadata
-from gitops.design.card_text import MISSING, Missing, answered
+from gitops.design.card_text import MISSING, Missing, answered, lacks
 from gitops.integrations import dvc, git
 from gitops.releases.record import CARD_LIMIT, Training
 from gitops.rendering.markdown import code, plain
@@ -79,7 +79,7 @@ def compose(inputs: Inputs) -> str:
 
 def lacking(inputs: Inputs) -> tuple[list[str], list[str]]:
     """Return the sections that the run does not have, and the questions that nobody has answered."""
-    missing = [title for title, section in SECTIONS.items() if MISSING in _text(section, inputs)]
+    missing = [title for title, section in SECTIONS.items() if lacks(_text(section, inputs))]
     missing += [] if inputs.answers else ["Intended use"]
     return missing, [question.text for question in inputs.answers if question.answer is None]
 
