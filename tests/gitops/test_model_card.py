@@ -118,7 +118,7 @@ def test_groups_and_value_that_are_not_known(monkeypatch: pytest.MonkeyPatch) ->
     found = {name: value for name, value in whole.metrics.items() if name != "value"} | {"slices": {}}
     card = model_card.compose(dataclasses.replace(whole, metrics=found))
     assert "`data.slices` names no column" in section(card, "Performance by group")
-    assert "params.yaml has no section `value`" in section(card, "Value")
+    assert "`value` in params.yaml is null" in section(card, "Value")
     assert "rare" not in card and "1 more with fewer than 30 rows" in model_card.compose(whole)
 
 

@@ -70,7 +70,7 @@ def gather(settings: Params, stale: Collection[str], commit: str, training: Trai
         known |= _model()
     if not {"prepare", "train", "evaluate"} & {*stale}:
         known["metrics"] = _read(artifacts.METRICS)
-        known["explanations"] = None if "explain" in stale else _read(EXPLANATIONS)
+        known["explanations"] = _read(EXPLANATIONS)
         known["gate"] = _gate(known.get("sha256"))
     known["validations"] = _validations(stale)
     return Inputs(settings, commit, **known)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gitops.design.card_inputs import Inputs
 from gitops.design.card_text import MISSING, Missing
-from gitops.rendering.markdown import code, interval, measured, plain, table
+from gitops.rendering.markdown import code, interval, measured, number, plain, table
 
 #: Columns that explanations list.
 COLUMNS = 15
@@ -59,7 +59,7 @@ def decision(inputs: Inputs) -> str:
     positive = code(classes[-1]) if classes else "The positive class"
     why = "`train.threshold` is null"
     if name := inputs.decision["metric"]:
-        why = f"the best {code(name)} on the validation split, {inputs.decision['value']:.4g} there"
+        why = f"the best {code(name)} on the validation split, {number(inputs.decision['value'])} there"
     return f"{positive} is answered from a probability of **{inputs.decision['threshold']:.4g}** on ({why})."
 
 
@@ -79,16 +79,16 @@ def value(inputs: Inputs) -> str:
     """What the model's decisions are worth a month, beside what is done without it."""
     found = evaluated(inputs).get("value")
     if not found:
-        raise Missing("what right and wrong answers are worth is not known: params.yaml has no section `value`")
+        raise Missing("what right and wrong answers are worth is not known (`value` in params.yaml is null)")
     unit = plain(found["unit"])
     rows = [
-        ["with the model", _amount(found["model"])],
-        [f"today: {plain(found['today']['name'])}", _amount(found["today"])],
-        ["gain", _amount(found["gain"])],
+        ["with the model", _interval(found["model"])],
+        [f"today: {plain(found['today']['name'])}", _interval(found["today"])],
+        ["gain", _interval(found["gain"])],
     ]
     note = (
-        f"Expected from the test rows for {found['decisions']:g} decisions a month; the model's running cost, "
-        f"{found['running_cost']:,.6g} {unit} a month, is taken off. The amounts are those of `value` in params.yaml."
+        f"Expected from the test rows for {number(found['decisions'])} decisions a month; running the model costs "
+        f"{number(found['running_cost'])} {unit} of it. What each answer earns is said in `value` of params.yaml."
     )
     return table(["", f"{unit} a month, with its 95 % interval"], rows) + f"\n\n{note}"
 
@@ -100,8 +100,8 @@ def explanations(inputs: Inputs) -> str:
         raise Missing("which columns the model relies on has not been measured (`evaluation/explanations.json`)")
     shown = found["features"][:COLUMNS]
     rows = [[code(one["name"]), interval(one["importance"], one["low"], one["high"])] for one in shown]
-    left_out = len(found["features"]) - len(shown)
-    more = f" {left_out} more columns matter less." if left_out > 0 else ""
+    left_out = found.get("of_columns", len(found["features"])) - len(shown)
+    more = f" {left_out} more columns matter less, or were not tried." if left_out > 0 else ""
     note = (
         f"By how much {code(found['metric'])} gets worse on {found['rows']} rows when a column's values are shuffled "
         f"among them (permutation importance).{more} It says what the model uses, not what causes the target."
@@ -152,14 +152,13 @@ def evaluated(inputs: Inputs) -> dict[str, Any]:
 
 
 def _arrow(inputs: Inputs, name: str) -> str:
-    better = inputs.settings.metrics.get(inputs.settings.data.task, {}).get(name)
-    return plain(name) + {"higher": " ↑", "lower": " ↓"}.get(better or "", "")
+    better = inputs.settings.better.get(name)
+    return plain(inputs.settings.label(name)) + {"higher": " ↑", "lower": " ↓"}.get(better or "", "")
 
 
 def _cell(found: dict[str, Any] | None) -> str:
     return measured(found) if found else "not defined"
 
 
-def _amount(found: dict[str, Any]) -> str:
-    """Return an amount of money with its interval."""
-    return f"**{found['value']:,.0f}** ({found['low']:,.0f} to {found['high']:,.0f})"
+def _interval(found: dict[str, Any]) -> str:
+    return interval(found["value"], found["low"], found["high"])

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from gitops.core.params import flatten
+from gitops.core.value import EXPECTED_VALUE, Value
 
 RECORD = "release.json"
 
@@ -94,6 +95,12 @@ class Candidate(Part):
     def data_md5(self) -> str:
         """What names the contents of the table: its md5, and after a `+` that of the rows that are appended to it."""
         return "+".join(file.md5 for file in (self.data, self.appended) if file)
+
+    def comparable(self, value: Value | None) -> dict[str, Score]:
+        """Return the metrics: the expected value among them if `value` has the amounts that it was computed with."""
+        then = {key: amount for key, amount in (self.params.get("value") or {}).items() if key != "today"}
+        same = value is not None and value.amounts == then
+        return {name: score for name, score in self.metrics.items() if same or name != EXPECTED_VALUE}
 
     @property
     def title(self) -> str:
