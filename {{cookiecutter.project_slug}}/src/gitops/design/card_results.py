@@ -8,6 +8,21 @@ from gitops.design.card_inputs import Inputs
 from gitops.design.card_text import MISSING, Missing
 from gitops.rendering.markdown import code, interval, measured, number, plain, table
 
+#: What a metric of the template's says; one of the project's own has its name alone.
+MEANING = {
+    "roc_auc": "how often a positive row gets a higher probability than a negative one; 0.5 is chance",
+    "pr_auc": "precision, averaged over what is found of the positive rows; chance is their fraction",
+    "f1": "harmonic mean of precision and recall of the positive class, at the decision threshold",
+    "macro_f1": "harmonic mean of precision and recall, averaged over the classes",
+    "accuracy": "fraction of the rows that are answered rightly",
+    "brier": "mean squared error of the probability",
+    "log_loss": "mean of minus the logarithm of the actual class's probability",
+    "rmse": "root of the mean squared error, in the target's unit",
+    "mae": "mean absolute error, in the target's unit",
+    "r2": "fraction of the target's variance that is explained",
+    "expected_value": "what its decisions are worth",
+}
+
 #: Columns that explanations list.
 COLUMNS = 15
 
@@ -20,10 +35,13 @@ NOT_EVALUATED = "the model has not been evaluated on what is here: run `make pip
 def performance(inputs: Inputs) -> str:
     """Each metric on the test split with its interval."""
     found = evaluated(inputs)
-    rows = [[_arrow(inputs, name), measured(value)] for name, value in found["metrics"].items()]
+    rows = [[_arrow(inputs, name), measured(value), MEANING.get(name, "–")] for name, value in found["metrics"].items()]
     groups = f" in {found['groups']} groups" if found["groups"] < found["rows"] else ""
     note = f"On {found['rows']} test rows{groups}, which the training has not seen."
-    return table(["metric", "value, with its 95 % interval"], rows) + f"\n\n{note} ↑ higher, ↓ lower is better."
+    return (
+        table(["metric", "value, with its 95 % interval", "what it says"], rows)
+        + f"\n\n{note} ↑ higher, ↓ lower is better."
+    )
 
 
 def slices(inputs: Inputs) -> str:
