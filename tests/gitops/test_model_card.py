@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from cards import HOSTILE, inputs, metadata, settings
-from gitops.core import artifacts
+from gitops.core import artifacts, params
 from gitops.design import model_card
 from gitops.design.card_inputs import Inputs, gather
 from gitops.design.card_metadata import licence
 from gitops.design.card_sections import seen
 from gitops.design.questions import Question
+from gitops.integrations import dvc, git
 from gitops.releases.record import CARD_LIMIT
 from markdown_it import MarkdownIt
 
@@ -218,6 +219,14 @@ def test_an_excerpt_holds_whole_sections_and_says_where_the_rest_is() -> None:
     assert model_card.excerpt(card, 10**6, "*More.*") == card.partition("\n---\n")[2].strip()
 
 
+def test_an_address_of_a_table_shows_no_account() -> None:
+    for path, query in (("postgresql://me:secret@host/db", "SELECT 1"), ("s3://me:secret@bucket/table.parquet", None)):
+        for data in ({}, {"data": {}}):
+            card = model_card.compose(inputs(table={"path": path, "query": query}, **data))
+            assert "secret" not in card and "me:" not in card.replace("name:", "")
+            metadata(card)
+
+
 def test_equal_inputs_make_equal_cards() -> None:
     assert model_card.compose(inputs()) == model_card.compose(inputs())
 
@@ -281,6 +290,20 @@ def test_the_period_is_in_months_and_needs_no_row(here: Path) -> None:
     card = model_card.compose(inputs(table={"timestamp": "when"}, periods=found.periods))
     assert "| 2021-03 to 2022-01 |" in card and "in the order of `when`" in card
     assert "| val | 97 | chooses the best epoch, the calibration and the threshold | **Missing:** |" in card
+
+
+def test_the_command_names_what_is_missing_and_what_is_open(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifacts.write_text(Path("docs/model-card.md"), "**What for?**\n\n_Not answered yet._\n")
+    monkeypatch.setattr("sys.argv", ["model_card"])
+    monkeypatch.setattr(params, "load", lambda: settings("binary"))
+    monkeypatch.setattr(dvc, "stale", lambda: ["prepare", "train", "evaluate"])
+    monkeypatch.setattr(git, "run", lambda *arguments: "a" * 40)
+    model_card.main()
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == ["open: What for?", "written to reports/model-card.md"] and "missing: Performance" in said
+    assert artifacts.MODEL_CARD.read_text().startswith("---\nlicense: mit\n")
 
 
 def test_answers_come_from_the_design_documents(here: Path) -> None:

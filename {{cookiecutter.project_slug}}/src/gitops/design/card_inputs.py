@@ -15,6 +15,7 @@ from typing import Any
 
 from gitops.core import artifacts
 from gitops.core.artifacts import digest, read_json
+from gitops.core.failures import without_secrets
 from gitops.core.params import Params
 from gitops.design import documents, questions
 from gitops.design.questions import Question
@@ -76,6 +77,11 @@ def gather(settings: Params, stale: Collection[str], commit: str, training: Trai
     return Inputs(settings, commit, **known)
 
 
+def table(settings: Params) -> str:
+    """Return where the table lies, without what an address may hold of an account."""
+    return "a database" if settings.data.query is not None else without_secrets(settings.data.path)
+
+
 def _read(path: Path) -> Any:
     return read_json(path, "make pipeline") if path.exists() else None
 
@@ -83,7 +89,7 @@ def _read(path: Path) -> Any:
 def _data(settings: Params) -> dict[str, str]:
     with suppress(FileNotFoundError):
         md5s = workspace.data_md5(settings.data).split("+")
-        return dict(zip((settings.data.path, parts.FOLDER.as_posix()), md5s, strict=False))
+        return dict(zip((table(settings), parts.FOLDER.as_posix()), md5s, strict=False))
     return {}
 
 

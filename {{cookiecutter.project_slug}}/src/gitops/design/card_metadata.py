@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from gitops.core.console import one_line
-from gitops.design.card_inputs import Inputs
+from gitops.design.card_inputs import Inputs, table
 
 #: Licences of software that the Hub knows, which are SPDX's names in lower case; any other one is `other`.
 LICENCES = {
@@ -36,14 +36,19 @@ def metadata(inputs: Inputs) -> str:
     task = inputs.settings.data.task
     values = licence(inputs.licence) | {
         "library_name": "pytorch",
-        "pipeline_tag": "tabular-regression" if task == "regression" else "tabular-classification",
+        "pipeline_tag": pipeline_tag(task),
         "tags": ["tabular", task, "pytorch"],
-        "datasets": [dataset(inputs.settings.data.path)],
+        "datasets": [dataset(table(inputs.settings))],
     }
     if inputs.metrics:
         names = [METRICS.get(name, {"type": name})["type"] for name in inputs.metrics["metrics"]]
         values |= {"metrics": [*dict.fromkeys(names)], "model-index": [_results(inputs, inputs.metrics["metrics"])]}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def pipeline_tag(task: str) -> str:
+    """Return the Hub's name of a task."""
+    return "tabular-regression" if task == "regression" else "tabular-classification"
 
 
 def licence(expression: str | None) -> dict[str, str]:
@@ -64,15 +69,15 @@ def dataset(path: str) -> str:
 
 def _results(inputs: Inputs, scores: dict[str, Any]) -> dict[str, Any]:
     """Return what the Hub shows as the model's results: each metric on the test split."""
-    data = inputs.settings.data
-    table = {"type": dataset(data.path), "name": one_line(data.path, 200), "split": "test"}
+    where = table(inputs.settings)
+    split = {"type": dataset(where), "name": one_line(where, 200), "split": "test"}
     revision = {"revision": one_line("+".join(inputs.data.values()), 200)} if inputs.data else {}
-    task = "tabular-regression" if data.task == "regression" else "tabular-classification"
+    task = pipeline_tag(inputs.settings.data.task)
     metrics = [
         {"type": name, "value": float(score["value"]), "name": name, **METRICS.get(name, {})}
         for name, score in scores.items()
     ]
-    result = {"task": {"type": task}, "dataset": table | revision, "metrics": metrics}
+    result = {"task": {"type": task}, "dataset": split | revision, "metrics": metrics}
     return {"name": inputs.settings.package.model_name, "results": [result]}
 
 

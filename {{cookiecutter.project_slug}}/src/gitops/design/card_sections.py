@@ -11,6 +11,7 @@ from typing import Any
 from gitops.core.params import flatten
 from gitops.design import documents
 from gitops.design.card_inputs import PACKAGES, Inputs
+from gitops.design.card_inputs import table as table_name
 from gitops.design.card_text import MISSING, Missing, quote
 from gitops.rendering.markdown import code, plain, table
 
@@ -70,9 +71,12 @@ def _target(inputs: Inputs) -> str:
 
 def data(inputs: Inputs) -> str:
     """The table: where it lies, its licence, its rows, and how they were split."""
-    settings = inputs.settings.data
     files = [f"{code(path)}, md5 {code(md5)}" for path, md5 in inputs.data.items()]
-    where = f"The table is {' and '.join(files)}." if files else f"{MISSING} there is no {code(settings.path)} here."
+    where = (
+        f"The table is {' and '.join(files)}."
+        if files
+        else f"{MISSING} there is no {code(table_name(inputs.settings))} here."
+    )
     return "\n\n".join([where, _data_licence(inputs), _splits(inputs)])
 
 
