@@ -71,12 +71,9 @@ def _target(inputs: Inputs) -> str:
 
 def data(inputs: Inputs) -> str:
     """The table: where it lies, its licence, its rows, and how they were split."""
-    files = [f"{code(path)}, md5 {code(md5)}" for path, md5 in inputs.data.items()]
-    where = (
-        f"The table is {' and '.join(files)}."
-        if files
-        else f"{MISSING} there is no {code(table_name(inputs.settings))} here."
-    )
+    files = " and ".join(f"{code(path)}, md5 {code(md5)}" for path, md5 in inputs.data.items())
+    where = f"The table is {files or code(table_name(inputs.settings))}."
+    where += "" if files else f" {MISSING} its md5, which names what it holds."
     return "\n\n".join([where, _data_licence(inputs), _splits(inputs)])
 
 
