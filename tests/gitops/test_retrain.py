@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from github_server import GitHub
 from gitops.core import artifacts
-from gitops.core.artifacts import ProjectError
+from gitops.core.artifacts import DATA_UNDERSTANDING, ProjectError
+from gitops.design import documents
 from gitops.gate import gate
 from gitops.integrations import dvc, git, github_pulls
 from gitops.releases import trained
@@ -46,6 +47,17 @@ def test_labelled_requests_become_a_branch(bench: Bench, why: str, capsys: pytes
     assert f"Retrain-reason: {why}" in bench.seed.git("log", "-1", "--format=%B", branch, at=bench.origin)
     assert f"git merge origin/{branch}" in capsys.readouterr().out
     assert bench.last() == bench.seed.git("rev-parse", branch, at=bench.origin)
+
+
+def test_the_document_on_the_data_goes_with_the_table(bench: Bench, server: GitHub) -> None:
+    artifacts.write_text(bench.seed.path / DATA_UNDERSTANDING, "40 rows")
+    bench.seed.merge("Describe the data")
+    bench.monkeypatch.setattr(documents, "describe", lambda settings: DATA_UNDERSTANDING.write_text("41 rows"))
+    bench.ask("r1", "yes")
+    assert bench.in_workflow()["propose"] == "true"
+    assert bench.propose() == 0
+    (branch,) = bench.branches()
+    assert bench.show(branch, DATA_UNDERSTANDING.as_posix()) == "41 rows"
 
 
 def test_without_new_data_nothing_is_trained(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,7 @@ MODEL_CARD = Path("reports/model-card.md")
 PIPELINE_LOG = Path("reports/pipeline.log")
 
 APPENDED = Path("data/appended.json")
+DATA_UNDERSTANDING = Path("docs/data-understanding.md")
 RETRAIN = Path("reports/retrain.json")
 TUNE = Path("reports/tune.json")
 TUNE_HTML = Path("reports/tune.html")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from gitops.integrations import dvc
 
 BUSINESS, DATA, SYSTEM, CARD = (
     Path("docs/business-understanding.md"),
-    Path("docs/data-understanding.md"),
+    artifacts.DATA_UNDERSTANDING,
     Path("docs/system-design.md"),
     Path("docs/model-card.md"),
 )
@@ -50,6 +51,7 @@ def state(settings: Params, schema: dict[str, Any] | None) -> State:
     found, known = State({}, []), blocks(settings, schema)
     for path in (path for path in DOCUMENTS if path.is_file()):
         text = path.read_text(encoding="utf-8", errors="replace")
+        new: str | None
         try:
             new = renewed(path, text, known, schema)
         except ProjectError:  # `make documents` says why; the report is not held up
@@ -61,28 +63,51 @@ def state(settings: Params, schema: dict[str, Any] | None) -> State:
 
 
 def blocks(settings: Params, schema: dict[str, Any] | None) -> dict[Path, str]:
-    """Return what each block has to hold, as far as it is known."""
-    known = {BUSINESS: facts.business(settings), SYSTEM: facts.privacy(settings)}
-    return known if schema is None else known | {DATA: facts.data(settings, schema)}
+    """Return what the blocks of those documents that are there have to hold, as far as that is known."""
+    known: dict[Path, Callable[[], str]] = {
+        BUSINESS: lambda: facts.business(settings),
+        SYSTEM: lambda: facts.privacy(settings),
+    }
+    if schema is not None:
+        known[DATA] = lambda: facts.data(settings, schema)
+    return {path: block() for path, block in known.items() if path.is_file()}
 
 
 def renewed(path: Path, text: str, known: Mapping[Path, str], schema: dict[str, Any] | None) -> str:
-    """Return a document's text with its block filled in, and questions opened that are answered for another table.
+    """Return a document's text with its block as `known`, and questions opened that are answered for another table.
 
-    Raises ProjectError for a block without an end.
+    Raises ProjectError for a block that is known and has no end.
     """
-    new = filled(path, text, known[path]) if path in known else text
-    return new if schema is None or _bundled(schema) else questions.reopened(new)
+    if path in known:
+        token = next((token for token in questions.TOKEN.finditer(text) if token.lastgroup == "block"), None)
+        if token:
+            text = f"{text[: token.start()]}{BEGIN}\n\n{known[path]}\n\n{END}{text[token.end() :]}"
+        elif re.search("^" + re.escape(BEGIN.partition(";")[0]), text, re.MULTILINE):
+            raise ProjectError(f"{path} has the line {BEGIN!r} without an end: add the line {END!r} below it")
+    return text if schema is None or _bundled(schema) else questions.reopened(text)
 
 
-def filled(path: Path, text: str, block: str) -> str:
-    """Return the text of a document with `block` in place of its own. Raises ProjectError where that has no end."""
-    for token in questions.TOKEN.finditer(text):
-        if token.lastgroup == "block":
-            return f"{text[: token.start()]}{BEGIN}\n{block}\n{END}{text[token.end() :]}"
-    if re.search(rf"^{re.escape(BEGIN)}", text, re.MULTILINE):
-        raise ProjectError(f"{path} has the line {BEGIN!r} without an end: add the line {END!r} below it")
-    return text
+def fill(paths: Iterable[Path], settings: Params, schema: dict[str, Any] | None, *, check: bool = False) -> list[Path]:
+    """Renew those of the documents that are there and out of date, or with `check` none, and return them.
+
+    Raises ProjectError as `renewed` does.
+    """
+    known, texts = blocks(settings, schema), {}
+    for path in (path for path in paths if path.is_file()):
+        refuse_conflict(path)
+        old = path.read_text(encoding="utf-8")
+        if (new := renewed(path, old, known, schema)) != old:
+            texts[path] = new
+    for path, text in texts.items() if not check else ():
+        artifacts.write_text(path, text)
+    return [*texts]
+
+
+def describe(settings: Params) -> None:
+    """Renew what the document on the data says of a table that has grown, unless it cannot be filled in."""
+    if DATA.is_file():
+        with suppress(ProjectError, UnicodeDecodeError):
+            fill([DATA], settings, artifacts.read_json(artifacts.SCHEMA, "make pipeline"))
 
 
 def main() -> int:
@@ -93,33 +118,20 @@ def main() -> int:
 
     settings = params.load()
     schema = None if "prepare" in dvc.stale() else artifacts.read_json(artifacts.SCHEMA, "make pipeline")
-    known, outdated, asked = blocks(settings, schema), [], []
-    for path in (path for path in DOCUMENTS if path.is_file()):
-        refuse_conflict(path)
-        old = path.read_text(encoding="utf-8")
-        new = renewed(path, old, known, schema)
-        if new != old:
-            outdated.append(path)
-            if not arguments.check:
-                artifacts.write_text(path, new)
-        asked += [(path, question) for question in questions.parse(new)]
-    for path in outdated:
+    changed = fill(DOCUMENTS, settings, schema, check=arguments.check)
+    for path in changed:
         echo(f"{path}: {'out of date: run `make documents`' if arguments.check else 'filled in'}")
     if schema is None:
         echo(f"{DATA}: what is filled in from the table is not renewed: run `make pipeline` first")
-    _tell(asked)
-    return 1 if arguments.check and outdated else 0
-
-
-def _tell(asked: list[tuple[Path, Question]]) -> None:
-    """Print how many questions are answered, and those that are open."""
+    asked = [(path, question) for path in DOCUMENTS for question in questions.read(path)]
     left = [(path, question) for path, question in asked if question.answer is None]
-    echo(f"{len(asked) - len(left)} of {len(asked)} questions are answered" + (", open are:" if left else ""))
+    echo(f"{len(asked) - len(left)} of {len(asked)} questions are answered" + ("; open:" if left else ""))
     for path, question in left:
         echo(f"  {path}: {question.text}")
+    return 1 if arguments.check and changed else 0
 
 
-def _bundled(schema: Mapping[str, Any]) -> bool:
+def _bundled(schema: dict[str, Any]) -> bool:
     """Tell whether the table is the bundled one, or has grown from it."""
     names = [feature["name"] for feature in schema["features"]]
     return schema["target"]["name"] == BUNDLED_TARGET and BUNDLED_FEATURE in names

@@ -20,6 +20,9 @@ from gitops.rendering.markdown import code, number, plain, table
 #: Columns that are listed; more are counted.
 COLUMNS = 200
 
+#: What a cell shows where there is nothing.
+NONE = "–"
+
 CODEOWNERS = Path(".github/CODEOWNERS")
 WORKFLOWS = Path(".github/workflows")
 REQUEST_LOG = "k8s/components/request-log"
@@ -70,19 +73,19 @@ def data(settings: Params, schema: dict[str, Any]) -> str:
         [code(one["name"]), one["dtype"], _percent(one["missing"]), _remarks(one, redacted)]
         for one in schema["features"]
     ]
-    header = ["feature", "dtype", "missing", ""]
-    return f"{table(['', ''], facts)}\n\n{table(header, columns, COLUMNS)}"
+    known = table(["", ""], [row for row in facts if row[1] != NONE])
+    return f"{known}\n\n{table(['feature', 'dtype', 'missing', ''], columns, COLUMNS)}"
 
 
 def privacy(settings: Params) -> str:
     """Return where rows, requests and labels lie, for how long they are used, and who reviews changes."""
     monitor, retrain, log = settings.monitor, settings.retrain, settings.request_log
-    read = f"read {monitor.days} days back by the monitor, {2 * retrain.label_days} by a retraining"
+    read = f"the monitor reads {monitor.days} days back, a retraining {2 * retrain.label_days}"
     rows = [
         ["table, splits, models", _remote(), "each version until `make gc`"],
         ["requests and answers", _log_address(), f"{_percent(log.sample)} of the requests; {read}"],
         ["columns that are not logged", _names(log.redact), ""],
-        ["labels", "`LABELS`", f"used up to {retrain.label_days} days after the request"],
+        ["labels", "`LABELS`", f"used if at most {retrain.label_days} days late"],
         ["files of runs on GitHub", "artifacts", _artifacts()],
         ["environments", _names(kustomize.environments()), ""],
         ["who reviews changes", _owners(), code(CODEOWNERS)],
@@ -99,7 +102,7 @@ def _value(value: dict[str, Any] | None) -> str:
 
 
 def _names(names: Sequence[str] | dict[str, Any]) -> str:
-    return ", ".join(code(name) for name in names) or "–"
+    return ", ".join(code(name) for name in names) or NONE
 
 
 def _percent(fraction: float) -> str:
@@ -136,14 +139,14 @@ def _period(timestamp: str | None) -> str:
     import pyarrow.parquet as pq
 
     if timestamp is None:
-        return "–"
+        return NONE
     ends = []
     for split in (artifacts.TRAIN, artifacts.VAL, artifacts.TEST):
         file = pq.ParquetFile(split)
         index = file.schema_arrow.get_field_index(timestamp)
         groups = (file.metadata.row_group(number).column(index) for number in range(file.num_row_groups))
         ends += [end for one in groups if one.statistics for end in (one.statistics.min, one.statistics.max)]
-    return f"{min(ends):%Y-%m} to {max(ends):%Y-%m}" if ends else "–"
+    return f"{min(ends):%Y-%m} to {max(ends):%Y-%m}" if ends else NONE
 
 
 def _remote() -> str:
@@ -160,13 +163,13 @@ def _remote() -> str:
 
 
 def _log_address() -> str:
-    """Return in which environments an address keeps the log, and that it ends with the pod in the others."""
+    """Return where each environment's pods keep the log."""
     places = []
     for environment in kustomize.environments():
         overlay = kustomize.OVERLAYS / environment / "kustomization.yaml"
         kept = overlay.exists() and LOGGED.search(overlay.read_text(encoding="utf-8"))
-        places.append(f"{environment}: {code(REQUEST_LOG) if kept else 'in the pod, and lost with it'}")
-    return "; ".join([*places, "else `REQUEST_LOG`"])
+        places.append(f"{environment}: {'as ' + code(REQUEST_LOG) + ' says' if kept else 'in the pod, lost with it'}")
+    return "; ".join(places)
 
 
 def _artifacts() -> str:
@@ -185,4 +188,4 @@ def _owners() -> str:
 
 def _licence() -> str:
     path = Path("LICENSE")
-    return plain(path.read_text(encoding="utf-8").strip().partition("\n")[0]) if path.exists() else "–"
+    return plain(path.read_text(encoding="utf-8").strip().partition("\n")[0]) if path.exists() else NONE

@@ -19,7 +19,7 @@ OPEN = "_Not answered yet._"
 #: How an answer begins that is about the bundled table, and about no other.
 BUNDLED = "_Bundled table:_"
 
-#: The lines around what `make documents` fills in.
+#: The lines around what `make documents` fills in; they are recognised by how they begin.
 BEGIN = "<!-- filled in by make documents; edits are lost -->"
 END = "<!-- end of what make documents fills in -->"
 

@@ -18,6 +18,7 @@ from typing import Any
 from gitops.core import artifacts, params
 from gitops.core.artifacts import (
     APPENDED,
+    DATA_UNDERSTANDING,
     DATA_VERDICT,
     GATE,
     MODEL_VERDICT,
@@ -30,6 +31,7 @@ from gitops.core.artifacts import (
 )
 from gitops.core.console import relay
 from gitops.core.params import Params
+from gitops.design import documents
 from gitops.gate import gate
 from gitops.integrations import dvc, dvc_stages, git
 from gitops.integrations.github import GitHub
@@ -88,7 +90,8 @@ def finish_candidate(settings: Params, client: GitHub | None, record: dict[str, 
         return finish("refused", summary)
     trained.push()
     settings = params.load()
-    files = [*paths, dvc.LOCK, *new_objects(paths)]
+    described = [path for path in (DATA_UNDERSTANDING,) if path.as_posix() in git.changes()]
+    files = [*paths, dvc.LOCK, *new_objects(paths), *described]
     branch = handover.PREFIX + artifacts.digest(artifacts.MODEL)[:12]
     hand_over(client, Candidate(record["commit"], message, branch, title, body(settings), review), files)
     return 0
@@ -139,6 +142,8 @@ def train_and_evaluate(settings: Params) -> tuple[bool, str]:
         path.unlink(missing_ok=True)
     status = pipeline.main()
     result = gate.evaluate(settings) if status == 0 else None
+    if result:
+        documents.describe(settings)
     report.main()
     if result:
         return result["accepted"] is True, str(result["reason"])

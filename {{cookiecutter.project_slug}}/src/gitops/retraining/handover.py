@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core import artifacts
-from gitops.core.artifacts import APPENDED, PARAMS, ProjectError
+from gitops.core.artifacts import APPENDED, DATA_UNDERSTANDING, PARAMS, ProjectError
 from gitops.integrations import git
 
 FOLDER = Path("build/candidate")
@@ -28,8 +28,9 @@ LIMIT = 1_000_000
 #: The branches of candidates, each named by its model's version.
 PREFIX = "retrain/"
 
-#: What a retraining changes on main, besides the pointers of tables: settings, the requests in them, what was trained.
-CHANGES = (PARAMS.as_posix(), APPENDED.as_posix(), "dvc.lock")
+#: What a retraining changes on main, besides the pointers of tables: settings, the requests in them, what was trained,
+#: and how many rows there are.
+CHANGES = (PARAMS.as_posix(), APPENDED.as_posix(), "dvc.lock", DATA_UNDERSTANDING.as_posix())
 
 #: An object in a DVC remote that is a folder of the repository, named by its md5; a folder's listing ends in `.dir`.
 OBJECT = re.compile(r"(?:.+/)?files/md5/([0-9a-f]{2})/([0-9a-f]{30})(?:\.dir)?")
