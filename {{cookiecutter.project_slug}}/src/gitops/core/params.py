@@ -94,9 +94,14 @@ class Params(Section):
         """Return 1 where a larger value of the metric is better, else -1."""
         return 1 if self.better[metric] == "higher" else -1
 
+    def unit(self, metric: str) -> str:
+        """Return the unit of a metric, a text of params.yaml; none has one but the expected value."""
+        return f"{self.value.unit} a month" if self.value and metric == EXPECTED_VALUE else ""
+
     def label(self, metric: str) -> str:
         """Return a metric's name for people to read: with its unit, where it has one."""
-        return f"{metric} ({self.value.unit} a month)" if self.value and metric == EXPECTED_VALUE else metric
+        unit = self.unit(metric)
+        return f"{metric} ({unit})" if unit else metric
 
     @classmethod
     def load(cls, path: Path = PARAMS) -> Self:

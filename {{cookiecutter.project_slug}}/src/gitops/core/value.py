@@ -5,6 +5,7 @@ Imports only pydantic, as sections.py does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -71,11 +72,6 @@ class Value(StageSection):
         """The classes that amounts are given for; none for regression."""
         return [*(self.answers or {})]
 
-    @property
-    def amounts(self) -> dict[str, Any]:
-        """All that the expected value depends on: with other amounts it cannot be compared."""
-        return self.model_dump(mode="json", exclude={"today"})
-
     @model_validator(mode="after")
     def _square(self) -> Self:
         for actual, row in (self.answers or {}).items():
@@ -101,6 +97,15 @@ class Value(StageSection):
             if task != "regression" and answer not in self.classes:
                 return f"value.today answers {answer!r}, which is no class: value.answers has {', '.join(self.classes)}"
         return None
+
+
+def amounts(section: Value | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what the expected value depends on, of a section as it is or as a release record has it.
+
+    Values that were computed with other amounts cannot be compared. None: there is no section.
+    """
+    given = section.model_dump(mode="json") if isinstance(section, Value) else section
+    return {key: value for key, value in given.items() if key != "today"} if given else None
 
 
 #: What to write for a setting that a task needs.

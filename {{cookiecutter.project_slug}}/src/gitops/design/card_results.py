@@ -170,8 +170,9 @@ def evaluated(inputs: Inputs) -> dict[str, Any]:
 
 
 def _arrow(inputs: Inputs, name: str) -> str:
-    better = inputs.settings.better.get(name)
-    return plain(inputs.settings.label(name)) + {"higher": " ↑", "lower": " ↓"}.get(better or "", "")
+    unit, better = inputs.settings.unit(name), inputs.settings.better.get(name)
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(better or "", "")
+    return plain(name) + (f" ({plain(unit)})" if unit else "") + arrow
 
 
 def _cell(found: dict[str, Any] | None) -> str:

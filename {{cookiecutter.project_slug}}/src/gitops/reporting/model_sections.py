@@ -19,7 +19,8 @@ def metrics(context: Context) -> str:
         if (now := context.metrics["metrics"].get(name)) is None:  # measured with other settings
             continue
         arrow = "↑" if direction == "higher" else "↓"
-        row = [f"{plain(context.settings.label(name))} {arrow}", measured(now), "–", "–"]
+        unit = context.settings.unit(name)
+        row = [f"{name} ({plain(unit)}) {arrow}" if unit else f"{name} {arrow}", measured(now), "–", "–"]
         if name in old:
             row[2] = interval(old[name].value, old[name].low, old[name].high)
             row[3] = _change(now["value"] - old[name].value, direction, context.gate, name)
