@@ -138,7 +138,8 @@ def seen(feature: dict[str, Any]) -> str:
 def limits(inputs: Inputs) -> str:
     """What the model refuses, what it answers all the same, and what its numbers do not say."""
     lines = [
-        "A request is refused (status 400) where a column is missing or unknown, or a value is not of its type.",
+        "A request is refused (status 400) where a column is missing or unknown, or a value is not of its type: a "
+        "finite number, true or false, a date in ISO 8601, a text of at most 10,000 characters.",
         "A missing value (`null`) is answered, in every column.",
         "A number outside the range that training has seen, and a category that it has not seen, are answered without "
         "a warning: nothing in this card says how well. The monitor counts such rows.",

@@ -52,9 +52,8 @@ def main() -> None:
     inputs = gather(params.load(), dvc.stale(), actions.head() or git.run("rev-parse", "HEAD"))
     write_text(MODEL_CARD, compose(inputs))
     missing, unanswered = lacking(inputs)
-    for name in missing:
-        echo(f"missing: {name}")
-    echo(*(f"open: {text}" for text in unanswered), f"written to {MODEL_CARD}")
+    lines = [f"missing: {title}" for title in missing] + [f"open: {text}" for text in unanswered]
+    echo(*lines, f"written to {MODEL_CARD}")
 
 
 def write(settings: Params, stale: Collection[str], commit: str, training: Training | None = None) -> str:

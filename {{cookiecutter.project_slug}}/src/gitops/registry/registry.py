@@ -163,7 +163,7 @@ def _mirror_candidate(
     """Point `challenger` at the workspace's model, if it is one; else remove it from a version that was released."""
     if not isinstance(candidate, str):
         matching = _candidates(known, candidate[0])
-        card = model_card.write(settings, [], candidate[0].commit)
+        card = model_card.compose(model_card.gather(settings, [], candidate[0].commit))
         version = _put(registry, known, matching, candidate[0], {CARD: card} | tags(*candidate), mirror)
         registry.set_alias(CHALLENGER, version)
     elif RELEASE in known.get(registry.aliases().get(CHALLENGER, 0), {}):
