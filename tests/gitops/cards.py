@@ -73,6 +73,7 @@ def inputs(task: str = "binary", name: str = "size", table: dict[str, Any] | Non
     given: dict[str, Any] = {
         "commit": "a" * 40,
         "answers": [Question("Use", "What is it for?", f"To show it. {name}"), Question("Use", "And not?", None)],
+        "business": [Question("Problem", "What is the problem?", f"It hurts. {name}")],
         "data_licence": "CC BY 4.0",
         "licence": "MIT",
         "data": {"data/raw.csv": "1" * 32},

@@ -25,6 +25,7 @@ TASKS = ("binary", "multiclass", "regression")
 #: What the run may lack, and the sections that then say so.
 PARTS = {
     "answers": ([], "Intended use"),
+    "business": ([], "Problem and decision"),
     "data_licence": (None, "Data"),
     "licence": (None, "Model"),
     "data": ({}, "Data"),
@@ -69,6 +70,7 @@ def test_what_a_card_says() -> None:
     for title, said in {
         "Model": "| predicts | `diagnosis`: one of `no`, `size`; `size` is the positive class |",
         "Use": "**What is it for?**\n\n> To show it. size\n\n**And not?**\n\n> **Open:** nobody has answered this yet.",
+        "Problem and decision": "**What is the problem?**\n\n> It hurts. size",
         "Performance": "| roc\\_auc ↑ | **0.75** (0.65 to 0.85) |",
         "Performance by group": "| size | 40 | **0.75** (0.65 to 0.85) |",
         "Decision threshold": "`size` is answered from a probability of **0.3125** on (the best `f1` on the validation",
@@ -170,7 +172,7 @@ def test_answers_under_the_heading_of_a_section_are_part_of_it() -> None:
         ({"dtype": "number", "min": -1e308, "max": 1e308}, "–"),
         ({"dtype": "number", "min": 0.0, "max": 5e-324}, "–"),
         ({"dtype": "datetime", "min": "2021-03-14T15:09:26", "max": "2022-12-31"}, "2021-03 to 2022-12"),
-        ({"dtype": "category", "categories": {"mauve": 1.0}}, "1 categories"),
+        ({"dtype": "category", "categories": {"mauve": 1.0}}, "one category"),
         ({"dtype": "boolean"}, "true, false"),
     ],
 )
@@ -310,6 +312,9 @@ def test_answers_come_from_the_design_documents(here: Path) -> None:
     bundled = "# Card\n\n## Use\n\n**What for?**\n\n_Bundled table:_ To show.\n\n**Who?**\n\nWe.\n"
     artifacts.write_text(Path("docs/model-card.md"), bundled)
     artifacts.write_text(Path("docs/data-understanding.md"), "**Under which licence?**\n\nCC BY 4.0\n")
+    artifacts.write_text(Path("docs/business-understanding.md"), "**Why?**\n\nSo.\n\n**Who decides?**\n")
     found = gather(settings("binary"), [], "a" * 40)
     assert [question.answer for question in found.answers] == [None, "We."], "the table is not the bundled one"
     assert found.data_licence == "CC BY 4.0"
+    card = model_card.compose(dataclasses.replace(inputs(), business=found.business))
+    assert "**Why?**\n\n> So.\n\n**Open:** 1 more question in docs/business-understanding.md." in card

@@ -38,6 +38,7 @@ class Inputs:
     settings: Params
     commit: str
     answers: list[Question] = field(default_factory=list)  # of docs/model-card.md
+    business: list[Question] = field(default_factory=list)  # of docs/business-understanding.md
     data_licence: str | None = None  # what people have answered about it
     licence: str | None = None  # the project's, as pyproject.toml names it
     data: dict[str, str] = field(default_factory=dict)  # path to md5, of the table and of what is appended to it
@@ -63,7 +64,8 @@ def gather(settings: Params, stale: Collection[str], commit: str, training: Trai
     """
     known: dict[str, Any] = {"data": _data(settings), "licence": _licence(), "training": training}
     schema = None if "prepare" in stale else _read(artifacts.SCHEMA)
-    known |= {"answers": _answers(documents.CARD, schema), "data_licence": _data_licence(schema)}
+    known |= {"answers": _answers(documents.CARD, schema), "business": _answers(documents.BUSINESS, schema)}
+    known["data_licence"] = _data_licence(schema)
     if schema:
         known |= {"schema": schema, "periods": _periods(settings.data.timestamp)}
     if not {"prepare", "train"} & {*stale}:

@@ -12,7 +12,7 @@ from gitops.core.params import flatten
 from gitops.design import documents
 from gitops.design.card_inputs import PACKAGES, Inputs
 from gitops.design.card_inputs import table as table_name
-from gitops.design.card_text import MISSING, Missing, quote
+from gitops.design.card_text import MISSING, Missing, answered, quote
 from gitops.rendering.markdown import code, plain, table
 
 #: What a split is for.
@@ -69,6 +69,17 @@ def _target(inputs: Inputs) -> str:
     return f"one of {shown}" + (f"; {code(classes[-1])} is the positive class" if len(classes) == 2 else "")
 
 
+def purpose(inputs: Inputs) -> str:
+    """What people have answered about the problem, and about what is decided by an answer of the model."""
+    known = [question for question in inputs.business if question.answer is not None]
+    if not known:
+        raise Missing(f"no question in {documents.BUSINESS} is answered")
+    parts = [answered(question) for question in known]
+    if left := len(inputs.business) - len(known):
+        parts.append(f"**Open:** {left} more question{'s' * (left > 1)} in {documents.BUSINESS}.")
+    return "\n\n".join(parts)
+
+
 def data(inputs: Inputs) -> str:
     """The table: where it lies, its licence, its rows, and how they were split."""
     files = " and ".join(f"{code(path)}, md5 {code(md5)}" for path, md5 in inputs.data.items())
@@ -123,7 +134,8 @@ def columns(inputs: Inputs) -> str:
 def seen(feature: dict[str, Any]) -> str:
     """Return what training has seen of a column: a range, rounded outwards, or how many categories."""
     if "categories" in feature:
-        return f"{len(feature['categories'])} categories"
+        count = len(feature["categories"])
+        return "one category" if count == 1 else f"{count} categories"
     low, high = feature.get("min"), feature.get("max")
     if low is None or high is None:
         return "true, false" if feature["dtype"] == "boolean" else "–"

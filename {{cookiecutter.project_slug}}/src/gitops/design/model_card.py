@@ -27,6 +27,7 @@ from gitops.rendering.markdown import code, plain
 
 SECTIONS: dict[str, Callable[[Inputs], str]] = {
     "Model": card_sections.model,
+    "Problem and decision": card_sections.purpose,
     "Performance": card_results.performance,
     "Performance by group": card_results.slices,
     "Decision threshold": card_results.decision,
