@@ -14,6 +14,11 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if abs(value) < LARGE else f"{value:,.0f}"
 
 
+def decimals(value: float) -> str:
+    """Return a number with four decimals; a large one as a whole number."""
+    return signed(value).removeprefix("+")
+
+
 def signed(value: float, form: str = "+.4f") -> str:
     """Return a difference with its sign, in a format of Python's; a large one as a whole number."""
     return f"{value:{form}}" if abs(value) < LARGE_DIFFERENCE else f"{value:+,.0f}"

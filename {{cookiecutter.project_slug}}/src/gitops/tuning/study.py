@@ -35,7 +35,7 @@ class NoScore(Exception):
 
 def objective_name(settings: Params) -> str:
     """Return what the search optimises: the metric `tune.metric`, or the validation loss."""
-    return settings.tune.metric or "validation loss"
+    return settings.label(settings.tune.metric) if settings.tune.metric else "validation loss"
 
 
 def sign(settings: Params) -> int:
