@@ -84,7 +84,7 @@ def test_what_a_card_says() -> None:
         "Training": "PyTorch 2.13.0+cpu wrote the model. Packages are locked in `requirements/pipeline.txt` of the "
         "commit (sha256 `222222222222`). It ran for 37 epochs and kept the best.",
         "Validation": "- **data**: passed (1 warned)",
-        "Gate": "**Accepted.** Accepted: size. 1 of 1 rules hold.\n\nCompared with release `999999999999`.",
+        "Gate": "**Accepted: size.**\n\n1 of 1 rules hold. It was compared with release `999999999999`.",
         "Lineage": f"| MLflow run of the training | `{'f' * 32}` |",
     }.items():
         assert said in section(card, title), title
@@ -209,7 +209,7 @@ def test_a_card_that_would_be_too_long_leaves_sections_out() -> None:
     long = [Question("Use", f"{number}?", "word " * 500) for number in range(100)]
     card = model_card.compose(inputs(answers=long))
     assert len(card) <= CARD_LIMIT and section(card, "Use").strip() == "*Too long for this card.*"
-    assert "**Accepted.**" in card and card.endswith("\n") and not card.endswith("\n\n")
+    assert "**Accepted: size.**" in card and card.endswith("\n") and not card.endswith("\n\n")
     metadata(card)
 
 

@@ -34,7 +34,7 @@ METRICS: dict[str, dict[str, Any]] = {
 def metadata(inputs: Inputs) -> str:
     """Return the card's metadata, with the lines around it."""
     task = inputs.settings.data.task
-    values = licence(inputs.licence) | {
+    values: dict[str, Any] = licence(inputs.licence) | {
         "library_name": "pytorch",
         "pipeline_tag": pipeline_tag(task),
         "tags": ["tabular", task, "pytorch"],

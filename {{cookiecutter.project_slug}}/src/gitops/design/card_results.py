@@ -153,13 +153,10 @@ def gate(inputs: Inputs) -> str:
     if inputs.gate is None:
         raise Missing("the gate has not decided about this model: run `make gate`")
     found = inputs.gate
-    decided = "Accepted" if found["accepted"] else "Refused"
-    rules = found["rules"]
-    passed = sum(bool(rule["passed"]) for rule in rules)
-    kept = f" {passed} of {len(rules)} rules hold." if rules else ""
-    release = found["release"]
-    compared = f"Compared with release {code(release[:12])}." if release else "There was no release to compare with."
-    return f"**{decided}.** {plain(found['reason'], 1000)}{kept}\n\n{compared}"
+    passed = sum(bool(rule["passed"]) for rule in found["rules"])
+    kept = f"{passed} of {len(found['rules'])} rules hold."
+    release = f" It was compared with release {code(found['release'][:12])}." if found["release"] else ""
+    return f"**{plain(found['reason'], 1000)}**\n\n{kept}{release}"
 
 
 def evaluated(inputs: Inputs) -> dict[str, Any]:
