@@ -24,7 +24,7 @@ from gitops.core import params
 from gitops.core.artifacts import ProjectError, digest
 from gitops.deployment import deploy, plan, rollback
 from gitops.deployment.planned import Plan
-from gitops.integrations import dvc, dvc_remote, kustomize
+from gitops.integrations import dvc, dvc_remote, git, kustomize
 from gitops.releases import release, trained, workspace
 from gitops.releases.record import Training
 
@@ -37,6 +37,21 @@ SETTINGS = {
 
 #: What the stage `train` has decided.
 DECISION = {"threshold": 0.25, "metric": "f1", "value": 0.5}
+
+#: What the stage `prepare` has seen, and what `evaluate` has found of any model.
+SCHEMA = {
+    "task": "binary",
+    "target": {"name": "y", "classes": ["no", "yes"]},
+    "features": [{"name": "x", "dtype": "number", "missing": 0.0, "min": 0.5, "max": 9.5}],
+    "rows": {"raw": 9, "train": 4, "val": 2, "test": 3},
+}
+EVALUATED = {
+    "rows": 3,
+    "groups": 3,
+    "test_md5": "0" * 32,
+    "slices": {},
+    "calibration": {"temperature": 1.0, "error_before": 0.1, "error_after": 0.1},
+}
 
 #: By what staging's objects differ from production's here.
 STAGED = {"environment": "staging"}
@@ -59,8 +74,7 @@ class Job:
         self.git("config", "user.email", "tester@localhost")
         self.write("model/run.json", '{"run_id": "run-1"}')
         self.write("model/decision.json", json.dumps(DECISION))
-        schema = {"task": "binary", "target": {"name": "y"}, "features": [{"name": "x", "dtype": "number"}]}
-        self.write("data/prepared/schema.json", json.dumps({"rows": {"raw": 9}, **schema}))
+        self.write("data/prepared/schema.json", json.dumps(SCHEMA))
 
     def git(self, *arguments: str, at: Path | None = None) -> str:
         command = ["git", "-C", str(at or self.path), *arguments]
@@ -85,7 +99,7 @@ class Job:
         self.write("package/toy.mar", model + handler)
         self.write("evaluation/predictions.parquet", model)
         score = {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
-        self.write("evaluation/metrics.json", json.dumps({"test_md5": "0" * 32, "metrics": score}))
+        self.write("evaluation/metrics.json", json.dumps({"metrics": score, **EVALUATED}))
 
     def gate(self, **changes: Any) -> dict[str, Any]:
         """Write the gate's result for the model, compared with the release that origin has now."""
@@ -95,6 +109,7 @@ class Job:
                 "accepted": True,
                 "reason": "Accepted.",
                 "mode": "absolute",
+                "rules": [],
                 "model_sha256": digest(Path("model/model.pt2")),
                 "release": present and present.commit,
             }
@@ -137,6 +152,21 @@ class Job:
         commit = self.deploy()
         assert commit is not None
         return commit
+
+    def card(self, commit: str | None) -> str:
+        """Return the model card of a release."""
+        with contextlib.chdir(self.path):
+            found: str | None = release.card(str(commit))
+        assert found is not None
+        return found
+
+    def without_card(self, commit: str, environment: str = "production") -> str:
+        """Make an environment's release one without a card, as of before there were any; return its commit."""
+        with contextlib.chdir(self.path):
+            tree = deploy.contents(release.read(commit), git.run("rev-parse", f"{commit}:{release.MANIFESTS}"), None)
+            bare: str = git.write_commit(tree, None, "Without a card")
+        self.git("push", "--quiet", "--force", "origin", f"{bare}:refs/heads/env/{environment}")
+        return bare
 
     def rollback(self, environment: str = "production") -> str | None:
         with contextlib.chdir(self.path):

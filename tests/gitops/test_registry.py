@@ -54,6 +54,7 @@ def test_each_release_has_one_version_however_often_it_is_registered(lab: Regist
     assert aliases == {"champion": 2}
     assert [tags["release"] for tags in known.values()] == [first, second]
     assert [tags["state"] for tags in known.values()] == ["superseded", "deployed"]
+    assert known[2].pop("model_card") == lab.git("show", f"{second}:model-card.md") + "\n"
     assert known[2] == {
         "release": second,
         "state": "deployed",
@@ -68,8 +69,51 @@ def test_each_release_has_one_version_however_often_it_is_registered(lab: Regist
     version = lab.client().get_model_version("toy", "2")
     assert version.run_id == record.mlflow_run_id, "a version stands on the training run's own model"
     assert lab.champion() == b"model B"
+    before = lab.seen()
     assert lab.sync().created == 0
-    assert lab.seen() == (known, aliases)
+    assert lab.seen() == before
+
+
+def test_a_version_shows_the_model_card(lab: Registering) -> None:
+    first, second = lab.release("model A"), lab.release("model B")
+    lab.sync()
+    for number, commit in (("1", first), ("2", second)):
+        version = lab.client().get_model_version("toy", number)
+        assert version.tags["model_card"] == lab.card(commit)
+        assert version.description.startswith("# Model card: toy") and len(version.description) <= versions.DESCRIPTION
+        assert version.description.partition("\n## Model\n")[0] in version.tags["model_card"]
+
+
+def test_a_long_model_card_is_cut_in_the_description_alone(lab: Registering) -> None:
+    answers = "".join(f"**Question {number}?**\n\n{'word ' * 200}\n\n" for number in range(10))
+    lab.write("docs/model-card.md", f"## Use\n\n{answers}")
+    commit = lab.release("model A")
+    lab.sync()
+    version = lab.client().get_model_version("toy", "1")
+    assert len(version.tags["model_card"]) > 10_000 and version.tags["model_card"] == lab.card(commit)
+    assert len(version.description) <= versions.DESCRIPTION
+    assert version.description.endswith("*The whole card is the tag `model_card` of this version.*")
+
+
+def test_a_challengers_model_card_gives_way_to_that_of_its_release(lab: Registering) -> None:
+    lab.train("model A")
+    lab.gate()
+    lab.sync()
+    candidate = lab.client().get_model_version("toy", "1")
+    assert "| verified by main | not yet" in candidate.tags["model_card"]
+    commit = lab.deploy()
+    lab.sync()
+    released = lab.client().get_model_version("toy", "1")
+    assert released.tags["model_card"] == lab.card(commit) and "not yet" not in released.tags["model_card"]
+    assert released.description != candidate.description
+
+
+def test_a_release_without_a_model_card_has_a_version_without_one(lab: Registering) -> None:
+    lab.without_card(lab.release("model A"))
+    lab.gate(accepted=False, reason="Refused: worse.")  # no challenger
+    lab.sync()
+    version = lab.client().get_model_version("toy", "1")
+    assert "model_card" not in version.tags and not version.description
 
 
 @pytest.mark.parametrize("take_back", [Job.rollback, revert_by_hand], ids=["make rollback", "git revert"])

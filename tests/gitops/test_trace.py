@@ -15,7 +15,7 @@ import yaml
 from defaults import ROOT, complete
 from gitops.core.artifacts import digest
 from gitops.registry import lineage, trace
-from releases import DECISION, SETTINGS, Job, isolate, refused
+from releases import DECISION, SCHEMA, SETTINGS, Job, isolate, refused
 from test_rollback import revert_by_hand
 
 DIGEST = "ab" * 32
@@ -62,7 +62,7 @@ def test_what_runs_and_where_it_came_from(job: Job) -> None:
     assert one["training"] == {"trained_on": "branch", "inputs": "1" * 64}
     assert "on a branch, taken over by main, from inputs 111111111111" in lineage.table(one)
     assert one["data"] == {"path": "data/raw.csv", "md5": "d" * 32}
-    assert one["rows"] == {"raw": 9}
+    assert one["rows"] == SCHEMA["rows"]
     assert one["changed_params"] == {"train.epochs": (200, 7)}
     assert one["metrics"] == {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0, "better": "higher"}}
     assert one["threshold"] == record.threshold == DECISION["threshold"]

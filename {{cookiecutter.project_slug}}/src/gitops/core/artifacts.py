@@ -61,6 +61,7 @@ GATE = Path("reports/gate.json")
 VERIFICATION = Path("reports/verification.json")
 REPORT = Path("reports/report.md")
 REPORT_HTML = Path("reports/report.html")
+MODEL_CARD = Path("reports/model-card.md")
 PIPELINE_LOG = Path("reports/pipeline.log")
 
 APPENDED = Path("data/appended.json")

@@ -1,4 +1,6 @@
-"""Release what `make plan` has decided (`make deploy`): one commit on env/production with manifests and release record.
+"""Release what `make plan` has decided (`make deploy`): one commit on env/production.
+
+The commit holds the manifests, the release record and the model card.
 
 A project with staging releases to env/staging, and promote.py proposes that for production. The gate compares with
 production in both cases, because that is what users get.
@@ -26,7 +28,7 @@ from gitops.deployment.planned import Plan
 from gitops.integrations import git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
 from gitops.releases import history, release, workspace
-from gitops.releases.record import RECORD, Candidate, Deployed, Release
+from gitops.releases.record import CARD, RECORD, Candidate, Deployed, Release
 from gitops.releases.release import MAIN, MANIFESTS
 
 
@@ -70,7 +72,7 @@ def deploy(image: str | None = None, *, redeploy: bool = False) -> str | None:
         require_same_production(plan, present if environment == PRODUCTION else release.production())
         previous = present.commit if present else None
         record = Release(**candidate.model_dump(), gate=plan.gate, previous=previous, lifts=lifts)
-        return contents(record, manifests), message(record)
+        return contents(record, manifests, plan.card), message(record)
 
     commit = release.publish(environment, make)
     if commit:
@@ -91,9 +93,13 @@ def require_same_production(plan: Plan, production: Deployed | None) -> None:
         )
 
 
-def contents(record: Release, manifests: str) -> str:
-    """Store the contents of an environment's branch and return their tree. `manifests` is the tree of the manifests."""
-    return git.write_tree({MANIFESTS: manifests, RECORD: f"{record.model_dump_json(indent=2)}\n".encode()})
+def contents(record: Release, manifests: str, card: str | None) -> str:
+    """Store the contents of an environment's branch and return their tree.
+
+    `manifests` is the tree of the manifests, `card` the model card, None for a release that has none.
+    """
+    files = {RECORD: f"{record.model_dump_json(indent=2)}\n"} | ({CARD: card} if card else {})
+    return git.write_tree({MANIFESTS: manifests} | {name: text.encode() for name, text in files.items()})
 
 
 def check_source() -> None:

@@ -19,6 +19,7 @@ from gitops.core.console import annotate, echo
 from gitops.core.params import Params
 from gitops.deployment import deploy, held, planned
 from gitops.deployment.planned import Plan
+from gitops.design import model_card
 from gitops.integrations import argo_cd, dvc, dvc_remote, git, kustomize
 from gitops.releases import release, workspace
 from gitops.releases.record import Candidate, Deployed, GateResult
@@ -94,7 +95,8 @@ def decide(settings: Params, image: str | None = None, *, redeploy: bool = False
         annotate("warning", "Before this is released", line)
     production = present if environment == kustomize.PRODUCTION else release.production()
     named = candidate.model_copy(update={"image": image or kustomize.default_image(model.version)})
-    return Plan(candidate=named, gate=accepted(candidate, production))
+    card = model_card.write(settings, [], candidate.commit, candidate.training)
+    return Plan(candidate=named, gate=accepted(candidate, production), card=card)
 
 
 def accepted(candidate: Candidate, production: Deployed | None) -> GateResult:

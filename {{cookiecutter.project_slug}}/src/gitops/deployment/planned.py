@@ -1,20 +1,21 @@
 """The plan of a release, build/release/plan.json: `make plan` decides, `make archive` and `make deploy` carry it out.
 
-It holds what release.json will hold. Days may lie between it and the release, which people can review, and another
-machine may go on from here; so it is read as data, and holds for the commit that it was made from alone.
+It holds what release.json will hold, and the model card. Days may lie between it and the release, which people can
+review, and another machine may go on from here; so it is read as data, and holds for the commit that it was made from
+alone.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gitops.core.artifacts import PACKAGE, ProjectError
 from gitops.core.console import one_line
 from gitops.integrations import git
-from gitops.releases.record import Candidate, GateResult, Part
+from gitops.releases.record import CARD_LIMIT, Candidate, GateResult, Part
 
 #: What a workflow's later jobs get, as an artifact of its run.
 FOLDER = Path("build/release")
@@ -29,6 +30,7 @@ class Plan(Part):
 
     candidate: Candidate  # its image: that of the option, else the overlay's name with the model's version
     gate: GateResult  # gate.release: the release in production that it compared with
+    card: Annotated[str, Field(min_length=1, max_length=CARD_LIMIT)]  # the contents of model-card.md
 
     @model_validator(mode="after")
     def _may_be_released(self) -> Self:

@@ -1,8 +1,8 @@
 """Propose staging's release for production (`make promote`): a pull request from env/production-next to env/production.
 
 That branch holds one commit on top of production's newest: the same image and model, production's manifests as of the
-release's commit of main, and the release record. The pull request's diff therefore shows what changes in the cluster,
-and merging it, as a merge commit or squashed, is the release. Argo CD does not follow env/production-next.
+release's commit of main, the release record and the model card. The pull request's diff therefore shows what changes in
+the cluster, and merging it, as a merge commit or squashed, is the release. Argo CD does not follow env/production-next.
 
 It waits until the release has been live on staging for `promotion.soak_hours` (soak.py), unless NOW=1 is set. Run
 again, it updates the branch and the pull request, or closes it where staging runs another release or there is nothing
@@ -85,7 +85,7 @@ def _propose(client: GitHub, redeploy: bool, now: bool) -> str | None:
         _nothing(client, reason)
         return None
     tip = tip or _begin()
-    tree = deploy.contents(record, manifests)
+    tree = deploy.contents(record, manifests, release.card(staged.commit))
     commit = seen
     if seen is None or (git.tree(seen), git.run("log", "-1", "--format=%P", seen)) != (tree, tip):
         commit = git.write_commit(tree, tip, deploy.message(record))

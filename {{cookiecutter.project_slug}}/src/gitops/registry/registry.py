@@ -17,8 +17,9 @@ from gitops.core import params
 from gitops.core.artifacts import GATE, ProjectError, read_json, run
 from gitops.core.console import echo
 from gitops.core.params import Params
+from gitops.design import model_card
 from gitops.integrations import git, kustomize, tracking
-from gitops.registry.versions import Versions, unpacked
+from gitops.registry.versions import DESCRIPTION, Versions, unpacked
 from gitops.releases import history, release, workspace
 from gitops.releases.history import Released
 from gitops.releases.record import Candidate, GateResult
@@ -31,6 +32,10 @@ CHALLENGER = "challenger"
 RELEASE = "release"
 STATE = "state"
 SHA256 = "model_sha256"
+
+#: Tag of a version that holds its model card. The description, which MLflow shows, has room for its first sections; the
+#: version's files are no place for it, as two releases of one model share them.
+CARD = "model_card"
 
 #: The tags of each version, by its number.
 Known = dict[int, dict[str, str]]
@@ -86,7 +91,7 @@ def sync(settings: Params, image: str | None = None) -> Mirror:
         if deployed:
             mirror.champion = mirror.releases.get(deployed.first.commit)
         registry.set_alias(CHAMPION, mirror.champion)
-        _mirror_candidate(registry, known, candidate, mirror)
+        _mirror_candidate(settings, registry, known, candidate, mirror)
     if deployed and mirror.champion is None:
         raise ProjectError(f"{CHAMPION} names no version: {mirror.missing[deployed.first.commit]}")
     return mirror
@@ -127,13 +132,21 @@ def tags(candidate: Candidate, result: GateResult) -> dict[str, str]:
     }
 
 
+def description(card: str) -> str:
+    """Return what MLflow shows of a version with this model card."""
+    return model_card.excerpt(card, DESCRIPTION, f"*The whole card is the tag `{CARD}` of this version.*")
+
+
 def _mirror_release(registry: Versions, known: Known, released: Released, mirror: Mirror) -> None:
     """Find the version of a release by its tags, or take over its candidate's version, or create one."""
     commit, record = released.first.commit, released.record
     # `release` comes last: a version that was left half-tagged is still the candidate's, and found again as such.
     wanted = tags(record, record.gate) | {STATE: released.state, RELEASE: commit}
-    matching = [number for number, its in known.items() if its.get(RELEASE) == commit] or _candidates(known, record)
+    own = [number for number, its in known.items() if its.get(RELEASE) == commit]
+    if not any(CARD in known[number] for number in own) and (card := release.card(commit)):
+        wanted = {CARD: card} | wanted
     try:
+        matching = own or _candidates(known, record)
         mirror.releases[commit] = _put(registry, known, matching, record, wanted, mirror)
     except ProjectError as error:
         mirror.missing[commit] = f"{record.title}, commit {commit[:12]} of {BRANCH}: {error}"
@@ -141,12 +154,17 @@ def _mirror_release(registry: Versions, known: Known, released: Released, mirror
 
 
 def _mirror_candidate(
-    registry: Versions, known: Known, candidate: tuple[Candidate, GateResult] | str, mirror: Mirror
+    settings: Params,
+    registry: Versions,
+    known: Known,
+    candidate: tuple[Candidate, GateResult] | str,
+    mirror: Mirror,
 ) -> None:
     """Point `challenger` at the workspace's model, if it is one; else remove it from a version that was released."""
     if not isinstance(candidate, str):
         matching = _candidates(known, candidate[0])
-        version = _put(registry, known, matching, candidate[0], tags(*candidate), mirror)
+        card = model_card.compose(model_card.gather(settings, [], candidate[0].commit))
+        version = _put(registry, known, matching, candidate[0], {CARD: card} | tags(*candidate), mirror)
         registry.set_alias(CHALLENGER, version)
     elif RELEASE in known.get(registry.aliases().get(CHALLENGER, 0), {}):
         registry.set_alias(CHALLENGER, None)
@@ -161,17 +179,21 @@ def _candidates(known: Known, candidate: Candidate) -> list[int]:
 def _put(
     registry: Versions, known: Known, matching: list[int], candidate: Candidate, wanted: dict[str, str], mirror: Mirror
 ) -> int:
-    """Update the tags of the first of `matching`, or create a version where there is none; return its number."""
+    """Update the first of `matching`, or create a version where there is none; return its number."""
+    text = description(wanted[CARD]) if CARD in wanted else None
     if matching:
         present = known[matching[0]]
-        registry.tag(matching[0], {key: value for key, value in wanted.items() if present.get(key) != value})
+        changed = {key: value for key, value in wanted.items() if present.get(key) != value}
+        if text and CARD in changed:  # the description first: with the tag it is known to be there
+            registry.describe(matching[0], text)
+        registry.tag(matching[0], changed)
         known[matching[0]] = present | wanted
         return matching[0]
     logged = registry.logged(candidate)
     if logged is None:
         with unpacked(candidate) as folder:
             logged = registry.log(candidate, folder)
-    version = registry.create(*logged, wanted)
+    version = registry.create(*logged, wanted, text)
     known[version] = wanted
     mirror.created += 1
     return version

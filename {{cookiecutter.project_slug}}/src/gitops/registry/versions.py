@@ -19,6 +19,9 @@ PROJECT = "project"
 #: Tag of a run that logs a model trained elsewhere.
 LOGGED = "registered_model_sha256"
 
+#: Characters of a version's description, a column of MLflow's database. A tag may have 100,000.
+DESCRIPTION = 5000
+
 
 class Versions:
     """One registered model. Methods raise MLflow's exceptions: use them inside `tracking.errors`."""
@@ -52,12 +55,16 @@ class Versions:
         found = self._mlflow.search_model_versions(filter_string=f"name='{self.name}'")
         return {int(one.version): dict(one.tags) for one in sorted(found, key=lambda one: int(one.version))}
 
-    def create(self, run: str, model: str, tags: dict[str, str]) -> int:
-        """Create a version of a logged model, with its tags in one step, and return its number."""
+    def create(self, run: str, model: str, tags: dict[str, str], description: str | None) -> int:
+        """Create a version of a logged model, with all of this in one step, and return its number."""
         made = self._client.create_model_version(
-            self.name, source=f"models:/{model}", run_id=run, model_id=model, tags=tags
+            self.name, source=f"models:/{model}", run_id=run, model_id=model, tags=tags, description=description
         )
         return int(made.version)
+
+    def describe(self, version: int, description: str) -> None:
+        """Set what MLflow shows of a version, as Markdown of at most DESCRIPTION characters."""
+        self._client.update_model_version(self.name, str(version), description)
 
     def tag(self, version: int, tags: dict[str, str]) -> None:
         """Set tags of a version, in the order given."""

@@ -13,6 +13,9 @@ from gitops.core.value import EXPECTED_VALUE, Value, amounts
 
 RECORD = "release.json"
 
+#: The model card beside it, and how many characters it may have.
+CARD, CARD_LIMIT = "model-card.md", 60_000
+
 
 class Part(BaseModel):
     """A part of the record. Unknown keys are ignored: a later version of the project may have written them."""

@@ -1,7 +1,8 @@
 """Reading and publishing releases on the branches `env/<environment>`.
 
-Such a branch holds what Argo CD applies: the release record (record.py) and the rendered Kubernetes objects in
-`manifests/`. Each release is one commit or the merge of one, so the branch's first-parent history is the release log.
+Such a branch holds the rendered Kubernetes objects in `manifests/`, which Argo CD applies and nothing else, and beside
+them the release record (record.py) and the model card. Each release is one commit or the merge of one, so the branch's
+first-parent history is the release log.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gitops.core.console import echo
 from gitops.integrations import git
 from gitops.integrations.git import MAIN as MAIN
 from gitops.integrations.kustomize import PRODUCTION
-from gitops.releases.record import RECORD, Deployed, Release
+from gitops.releases.record import CARD, RECORD, Deployed, Release
 
 Pushed = TypeVar("Pushed")
 
@@ -40,6 +41,12 @@ def read(commit: str) -> Release:
         return Release.model_validate_json(git.run("show", f"{commit}:{RECORD}"))
     except (git.GitError, ValidationError) as error:
         raise ProjectError(f"commit {commit[:12]} holds no release record, {RECORD}: {error}") from error
+
+
+def card(commit: str) -> str | None:
+    """Return the model card in a commit of an environment's branch; None in a release before there were any."""
+    name = f"{commit}:{CARD}"
+    return f"{git.run('show', name)}\n" if git.exists(name) else None
 
 
 def manifests(commit: str) -> dict[str, bytes]:

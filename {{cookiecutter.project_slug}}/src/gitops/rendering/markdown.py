@@ -82,6 +82,17 @@ def interval(value: float, low: float, high: float) -> str:
     return f"**{figures.number(value)}** ({figures.number(low)} to {figures.number(high)})"
 
 
+def measured(score: Mapping[str, Any]) -> str:
+    """Return a metric of metrics.json with its interval, and the interval's coverage where it is not as it says."""
+    text = interval(score["value"], score["low"], score["high"])
+    if score["low"] == score["high"]:
+        return f"**{figures.number(score['value'])}** (no interval: equal in every resample)"
+    if "coverage" not in score:
+        return text
+    known = score["coverage"]
+    return f"{text[:-1]}; {'coverage not measured' if known is None else f'{100 * known:.0f} % measured'})"
+
+
 def number(value: Any) -> str:
     """Return a number with four significant digits, any other value as `plain`, and None as an empty text."""
     if isinstance(value, int | float) and not isinstance(value, bool):

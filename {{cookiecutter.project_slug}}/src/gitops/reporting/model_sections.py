@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitops.core.figures import number, signed
-from gitops.rendering.markdown import code, interval, line_chart, plain, table
+from gitops.rendering.markdown import code, interval, line_chart, measured, plain, table
 from gitops.reporting.context import Context
 
 
@@ -20,7 +20,7 @@ def metrics(context: Context) -> str:
             continue
         arrow = "↑" if direction == "higher" else "↓"
         unit = context.settings.unit(name)
-        row = [f"{name} ({plain(unit)}) {arrow}" if unit else f"{name} {arrow}", _score(now), "–", "–"]
+        row = [f"{name} ({plain(unit)}) {arrow}" if unit else f"{name} {arrow}", measured(now), "–", "–"]
         if name in old:
             row[2] = interval(old[name].value, old[name].low, old[name].high)
             row[3] = _change(now["value"] - old[name].value, direction, context.gate, name)
@@ -54,17 +54,6 @@ def decision(context: Context) -> str:
         f"{found['temperature']:.4g}, by {found['error_before']:.4f}."
     )
     return "### Decision\n\n" + " ".join(parts)
-
-
-def _score(score: dict[str, Any]) -> str:
-    """Return a metric with its interval, and the coverage where it is not as it says."""
-    text = interval(score["value"], score["low"], score["high"])
-    if score["low"] == score["high"]:
-        return f"**{number(score['value'])}** (no interval: equal in every resample)"
-    if "coverage" not in score:
-        return text
-    known = score["coverage"]
-    return f"{text[:-1]}; {'coverage not measured' if known is None else f'{100 * known:.0f} % measured'})"
 
 
 def _groups(metrics: dict[str, Any]) -> str:
@@ -157,7 +146,7 @@ def slices(context: Context) -> str:
         scores = {value: (cell["metrics"] or {}).get(name) for value, cell in values.items()}
         known = sorted((score["value"] * sign, value) for value, score in scores.items() if score)
         rows = [
-            [plain(value), str(values[value]["rows"]), _score(values[value]["metrics"][name])] for _, value in known
+            [plain(value), str(values[value]["rows"]), measured(values[value]["metrics"][name])] for _, value in known
         ]
         rows += [[plain(value), str(values[value]["rows"]), "–"] for value, score in scores.items() if not score]
         parts.append(table([plain(column), "rows", name], rows, limit=20))

@@ -1,5 +1,7 @@
 """`make report`: reports/report.md, which `make comment` posts on the pull request, and reports/report.html with plots.
 
+The model card (design/model_card.py) is written along with them.
+
 Everything in a report belongs together: results of a stage that is out of date, or of another model than the present
 one, are left out and named as missing.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 from gitops.core import actions, artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
+from gitops.design import model_card
 from gitops.integrations import dvc
 from gitops.rendering.markdown import fenced, plain
 from gitops.reporting import context, page, sections
@@ -31,8 +34,9 @@ def compose(found: Context) -> str:
 
 def main() -> None:
     """Write both reports and print the Markdown one. Unusable settings are a report too, without plots."""
-    artifacts.REPORT_HTML.unlink(missing_ok=True)
-    written = [artifacts.REPORT]
+    for path in (artifacts.REPORT_HTML, artifacts.MODEL_CARD):
+        path.unlink(missing_ok=True)
+    written, found = [artifacts.REPORT], None
     try:
         settings = params.load()
     except ProjectError as error:
@@ -47,6 +51,8 @@ def main() -> None:
     actions.summarise(text)
     echo(text.rstrip())
     echo(f"\nwritten to {' and, with plots, '.join(map(str, written))}", error=True)
+    if found:
+        model_card.write(found.settings, found.stale, found.commit)
 
 
 if __name__ == "__main__":
