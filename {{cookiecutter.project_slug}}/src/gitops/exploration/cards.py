@@ -73,10 +73,10 @@ def _against_title(target: Target) -> str:
 
 
 def against(profile: Profile, target: Target) -> str:
-    """Return a chart of the target in each bin of the feature: a fraction with its interval, fractions, or quartiles."""
+    """Return a chart of the target in each bin of the feature: a fraction and its interval, fractions, or quartiles."""
     rows = sum(count for _, count, _ in profile.bins) or 1
     if target.values is not None:
-        return _quartiles(profile, rows)
+        return _quartiles(profile, target, rows)
     if len(target.classes) == 2:
         return _fractions(profile, target, rows)
     found = []
@@ -115,15 +115,15 @@ def _fractions(profile: Profile, target: Target, rows: int) -> str:
     return svg.dots(found, (0.0, highest), hits / max(1.0, every))
 
 
-def _quartiles(profile: Profile, rows: int) -> str:
+def _quartiles(profile: Profile, target: Target, rows: int) -> str:
     found, known = [], [values for _, _, values in profile.bins if values[1] == values[1]]
     for label, count, values in profile.bins:
         some = values[1] == values[1]
         said = f"quartiles {', '.join(map(number, values))}" if some else "none with a target"
-        found.append((label, count / rows, (values[0], values[1], values[2]) if some else None, f"{label}: {count:,} rows, {said}"))
+        shown = (values[0], values[1], values[2]) if some else None
+        found.append((label, count / rows, shown, f"{label}: {count:,} rows, {said}"))
     ends = (min((each[0] for each in known), default=0.0), max((each[2] for each in known), default=1.0))
-    middle = sorted(each[1] for each in known)[len(known) // 2] if known else 0.0
-    return svg.dots(found, ends, middle)
+    return svg.dots(found, ends, target.median)
 
 
 def legend(splits: list[str], target: Target | None, profile: Profile | None) -> str:

@@ -2,8 +2,8 @@
 
 It reads the prepared splits, which DVC fetches or builds first, as `make pipeline` would. Where `prepare` refuses the
 table, the page has the error, and the table as far as it can be read. The page itself is made in an environment of its
-own (page.py), which gets files alone. It shows values of the table, so it is as confidential as that: it lies in build/,
-which Git ignores, and no workflow uploads it.
+own (page.py), which gets files alone. It shows values of the table, so it is as confidential as that: it lies in
+build/, which Git ignores, and no workflow uploads it.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def _unprepared(settings: Params, error: str) -> Context:
     return _context(settings, {"table": str(RAW)}, None, more)
 
 
-def _context(
-    settings: Params, splits: dict[str, str], schema: dict[str, Any] | None, more: dict[str, Any]
-) -> Context:
+def _context(settings: Params, splits: dict[str, str], schema: dict[str, Any] | None, more: dict[str, Any]) -> Context:
     data = settings.data
     limits = settings.validate_data.model_dump()
     context: Context = {
@@ -79,6 +77,7 @@ def _context(
         "path": data.path,
         "task": data.task,
         "target": data.target,
+        "positive": data.positive,
         "id": data.id,
         "timestamp": data.timestamp,
         "dropped": data.left_out,

@@ -48,8 +48,8 @@ def _leaks(features: list[Profile]) -> list[str]:
     if not leaks:
         return []
     return [
-        f"{names([each.name for each in leaks])}: alone almost decide the target. Was that known when the decision has to "
-        "be made? If not it is a leak: <code>data.drop</code>."
+        f"{names([each.name for each in leaks])}: alone almost decide the target. Is that known when the decision "
+        "has to be made? If not it is a leak: <code>data.drop</code>."
     ]
 
 
@@ -63,8 +63,9 @@ def _target(target: Profile | None, context: dict[str, Any]) -> list[str]:
         return []
     label = html.escape(target.labels[rarest])
     return [
-        f"The class <code>{label}</code> has {counts[rarest]:,} rows, {fraction:.2%}: accuracy says little here. Consider "
-        "<code>pr_auc</code> or <code>f1</code> as the primary metric, and <code>train.class_weights: balanced</code>."
+        f"The class <code>{label}</code> has {counts[rarest]:,} rows, {fraction:.2%}: accuracy says little here. "
+        "Consider <code>pr_auc</code> or <code>f1</code> as the primary metric, and "
+        "<code>train.class_weights: balanced</code>."
     ]
 
 
@@ -79,7 +80,9 @@ def _splits(features: list[Profile], target: Profile | None, context: dict[str, 
             f"<code>validate_data.max_feature_drift</code> ({limit:g}) and beyond chance."
         )
     if target is not None and drifts(target, context["limits"].get("max_label_drift") or 0.0):
-        found.append("The target is distributed otherwise in another split (<code>validate_data.max_label_drift</code>).")
+        found.append(
+            "The target is distributed otherwise in another split (<code>validate_data.max_label_drift</code>)."
+        )
     if new := [each.name for each in features if sum(each.new.values())]:
         found.append(f"{names(new)}: other splits have categories that the training rows lack.")
     return found
@@ -95,7 +98,9 @@ def _repeated(repetition: dict[str, Repetition], target: Profile | None, context
     conflicting = sum(each.conflicting for each in repetition.values())
     if conflicting and target is not None:
         what = "another target" if context["task"] == "regression" else "another class"
-        found.append(f"{conflicting:,} rows are equal in all features to a row of {what}: no model can tell them apart.")
+        found.append(
+            f"{conflicting:,} rows are equal in all features to a row of {what}: no model can tell them apart."
+        )
     if repeated := sum(each.repeated for each in repetition.values()):
         found.append(
             f"{repeated:,} rows repeat an earlier one in all features. <code>data.duplicates</code> is "
@@ -108,24 +113,27 @@ def _repeated(repetition: dict[str, Repetition], target: Profile | None, context
 
 def _same(columns: list[str]) -> str:
     return (
-        f"{names(columns)}: order the rows almost alike (rank correlation of {SAME} or more with the first, in a sample of "
-        f"at most {ROWS:,} rows): one of them may do."
+        f"{names(columns)}: order the rows almost alike (rank correlation of {SAME} or more with the first, in a "
+        f"sample of at most {ROWS:,} rows): one of them may do."
     )
 
 
 def _columns(features: list[Profile]) -> list[str]:
     kinds: list[tuple[str, list[str]]] = [
-        ("one value in almost every row; they teach a model little", [each.name for each in features if _constant(each)]),
+        (
+            "one value in almost every row; they teach a model little",
+            [each.name for each in features if _constant(each)],
+        ),
         (
             "missing in more than half of the rows; is that itself a sign (see them against the target)?",
             [each.name for each in features if each.fraction_missing(each.main) > MISSING],
         ),
         (
-            "a different value in almost every row: an id or free text? <code>data.drop</code>, or <code>data.id</code>",
+            "a different text in almost every row: an id, or free text? <code>data.drop</code>, <code>data.id</code>",
             [each.name for each in features if _unique(each)],
         ),
         (
-            "one end is a value that people write where a number is missing; if it means that: <code>data.missing</code>",
+            "one end is what people write where a number is missing; if it means that: <code>data.missing</code>",
             [f"{each.name} ({number(value)})" for each in features if (value := _marker(each)) is not None],
         ),
     ]

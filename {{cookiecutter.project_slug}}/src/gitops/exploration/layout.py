@@ -44,28 +44,32 @@ svg { width: 100%; height: auto; display: block; overflow: visible; }
 svg text { font-size: 10.5px; fill: var(--quiet); }
 svg rect.main { fill: var(--main); } svg rect.second, .key .second { fill: var(--second); background: var(--second); }
 svg rect.third, .key .third { fill: var(--third); background: var(--third); } .key .main { background: var(--main); }
-svg polyline { fill: none; stroke-width: 1.4; } polyline.second { stroke: var(--second); } polyline.third { stroke: var(--third); }
+svg polyline { fill: none; stroke-width: 1.4; } polyline.second { stroke: var(--second); }
+polyline.third { stroke: var(--third); }
 svg .range { stroke: var(--dot); stroke-width: 2; opacity: .55; } svg .dot { fill: var(--dot); }
 svg .mark { stroke: var(--quiet); stroke-dasharray: 3 3; opacity: .7; } svg .cover { fill: transparent; }
 .shade0 { fill: var(--shade0); background: var(--shade0); } .shade1 { fill: var(--shade1); background: var(--shade1); }
 .shade2 { fill: var(--shade2); background: var(--shade2); } .shade3 { fill: var(--shade3); background: var(--shade3); }
 .shade4 { fill: var(--shade4); background: var(--shade4); } .shade5 { fill: var(--shade5); background: var(--shade5); }
 .key { display: inline-flex; gap: 1rem; flex-wrap: wrap; font-size: .85rem; color: var(--quiet); }
-.key i { display: inline-block; width: .8rem; height: .8rem; border-radius: .15rem; margin-right: .35rem; vertical-align: -1px; }
+.key i { display: inline-block; width: .8rem; height: .8rem; border-radius: .15rem; margin-right: .35rem; }
 """
 
-#: Sorts the cards and the tables by numbers that lie in attributes, and hides what does not hold the text that is typed.
+#: Sorts the cards and tables by numbers that lie in attributes, and hides cards without the text that is typed.
 SCRIPT = """
-const cards = document.querySelector('.cards'), order = document.getElementById('order'), find = document.getElementById('find');
+const cards = document.querySelector('.cards');
+const order = document.getElementById('order'), find = document.getElementById('find');
 if (cards && order) {
-  order.onchange = () => cards.append(...[...cards.children].sort((a, b) => a.dataset[order.value] - b.dataset[order.value]));
+  const place = card => card.dataset[order.value];
+  order.onchange = () => cards.append(...[...cards.children].sort((a, b) => place(a) - place(b)));
   find.oninput = () => { for (const card of cards.children)
     card.hidden = !card.querySelector('h3').textContent.toLowerCase().includes(find.value.toLowerCase()); };
 }
 for (const head of document.querySelectorAll('th[data-sort]')) head.onclick = () => {
   const body = head.closest('table').tBodies[0], at = head.cellIndex, down = head.dataset.sort = -head.dataset.sort;
   const key = row => row.cells[at].dataset.value ?? row.cells[at].textContent;
-  body.append(...[...body.rows].sort((a, b) => down * (isNaN(key(a) - key(b)) ? key(a).localeCompare(key(b)) : key(a) - key(b))));
+  const compare = (a, b) => isNaN(a - b) ? a.localeCompare(b) : a - b;
+  body.append(...[...body.rows].sort((a, b) => down * compare(key(a), key(b))));
 };
 """
 
@@ -73,7 +77,9 @@ for (const head of document.querySelectorAll('th[data-sort]')) head.onclick = ()
 def page(title: str, sections: Mapping[str, tuple[str, str]], head: str) -> str:
     """Return the HTML page: `head`, then `sections`, by their ids a heading and a body. All but titles must be HTML."""
     links = "".join(f'<a href="#{name}">{html.escape(heading)}</a>' for name, (heading, _) in sections.items())
-    body = "".join(f'<h2 id="{name}">{html.escape(heading)}</h2>\n{text}\n' for name, (heading, text) in sections.items())
+    body = "".join(
+        f'<h2 id="{name}">{html.escape(heading)}</h2>\n{text}\n' for name, (heading, text) in sections.items()
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -100,6 +106,15 @@ def cell(value: float | None, text: str, warn: bool = False) -> str:
     return f'<td class="n{" warn" if warn else ""}"{key}>{html.escape(text)}</td>'
 
 
+def code(text: object) -> str:
+    """Return a text as HTML code."""
+    return f"<code>{html.escape(str(text))}</code>"
+
+
 def key(names: list[tuple[str, str]]) -> str:
     """Return the legend of colours: the class of each, and its name."""
-    return '<span class="key">' + "".join(f'<span><i class="{c}"></i>{html.escape(n)}</span>' for c, n in names) + "</span>"
+    return (
+        '<span class="key">'
+        + "".join(f'<span><i class="{c}"></i>{html.escape(n)}</span>' for c, n in names)
+        + "</span>"
+    )

@@ -1,16 +1,15 @@
-"""The page's first sections: what was read, rows and splits, the target, and what the schema makes of each column."""
+"""The page's first sections: what was read, rows and splits, the target; and how to read the cards."""
 
 from __future__ import annotations
 
 import html
-from typing import Any
 
 import pyarrow.compute as pc
 
 from gitops.exploration import cards
 from gitops.exploration.context import Context
 from gitops.exploration.findings import drifts
-from gitops.exploration.layout import cell, key, table
+from gitops.exploration.layout import cell, code, key, table
 from gitops.exploration.profiles import Profile
 from gitops.exploration.repetition import Repetition
 from gitops.exploration.svg import SPLITS
@@ -23,11 +22,6 @@ LEFT_OUT = {
     "dropped_duplicates": ("equal to another row", "data.duplicates"),
     "dropped_repeated_ids": ("of an id that a later split has", "data.repeated_ids"),
 }
-
-
-def code(text: object) -> str:
-    """Return a text as HTML code."""
-    return f"<code>{html.escape(str(text))}</code>"
 
 
 def head(context: Context, splits: list[Split]) -> str:
@@ -43,14 +37,15 @@ def head(context: Context, splits: list[Split]) -> str:
             f'<div class="error"><strong>prepare refuses this table.</strong><pre>{html.escape(context["error"])}</pre>'
             "Below is the table as it is, before splits.</div>"
         )
-    seen = "" if len(splits) < 2 else (
-        " What is set against the target is of the training rows alone: what one has seen of the test rows' target, one "
-        "has fitted to."
+    seen = (
+        " Only training rows are set against the target: who has looked at the test rows' target has fitted to it."
+        if len(splits) > 1
+        else ""
     )
     return (
         f"<h1>{html.escape(context['model'])}: the table</h1><p>{what}</p>{error}"
-        f'<p class="quiet">{counted}; where a sample is shown, it says so.{seen} This page shows values of the table: it is '
-        "as confidential as the table.</p>"
+        f'<p class="quiet">{counted}; where a sample is shown, it says so.{seen} This page shows values of the table: '
+        "it is as confidential as the table.</p>"
     )
 
 
@@ -74,11 +69,9 @@ def rows(context: Context, splits: list[Split], repeated: dict[str, Repetition])
         if len(splits) > 1:
             line.append(cell(None, "–" if again.shared is None else f"{again.shared:,}", bool(again.shared)))
         lines.append(line)
-    how = "" if len(splits) < 2 else (
-        f"<p class='quiet'>{'Cut by time: ' + code(time) if time else 'Drawn at random, groups of rows together'}. "
-        "Equal: in all features.</p>"
-    )
-    return said + table(header, lines) + how
+    how = f"Cut by time: {code(time)}" if time else "Drawn at random, groups of rows together"
+    how = f"{how}. Equal: in all features." if len(splits) > 1 else "Equal: in all features."
+    return f'{said}{table(header, lines)}<p class="quiet">{how}</p>'
 
 
 def _period(split: Split, time: str) -> list[str]:
@@ -107,76 +100,20 @@ def target(profile: Profile | None, context: Context) -> str:
     return said + body + (key([*zip(SPLITS, names, strict=False)]) if profile.statistics and len(names) > 1 else "")
 
 
-def tags(name: str, context: Context) -> list[str]:
-    """Return what params.yaml says of a feature besides."""
-    derived = {feature["name"]: feature.get("derived") for feature in context["features"] or []}
-    found = [f"derived from {', '.join(derived[name])}"] if derived.get(name) else []
-    found += ["slice"] if name in context["slices"] else []
-    return found + (["not logged"] if name in context["redacted"] else [])
-
-
-def columns(found: list[Profile], context: Context, split: Split, shown: set[str]) -> str:
-    """Return what the schema makes of each column of the table, with its counts."""
-    others = [name for name in found[0].rows if name != found[0].main] if found else []
-    header = ["", "column", "is", "dtype", "missing", "different", "explains", *(f"drift {name}" for name in others)]
-    limit, lines = context["limits"].get("max_feature_drift") or 0.0, []
-    for at, profile in enumerate(found):
-        name = code(profile.name)
-        link = f'<a href="#c{at}">{name}</a>' if profile.name in shown else name
-        marks = ", ".join(map(html.escape, ["feature", *tags(profile.name, context)]))
-        lines.append([
-            cell(at, str(at + 1)), link + _problem(profile.name, context), marks, profile.dtype,
-            cell(profile.fraction_missing(profile.main), f"{profile.fraction_missing(profile.main):.2%}"),
-            cell(profile.distinct, f"{profile.distinct:,}"),
-            cell(profile.association, "–" if profile.association is None else f"{profile.association:.1%}"),
-            *(_drift(profile, name, limit) for name in others),
-        ])
-    for name, role, kind in _others(context, split):
-        at = len(lines)
-        blank = [cell(None, "")] * (len(header) - 4)
-        lines.append([cell(at, str(at + 1)), code(name) + _problem(name, context), html.escape(role), kind, *blank])
-    return (
-        '<p class="quiet">Click a heading to sort. "Explains": which fraction of the target\'s uncertainty (of a number\'s '
-        'variance) a feature takes away by itself. "Drift": from train, 0 to 1.</p>' + table(header, lines, sort=True)
-    )
-
-
-def _drift(profile: Profile, split: str, limit: float) -> str:
-    value = profile.drift.get(split)
-    if value is None:
-        return cell(None, "–")
-    return cell(value, f"{value:.3f}", value > max(limit, profile.chance[split]))
-
-
-def _problem(name: str, context: Context) -> str:
-    problem = context["problems"].get(name)
-    return f'<div class="warn">{html.escape(problem)}</div>' if problem else ""
-
-
-def _others(context: Context, split: Split) -> list[tuple[str, str, str]]:
-    """Return name, role and type of the columns that are no features."""
-    roles: list[tuple[Any, str]] = [
-        (context["target"], "target"),
-        (context["id"], "id: rows that share it belong together (data.id)"),
-        (context["timestamp"], "timestamp: splits are chronological (data.timestamp)"),
-        *((name, "slice, not seen by the model (data.slices, data.drop)") for name in context["unseen"]),
-    ]
-    found = [(name, role, html.escape(str(split.type(name)))) for name, role in roles if name in split.names]
-    return found + [(name, "left out (data.drop)", "") for name in context["dropped"]]
-
-
 def explained(target: Target | None, context: Context) -> str:
     """Return how to read the cards."""
-    splits = "" if len(context["splits"]) < 2 else (
-        "Left: the known values in each split, and the drift from train, 0 to 1 (Kolmogorov-Smirnov for numbers and dates, "
-        "Cramér's V for categories). "
-    )
+    splits = ""
+    if len(context["splits"]) > 1:
+        splits = (
+            "Left: the known values in each split, and their drift from train, 0 to 1 (Kolmogorov-Smirnov for numbers "
+            "and dates, Cramér's V for categories). "
+        )
     if target is None:
         return f"{splits}There is no target to set them against."
     what = "its quartiles" if target.values is not None else "fractions of its classes"
     interval = ", with 95 % intervals" if len(target.classes) == 2 else ""
     return (
-        f"{splits}{'Right: the' if splits else 'The'} target over tenths of the rows, or the most frequent values: the grey "
-        f"bar is how many rows, the rest {what}{interval}; the dashed line is all rows. \"Explains\": which fraction of the "
-        "target's uncertainty the feature takes away by itself, less what chance explains."
+        f"{splits}{'Right: the' if splits else 'The'} target over tenths of the rows, or the most frequent values: the "
+        f"grey bar is how many rows, the rest {what}{interval}; the dashed line is that of all rows. Explains: which "
+        "fraction of the target (its entropy or variance) the feature explains by itself, less what chance does."
     )

@@ -10,7 +10,17 @@ from tqdm import tqdm
 from gitops.core import artifacts
 from gitops.core.artifacts import GROUP, ROW
 from gitops.core.console import echo
-from gitops.exploration import cards, findings, overview, profiles, redundant, repetition, table_report, targets
+from gitops.exploration import (
+    cards,
+    columns,
+    findings,
+    overview,
+    profiles,
+    redundant,
+    repetition,
+    table_report,
+    targets,
+)
 from gitops.exploration.context import CONTEXT, PAGE, Context
 from gitops.exploration.drift import FALSE_ALARM
 from gitops.exploration.layout import page
@@ -51,7 +61,7 @@ def made(context: Context, splits: list[Split]) -> str:
         "first": ("Look at first", f"<ul>{listed}</ul>"),
         "rows": ("Rows and splits", overview.rows(context, splits, repeated)),
         "target": ("Target", overview.target(of_target, context)),
-        "columns": ("Columns", overview.columns(found, context, splits[0], {each.name for each in shown})),
+        "columns": ("Columns", columns.columns(found, context, splits[0], {each.name for each in shown})),
         "features": ("Features", _cards(found, shown, target, context)),
         "table": ("Table", report),
     }
@@ -72,9 +82,14 @@ def _cards(found: list[Profile], shown: list[Profile], target: Target | None, co
     """Return the cards of features, and what sorts and filters them."""
     limit = context["limits"].get("max_feature_drift") or 0.0
     at = {profile.name: place for place, profile in enumerate(found)}
-    tags = {each.name: overview.tags(each.name, context) for each in shown}
+    tags = {each.name: columns.tags(each.name, context) for each in shown}
     body = "".join(cards.card(each, at[each.name], target, limit, tags[each.name]) for each in shown)
-    orders = {"association": "what they say of the target", "drift": "drift", "missing": "missing values", "at": "the table"}
+    orders = {
+        "association": "what they say of the target",
+        "drift": "drift",
+        "missing": "missing values",
+        "at": "the table",
+    }
     options = "".join(f'<option value="{name}">{text}</option>' for name, text in orders.items())
     more = f" The {len(shown)} of {len(found)} features that say most of the target." if len(shown) < len(found) else ""
     return (
@@ -92,12 +107,16 @@ def _table(context: Context, split: Split, features: list[str]) -> str:
     names = [*first, *features][: table_report.COLUMNS]
     order = {name: at for at, name in enumerate(split.names)}
     frame = split.sample(sorted(names, key=order.__getitem__), table_report.ROWS)
-    rows = f"all {len(frame):,}" if len(frame) == split.rows else f"{len(frame):,} rows, drawn at random, of {split.rows:,}"
+    rows = (
+        f"all {len(frame):,}"
+        if len(frame) == split.rows
+        else f"{len(frame):,} rows, drawn at random, of {split.rows:,}"
+    )
     which = "the table's" if split.name == "table" else f"the {split.name} split's"
     left = len(first) + len(features) - len(names)
-    columns = f" and {len(names)} columns, those that say most of the target" if left > 0 else ""
+    chosen = f" and {len(names)} columns, those that say most of the target" if left > 0 else ""
     note = (
-        f"By skrub's TableReport, of {rows} of {which} rows{columns}. Distributions and associations are of these rows, "
+        f"By skrub's TableReport, of {rows} of {which} rows{chosen}. Distributions and associations are of these, "
         "associations of at most 3,000 of them."
     )
     return f'<p class="quiet">{html.escape(note)}</p>{table_report.render(frame)}'

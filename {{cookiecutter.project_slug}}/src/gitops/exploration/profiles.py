@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -92,7 +93,7 @@ def _numbers(profile: Profile, columns: dict[str, pa.ChunkedArray], target: Targ
         if profile.distinct == len(inner) + 1:  # each value is a bin
             names = [*texts, write(main[-1])]
         else:
-            names = [f"≤ {texts[0]}", *(f"{low} – {high}" for low, high in zip(texts, texts[1:], strict=False))]
+            names = [f"≤ {texts[0]}", *(f"{low} – {high}" for low, high in pairwise(texts))]
             names.append(f"> {texts[-1]}")
         codes[np.isnan(rows)] = len(names)
         _against(profile, codes, names, target)
@@ -126,7 +127,7 @@ def _bars(profile: Profile, ranked: dict[str, Array]) -> None:
             low, high = float(main[0]), float(main[-1])
         edges = np.linspace(low, high, BARS + 1)
         inner = edges[1:-1]
-        profile.labels = [f"{write(a)} – {write(b)}" for a, b in zip(edges, edges[1:], strict=False)]
+        profile.labels = [f"{write(a)} – {write(b)}" for a, b in pairwise(edges)]
     for split, each in ranked.items():
         ends = [0, *np.searchsorted(each, inner, side="left").tolist(), len(each)]
         profile.counts[split] = np.diff(ends).tolist()

@@ -11,7 +11,7 @@ ROWS, SAME = 5_000, 0.98
 
 
 def groups(split: Split, numbers: list[str]) -> list[list[str]]:
-    """Return groups of columns that have, in a sample, a rank correlation of SAME or more with the first of the group."""
+    """Return groups of columns whose rank correlation with the first of the group, in a sample, is SAME or more."""
     if len(numbers) < 2:
         return []
     frame = split.sample(numbers, ROWS)

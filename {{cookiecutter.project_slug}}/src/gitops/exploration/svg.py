@@ -33,7 +33,9 @@ def histogram(labels: Sequence[str], series: Sequence[Sequence[float]], names: S
         shape = f'x="{at * step:.1f}" y="{base - size:.1f}" width="{step - 1:.1f}" height="{size:.1f}"'
         parts.append(f'<rect class="main" {shape}><title>{html.escape(hover)}</title></rect>')
     for name, each in zip(SPLITS[1:], series[1:], strict=False):
-        points = [f"{x * step:.1f},{base - each[at] / top * (base - 6):.1f}" for at in range(bars) for x in (at, at + 1)]
+        points = [
+            f"{x * step:.1f},{base - each[at] / top * (base - 6):.1f}" for at in range(bars) for x in (at, at + 1)
+        ]
         parts.append(f'<polyline class="{name}" points="{" ".join(points)}"/>')
     if labels:
         parts.append(text(0, height - 3, shorten(labels[0].partition(" – ")[0])))
@@ -74,7 +76,10 @@ def dots(
     parts.append(f'<line class="mark" x1="{place(mark):.1f}" x2="{place(mark):.1f}" y1="0" y2="{height}"/>')
     for row, (label, fraction, values, hover) in enumerate(rows):
         y = row * ROW + 9
-        parts += [_label(row, label), f'<rect class="main" x="{LABELS}" y="{y - 5}" width="{fraction * 46:.1f}" height="9"/>']
+        parts += [
+            _label(row, label),
+            f'<rect class="main" x="{LABELS}" y="{y - 5}" width="{fraction * 46:.1f}" height="9"/>',
+        ]
         if values:
             ends_, middle = (place(values[0]), place(values[2])), place(values[1])
             parts.append(f'<line class="range" x1="{ends_[0]:.1f}" x2="{ends_[1]:.1f}" y1="{y}" y2="{y}"/>')
@@ -89,7 +94,10 @@ def stacks(rows: Sequence[tuple[str, float, Sequence[float], str]]) -> str:
     start, width, parts = LABELS + 52, WIDTH - LABELS - 54, []
     for row, (label, fraction, fractions, hover) in enumerate(rows):
         y, x = row * ROW + 3, float(start)
-        parts += [_label(row, label), f'<rect class="main" x="{LABELS}" y="{y + 1}" width="{fraction * 46:.1f}" height="9"/>']
+        parts += [
+            _label(row, label),
+            f'<rect class="main" x="{LABELS}" y="{y + 1}" width="{fraction * 46:.1f}" height="9"/>',
+        ]
         for at, each in enumerate(fractions):
             shape = f'x="{x:.1f}" y="{y}" width="{each * width:.1f}" height="{ROW - 5}"'
             parts.append(f'<rect class="shade{min(at, SHADES - 1)}" {shape}><title>{html.escape(hover)}</title></rect>')

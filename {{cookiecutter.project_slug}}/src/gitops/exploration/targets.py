@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ class Target:
         """Where the target is known, bool [rows]."""
         return self.codes >= 0 if self.codes is not None else ~np.isnan(self.values)
 
+    @cached_property
+    def median(self) -> float:
+        """The median of a regression's target, 0 where there is none."""
+        known = [] if self.values is None else self.values[self.known]
+        return float(np.median(known)) if len(known) else 0.0
+
 
 def read(split: Split, context: dict[str, Any]) -> Target | None:
     """Return the target; None where the table lacks its column, or that is not what the task needs."""
@@ -43,6 +50,8 @@ def read(split: Split, context: dict[str, Any]) -> Target | None:
     if context["task"] == "regression":
         return Target(name, [], None, column.cast(pa.float64()).to_numpy().astype(float))
     classes = context["classes"] or sorted(map(str, pc.unique(column.drop_null()).to_pylist()))
+    if context["classes"] is None and context["positive"] in classes:
+        classes = [*(name for name in classes if name != context["positive"]), context["positive"]]
     codes = pc.index_in(column, pa.array(classes, column.type)).fill_null(-1).to_numpy().astype(np.int64)
     return Target(name, [*map(str, classes)], codes, None)
 
@@ -60,7 +69,9 @@ def association(bins: Array, count: int, target: Target) -> float | None:
         classes = len(target.classes)
         if count * classes > CELLS:
             return None
-        return _uncertainty(np.bincount(bins[known] * classes + target.codes[known], minlength=count * classes), classes)
+        return _uncertainty(
+            np.bincount(bins[known] * classes + target.codes[known], minlength=count * classes), classes
+        )
     return _correlation_ratio(bins[known], target.values[known]) if target.values is not None else None
 
 
