@@ -141,6 +141,17 @@ def test_what_one_command_needs_is_made_on_its_first_use(
         assert done == wanted
 
 
+def test_only_its_own_command_makes_it(project: Path, environments: ModuleType) -> None:
+    """No workflow, no image and no other target of the Makefile names it."""
+    (name,) = environments.ON_FIRST_USE
+    rules = [line for line in (project / "Makefile").read_text().splitlines() if f".venv/{name}" in line]
+    assert [rule.partition(":")[0] for rule in rules] == [name]
+    folders = (".github", ".devcontainer", "jobs", "serving")
+    files = [path for folder in folders for path in (project / folder).rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert [path for path in files if re.search(rf"\b{name}\b", path.read_text())] == []
+
+
 @pytest.mark.parametrize(
     ("version", "why"),
     [((3, 10, 14), ": name one"), ((3, 13, 0), r" \(Deepchecks needs numpy<2, .* for 3\.13\): name")],

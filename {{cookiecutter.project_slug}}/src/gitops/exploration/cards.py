@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from gitops.exploration import svg
-from gitops.exploration.findings import drifts
+from gitops.exploration.findings import drifted
 from gitops.exploration.layout import key
 from gitops.exploration.profiles import Profile, moment, number
 from gitops.exploration.targets import Target
@@ -55,13 +55,21 @@ def distribution(profile: Profile) -> str:
     return draw(profile.labels, series, [*profile.counts])
 
 
+def drifts(profile: Profile, limit: float) -> str:
+    """Return the drift of each split as HTML, marked where it is beyond the limit and chance."""
+    marked = drifted(profile, limit)
+    found = []
+    for split, value in profile.drift.items():
+        text = f"{html.escape(split)} {value:.2f}"
+        found.append(f'<span class="warn">{text}</span>' if split in marked else text)
+    return ", ".join(found)
+
+
 def _split_title(profile: Profile, limit: float) -> str:
-    """Return what the splits' drift is, marked where it is beyond the limit and chance."""
+    """Return what is left in a card."""
     if not profile.drift:
         return "distribution"
-    found = ", ".join(f"{html.escape(split)} {value:.2f}" for split, value in profile.drift.items())
-    mark = "warn" if drifts(profile, limit) else ""
-    return f'splits; drift <span class="{mark}">{found}</span>'
+    return f"splits; drift {drifts(profile, limit)}"
 
 
 def _against_title(target: Target) -> str:

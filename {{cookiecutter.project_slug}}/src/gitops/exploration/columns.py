@@ -6,9 +6,11 @@ import html
 from typing import Any
 
 from gitops.exploration.context import Context
+from gitops.exploration.findings import drifted
 from gitops.exploration.layout import cell, code, table
 from gitops.exploration.profiles import Profile
 from gitops.exploration.tables import Split
+from gitops.tabular import cells
 
 
 def tags(name: str, context: Context) -> list[str]:
@@ -54,7 +56,7 @@ def _drift(profile: Profile, split: str, limit: float) -> str:
     value = profile.drift.get(split)
     if value is None:
         return cell(None, "–")
-    return cell(value, f"{value:.3f}", value > max(limit, profile.chance[split]))
+    return cell(value, f"{value:.3f}", split in drifted(profile, limit))
 
 
 def _problem(name: str, context: Context) -> str:
@@ -63,12 +65,12 @@ def _problem(name: str, context: Context) -> str:
 
 
 def _others(context: Context, split: Split) -> list[tuple[str, str, str]]:
-    """Return name, role and type of the columns that are no features."""
+    """Return name, role and dtype of the columns that are no features."""
     roles: list[tuple[Any, str]] = [
         (context["target"], "target"),
         (context["id"], "id: rows that share it belong together (data.id)"),
         (context["timestamp"], "timestamp: splits are chronological (data.timestamp)"),
         *((name, "slice, not seen by the model (data.slices, data.drop)") for name in context["unseen"]),
     ]
-    found = [(name, role, html.escape(str(split.type(name)))) for name, role in roles if name in split.names]
+    found = [(name, role, cells.dtype(split.type(name)) or "") for name, role in roles if name in split.names]
     return found + [(name, "left out (data.drop)", "") for name in context["dropped"]]

@@ -70,16 +70,15 @@ def _target(target: Profile | None, context: dict[str, Any]) -> list[str]:
 
 
 def _splits(features: list[Profile], target: Profile | None, context: dict[str, Any]) -> list[str]:
-    found = []
-    limit = context["limits"].get("max_feature_drift") or 0.0
-    if drifted := sorted(
-        (each for each in features if drifts(each, limit)), key=lambda each: -max(each.drift.values())
+    found, limit = [], context["limits"].get("max_feature_drift") or 0.0
+    if others := sorted(
+        (each for each in features if drifted(each, limit)), key=lambda each: -max(each.drift.values())
     ):
         found.append(
-            f"{names([each.name for each in drifted])}: distributed otherwise in another split, beyond the limit of "
+            f"{names([each.name for each in others])}: distributed otherwise in another split, beyond the limit of "
             f"<code>validate_data.max_feature_drift</code> ({limit:g}) and beyond chance."
         )
-    if target is not None and drifts(target, context["limits"].get("max_label_drift") or 0.0):
+    if target is not None and drifted(target, context["limits"].get("max_label_drift") or 0.0):
         found.append(
             "The target is distributed otherwise in another split (<code>validate_data.max_label_drift</code>)."
         )
@@ -88,9 +87,9 @@ def _splits(features: list[Profile], target: Profile | None, context: dict[str, 
     return found
 
 
-def drifts(profile: Profile, limit: float) -> bool:
-    """Tell whether a column differs in some split by more than the limit and than chance explains."""
-    return any(value > max(limit, profile.chance[split]) for split, value in profile.drift.items())
+def drifted(profile: Profile, limit: float) -> list[str]:
+    """Return the splits in which a column is distributed otherwise, by more than the limit and than chance explains."""
+    return [split for split, value in profile.drift.items() if value > max(limit, profile.chance[split])]
 
 
 def _repeated(repetition: dict[str, Repetition], target: Profile | None, context: dict[str, Any]) -> list[str]:

@@ -22,11 +22,12 @@ nav div { max-width: 74rem; margin: 0 auto; padding: .5rem 1rem; display: flex; 
 nav a { color: var(--quiet); text-decoration: none; } nav a:hover { color: var(--text); }
 h1 { margin: 1.2rem 0 .2rem; font-size: 1.7rem; } h2 { margin: 2.4rem 0 .4rem; scroll-margin-top: 3.2rem; }
 h3 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
-p { max-width: 60rem; margin: .4rem 0; } .quiet { color: var(--quiet); } code { overflow-wrap: anywhere; }
+p { max-width: 60rem; margin: .4rem 0; } .quiet { color: var(--quiet); }
+code { overflow-wrap: anywhere; unicode-bidi: isolate; }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top; }
 th { color: var(--quiet); font-weight: 600; } td.n, th.n { text-align: right; } th[data-sort] { cursor: pointer; }
-td { overflow-wrap: anywhere; } .wide { overflow-x: auto; max-height: 36rem; overflow-y: auto; }
+td .warn { overflow-wrap: anywhere; } .wide { overflow-x: auto; max-height: 36rem; overflow-y: auto; }
 .wide thead th { position: sticky; top: 0; background: var(--page); }
 .warn { color: var(--warn); font-weight: 600; }
 .error { border-left: 4px solid #cf222e; background: var(--soft); padding: .6rem 1rem; margin: 1rem 0; }

@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 
 from gitops.exploration import cards
 from gitops.exploration.context import Context
-from gitops.exploration.findings import drifts
 from gitops.exploration.layout import cell, code, key, table
 from gitops.exploration.profiles import Profile
 from gitops.exploration.repetition import Repetition
@@ -83,10 +82,8 @@ def target(profile: Profile | None, context: Context) -> str:
     """Return the target's distribution in each split."""
     if profile is None:
         return ""
-    limit = context["limits"].get("max_label_drift") or 0.0
-    drift = ", ".join(f"{html.escape(split)} {value:.3f}" for split, value in profile.drift.items())
-    mark = " class='warn'" if drifts(profile, limit) else ""
-    said = f"<p>{html.escape(cards.summary(profile))}.{f' Drift: <span{mark}>{drift}</span>.' if drift else ''}</p>"
+    drift = cards.drifts(profile, context["limits"].get("max_label_drift") or 0.0)
+    said = f"<p>{html.escape(cards.summary(profile))}.{f' Drift: {drift}.' if drift else ''}</p>"
     names = [*profile.counts]
     if profile.statistics:
         body = f'<div style="max-width: 34rem">{cards.distribution(profile)}</div>'

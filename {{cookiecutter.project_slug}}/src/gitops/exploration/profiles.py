@@ -93,8 +93,10 @@ def _numbers(profile: Profile, columns: dict[str, pa.ChunkedArray], target: Targ
         if profile.distinct == len(inner) + 1:  # each value is a bin
             names = [*texts, write(main[-1])]
         else:
-            names = [f"≤ {texts[0]}", *(f"{low} – {high}" for low, high in pairwise(texts))]
-            names.append(f"> {texts[-1]}")
+            middle = [f"{low} – {high}" for low, high in pairwise(texts)]
+            if profile.dtype == "datetime":  # two dates are too long
+                middle = [f"to {high}" for high in texts[1:]]
+            names = [f"≤ {texts[0]}", *middle, f"> {texts[-1]}"]
         codes[np.isnan(rows)] = len(names)
         _against(profile, codes, names, target)
 
