@@ -45,6 +45,8 @@ def explored(reported: list[pd.DataFrame], tmp_path: Path, monkeypatch: pytest.M
     """Explore a table, a frame or text, with settings of the section `data`; return the page."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(explore.git, "is_repository", lambda: None)
+    explore.PYTHON.parent.mkdir(parents=True)
+    explore.PYTHON.touch()
 
     def prepared() -> str | None:
         shutil.rmtree("data/prepared", ignore_errors=True)
@@ -169,6 +171,7 @@ def test_roles_of_columns(explored: Explore) -> None:
         "incomefeature, not logged",
     ):
         assert said in columns
+    assert "over when, in tenths of the training rows" in section(text, "target")
     assert "Cut by time: when" in rows and "2025-01-01" in rows and "ids" in rows
     assert {"noise", "region", "who", "when"}.isdisjoint(cards(text))
 

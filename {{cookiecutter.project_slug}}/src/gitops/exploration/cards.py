@@ -29,7 +29,7 @@ def card(profile: Profile, at: int, target: Target | None, limit: float, tags: l
     charts = [f"<div><h4>{_split_title(profile, limit)}</h4>{distribution(profile)}</div>"]
     if target is not None and profile.bins:
         said = "" if association is None else f"; explains {association:.1%}"
-        charts.append(f"<div><h4>{_against_title(target)}{said}</h4>{against(profile, target)}</div>")
+        charts.append(f"<div><h4>{against_title(target)}{said}</h4>{against(profile, target)}</div>")
     return (
         f'<div class="card" id="c{at}" {attributes}><h3>{html.escape(profile.name)}{head}</h3>'
         f'<div class="quiet">{html.escape(summary(profile))}</div><div class="pair">{"".join(charts)}</div></div>'
@@ -72,7 +72,8 @@ def _split_title(profile: Profile, limit: float) -> str:
     return f"splits; drift {drifts(profile, limit)}"
 
 
-def _against_title(target: Target) -> str:
+def against_title(target: Target) -> str:
+    """Return what `against` shows of the target, as HTML."""
     if target.values is not None:
         return f"{html.escape(svg.shorten(target.name))}: quartiles"
     if len(target.classes) == 2:
@@ -120,7 +121,7 @@ def _fractions(profile: Profile, target: Target, rows: int) -> str:
         said = f"{label}: {count:,} rows, {positive} {positives / total:.2%} (95 % interval {low:.2%} to {high:.2%})"
         found.append((label, count / rows, (low, positives / total, high), said))
     highest = max((values[2] for _, _, values, _ in found if values), default=1.0)
-    return svg.dots(found, (0.0, highest), hits / max(1.0, every))
+    return svg.dots(found, (0.0, highest), hits / max(1.0, every), lambda value: f"{value:.1%}")
 
 
 def _quartiles(profile: Profile, target: Target, rows: int) -> str:
@@ -131,7 +132,7 @@ def _quartiles(profile: Profile, target: Target, rows: int) -> str:
         shown = (values[0], values[1], values[2]) if some else None
         found.append((label, count / rows, shown, f"{label}: {count:,} rows, {said}"))
     ends = (min((each[0] for each in known), default=0.0), max((each[2] for each in known), default=1.0))
-    return svg.dots(found, ends, target.median)
+    return svg.dots(found, ends, target.median, number)
 
 
 def legend(splits: list[str], target: Target | None, profile: Profile | None) -> str:

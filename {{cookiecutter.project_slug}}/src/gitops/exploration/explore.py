@@ -31,6 +31,8 @@ SPLITS = {path.stem: path for path in (artifacts.TRAIN, artifacts.VAL, artifacts
 def main() -> None:
     """Write the page. Raises ProjectError for settings that are wrong, and for a table that cannot be read at all."""
     git.is_repository()
+    if not PYTHON.exists():
+        raise ProjectError(f"{PYTHON} is missing: run `make explore`, which makes it")
     PAGE.unlink(missing_ok=True)  # a table that cannot be read must not leave the page of another one
     settings = params.load()
     error = _prepare()

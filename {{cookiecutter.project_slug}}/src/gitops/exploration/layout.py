@@ -38,6 +38,7 @@ td .warn { overflow-wrap: anywhere; } .wide { overflow-x: auto; max-height: 36re
 .card .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; margin-top: .5rem; }
 @media (max-width: 40rem) { .card .pair { grid-template-columns: 1fr; } }
 .card h4 { margin: 0 0 .2rem; font-size: .8rem; font-weight: 600; color: var(--quiet); }
+.chart { max-width: 26rem; margin: .6rem 0; } h4 { margin: .8rem 0 .2rem; font-size: .9rem; }
 .tag { font-size: .75rem; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .5rem; color: var(--quiet); }
 .controls { display: flex; gap: 1rem; flex-wrap: wrap; margin: .8rem 0; }
 .controls input, .controls select { font: inherit; padding: .2rem .4rem; }

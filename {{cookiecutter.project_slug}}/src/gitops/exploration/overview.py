@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from datetime import UTC, datetime
 
 import pyarrow.compute as pc
 
@@ -27,6 +28,7 @@ def head(context: Context, splits: list[Split]) -> str:
     """Return the page's title, what is on it, and the error where prepare refuses the table."""
     rows, read = context["rows"]["raw"], context["rows"].get("read")
     what = f"{rows:,} rows of {code(context['path'])}; task {code(context['task'])}, target {code(context['target'])}."
+    what += f" Made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     counted = "Counts are of all rows"
     if read is not None and read < rows:
         counted = f"Counts are of the first {read:,} rows, as many as are read of a large table that prepare refuses"
@@ -78,23 +80,30 @@ def _period(split: Split, time: str) -> list[str]:
     return [cell(None, "–" if each is None else str(each)[:16]) for each in ends.values()]
 
 
-def target(profile: Profile | None, context: Context) -> str:
-    """Return the target's distribution in each split."""
-    if profile is None:
+def target(profile: Profile | None, time: Profile | None, values: Target | None, context: Context) -> str:
+    """Return the target's distribution in each split and, where there is a `time`, the target over it."""
+    if profile is None or values is None:
         return ""
     drift = cards.drifts(profile, context["limits"].get("max_label_drift") or 0.0)
     said = f"<p>{html.escape(cards.summary(profile))}.{f' Drift: {drift}.' if drift else ''}</p>"
+    body = _distribution(profile)
+    if time is not None and time.bins:
+        title = f"over {code(time.name)}, in tenths of the training rows: {cards.against_title(values)}"
+        body += f'<h4 class="quiet">{title}</h4><div class="chart">{cards.against(time, values)}</div>'
+    return said + body
+
+
+def _distribution(profile: Profile) -> str:
     names = [*profile.counts]
     if profile.statistics:
-        body = f'<div style="max-width: 34rem">{cards.distribution(profile)}</div>'
-    else:
-        totals = {name: sum(counts) or 1 for name, counts in profile.counts.items()}
-        lines = []
-        for at, label in enumerate(profile.labels):
-            counts = [(profile.counts[name][at], totals[name]) for name in names]
-            lines.append([code(label), *(cell(rows, f"{rows:,} ({rows / total:.2%})") for rows, total in counts)])
-        body = table(["class", *names], lines)
-    return said + body + (key([*zip(SPLITS, names, strict=False)]) if profile.statistics and len(names) > 1 else "")
+        legend = key([*zip(SPLITS, names, strict=False)]) if len(names) > 1 else ""
+        return f'<div class="chart">{cards.distribution(profile)}</div>{legend}'
+    totals = {name: sum(counts) or 1 for name, counts in profile.counts.items()}
+    lines = []
+    for at, label in enumerate(profile.labels):
+        counts = [(profile.counts[name][at], totals[name]) for name in names]
+        lines.append([code(label), *(cell(rows, f"{rows:,} ({rows / total:.2%})") for rows, total in counts)])
+    return table(["class", *names], lines)
 
 
 def explained(target: Target | None, context: Context) -> str:

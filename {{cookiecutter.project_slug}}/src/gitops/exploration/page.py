@@ -27,6 +27,7 @@ from gitops.exploration.layout import page
 from gitops.exploration.profiles import Profile
 from gitops.exploration.tables import Split
 from gitops.exploration.targets import Target
+from gitops.tabular import cells
 
 #: Features that have a card, at most: those that say most of the target.
 CARDS = 100
@@ -50,6 +51,7 @@ def made(context: Context, splits: list[Split]) -> str:
         for name in tqdm(features, unit=" columns", desc="explore", leave=False, disable=None)
     ]
     of_target = profiles.of(target.name, splits, None, level) if target else None
+    time = profiles.of(context["timestamp"], splits[:1], target, level) if _timed(context, splits[0]) else None
     repeated = repetition.count(splits, features, target.name if target else None) if features else {}
     shown = sorted(found, key=lambda each: -(each.association if each.association is not None else -1.0))[:CARDS]
     echo("drawing the table")
@@ -60,7 +62,7 @@ def made(context: Context, splits: list[Split]) -> str:
     sections = {
         "first": ("Look at first", f"<ul>{listed}</ul>"),
         "rows": ("Rows and splits", overview.rows(context, splits, repeated)),
-        "target": ("Target", overview.target(of_target, context)),
+        "target": ("Target", overview.target(of_target, time, target, context)),
         "columns": ("Columns", columns.columns(found, context, splits[0], {each.name for each in shown})),
         "features": ("Features", _cards(found, shown, target, context)),
         "table": ("Table", report),
@@ -68,6 +70,12 @@ def made(context: Context, splits: list[Split]) -> str:
     if of_target is None:
         del sections["target"]
     return page(f"{context['model']}: the table", sections, overview.head(context, splits))
+
+
+def _timed(context: Context, split: Split) -> bool:
+    """Tell whether there is a time, in a column that could be typed as one."""
+    name = context["timestamp"]
+    return name in split.names and cells.dtype(split.type(name)) == "datetime"
 
 
 def feature_names(context: Context, split: Split) -> list[str]:

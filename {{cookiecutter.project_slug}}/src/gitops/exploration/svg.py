@@ -6,7 +6,7 @@ Every text is escaped: labels are values of the table.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 #: Width of a chart; of its labels; height of a row of bars; characters of a label.
 WIDTH, LABELS, ROW, LABEL = 340, 118, 17, 20
@@ -59,11 +59,14 @@ def bars(labels: Sequence[str], series: Sequence[Sequence[float]], names: Sequen
 
 
 def dots(
-    rows: Sequence[tuple[str, float, tuple[float, float, float] | None, str]], ends: tuple[float, float], mark: float
+    rows: Sequence[tuple[str, float, tuple[float, float, float] | None, str]],
+    ends: tuple[float, float],
+    mark: float,
+    write: Callable[[float], str],
 ) -> str:
     """Return a row for each bin: label, fraction of the rows, low, middle and high, and a text for those who hover.
 
-    `ends` are those of the axis; `mark` is where a line crosses all rows.
+    `ends` are those of the axis, which `write` labels; `mark` is where a line crosses all rows.
     """
     low, high = ends
     start, width = LABELS + 52, WIDTH - LABELS - 60
@@ -86,7 +89,10 @@ def dots(
             parts.append(f'<circle class="dot" cx="{middle:.1f}" cy="{y}" r="3.2"/>')
         cover = f'<rect class="cover" x="0" y="{row * ROW}" width="{WIDTH}" height="{ROW}">'
         parts.append(f"{cover}<title>{html.escape(hover)}</title></rect>")
-    return _svg(height + 4, parts)
+    parts += [text(start, height + 10, write(low)), text(start + width, height + 10, write(high), "end")]
+    if start + 45 < place(mark) < start + width - 45:
+        parts.append(text(place(mark), height + 10, write(mark), "middle"))
+    return _svg(height + 14, parts)
 
 
 def stacks(rows: Sequence[tuple[str, float, Sequence[float], str]]) -> str:
