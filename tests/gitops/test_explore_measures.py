@@ -125,6 +125,7 @@ def test_bins_hold_the_rows_that_their_labels_say(tmp_path: Path, dice: np.rando
     """Also where most values are the same, where there are few, and where the target or the feature is missing."""
     columns = {
         "skewed": np.where(dice.random(1000) < 0.85, 0.0, dice.exponential(size=1000)),
+        "capped": np.minimum(dice.normal(size=1000), -1.5),
         "few": dice.integers(1, 4, 1000).astype(float),
         "one": np.ones(1000),
         "none": pa.array([None] * 1000, pa.float64()),
@@ -139,7 +140,8 @@ def test_bins_hold_the_rows_that_their_labels_say(tmp_path: Path, dice: np.rando
     assert found["gaps"].bins[-1][1] == found["gaps"].missing["train"]
     zero = [rows for label, rows, _ in found["skewed"].bins if label == "≤ 0"]
     assert zero == [int((columns["skewed"] == 0).sum())]
-    for name in ("skewed", "few", "one", "gaps"):
+    assert [rows for _, rows, _ in found["capped"].bins][-1] == int((columns["capped"] == -1.5).sum())
+    for name in ("skewed", "capped", "few", "one", "gaps"):
         assert sum(rows for _, rows, _ in found[name].bins) == 1000
         assert all(rows for _, rows, _ in found[name].bins)
 

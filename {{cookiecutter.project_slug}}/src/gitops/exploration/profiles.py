@@ -141,14 +141,15 @@ def _inner_edges(ranked: Array, distinct: int) -> Array:
         return np.unique(ranked)[:-1]
     places = np.round(np.arange(1, BINS) / BINS * (len(ranked) - 1)).astype(int)
     edges = np.unique(ranked[places])
-    return edges[edges < ranked[-1]] if edges[0] < ranked[-1] else edges[:0]
+    edges = edges[edges < ranked[-1]]
+    return edges if len(edges) else ranked[[np.searchsorted(ranked, ranked[-1]) - 1]]
 
 
 def _categories(profile: Profile, columns: dict[str, pa.ChunkedArray], target: Target | None, level: float) -> None:
     texts = {split: column.cast(pa.string()) for split, column in columns.items()}
-    counts = {split: _counts(column) for split, column in texts.items()}
-    main = counts[profile.main]
-    profile.distinct = len(pc.unique(texts[profile.main].drop_null()))
+    found = {split: _counts(column) for split, column in texts.items()}
+    counts = {split: each for split, (each, _) in found.items()}
+    main, profile.distinct = found[profile.main]
     top = [*main][:BINS] if len(main) <= BINS else [*main][: BINS - 1]
     others = [OTHER] if len(top) < profile.distinct else []
     profile.labels = [*top, *others]
@@ -174,12 +175,13 @@ def _categories(profile: Profile, columns: dict[str, pa.ChunkedArray], target: T
             profile.association = targets.association(every, profile.distinct + 1, target)
 
 
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    """Return how often each text is there, the most frequent first, and TEXTS of them at most."""
+def _counts(column: pa.ChunkedArray) -> tuple[dict[str, int], int]:
+    """Return how often each text is there, the most frequent first, TEXTS at most; and how many texts there are."""
     found = pc.value_counts(column.drop_null())
     counts = found.field("counts").to_numpy()
     order = np.argsort(-counts, kind="stable")[:TEXTS]
-    return dict(zip(found.field("values").take(pa.array(order)).to_pylist(), counts[order].tolist(), strict=True))
+    texts = found.field("values").take(pa.array(order)).to_pylist()
+    return dict(zip(texts, counts[order].tolist(), strict=True)), len(found)
 
 
 def _against(profile: Profile, codes: Array, names: list[str], target: Target) -> None:
