@@ -110,7 +110,8 @@ def shown_classes(profile: Profile) -> list[int]:
 
 def _fractions(profile: Profile, target: Target, rows: int) -> str:
     positive = target.classes[-1]
-    found, every, hits = [], 0.0, 0.0
+    found: list[svg.Dot] = []
+    every = hits = 0.0
     for label, count, (negatives, positives) in profile.bins:
         total = negatives + positives
         every, hits = every + total, hits + positives
@@ -125,7 +126,8 @@ def _fractions(profile: Profile, target: Target, rows: int) -> str:
 
 
 def _quartiles(profile: Profile, target: Target, rows: int) -> str:
-    found, known = [], [values for _, _, values in profile.bins if values[1] == values[1]]
+    found: list[svg.Dot] = []
+    known = [values for _, _, values in profile.bins if values[1] == values[1]]
     for label, count, values in profile.bins:
         some = values[1] == values[1]
         said = f"quartiles {', '.join(map(number, values))}" if some else "none with a target"

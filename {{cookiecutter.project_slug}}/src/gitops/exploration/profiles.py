@@ -158,8 +158,8 @@ def _categories(profile: Profile, columns: dict[str, pa.ChunkedArray], target: T
         shown = [each.get(text, 0) for text in top]
         profile.counts[split] = [*shown, known - sum(shown)][: len(profile.labels)]
     for split, each in [*counts.items()][1:]:
-        sizes = (profile.rows[name] - profile.missing[name] for name in (profile.main, split))
-        profile.chance[split] = drift.by_chance(*sizes, len({*main, *each}), level)
+        first, second = (profile.rows[name] - profile.missing[name] for name in (profile.main, split))
+        profile.chance[split] = drift.by_chance(first, second, len({*main, *each}), level)
         if main and each:
             profile.drift[split] = drift.cramers_v(main, each)
             if profile.distinct <= TEXTS:

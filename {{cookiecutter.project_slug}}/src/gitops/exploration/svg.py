@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 #: Width of a chart; of its labels; height of a row of bars; characters of a label.
 WIDTH, LABELS, ROW, LABEL = 340, 118, 17, 20
 
+#: A bin's label, its fraction of the rows, low, middle and high, and a text for those who hover.
+Dot = tuple[str, float, tuple[float, float, float] | None, str]
+
 #: Classes of colours in the page's style: of splits in their order, and of classes of the target.
 SPLITS = ("main", "second", "third")
 SHADES = 6
@@ -59,12 +62,12 @@ def bars(labels: Sequence[str], series: Sequence[Sequence[float]], names: Sequen
 
 
 def dots(
-    rows: Sequence[tuple[str, float, tuple[float, float, float] | None, str]],
+    rows: Sequence[Dot],
     ends: tuple[float, float],
     mark: float,
     write: Callable[[float], str],
 ) -> str:
-    """Return a row for each bin: label, fraction of the rows, low, middle and high, and a text for those who hover.
+    """Return a row for each bin.
 
     `ends` are those of the axis, which `write` labels; `mark` is where a line crosses all rows.
     """

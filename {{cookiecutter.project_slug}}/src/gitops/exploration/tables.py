@@ -54,4 +54,5 @@ class Split:
             found.append(part.take(pa.array(chosen[first:last] - start)))
             start += part.num_rows
         empty = self._file.schema_arrow.empty_table().select([*names])
-        return pa.concat_tables([empty, *found]).to_pandas().reset_index(drop=True)
+        frame: pd.DataFrame = pa.concat_tables([empty, *found]).to_pandas()
+        return frame.reset_index(drop=True)

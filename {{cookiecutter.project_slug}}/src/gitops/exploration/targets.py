@@ -32,13 +32,15 @@ class Target:
     @property
     def known(self) -> Array:
         """Where the target is known, bool [rows]."""
-        return self.codes >= 0 if self.codes is not None else ~np.isnan(self.values)
+        if self.codes is not None:
+            return np.asarray(self.codes >= 0)
+        return np.empty(0, bool) if self.values is None else ~np.isnan(self.values)
 
     @cached_property
     def median(self) -> float:
         """The median of a regression's target, 0 where there is none."""
-        known = [] if self.values is None else self.values[self.known]
-        return float(np.median(known)) if len(known) else 0.0
+        known = self.known
+        return float(np.median(self.values[known])) if self.values is not None and known.any() else 0.0
 
 
 def read(split: Split, context: dict[str, Any]) -> Target | None:
@@ -106,7 +108,7 @@ def by_bin(bins: Array, count: int, target: Target) -> list[list[float]]:
     if target.codes is not None:
         classes = len(target.classes)
         counts = np.bincount(bins[known] * classes + target.codes[known], minlength=count * classes)
-        found: list[list[float]] = counts.reshape(count, classes).tolist()
+        found: list[list[float]] = counts.astype(float).reshape(count, classes).tolist()
         return found
     if target.values is None:
         return []
