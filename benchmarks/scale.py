@@ -2,7 +2,7 @@
 
     .venv/dev/bin/python benchmarks/scale.py [WHAT ...] [--rows 10000000] [--folder FOLDER]
 
-WHAT: growth, stages, processes, wide, monitor, default; without any, all of them, in about an hour.
+WHAT: growth, stages, processes, wide, monitor, explore, default; without any, all of them, in about an hour.
 For each a project is generated in FOLDER, a temporary one by default, which needs 30 GB. Memory is the largest resident
 set of the process or of one that it started. With a GPU, `growth` trains on it too. benchmarks/handler.py measures a
 server's requests.
@@ -203,6 +203,26 @@ def monitor(project: Project, rows: int) -> None:
     show("`make monitor`, log in parquet", f"{DAYS} days x {a_day:,}", run)
 
 
+def explore(project: Project, rows: int) -> None:
+    """Make the page of a million rows, of parquet and of CSV, and of 1,500 columns: with the splits, and once more."""
+    project.run("make", ".venv/explore")
+    for kind, size, columns in (("narrow", SHARED, "31"), ("csv", SHARED, "31"), ("wide", WIDE, "1,501")):
+        if kind == "csv":
+            path = project.tables / f"narrow-{size}.csv"
+            project.run(project.python, "-c", TO_CSV, path.with_suffix(".parquet"), path)
+            project.set({"data": {"path": str(path)}})
+        else:
+            project.table(kind, size)
+        for what in ("with `prepare`", "again"):
+            run = project.run("make", "explore")
+            page = (project.path / "build/explore.html").stat().st_size / 1e6
+            show(f"`make explore` of {kind}, {what}", f"{size:,} x {columns}", f"{run}; a page of {page:.1f} MB")
+
+
+#: Writes a parquet file as CSV.
+TO_CSV = "import sys, pyarrow.csv as c, pyarrow.parquet as p; c.write_csv(p.read_table(sys.argv[1]), sys.argv[2])"
+
+
 def default(project: Project, rows: int) -> None:
     """Train on the bundled table here, and as the template was at the commit BEFORE, in turn."""
     source = project.path.parent / "before"
@@ -226,6 +246,7 @@ MEASUREMENTS: dict[str, Callable[[Project, int], None]] = {
     "processes": processes,
     "wide": wide,
     "monitor": monitor,
+    "explore": explore,
     "default": default,
 }
 

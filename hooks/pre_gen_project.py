@@ -44,12 +44,12 @@ IMPORTED = set(
     pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pydantic_settings pydevd_plugins pydot
     pygit2 pygments pygtrie pylab pyparsing pytest python_discovery python_utils pythonjsonlogger pytz redis referencing
     regress requests requests_oauthlib requirements rfc3339_validator rfc3986_validator rfc3987_syntax rich rpds ruamel
-    ruff s3fs s3transfer scipy scmrepo semver send2trash setuptools shortuuid shtab six sklearn skops smmap soupsieve
-    sqlalchemy sqlparse sqltrie sshfs stack_data starlette statsmodels sympy tabulate tenacity terminado threadpoolctl
-    tinycss2 tlz toml tomlkit toolz torch torchgen tornado tqdm traitlets triton ts typeguard typing_extensions
-    typing_inspection tzdata tzlocal uri_template urllib3 uvicorn uvicorn_worker uvloop validate vine virtualenv
-    voluptuous watchfiles wcwidth webcolors webencodings websocket websockets werkzeug wheel widgetsnbextension wrapt
-    xdist yaml yamllint yarl zc zipp zmq
+    ruff s3fs s3transfer scipy scmrepo semver send2trash setuptools shortuuid shtab six sklearn skrub skops smmap
+    soupsieve sqlalchemy sqlparse sqltrie sshfs stack_data starlette statsmodels sympy tabulate tenacity terminado
+    threadpoolctl tinycss2 tlz toml tomlkit toolz torch torchgen tornado tqdm traitlets triton ts typeguard
+    typing_extensions typing_inspection tzdata tzlocal uri_template urllib3 uvicorn uvicorn_worker uvloop validate vine
+    virtualenv voluptuous watchfiles wcwidth webcolors webencodings websocket websockets werkzeug wheel
+    widgetsnbextension wrapt xdist yaml yamllint yarl zc zipp zmq
     """.split()  # noqa: SIM905
 )
 

@@ -384,3 +384,11 @@ def test_corrected_rows_and_new_columns_get_there(made: Path, redis: Redis, larg
     assert after["age"][0] > 90
     assert after["age"][1:] == [pytest.approx(2 / 7 + 2), None]
     assert after["plan"] == ["gold", "gold", None]
+
+
+def test_the_joined_table_is_explored(made: Path) -> None:
+    """With the period and the patients of each split, which is cut by time."""
+    make(made, "explore")
+    page = (made / "build/explore.html").read_text()
+    assert "Cut by time: <code>observed_at</code>" in page and "id: rows that share it belong together" in page
+    assert all(f">{name}</th>" in page for name in ("from", "to", "ids"))

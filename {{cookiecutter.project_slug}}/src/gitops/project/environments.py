@@ -4,10 +4,10 @@
     PYTHONPATH=src python3 -m gitops.project.environments lock [--upgrade] [NAME ...]
 
 `setup` leaves alone what is already right; `lock` keeps the versions without --upgrade. Each pair requirements/NAME.in
-and NAME.txt is an environment in .venv/NAME; `kustomize` is a NAME too, a program rather than an environment. Paths are
-relative to the repository's root. Only the standard library is imported, because this runs before anything is
-installed. uv reads its own settings (UV_DEFAULT_INDEX, UV_CACHE_DIR, ...) from the environment; torch_source.py says
-which build of torch is installed, and from where.
+and NAME.txt is an environment in .venv/NAME; `kustomize` is a NAME too, a program rather than an environment. Without a
+NAME, `setup` leaves out ON_FIRST_USE. Paths are relative to the repository's root. Only the standard library is
+imported, because this runs before anything is installed. uv reads its own settings (UV_DEFAULT_INDEX, UV_CACHE_DIR,
+...) from the environment; torch_source.py says which build of torch is installed, and from where.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from gitops.project.uv import VENV, check_python, find_uv, quiet, run
 #: In the project's path: `:` ends a path for Python and Java, `'` breaks MLflow's SQL, `?` ends a database's address.
 UNUSABLE = ":'?"
 
+#: Environments that the one command that needs them makes; whoever never runs it does not install them.
+ON_FIRST_USE = ("explore",)
+
 STALE = "requirements/{0}.in has changed since requirements/{0}.txt was made from it: run `make lock`"
 
 
@@ -33,7 +36,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("setup", "lock"):
         names = commands.add_parser(name)
-        names.add_argument("names", nargs="*", metavar="NAME", help="all of them where none is named")
+        names.add_argument("names", nargs="*", metavar="NAME", help="all where none is named; setup: but ON_FIRST_USE")
     names.add_argument("--upgrade", action="store_true", help="to the newest that requirements/NAME.in allows")
     arguments = parser.parse_args()
 
@@ -41,7 +44,8 @@ def main() -> None:
     known = [*environments, "kustomize"] if arguments.command == "setup" else environments
     if unknown := set(arguments.names) - set(known):
         sys.exit(f"error: {', '.join(sorted(unknown))}: there is no such environment, only {', '.join(known)}")
-    for name in arguments.names or known:
+    left_out = ON_FIRST_USE if arguments.command == "setup" else ()
+    for name in arguments.names or [name for name in known if name not in left_out]:
         if arguments.command == "lock":
             locks.lock(name, upgrade=arguments.upgrade)
         elif name == "kustomize":

@@ -1,0 +1,1 @@
+"""`make explore`: a page of the table, before any model."""
