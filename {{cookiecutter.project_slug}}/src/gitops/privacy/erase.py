@@ -91,7 +91,7 @@ def _unfindable(who: Subject, settings: Params, log: log_lines.Found) -> list[st
 
 
 def _nothing(found: Journal, who: Subject) -> int:
-    """Say that nothing of the id is here, and return the exit status: 1 unless an earlier version of the table had it."""
+    """Say that nothing is here, and return 0 where an earlier version of the table had the id. Raises ProjectError."""
     if found.report["versions"]["held"]:
         echo("nothing of this ID is here any more: what is left is said above")
         return 0

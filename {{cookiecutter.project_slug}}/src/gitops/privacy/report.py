@@ -13,14 +13,14 @@ from gitops.rendering import markdown
 
 REPORT = Path("reports/erase.md")
 
-#: Digits of an md5 or a commit that are shown.
-DIGITS = 12
+#: Objects of the DVC remote that are listed.
+LISTED = 20
 
 KNOWN = {True: "yes", False: "no", None: "not known"}
 
 
 def describe(found: dict[str, list[Any]], provenance: Provenance, notes: list[str]) -> dict[str, Any]:
-    """Return all that the report says, ready for JSON. `found`: by place, how many of what; `notes`: what is unusual."""
+    """Return all that the report says, ready for JSON. `found`: by place, how many of what; `notes`: on this ID."""
     held = sorted(provenance.held)
     unknown = sorted(md5 for md5, holds in provenance.versions.items() if holds is None)
     return {
@@ -34,42 +34,42 @@ def describe(found: dict[str, list[Any]], provenance: Provenance, notes: list[st
 
 def _left(provenance: Provenance, held: list[str], unknown: list[str]) -> list[str]:
     """Return what cannot be erased from here, each with what can be done about it."""
-    left = []
-    inside = dvc_remote.in_repository()
-    if held or unknown:
-        where = "this repository's DVC remote, which Git tracks" if inside else "the DVC remote"
-        md5s = ", ".join(f"files/md5/{md5[:2]}/{md5[2:]}" for md5 in [*sorted(provenance.objects), *unknown][:20])
-        left.append(
-            f"Old versions in {where}, and the splits, predictions and reports that were made of them. `make gc` removes "
-            "what no branch and no release names any more. It keeps what a release in the release log names: remove that "
-            f"by hand, once you will not go back to that release. Of the table: {md5s}."
-        )
-        left.append(
-            "Git's history: the md5s of these versions and hashes of requests in data/appended.json"
-            + (", and the rows themselves, since the DVC remote lies in this repository" if inside else "")
-            + ". Rewriting it (git filter-repo) changes every commit after the first that is changed."
-        )
+    left = _versions(provenance, unknown) if held or unknown else []
     if held:
-        left.append(
-            "Models that were trained from these versions, in the cluster, in images, in the DVC remote and in MLflow; the "
-            "archive of a model holds a few rows of its test split as the request of the smoke test. Release a model that "
-            "was trained without the rows, then delete the older images and runs."
-        )
-        left.append(
-            "Until such a model is released, the gate and the monitor fetch the test rows of the present release again."
-        )
+        left += [
+            "Models that were trained from these versions: in the cluster, in images, in the DVC remote, in MLflow. A "
+            "model's archive also holds a few of its test rows, as the request of the smoke test. Release a model that "
+            "was trained without the rows, then delete the older images and runs.",
+            "Until such a model is released, the gate and the monitor fetch the present release's test rows again.",
+        ]
     runs = [release["run"] for release in provenance.releases if release["held"] is not False and release["run"]]
     if runs:
-        left.append(f"MLflow: models and artifacts of the runs {', '.join(dict.fromkeys(runs))}. `mlflow gc` removes runs.")
-    left.append(
-        "What servers hold in memory: it is in the log within seconds, or when a pod ends. The logs of pods without "
-        "REQUEST_LOG go with the pods. Run this again after a minute."
-    )
-    left.append(
-        "Other machines' clones and DVC caches, artifacts of CI's runs, older versions in a bucket that keeps them, backups, "
-        "and the source that the table came from."
-    )
-    return left
+        named = ", ".join(dict.fromkeys(runs))
+        left.append(f"MLflow: models and artifacts of the runs {named}. Delete the runs, then `mlflow gc`.")
+    return [
+        *left,
+        "What servers hold in memory: it is in the log within seconds, or when a pod ends. Run this again after a "
+        "minute. The logs of pods without REQUEST_LOG go with the pods.",
+        "Other machines' clones and DVC caches, artifacts of CI's runs, older versions in a bucket that keeps them, "
+        "backups, and the source that the table came from.",
+    ]
+
+
+def _versions(provenance: Provenance, unknown: list[str]) -> list[str]:
+    """Return what is said of old versions of the table."""
+    inside = dvc_remote.in_repository()
+    where = "this repository's DVC remote, which Git tracks" if inside else "the DVC remote"
+    objects = [*sorted(provenance.objects), *unknown]
+    named = ", ".join(f"files/md5/{md5[:2]}/{md5[2:]}" for md5 in objects[:LISTED])
+    more = f" and {len(objects) - LISTED} more" if len(objects) > LISTED else ""
+    rows = ", and the rows themselves, since the DVC remote lies in this repository" if inside else ""
+    return [
+        f"Old versions in {where}, with the splits, predictions and reports that were made of them. `make gc` removes "
+        "what no branch and no release names any more. It keeps what a release in the release log names: remove that "
+        f"by hand, once you will not go back to that release. Of the table: {named}{more}.",
+        f"Git's history: the md5s of these versions, and hashes of requests in data/appended.json{rows}. Rewriting it "
+        "(git filter-repo) changes every commit from the first of them on.",
+    ]
 
 
 def lines(report: dict[str, Any]) -> list[str]:
@@ -78,7 +78,8 @@ def lines(report: dict[str, Any]) -> list[str]:
     shown = ["found:", *(told or ["  nothing"])]
     versions = report["versions"]
     shown.append(
-        f"versions of the table: {len(versions['held'])} of {versions['all']} hold it, {len(versions['unknown'])} not known"
+        f"versions of the table: {len(versions['held'])} of {versions['all']} hold it, "
+        f"{len(versions['unknown'])} cannot be had"
     )
     held = [release for release in report["releases"] if release["held"] is not False]
     shown.append(f"releases whose table held it: {len(held)} of {len(report['releases'])}")
@@ -109,8 +110,8 @@ def write(report: dict[str, Any]) -> None:
         "## Not erased",
         "\n".join(f"- {each}" for each in report["left"]),
         "## Next",
-        "Commit the new .dvc files and data/appended.json, as a pull request: its CI trains without the rows, and the merge "
-        "releases that model. A rollback to an earlier release brings back a model that was trained with them.",
+        "Commit the new .dvc files and data/appended.json, as a pull request: its CI trains without the rows, and the "
+        "merge releases that model. A rollback to an earlier release brings back a model that was trained with them.",
     ]
     artifacts.write_text(REPORT, "\n\n".join(filter(None, parts)) + "\n")
 

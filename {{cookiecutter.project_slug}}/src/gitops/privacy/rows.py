@@ -39,17 +39,23 @@ def of_subject(path: Path, subject: Subject, csv: Csv) -> list[int]:
         if name not in csv_rows.header(path, csv):
             raise ProjectError(f"{path} lacks the column {name!r} of data.id")
         return matching(path, csv, lambda row: subject.equals(row.get(name))) if _may_hold(path, subject, csv) else []
+    found, start = [], 0
     with pq.ParquetFile(path) as file:
-        if name not in (names := [each.strip() for each in _whole(file, 0).column_names] if file.num_row_groups else []):
-            if not file.num_row_groups:
-                return []
-            raise ProjectError(f"{path} lacks the column {name!r} of data.id")
-        place, found, start = names.index(name), [], 0
         for group in range(file.num_row_groups):
-            table = _whole(file, group, start)
-            found += (np.flatnonzero(subject.among(table.column(place))) + start).tolist()
-            start += table.num_rows
+            column = _column(file, name, group, start)
+            found += (np.flatnonzero(subject.among(column)) + start).tolist()
+            start += len(column)
     return found
+
+
+def _column(file: pq.ParquetFile, name: str, group: int, start: int) -> pa.ChunkedArray:
+    """Return a column of a row group, which begins at the file's row `start`; pandas' index may be it. ProjectError."""
+    stored = [each for each in file.schema_arrow.names if each.strip() == name]
+    table = file.read_row_group(group, columns=stored) if stored else _whole(file, group, start)
+    names = [each.strip() for each in table.column_names]
+    if name not in names:
+        raise ProjectError(f"the parquet files of data.path lack the column {name!r} of data.id")
+    return table.column(names.index(name))
 
 
 def _may_hold(path: Path, subject: Subject, csv: Csv) -> bool:

@@ -127,7 +127,7 @@ def stage(found: Found, settings: Params, folder: Path) -> Staged:
         if part:
             names[path.name] = target.name if left else None
             _stage_requests(path, positions, staged, folder / f"{number}.requests", target if left else None)
-    changed = {path for path in found.positions}
+    changed = set(found.positions)
     staged.tracked = [str(each) for each in _tracked(settings) if any(_within(path, each) for path in changed)]
     if found.hashes or changed:
         staged.state = _state(found, names, settings)
@@ -163,9 +163,7 @@ def _state(found: Found, names: dict[str, str | None], settings: Params) -> dict
         gone = _gone(found, settings)
         earlier = len(state["parts"]) - len(old)  # of a version that appended to the table's own file
         starts = [start - bisect_left(gone, start) for start in state["parts"]]
-        state["parts"] = [
-            start for at, start in enumerate(starts) if at < earlier or old[at - earlier] in kept
-        ]
+        state["parts"] = [start for at, start in enumerate(starts) if at < earlier or old[at - earlier] in kept]
     if old:
         state["files"] = [names.get(file, file) for file in kept]
     if found.positions:

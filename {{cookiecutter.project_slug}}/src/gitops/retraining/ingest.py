@@ -116,9 +116,7 @@ def _pull(path: Path) -> None:
     dvc.pull(parts.FOLDER)
 
 
-def _add_part(
-    path: Path, rows: list[tuple[Labelled, dict[str, Any]]], table: Facts, data: Data
-) -> dict[str, Any]:
+def _add_part(path: Path, rows: list[tuple[Labelled, dict[str, Any]]], table: Facts, data: Data) -> dict[str, Any]:
     """Write the rows as a new part of the table, a new version of the folder that holds it, and of what they came as.
 
     Return the part's name as `file`, and the folder's md5s `before` and `after`. The parts of a table that a person has
