@@ -12,12 +12,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 from gitops.core import params
 from gitops.core.artifacts import ProjectError, run
 from gitops.core.console import echo
 from gitops.core.params import Params
-from gitops.privacy import derived, journal, label_rows, log_lines, online, provenance, report, subject, tables
+from gitops.privacy import (
+    derived,
+    elsewhere,
+    journal,
+    label_rows,
+    log_lines,
+    online,
+    provenance,
+    report,
+    subject,
+    tables,
+)
 from gitops.privacy.journal import Journal
 from gitops.privacy.subject import Subject
 from gitops.retraining import retrain
@@ -34,30 +46,30 @@ def main() -> int:
     with retrain.lock():
         begun = journal.begun(who)
         if begun is None:
-            begun = prepare(who, settings)
-            echo(*report.lines(begun.report), *report.left(begun.report))
-            if not any(count for count, _ in begun.report["found"].values()):
-                return _nothing(begun, who)
+            rows, copies, told = look(who, settings)
+            echo(*report.lines(told), *report.left(told))
+            if not any(count for count, _ in told["found"].values()):
+                return _nothing(told, who)
             if not (arguments.yes or confirmed()):
                 return 0
+            begun = Journal(tables.stage(rows, settings, journal.folder()), copies, told)
             journal.begin(begun, who)
         else:
             echo("an erasure of this ID was broken off: it is finished now")
         finish(begun, who, settings)
-    echo(f"erased; {report.REPORT} says what, and what is left. Commit the changed .dvc files, then `make pipeline`")
+    echo(f"erased; {report.REPORT} says what, what is left, and what comes next")
     return 0
 
 
-def prepare(who: Subject, settings: Params) -> Journal:
-    """Find all that there is, and write what replaces the tables' files to a folder of its own. Raises ProjectError."""
-    staging = journal.folder()
+def look(who: Subject, settings: Params) -> tuple[tables.Found, list[str], dict[str, Any]]:
+    """Return the table's rows, the md5s of the copies in DVC's cache, and what is reported. Raises ProjectError."""
     log = log_lines.search(who)
     labels = label_rows.search(who, log.keys, settings.data.csv)
     rows = tables.search(who, settings)
     traced = provenance.trace(who, settings)
-    copies = derived.cached(traced.held, traced.objects)
+    copies = derived.cached(traced.held, traced.objects | traced.copies)
     stored = online.search(who, settings)
-    here = rows.rows + log.lines + labels.labels + len(rows.hashes) + len(copies) + stored
+    here = rows.rows + len(rows.hashes) + log.lines + labels.labels + len(copies) + stored
     found = {
         "table": [rows.rows, f"rows in {len(rows.positions)} files"],
         "data/appended.json": [len(rows.hashes), "requests"],
@@ -67,9 +79,8 @@ def prepare(who: Subject, settings: Params) -> Journal:
         "DVC's cache": [len(copies), "objects: versions of the table, splits, predictions, reports, packages"],
         "results": [len(derived.results()) if here else 0, "files and folders, which `make pipeline` makes again"],
     }
-    notes = [*rows.left, *_unfindable(who, settings, log)]
-    staged = tables.stage(rows, settings, staging)
-    return Journal(staged, copies, report.describe(found, traced, notes))
+    notes = [*rows.left, *_unfindable(who, settings, log), *elsewhere.notes(who)]
+    return rows, copies, report.describe(found, traced, notes)
 
 
 def _unfindable(who: Subject, settings: Params, log: log_lines.Found) -> list[str]:
@@ -90,13 +101,13 @@ def _unfindable(who: Subject, settings: Params, log: log_lines.Found) -> list[st
     return notes
 
 
-def _nothing(found: Journal, who: Subject) -> int:
+def _nothing(told: dict[str, Any], who: Subject) -> int:
     """Say that nothing is here, and return 0 where an earlier version of the table had the id. Raises ProjectError."""
-    if found.report["versions"]["held"]:
+    if told["versions"]["held"]:
         echo("nothing of this ID is here any more: what is left is said above")
         return 0
-    kind = f"value of {who.column}" if who.column is not None else "id of a request"
-    raise ProjectError(f"nothing here has this ID, as a {kind}: is it spelt as in the table or in the log?")
+    kind = f"a value of {who.column}" if who.column is not None else "an id of a request"
+    raise ProjectError(f"nothing here has this ID, as {kind}: is it spelt as in the table or in the log?")
 
 
 def finish(begun: Journal, who: Subject, settings: Params) -> None:

@@ -49,7 +49,7 @@ def begun(subject: Subject) -> Journal | None:
 
 
 def folder() -> Path:
-    """Return the folder for what replaces the project's files, empty."""
+    """Return the folder for what replaces the project's files, empty: a run that was killed there has changed none."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     return FOLDER

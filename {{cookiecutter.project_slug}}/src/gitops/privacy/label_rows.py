@@ -77,20 +77,19 @@ def _replace(folder: Folder, path: str, made: Path) -> None:
 def _positions(path: Path, subject: Subject, keys: set[Key], csv: Csv) -> list[int]:
     """Return the numbers of the rows that are labels of the subject's."""
 
-    def wanted(row: dict[str, Any]) -> bool:
+    def wanted(request_id: Any, instance: Any, own: Any) -> bool:
         if subject.column is None:
-            return subject.equals(row.get("request_id"))
-        if subject.equals(row.get(subject.column)):
-            return True
-        return (str(row.get("request_id")).strip(), _instance(row.get("instance"))) in keys
+            return subject.equals(request_id)
+        return subject.equals(own) or (str(request_id).strip(), _instance(instance)) in keys
 
+    columns = ["request_id", "instance", subject.column or ""]
     if path.suffix == ".csv":
-        return rows.matching(path, csv, wanted)
+        return rows.matching(path, csv, columns, wanted)
     import pyarrow.parquet as pq
 
-    names = {"request_id", "instance", subject.column} & {*pq.read_schema(path).names}
-    table = pq.read_table(path, columns=sorted(map(str, names)))
-    return [at for at, row in enumerate(table.to_pylist()) if wanted(row)]
+    table = pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name in columns])
+    cells = ([row.get(name) for name in columns] for row in table.to_pylist())
+    return [at for at, row in enumerate(cells) if wanted(*row)]
 
 
 def _instance(value: Any) -> int:

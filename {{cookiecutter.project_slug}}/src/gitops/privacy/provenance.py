@@ -10,7 +10,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from gitops.integrations.dvc_contents import OBJECTS
 from gitops.integrations.dvc_stages import FOLDER
 from gitops.privacy import rows
 from gitops.releases import history
-from gitops.tabular import parts
+from gitops.tabular import csv_file, csv_rows, parts
 
 if TYPE_CHECKING:
     from gitops.privacy.subject import Subject
@@ -38,6 +38,7 @@ class Provenance:
 
     versions: dict[str, bool | None] = field(default_factory=dict)
     objects: set[str] = field(default_factory=set)  # those files of them that hold it
+    copies: set[str] = field(default_factory=set)  # other tables in DVC's cache that hold it, splits mostly
     releases: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
 
@@ -53,6 +54,7 @@ def trace(subject: Subject, settings: Params) -> Provenance:
     for path in (*settings.tables, parts.FOLDER):
         for md5 in _versions(path):
             reader.look(path.as_posix(), md5, subject, settings.data.csv)
+    reader.search_cache(subject, settings.data.csv)
     try:
         tips, found.note = _environments()
         for environment, tip in tips.items():
@@ -127,6 +129,18 @@ class _Reader:
                 self.found.versions[md5] = None
         return self.found.versions[md5]
 
+    def search_cache(self, subject: Subject, csv: Csv) -> None:
+        """Find tables in DVC's cache that no commit names, such as one that was added and replaced before a commit."""
+        if subject.column is None:
+            return
+        for path in self.cache.glob("[0-9a-f][0-9a-f]/*"):
+            md5 = path.parent.name + path.name
+            if md5.endswith(FOLDER) or md5 in self.found.versions:
+                continue
+            with suppress(ProjectError, OSError, ValueError), self._opened(md5, _suffix(path, subject, csv)) as copy:
+                if copy.suffix and rows.of_subject(copy, subject, csv):
+                    self.found.copies.add(md5)
+
     def _look(self, path: str, md5: str, subject: Subject, csv: Csv | None) -> bool | None:
         if not md5.endswith(FOLDER):
             return self._file(path, md5, subject, csv) if subject.column is not None else False
@@ -174,6 +188,20 @@ class _Reader:
             else:
                 copy.write_bytes(dvc_contents.read(f"{OBJECTS}/{md5[:2]}/{md5[2:]}"))
             yield copy
+
+
+def _suffix(path: Path, subject: Subject, csv: Csv) -> str:
+    """Return the suffix of the table that a file is, if it has the column with ids; else an empty text."""
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        start = file.read(2**16)
+    try:
+        if start.startswith(b"PAR1"):
+            return ".parquet" if subject.column in map(str.strip, pq.read_schema(path).names) else ""
+        return ".csv" if str(subject.column).encode() in start and subject.column in csv_rows.header(path, csv) else ""
+    except (ProjectError, OSError, ValueError, TypeError, *csv_file.UNREADABLE):  # another kind of file
+        return ""
 
 
 def _any(results: list[bool | None]) -> bool | None:

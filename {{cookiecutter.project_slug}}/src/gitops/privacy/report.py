@@ -36,16 +36,16 @@ def _left(provenance: Provenance, held: list[str], unknown: list[str]) -> list[s
     """Return what cannot be erased from here, each with what can be done about it."""
     left = _versions(provenance, unknown) if held or unknown else []
     if held:
+        runs = [release["run"] for release in provenance.releases if release["held"] is not False and release["run"]]
+        named = f"; of releases {', '.join(dict.fromkeys(runs))}" if runs else ""
         left += [
-            "Models that were trained from these versions: in the cluster, in images, in the DVC remote, in MLflow. A "
-            "model's archive also holds a few of its test rows, as the request of the smoke test. Release a model that "
-            "was trained without the rows, then delete the older images and runs.",
+            "Models that were trained from these versions: in the cluster, in images, in the DVC remote. A model's "
+            "archive also holds a few of its test rows, as the request of the smoke test. Release a model that was "
+            "trained without the rows, then delete the older images.",
             "Until such a model is released, the gate and the monitor fetch the present release's test rows again.",
+            f"MLflow: models and artifacts of the runs that trained from these versions{named}. Delete the runs, then "
+            "`mlflow gc`.",
         ]
-    runs = [release["run"] for release in provenance.releases if release["held"] is not False and release["run"]]
-    if runs:
-        named = ", ".join(dict.fromkeys(runs))
-        left.append(f"MLflow: models and artifacts of the runs {named}. Delete the runs, then `mlflow gc`.")
     return [
         *left,
         "What servers hold in memory: it is in the log within seconds, or when a pod ends. Run this again after a "
@@ -110,8 +110,9 @@ def write(report: dict[str, Any]) -> None:
         "## Not erased",
         "\n".join(f"- {each}" for each in report["left"]),
         "## Next",
-        "Commit the new .dvc files and data/appended.json, as a pull request: its CI trains without the rows, and the "
-        "merge releases that model. A rollback to an earlier release brings back a model that was trained with them.",
+        "`make pipeline`, `make push`, then a pull request with the new .dvc files, data/appended.json and dvc.lock, as "
+        "for any new table: the merge releases a model that was trained without the rows. A rollback to an earlier "
+        "release brings back one that was trained with them.",
     ]
     artifacts.write_text(REPORT, "\n\n".join(filter(None, parts)) + "\n")
 

@@ -11,7 +11,7 @@ import io
 import json
 import mmap
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -28,9 +28,6 @@ from gitops.tabular.csv_checks import Malformed
 if TYPE_CHECKING:
     from gitops.privacy.subject import Subject
 
-#: Cells of a row by the stripped names of their columns; a row may lack some.
-Row = dict[str, str]
-
 
 def of_subject(path: Path, subject: Subject, csv: Csv) -> list[int]:
     """Return the numbers, from 0, of the rows whose cell in `data.id` is the id. Raises ProjectError without it."""
@@ -38,7 +35,7 @@ def of_subject(path: Path, subject: Subject, csv: Csv) -> list[int]:
     if path.suffix == ".csv":
         if name not in csv_rows.header(path, csv):
             raise ProjectError(f"{path} lacks the column {name!r} of data.id")
-        return matching(path, csv, lambda row: subject.equals(row.get(name))) if _may_hold(path, subject, csv) else []
+        return matching(path, csv, [name], subject.equals) if _may_hold(path, subject, csv) else []
     found, start = [], 0
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
@@ -70,12 +67,18 @@ def _may_hold(path: Path, subject: Subject, csv: Csv) -> bool:
             return False
 
 
-def matching(path: Path, csv: Csv, wanted: Callable[[Row], bool]) -> list[int]:
-    """Return the numbers of the rows of a CSV file, from 0 after the header, that are `wanted`."""
+def matching(path: Path, csv: Csv, columns: Sequence[str], wanted: Callable[..., bool]) -> list[int]:
+    """Return the numbers of the rows of a CSV file, from 0 after the header, of which `wanted` is true.
+
+    It gets the row's cells in `columns`: None where the file has no such column, or the row ends before it.
+    """
     with path.open("rb") as file:
         rows = (row for row, _ in _records(file, csv, str(path)) if row)
         names = [cell.strip() for cell in next(rows, [])]
-        return [at for at, row in enumerate(rows) if wanted(dict(zip(names, row, strict=False)))]
+        places = [names.index(name) if name in names else sys.maxsize for name in columns]
+        return [
+            at for at, row in enumerate(rows) if wanted(*(row[place] if place < len(row) else None for place in places))
+        ]
 
 
 def write_without(path: Path, target: Path, positions: Collection[int], csv: Csv) -> int:
