@@ -101,7 +101,7 @@ def test_nothing_is_left(
     assert len(holding(WHO, ".", leave_out=NAMED)) > 12
     assert run(monkeypatch, f" {WHO} ", "--yes") == 0
     told = capsys.readouterr().out
-    assert "rows in " in told and "table: 4 rows" in told and "request log: 5 lines in 4 files" in told
+    assert "table: 4 rows in 2 files" in told and "request log: 5 lines in 4 files" in told
 
     assert holding(WHO, ".", leave_out=NAMED) == []
     assert holding("mine", ".", leave_out=NAMED) == []
@@ -122,6 +122,7 @@ def test_nothing_is_left(
     assert "| production | `" in text and "| yes |" in text and "run-1" in text
     assert not journal.FOLDER.exists()
     folder = "data/appended" if path != "data/folder" else path
+    project.git("restore", "data/.gitignore")
     assert set(project.git("status", "--porcelain").replace(" M ", "").replace("M ", "").split("\n")) == {
         f"{path}.dvc",
         f"{folder}.dvc",
@@ -207,7 +208,7 @@ def test_it_shows_and_asks(project: Path, monkeypatch: pytest.MonkeyPatch, capsy
     before = whole()
     assert run(monkeypatch, WHO) == 0
     told = capsys.readouterr().out
-    assert "nobody can be asked" in told and "labels: 2 labels in 1 files" in told and "production: model" in told
+    assert "nobody can be asked" in told and "labels: 2 labels in 1 file\n" in told and "production: model" in told
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     for answer in ("n", ""):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
@@ -249,7 +250,7 @@ def test_a_request_where_the_table_has_no_ids(
     write_log([line("before", None)])
     assert run(monkeypatch, "mine", "--yes") == 0
     told = capsys.readouterr().out
-    assert "table: 1 rows in 1 files" in told and "data/appended.json: 1 requests" in told
+    assert "table: 1 row in 1 file\n" in told and "data/appended.json: 1 request\n" in told
     assert len(read()) == len(before) - 1 and project.prepare()["x"].tolist().count(1.25) == 1
     state = json.loads(APPENDED.read_text())
     assert state["parts"] == [ROWS] and len(state["requests"]) == 3
@@ -327,7 +328,7 @@ def test_a_log_without_ids_is_said(
     run(monkeypatch, WHO)
     assert "cannot be found by person, because" in capsys.readouterr().out
     assert run(monkeypatch, "a", "--request", "--yes") == 0
-    assert holding('"a"', "requests") == [] and "request log: 1 lines" in capsys.readouterr().out
+    assert holding('"a"', "requests") == [] and "request log: 1 line in 1 file\n" in capsys.readouterr().out
 
 
 def test_tables_that_are_not_this_projects_to_change(

@@ -48,7 +48,7 @@ def main() -> int:
         if begun is None:
             rows, copies, told = look(who, settings)
             echo(*report.lines(told), *report.left(told))
-            if not any(count for count, _ in told["found"].values()):
+            if not any(each["count"] for each in told["found"].values()):
                 return _nothing(told, who)
             if not (arguments.yes or confirmed()):
                 return 0
@@ -70,14 +70,15 @@ def look(who: Subject, settings: Params) -> tuple[tables.Found, list[str], dict[
     copies = derived.cached(traced.held, traced.objects | traced.copies)
     stored = online.search(who, settings)
     here = rows.rows + len(rows.hashes) + log.lines + labels.labels + len(copies) + stored
+    made = len(derived.results()) if here else 0
     found = {
-        "table": [rows.rows, f"rows in {len(rows.positions)} files"],
-        "data/appended.json": [len(rows.hashes), "requests"],
-        "request log": [log.lines, f"lines in {log.files} files"],
-        "labels": [labels.labels, f"labels in {labels.files} files"],
-        "online store": [stored, "entities"],
-        "DVC's cache": [len(copies), "objects: versions of the table, splits, predictions, reports, packages"],
-        "results": [len(derived.results()) if here else 0, "files and folders, which `make pipeline` makes again"],
+        "table": report.found(rows.rows, "row", len(rows.positions)),
+        "data/appended.json": report.found(len(rows.hashes), "request"),
+        "request log": report.found(log.lines, "line", log.files),
+        "labels": report.found(labels.labels, "label", labels.files),
+        "online store": report.found(stored, "key"),
+        "DVC's cache": report.found(len(copies), "object"),
+        "results": report.found(made, "file or folder of results", plural="files and folders of results"),
     }
     notes = [*rows.left, *_unfindable(who, settings, log), *elsewhere.notes(who)]
     return rows, copies, report.describe(found, traced, notes)

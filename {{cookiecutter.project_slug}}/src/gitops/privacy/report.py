@@ -19,7 +19,13 @@ LISTED = 20
 KNOWN = {True: "yes", False: "no", None: "not known"}
 
 
-def describe(found: dict[str, list[Any]], provenance: Provenance, notes: list[str]) -> dict[str, Any]:
+def found(count: int, what: str, files: int | None = None, plural: str = "") -> dict[str, Any]:
+    """Return how much of what was found in a place, in how many files."""
+    text = f"{count} {what if count == 1 else plural or what + 's'}"
+    return {"count": count, "text": text if files is None else f"{text} in {files} file{'s' * (files != 1)}"}
+
+
+def describe(found: dict[str, dict[str, Any]], provenance: Provenance, notes: list[str]) -> dict[str, Any]:
     """Return all that the report says, ready for JSON. `found`: by place, how many of what; `notes`: on this ID."""
     held = sorted(provenance.held)
     unknown = sorted(md5 for md5, holds in provenance.versions.items() if holds is None)
@@ -74,7 +80,7 @@ def _versions(provenance: Provenance, unknown: list[str]) -> list[str]:
 
 def lines(report: dict[str, Any]) -> list[str]:
     """Return what was found and what was trained with it, for the console."""
-    told = [f"  {place}: {count} {what}" for place, (count, what) in report["found"].items() if count]
+    told = [f"  {place}: {each['text']}" for place, each in report["found"].items() if each["count"]]
     shown = ["found:", *(told or ["  nothing"])]
     versions = report["versions"]
     shown.append(
@@ -102,15 +108,13 @@ def write(report: dict[str, Any]) -> None:
         "# Erasure",
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC. This report does not hold the id: keep it with the request.",
         "## Erased here",
-        markdown.table(
-            ["Place", "Erased"], [[place, f"{count} {what}"] for place, (count, what) in report["found"].items()]
-        ),
+        markdown.table(["Place", "Erased"], [[place, each["text"]] for place, each in report["found"].items()]),
         "## Trained with it",
         _releases(report),
         "## Not erased",
         "\n".join(f"- {each}" for each in report["left"]),
         "## Next",
-        "`make pipeline`, `make push`, then a pull request with the new .dvc files, data/appended.json and dvc.lock, as "
+        "`make pipeline`, `make push`, then a pull request with the .dvc files, data/appended.json and dvc.lock, as "
         "for any new table: the merge releases a model that was trained without the rows. A rollback to an earlier "
         "release brings back one that was trained with them.",
     ]
