@@ -88,7 +88,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"{len(versions['unknown'])} cannot be had"
     )
     held = [release for release in report["releases"] if release["held"] is not False]
-    shown.append(f"releases whose table held it: {len(held)} of {len(report['releases'])}")
+    shown.append(f"releases whose table held it, or cannot be had: {len(held)} of {len(report['releases'])}")
     for release in held:
         shown.append(
             f"  {release['environment']}: model {release['version']}, commit {release['commit']}, {release['state']}: "
