@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from gitops.core.artifacts import ProjectError
-from gitops.privacy import rows
+from gitops.integrations import dvc_contents
+from gitops.privacy import rows, versions
 from gitops.privacy.subject import Subject
 from gitops.tabular import load
 from table_cases import csv, settings
@@ -155,3 +156,19 @@ def test_a_file_of_one_person_becomes_empty(tmp_path: Path) -> None:
     assert rows.of_subject(tmp_path / "made.parquet", Subject("a", "id"), csv()) == []
     (tmp_path / "a.csv").write_text("id,x\na,1\n")
     assert rows.write_without(tmp_path / "a.csv", tmp_path / "made.csv", [0], csv()) == 0
+
+
+def test_a_remote_that_cannot_be_read_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has is not known. An object that it lacks says nothing of the others."""
+    asked: list[str] = []
+
+    def read(path: str, error: Exception | None = None) -> bytes:
+        asked.append(path)
+        raise RuntimeError("no credentials") from error
+
+    reader = versions.Reader(tmp_path)
+    monkeypatch.setattr(dvc_contents, "read", lambda path: read(path, FileNotFoundError()))
+    assert [reader.look("a.csv", digit * 32, Subject("a", "id"), csv()) for digit in "12"] == [None, None]
+    monkeypatch.setattr(dvc_contents, "read", read)
+    assert [reader.look("a.csv", digit * 32, Subject("a", "id"), csv()) for digit in "345"] == [None] * 3
+    assert len(asked) == 3 and reader.failed and reader.found.unknown == {digit * 32 for digit in "12345"}

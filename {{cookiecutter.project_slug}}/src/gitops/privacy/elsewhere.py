@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitops.core.artifacts import ProjectError
 from gitops.integrations import dvc_remote, git
 
 if TYPE_CHECKING:
@@ -27,9 +29,16 @@ def notes(subject: Subject) -> list[str]:
     return [f"Files of the working tree that hold it as a word: {', '.join(names)}{more}."] if found else []
 
 
+def remote_folder() -> Path | None:
+    """Return the folder of this repository that is the DVC remote; None where that is elsewhere, or there is none."""
+    with suppress(ProjectError):
+        return dvc_remote.folder()
+    return None
+
+
 def _files() -> list[Path]:
     listed = git.run("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    away = dvc_remote.folder()
+    away = remote_folder()
     paths = (Path(name) for name in dict.fromkeys(listed) if name)
     return [path for path in paths if path.is_file() and not (away and path.resolve().is_relative_to(away))]
 

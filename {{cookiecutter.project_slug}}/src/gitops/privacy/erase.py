@@ -67,7 +67,7 @@ def look(who: Subject, settings: Params) -> tuple[tables.Found, list[str], dict[
     labels = label_rows.search(who, log.keys, settings.data.csv)
     rows = tables.search(who, settings)
     traced = provenance.trace(who, settings)
-    copies = derived.cached(traced.held, traced.objects | traced.copies)
+    copies = derived.cached(traced.versions.held, traced.versions.objects | traced.versions.copies)
     stored = online.search(who, settings)
     here = rows.rows + len(rows.hashes) + log.lines + labels.labels + len(copies) + stored
     made = len(derived.results()) if here else 0

@@ -23,7 +23,7 @@ from gitops.core import artifacts
 from gitops.core.addresses import arrow_filesystem
 from gitops.monitoring import log_entries, log_listing, request_log
 from gitops.monitoring.answered_lines import INPUT
-from gitops.monitoring.log_files import TABLE, Folder
+from gitops.monitoring.log_files import LINES, TABLE, Folder
 from gitops.monitoring.request_ids import Key
 
 if TYPE_CHECKING:
@@ -59,21 +59,30 @@ def erase(subject: Subject) -> Found:
 
 
 def _visit(subject: Subject, *, erase: bool) -> Found:
-    found = Found()
     if request_log.absent("REQUEST_LOG"):
-        return found
+        return Found()
     with request_log.opened("REQUEST_LOG") as folder:
-        listing = log_listing.find(folder)
         if erase:
             _remove_unfinished(folder)
-        for name in tqdm([*listing.lines, *listing.tables], desc="request log", unit="file", disable=None):
+        for attempt in range(request_log.TRIES):
             try:
-                before = found.lines
-                visit = _table if name.endswith(TABLE) else _json
-                visit(folder, folder.path(name), subject, found, erase)
-                found.files += found.lines > before
-            except FileNotFoundError:  # a server has deleted its oldest file
-                continue
+                return _pass(folder, subject, erase)
+            except FileNotFoundError:  # a server has deleted its oldest file, or compaction has put it into a table
+                if attempt == request_log.TRIES - 1:
+                    raise
+    raise AssertionError
+
+
+def _pass(folder: Folder, subject: Subject, erase: bool) -> Found:
+    found = Found()
+    for name, content in folder.contents((LINES,)):
+        before = found.lines
+        _json(folder, folder.path(name), content, subject, found, erase)
+        found.files += found.lines > before
+    for name in tqdm(log_listing.find(folder).tables, desc="request log", unit="file", disable=None):
+        before = found.lines
+        _table(folder, folder.path(name), subject, found, erase)
+        found.files += found.lines > before
     return found
 
 
@@ -84,8 +93,7 @@ def _remove_unfinished(folder: Folder) -> None:
             path.unlink(missing_ok=True)
 
 
-def _json(folder: Folder, path: str, subject: Subject, found: Found, erase: bool) -> None:
-    content = folder.files.cat_file(path)
+def _json(folder: Folder, path: str, content: bytes, subject: Subject, found: Found, erase: bool) -> None:
     found.empty &= not content.strip()
     found.named |= subject.column is None or json.dumps(subject.column).encode() in content
     spans = [*_spans(content, subject, found)]
@@ -164,10 +172,11 @@ def _table(folder: Folder, path: str, subject: Subject, found: Found, erase: boo
     with pq.ParquetFile(path, filesystem=arrow_filesystem(folder.files)) as file:
         found.empty &= not file.metadata.num_rows
         found.named |= subject.column is None or f"{INPUT}{subject.column}" in file.schema_arrow.names
+        wanted = {"request_id", "instance", "errors", "line", f"{INPUT}{subject.column}"}
+        gone = _gone(file.read([name for name in file.schema_arrow.names if name in wanted]), subject, found)
+        if not gone.any() or not erase:
+            return
         table = file.read()
-    gone = _gone(table, subject, found)
-    if not gone.any() or not erase:
-        return
     with tempfile.TemporaryDirectory(prefix="request-log-") as temporary:
         made = Path(temporary, "made.parquet")
         pq.write_table(table.filter(pa.array(~gone)), made, compression="zstd", row_group_size=ROW_GROUP)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core import artifacts
-from gitops.integrations import dvc_remote
+from gitops.privacy import elsewhere
 from gitops.privacy.provenance import Provenance
 from gitops.rendering import markdown
 
@@ -27,13 +27,13 @@ def found(count: int, what: str, files: int | None = None, plural: str = "") -> 
 
 def describe(found: dict[str, dict[str, Any]], provenance: Provenance, notes: list[str]) -> dict[str, Any]:
     """Return all that the report says, ready for JSON. `found`: by place, how many of what; `notes`: on this ID."""
-    held = sorted(provenance.held)
-    unknown = sorted(md5 for md5, holds in provenance.versions.items() if holds is None)
+    held = sorted(provenance.versions.held)
+    unknown = sorted(provenance.versions.unknown)
     return {
         "found": found,
         "releases": provenance.releases,
         "note": provenance.note,
-        "versions": {"held": held, "unknown": unknown, "all": len(provenance.versions)},
+        "versions": {"held": held, "unknown": unknown, "all": len(provenance.versions.all)},
         "left": [*notes, *_left(provenance, held, unknown)],
     }
 
@@ -63,9 +63,9 @@ def _left(provenance: Provenance, held: list[str], unknown: list[str]) -> list[s
 
 def _versions(provenance: Provenance, unknown: list[str]) -> list[str]:
     """Return what is said of old versions of the table."""
-    inside = dvc_remote.in_repository()
+    inside = elsewhere.remote_folder() is not None
     where = "this repository's DVC remote, which Git tracks" if inside else "the DVC remote"
-    objects = [*sorted(provenance.objects), *unknown]
+    objects = [*sorted(provenance.versions.objects), *unknown]
     named = ", ".join(f"files/md5/{md5[:2]}/{md5[2:]}" for md5 in objects[:LISTED])
     more = f" and {len(objects) - LISTED} more" if len(objects) > LISTED else ""
     rows = ", and the rows themselves, since the DVC remote lies in this repository" if inside else ""
