@@ -15,6 +15,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
 from gitops.core.sections import Csv
 from gitops.integrations import dvc, git
+from gitops.privacy.versions import Reader, Versions
 from gitops.releases import history
 from gitops.tabular import parts
 
