@@ -116,7 +116,7 @@ def write_table(path: Path) -> None:
 
 
 class Project:
-    """The present folder: a repository whose table has been prepared, and released."""
+    """The present folder: a repository with a table that DVC tracks, an origin and a DVC remote beside it."""
 
     def __init__(self, path: str, person: str | None = "person") -> None:
         self.path = Path(path)
@@ -136,7 +136,6 @@ class Project:
         artifacts.write_json(APPENDED, {"table": None, "parts": [], "until": None, "requests": {}})
         with Repo() as repository:
             repository.add([path, "data/appended"])
-        self.prepare()
         self.commit("Begin")
 
     def git(self, *arguments: str) -> str:
@@ -151,13 +150,15 @@ class Project:
     def prepare(self) -> pd.DataFrame:
         """Run the stage if it is stale, and return the rows of the splits."""
         subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "--pull"], check=True)
+        return self.splits()
+
+    def splits(self) -> pd.DataFrame:
         frames = [pd.read_parquet(f"data/prepared/{name}.parquet") for name in ("train", "val", "test")]
         return pd.concat(frames).sort_values(artifacts.ROW, ignore_index=True)
 
     def append(self) -> None:
         """Append the labelled requests of the log, as a retraining does."""
         ingest.update_tables(params.load())
-        self.prepare()
         self.commit("Retrain")
 
     def release(self) -> str:

@@ -34,7 +34,7 @@ def _forget(subject: Subject, settings: Params, *options: str) -> int:
         return 0
     if not PYTHON.exists():
         raise ProjectError(f"{PYTHON} is missing: run `make setup` first")
-    command = [PYTHON, "-m", "gitops.feature_store.forget", *options]
+    command: list[str | Path] = [PYTHON, "-m", "gitops.feature_store.forget", *options]
     environment = os.environ | {"ID": subject.value}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -129,7 +129,7 @@ def _lengths(path: Path, csv: Csv) -> int:
     try:
         stream = pa.memory_map(str(path))
         reader = csv_file.opened(stream, csv, name, spaced, malformed, csv_file.BLOCK)
-        return sum(batch.num_rows for batch in reader) + malformed.count
+        return sum(int(batch.num_rows) for batch in reader) + malformed.count
     except csv_file.UNREADABLE as error:
         raise ProjectError(f"{path}: not a readable csv table ({type(error).__name__})") from None
 

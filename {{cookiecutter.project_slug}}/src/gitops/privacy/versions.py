@@ -138,12 +138,13 @@ def _suffix(path: Path, subject: Subject, csv: Csv) -> str:
     """Return the suffix of the table that a file is, if it has the column with ids; else an empty text."""
     import pyarrow.parquet as pq
 
+    name = str(subject.column)
     with path.open("rb") as file:
         start = file.read(2**16)
     try:
         if start.startswith(b"PAR1"):
-            return ".parquet" if subject.column in map(str.strip, pq.read_schema(path).names) else ""
-        return ".csv" if str(subject.column).encode() in start and subject.column in csv_rows.header(path, csv) else ""
+            return ".parquet" if name in [each.strip() for each in pq.read_schema(path).names] else ""
+        return ".csv" if name.encode() in start and name in csv_rows.header(path, csv) else ""
     except (ProjectError, OSError, ValueError, TypeError, *csv_file.UNREADABLE):  # another kind of file
         return ""
 
