@@ -197,6 +197,29 @@ def test_the_job_of_the_cluster_materialises(made: Path, redis: Redis, tmp_path:
     assert redis.password not in done.stdout
 
 
+def test_an_erased_entity_is_in_no_store(
+    made: Path, redis: Redis, newest: dict[str, dict[str, float]], tmp_path: Path
+) -> None:
+    """Its key is gone from Redis, and its rows from both tables; all others are as they were."""
+    copy, patient = tmp_path / "project", next(iter(newest))
+    shutil.copytree(made, copy, ignore=shutil.ignore_patterns(".venv"), symlinks=True)
+    (copy / ".venv").symlink_to(made / ".venv")
+    materialised(made, redis)
+    keys = int(run(made, redis, "-c", STATE)[1].split()[0])
+    tables = {name: (copy / "data" / name).read_text().splitlines() for name in ("raw.csv", "features.csv")}
+    command = [copy / ".venv/pipeline/bin/python", "-m", "gitops.privacy.erase", "--yes"]
+    own = {"PYTHONPATH": str(copy / "src"), "FEATURE_STORE_REDIS": redis.address, "ID": patient}
+    for _ in range(2):  # the remote, a folder of the repository, holds the old tables
+        done = subprocess.run(command, cwd=copy, env=os.environ | own, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert int(run(made, redis, "-c", STATE)[1].split()[0]) == keys - 1
+    for name, lines in tables.items():
+        kept = [line for line in lines if patient not in line.split(",")]
+        assert (copy / "data" / name).read_text().splitlines() == kept and len(kept) < len(lines)
+    assert not (copy / ".feast").exists() and redis.password not in done.stdout
+    materialised(made, redis)
+
+
 def test_online_is_offline_and_an_id_is_as_good_as_its_features(
     redis: Redis, features: str, model: Container, newest: dict[str, dict[str, float]]
 ) -> None:

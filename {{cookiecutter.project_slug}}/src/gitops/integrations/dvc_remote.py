@@ -39,9 +39,15 @@ def download(name: str, folder: Path, files: Collection[str]) -> list[str]:
 
 def in_repository() -> bool:
     """Tell whether the remote is a folder of this repository, which another machine does not see."""
+    return folder() is not None
+
+
+def folder() -> Path | None:
+    """Return the folder of this repository that is the remote; None where that lies elsewhere."""
     with dvc.opened("cannot find its remote") as repository:
         remote = repository.cloud.get_remote()
-        return remote.fs.protocol == "local" and Path(remote.path).is_relative_to(repository.root_dir)
+        inside = remote.fs.protocol == "local" and Path(remote.path).is_relative_to(repository.root_dir)
+        return Path(remote.path).resolve() if inside else None
 
 
 def on_this_machine() -> bool:

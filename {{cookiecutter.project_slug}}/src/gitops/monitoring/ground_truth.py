@@ -122,7 +122,7 @@ class _Log:
         request_ids.find_reused(self.lines, self.uses, others)
         self._typed_lines(old)
         late, gone = old.counts()
-        unknown = sum(_hash(key) not in self.known for key in self.missing) - gone
+        unknown = sum(request_hash(key) not in self.known for key in self.missing) - gone
         found.left_out.update({"the label came too late": late, "the log has no request of the label": unknown})
         return self.rows, self.uses.reused
 
@@ -144,7 +144,7 @@ class _Log:
 
     def _take(self, key: Key, time: datetime, place: tuple[str, int], old: _Old, row: Labelled | None) -> bool:
         """Remember a row where it may be used and is the first in the log, and return whether that is so."""
-        if _hash(key) in self.known:
+        if request_hash(key) in self.known:
             return False
         if time <= self.after:
             old.add(key, time)
@@ -182,7 +182,7 @@ class _Log:
                 key = entry["request_id"], entry["instance"]
                 if self.places[key] == (entry["source"], entry["start"]):
                     time, client = sql.moment(entry["time"]), request_ids.client(entry)
-                    self.rows[key] = Labelled(_hash(key), client, time, entry["inputs"], self.by_key[key])
+                    self.rows[key] = Labelled(request_hash(key), client, time, entry["inputs"], self.by_key[key])
 
     def _store(self, wanted: list[tuple[str, int]]) -> None:
         import pyarrow as pa
@@ -207,8 +207,9 @@ def _row(line: bytes, by_key: Mapping[Key, str], uses: Uses) -> tuple[Key, Label
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise ValueError("not a line of a request log") from None
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return key, Labelled(_hash(key), request_ids.client(entry), time, inputs, by_key[key])
+    return key, Labelled(request_hash(key), request_ids.client(entry), time, inputs, by_key[key])
 
 
-def _hash(key: Key) -> str:
+def request_hash(key: Key) -> str:
+    """Return the digits by which data/appended.json knows an instance of a request."""
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]

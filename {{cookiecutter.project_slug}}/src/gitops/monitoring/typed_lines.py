@@ -22,6 +22,7 @@ predictions.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,9 @@ TIME = r"[12]\d{3}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?
 
 #: What DuckDB accepts in JSON, and the standard does not: a comma before a closing bracket. In a text it is harmless.
 COMMA = r",[ \t\r\n]*[}\]]"
+
+#: What `make erase` leaves of a line, for the sake of the bytes at which the others start: it counts as no line.
+ERASED = re.compile(rb" +[\r\n]*")
 
 #: The keys that a line may have, and those of a line for an answered and for a refused request.
 TOP = ("time", "request_id", "model_version", "client", "instance", "inputs", "prediction", "errors", "status")
@@ -129,7 +133,10 @@ def _lines(pieces: Iterable[Piece]) -> pa.Table:
         )
         start = pa.array(offsets[:-1].astype(np.int64) + piece.start)
         source = pa.repeat(piece.source, len(ends))
-        tables.append(pa.Table.from_arrays([source, start, raw, _texts(raw)], schema=schema))
+        table = pa.Table.from_arrays([source, start, raw, _texts(raw)], schema=schema)
+        if piece.content.startswith(b" ") or b"\n " in piece.content:
+            table = table.filter(pa.array([ERASED.fullmatch(line) is None for line in raw.to_pylist()]))
+        tables.append(table)
     table = pa.concat_tables(tables) if tables else schema.empty_table()
     return table.append_column("number", pa.array(np.arange(table.num_rows)))
 

@@ -83,7 +83,7 @@ def _append_requests(settings: Params, path: Path) -> dict[str, Any]:
     current = parts.state(data)  # empty where a person has replaced the table
     counts = clients.add(current.get("unreviewed", {}), [request for request, _ in rows])
     update |= clients.summary(counts, len(rows), table.rows + len(rows), settings)
-    update |= _add_part(path, [row for _, row in rows], table, data)
+    update |= _add_part(path, rows, table, data)
     times = [request.time.astimezone(UTC) for request, _ in rows]
     newest = max([*times, *([datetime.fromisoformat(until)] if until else [])])
     hashes = known | {request.request_hash: f"{time:%Y-%m-%d}" for (request, _), time in zip(rows, times, strict=True)}
@@ -116,8 +116,8 @@ def _pull(path: Path) -> None:
     dvc.pull(parts.FOLDER)
 
 
-def _add_part(path: Path, rows: list[dict[str, Any]], table: Facts, data: Data) -> dict[str, Any]:
-    """Write the rows as a new part of the table, a new version of the folder that holds it.
+def _add_part(path: Path, rows: list[tuple[Labelled, dict[str, Any]]], table: Facts, data: Data) -> dict[str, Any]:
+    """Write the rows as a new part of the table, a new version of the folder that holds it, and of what they came as.
 
     Return the part's name as `file`, and the folder's md5s `before` and `after`. The parts of a table that a person has
     replaced are removed from the folder of parts; a folder of parquet files is as that person wants it.
@@ -127,7 +127,9 @@ def _add_part(path: Path, rows: list[dict[str, Any]], table: Facts, data: Data) 
     if folder != path:
         for name in {*parts.everything().get("files", [])} - {*files}:
             (folder / name).unlink(missing_ok=True)
-    added = append.append(data, rows, table.dtypes, len(files) + 1)
+            parts.requests(folder / name).unlink(missing_ok=True)
+    added = append.append(data, [row for _, row in rows], table.dtypes, len(files) + 1)
+    artifacts.write_text(parts.requests(added), "".join(f"{request.request_hash}\n" for request, _ in rows))
     dvc.add(folder)
     return {"file": added.name, "before": before, "after": artifacts.tracked_md5(folder)}
 

@@ -9,7 +9,7 @@ import codecs
 import csv as python_csv
 import io
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -49,17 +49,21 @@ def encoding(start: bytes, csv: Csv, problem: str) -> str:
 
 def rows(stream: IO[bytes], csv: Csv, name: str, errors: str = "replace") -> Any:
     """Return a reader of the rows of a stream in the encoding `name`."""
+    return reader(io.TextIOWrapper(stream, "utf-8-sig" if name == "utf8" else name, errors, newline=""), csv)
+
+
+def reader(lines: Iterable[str], csv: Csv) -> Any:
+    """Return a reader of the rows in lines of text, which have their line ends."""
     python_csv.field_size_limit(2**31 - 1)
-    text = io.TextIOWrapper(stream, "utf-8-sig" if name == "utf8" else name, errors, newline="")
-    return python_csv.reader(text, delimiter=csv.delimiter, skipinitialspace=csv.delimiter != " ")
+    return python_csv.reader(lines, delimiter=csv.delimiter, skipinitialspace=csv.delimiter != " ")
 
 
 def lines(stream: IO[bytes], csv: Csv, name: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line, from 1, at which each row begins, and the row; without empty lines, as Arrow reads."""
-    reader = rows(stream, csv, name)
+    found = rows(stream, csv, name)
     while True:
-        begin = reader.line_num + 1
-        row = next(reader, None)
+        begin = found.line_num + 1
+        row = next(found, None)
         if row is None:
             return
         if row:

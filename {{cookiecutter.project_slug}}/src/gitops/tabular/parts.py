@@ -128,6 +128,13 @@ def name(number: int, content: Path) -> str:
     return f"appended-{number:04d}-{digest[:12]}{content.suffix}"
 
 
+def requests(part: Path) -> Path:
+    """Return the file beside an appended part that has the hash of each row's request, a line each: the rows themselves
+    name none, and `make erase` finds them by it.
+    """
+    return part.with_suffix(".requests")
+
+
 def elsewhere(data: Data) -> bool:
     """Tell whether the table is no file or folder that DVC can track: a database's, a pattern, or object storage's."""
     return data.query is not None or "://" in data.path or "*" in data.path

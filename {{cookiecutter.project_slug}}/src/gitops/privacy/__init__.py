@@ -1,0 +1,1 @@
+"""Personal data: erase that of one person, or of one request, on request (GDPR, article 17)."""
