@@ -14,6 +14,7 @@ from tqdm import tqdm
 from gitops.core import artifacts, threads
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
+from gitops.explaining import explanations
 from gitops.integrations import tracking
 from gitops.rendering import plots
 from gitops.statistics.intervals import from_resamples
@@ -141,9 +142,10 @@ def main() -> None:
         plots.write(actual, outputs, decide(outputs, schema), schema)
         if schema["target"]["classes"]:
             result["calibration"] = calibration.report(program, actual, outputs)
+        explanations.write(settings, schema, program)
         artifacts.write_json(artifacts.METRICS, result)
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
-        run.log_files(artifacts.METRICS)
+        run.log_files(artifacts.METRICS, artifacts.EXPLANATIONS)
     for name, score in result["metrics"].items():
         echo(f"{name:10} {score['value']:.4f}  [{score['low']:.4f}, {score['high']:.4f}]")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core import actions, artifacts
+from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
-from gitops.integrations import argo_cd, git, kustomize
+from gitops.integrations import argo_cd, dvc, git, kustomize
 from gitops.releases import holds, release
 from gitops.releases.holds import Examined
 from gitops.releases.record import Deployed
@@ -51,6 +52,8 @@ class Context:
     commit: str = ""
     retraining: dict[str, Any] | None = None
     failure: Failure | None = None
+    explanations: dict[str, Any] | None = None
+    production_explanations: dict[str, Any] | None = None
 
 
 def gather(settings: Params, stale: list[str]) -> Context:
@@ -73,7 +76,8 @@ def gather(settings: Params, stale: list[str]) -> Context:
             context.curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         context.deployment, context.warnings = _deployment(settings, context.production)
     if "evaluate" in fresh:
-        context.metrics = _read(artifacts.METRICS)
+        context.metrics, context.explanations = _read(artifacts.METRICS), _read(artifacts.EXPLANATIONS)
+        context.production_explanations = _released(context.production)
         gate = _read(artifacts.GATE)
         compared = context.production.commit if context.production else None
         if (
@@ -116,6 +120,16 @@ def _output(stage: str | None, log: str) -> str:
 
 def _read(path: Path) -> Any:
     return artifacts.read_json(path, "make pipeline") if path.exists() else None
+
+
+def _released(production: Deployed | None) -> Any:
+    """Return the explanations.json that a release was made with; None where it has none, or DVC cannot fetch it."""
+    if not production or not production.record.explanations:
+        return None
+    try:
+        return _read(dvc.fetch(production.record.explanations.md5))
+    except ProjectError:
+        return None
 
 
 def _rollbacks(stale: list[str], production: Deployed | None) -> dict[str, Examined]:

@@ -13,6 +13,7 @@ from gitops.releases.record import Release, changed_params, short
 from gitops.rendering import markdown
 from gitops.rendering.markdown import code, details, fenced, plain, table
 from gitops.reporting.context import Context
+from gitops.reporting.explanations_section import explanations
 from gitops.reporting.gate_section import gate
 from gitops.reporting.model_sections import confusion, decision, learning_curve, metrics, slices, validation
 from gitops.reporting.retraining_sections import retraining, review
@@ -116,6 +117,7 @@ ORDER: tuple[Section, ...] = (
     learning_curve,
     confusion,
     slices,
+    explanations,
     deployment,
     lineage,
 )
@@ -126,6 +128,7 @@ SUMMARY: tuple[Section, ...] = (review, result, rollbacks, retraining, metrics, 
 #: Sections that are left out of a report that is too long, in this order.
 EXPENDABLE = (
     "deployment",
+    "explanations",
     "slices",
     "confusion",
     "validation",
