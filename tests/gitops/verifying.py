@@ -35,7 +35,7 @@ STAGES = {
     ),
     "evaluate": (
         ["model/model.pt2", "model/decision.json", "data/prepared/test.parquet"],
-        ["evaluation/metrics.json", "evaluation/predictions.parquet", "evaluation/plots", "evaluation/explanations.json"],
+        [f"evaluation/{name}" for name in ("metrics.json", "predictions.parquet", "plots", "explanations.json")],
     ),
     "validate_model": (["evaluation/predictions.parquet"], ["reports/validate_model.json"]),
     "package": (["model/model.pt2", "handler.py"], ["package/toy.mar", "package/golden_response.json"]),

@@ -62,9 +62,9 @@ def explain(settings: Params, schema: Schema, program: torch.nn.Module) -> dict[
     outputs = predict(frame)
     names = importance.shortlist(_codes(frame, columns), outputs, tried)
     actual, groups = owner.features().encode_target(frame[schema["target"]["name"]], schema), frame[GROUP].to_numpy()
-    scorer = Scorer(_score(schema, name), actual.numpy(), outputs, groups, rng)
     pairs = importance.pairs(groups, repeats, rng)
-    found = {one: scorer.importance(predict(_shuffled(frame, one, pairs)), pairs) for one in names}
+    scorer = Scorer(_score(schema, name), actual.numpy(), outputs, pairs)
+    found = {one: scorer.importance(predict(_shuffled(frame, one, pairs))) for one in names}
     ranked = sorted((one for one in found if not math.isnan(found[one].value)), key=lambda one: -found[one].value)
     return {
         "model_sha256": artifacts.digest(artifacts.MODEL),

@@ -23,16 +23,21 @@ Array = NDArray[Any]
 #: Returns the metric of rows, higher for better: `score(actual, outputs)`, as in the project's metrics.py.
 Score = Callable[[Array, Array], float]
 
-#: Blocks of groups that are left out in turn for an interval, at most.
-BLOCKS = 50
+#: Blocks of rows, at most, and groups of rows that one has at least.
+BLOCKS, GROUPS = 50, 5
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which rows are scored with whose value of a column: `rows` and `donors`, int64 [pairs]."""
+    """Which rows are scored with whose value of a column: `rows` and `donors`, int64 [pairs].
+
+    A row and its donor are in the same one of `blocks`, int64 [rows], of which groups are not divided: so the blocks
+    are independent of each other, and what is left without one tells how sure a result is.
+    """
 
     rows: Array
     donors: Array
+    blocks: Array
 
 
 @dataclass(frozen=True)
@@ -47,46 +52,49 @@ class Importance:
 def pairs(groups: Array, repeats: int, rng: np.random.Generator) -> Pairs:
     """Return `repeats` shuffles of rows, in each of which a row gives its value once, to a row of another group.
 
-    A group with more than half of the rows gives some to itself. `groups` [rows] is the number of each row's group.
+    A group with more than half of a block's rows gives some to itself. `groups` [rows] is the number of each row's
+    group.
     """
     clusters, count = Clusters(groups), len(groups)
+    number = max(1, min(BLOCKS, len(clusters) // GROUPS))
+    blocks = rng.permutation(len(clusters))[clusters.codes] * number // len(clusters)
+    starts = np.flatnonzero(np.diff(np.sort(blocks))) + 1
     donors = np.empty((repeats, count), np.int64)
     for shuffled in donors:
-        # Whole groups in a random order, and in it the row that is half of all rows away.
-        order = np.lexsort((rng.random(count), rng.permutation(len(clusters))[clusters.codes]))
-        shuffled[order] = np.roll(order, count // 2)
-    return Pairs(np.tile(np.arange(count), repeats), donors.ravel())
+        # Whole groups of a block in a random order, and in it the row that is half of the block away.
+        order = np.lexsort((rng.random(count), rng.permutation(len(clusters))[clusters.codes], blocks))
+        for rows in np.split(order, starts):
+            shuffled[rows] = np.roll(rows, len(rows) // 2)
+    return Pairs(np.tile(np.arange(count), repeats), donors.ravel(), blocks)
 
 
 class Scorer:
-    """Scores columns of the same rows: `actual` and `outputs` of the rows as they are, with `groups` [rows]."""
+    """Scores columns by the same pairs of rows: `actual` and `outputs` of the rows as they are."""
 
-    def __init__(self, score: Score, actual: Array, outputs: Array, groups: Array, rng: np.random.Generator) -> None:
-        """Score the rows without each block of groups in turn, which is the same for all columns."""
-        self.score, self.actual = score, actual
-        clusters = Clusters(groups)
-        blocks = min(BLOCKS, len(clusters))
-        self.block = rng.permutation(len(clusters))[clusters.codes] * blocks // len(clusters)
-        self.left_out = [self.block != index for index in range(blocks)] if blocks > 1 else []
+    def __init__(self, score: Score, actual: Array, outputs: Array, by: Pairs) -> None:
+        """Score the rows without each block in turn, which is the same for all columns."""
+        self.score, self.actual, self.by = score, actual, by
+        count = int(by.blocks.max()) + 1
+        self.kept = [by.blocks != index for index in range(count)] if count > 1 else []
         self.whole = score(actual, outputs)
-        self.without = [score(actual[kept], outputs[kept]) for kept in self.left_out]
+        self.without = [score(actual[kept], outputs[kept]) for kept in self.kept]
 
-    def importance(self, shuffled: Array, by: Pairs) -> Importance:
+    def importance(self, shuffled: Array) -> Importance:
         """Return a column's importance from the outputs of the pairs, `shuffled` [pairs] or [pairs, classes].
 
-        The interval is that of a delete-a-group jackknife (Wolter, 2007, chapter 4) for rows and for donors: without a
-        block, neither its rows are scored nor are rows with its values.
+        The interval is that of a delete-a-group jackknife (Wolter, 2007, "Introduction to Variance Estimation",
+        chapter 4); of one block alone it has no width.
         """
-        actual = self.actual[by.rows]
+        actual = self.actual[self.by.rows]
         value = self.whole - self.score(actual, shuffled)
         found = []
-        for kept, whole in zip(self.left_out, self.without, strict=True):
-            both = kept[by.rows] & kept[by.donors]
-            found.append(whole - self.score(actual[both], shuffled[both]))
+        for kept, whole in zip(self.kept, self.without, strict=True):
+            pairs = kept[self.by.rows]
+            found.append(whole - self.score(actual[pairs], shuffled[pairs]))
         left_out = np.array(found)
         # A block without which the metric is not defined says nothing about its influence.
         left_out = np.where(np.isnan(left_out), value, left_out)
-        if math.isnan(value) or len(left_out) < 2:
+        if math.isnan(value) or not len(left_out):
             return Importance(value, value, value)
         influence = (left_out.mean() - left_out) * ((len(left_out) - 1) / len(left_out))
         half = jackknife.quantile(influence) * math.sqrt(jackknife.variance(influence))
