@@ -76,7 +76,7 @@ def test_intervals_hold_the_true_importance_as_often_as_they_say(groups: int) ->
             return common if groups == 200 else np.sqrt(0.5) * (common + own)
 
         found = scored(normal(2), normal(1)[:, 0], group, seed)
-        assert found["unused"] == importance.Importance(0, 0, 0)
+        assert abs(found["unused"].high) + abs(found["unused"].low) < 1e-12
         for name, truth in (("first", 8), ("second", 2)):
             held[name] += found[name].low <= truth <= found[name].high
     assert all(0.9 <= count / 300 <= 0.985 for count in held.values()), held
@@ -135,7 +135,7 @@ def test_values_without_rows_between_them_are_one_bin() -> None:
         return np.stack([rows["x"].fillna(0), -rows["x"].fillna(0)], axis=1)
 
     x, y = dependence.of_numbers(predict, frame, "x", "number", np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
-    assert x.tolist() == [0, 1, 3] and np.diff(y, axis=0).tolist() == [[1, -1], [2, -2]]
+    assert x.tolist() == [0, 1, 3] and np.diff(y, axis=0) == pytest.approx(np.array([[1, -1], [2, -2]]))
     assert len(dependence.of_numbers(predict, frame, "x", "number", np.array([5.0, 6.0]))[0]) == 0
     assert len(dependence.of_numbers(predict, frame, "x", "number", np.array([0.5]))[0]) == 0
 
@@ -158,7 +158,7 @@ class Formula(torch.nn.Module):
     """Probability of yes: by squared, which is derived from size, old, kind and the day, and not by noise."""
 
     def forward(self, values: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        squared, old, day = values[:, 4], values[:, 2], values[:, 3] / DAY
+        squared, old, day = values[:, 4], values[:, 2], values[:, 3].nan_to_num() / DAY
         fancy = (categories[:, 0] == features.category_code("fancy")).double()
         yes = torch.sigmoid(2 * squared.nan_to_num() - 2 + old.nan_to_num() + fancy + (day - 50) / 50)
         return torch.stack([1 - yes, yes], dim=1)
@@ -249,7 +249,7 @@ def test_a_large_and_wide_table_is_sampled_and_says_so(table: pd.DataFrame, monk
     found = explain()
     assert (found["rows"], found["of_rows"], found["repeats"], found["of_columns"]) == (200, 600, 1, 5)
     assert len(found["features"]) == 2 and found["features"][0]["name"] == "size"
-    assert sum(calls) * 5 <= 4 * 2000
+    assert sum(calls) * 5 <= 5 * 2000
 
 
 def test_a_sample_has_whole_groups_and_the_rows_of_the_file(table: pd.DataFrame) -> None:

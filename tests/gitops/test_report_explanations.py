@@ -108,6 +108,7 @@ def test_explanations_are_read_where_they_are_fresh_and_fetched_of_production(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gitops.integrations.git.run", lambda *arguments: "a" * 40)
+    monkeypatch.setattr("gitops.reporting.context._rollbacks", lambda *_: {})
     artifacts.write_json(artifacts.METRICS, {"model_sha256": "s"})
     artifacts.write_json(artifacts.EXPLANATIONS, explained())
     artifacts.write_json(tmp_path / "object", explained(rows=7))
