@@ -92,15 +92,16 @@ def test_a_panel_has_both_curves_and_the_quantiles_of_the_training_rows() -> Non
     then["dependence"]["old"] = {"x": [False, True], "y": [0.2, 0.4], "of": "no"}  # another class: not comparable
     figure = plt.figure()
     axes = figure.add_subplot()
-    explanations_plots._dependence(axes, explained(), then)
+    explanations_plots._dependence(axes, explained(), then, "probability of ")
     _, size, categories, dates, old = figure.axes
     before, now, marks = size.lines
     assert [*before.get_ydata()] == [0.2, 0.4] and [*now.get_ydata()] == [0.1, 0.5, 0.9]
     assert [*marks.get_xdata()] == [1.0, 2.5, 4.0] and marks.get_marker() == "|"
     assert [len(panel.lines) for panel in (categories, dates, old)] == [2, 2, 1]
     assert [label.get_text() for label in dates.get_xticklabels()] == ["2026-01-01", "2026-01-31"]
+    assert size.get_ylabel() == "probability of yes" and size.get_ylim() == old.get_ylim()
     plt.close(figure)
-    assert html.figure("x", lambda axes: explanations_plots._dependence(axes, explained(), then))
+    assert html.figure("x", lambda axes: explanations_plots._dependence(axes, explained(), then, ""))
 
 
 def test_explanations_are_read_where_they_are_fresh_and_fetched_of_production(

@@ -8,11 +8,11 @@ from gitops.rendering.html import BLUE, GREY
 from gitops.reporting.context import Context
 from gitops.reporting.explanations_section import SHOWN, comparable
 
-#: Characters of a column's or a category's name.
-NAME = 24
+#: Characters of a name.
+NAME = 32
 
-#: Panels in a row.
-COLUMNS = 2
+#: Panels in a row, and names below one, at most.
+COLUMNS, NAMES = 2, 8
 
 
 def plots(context: Context) -> list[tuple[str, Any]]:
@@ -23,7 +23,8 @@ def plots(context: Context) -> list[tuple[str, Any]]:
     old = comparable(context)
     drawn: list[tuple[str, Any]] = [("Importance of columns", lambda axes: _importance(axes, found, old))]
     if found["dependence"]:
-        drawn.append(("Answers over the values of columns", lambda axes: _dependence(axes, found, old)))
+        what = "probability of " if context.metrics and "confusion" in context.metrics else ""
+        drawn.append(("Answers over the values of columns", lambda axes: _dependence(axes, found, old, what)))
     return drawn
 
 
@@ -42,42 +43,55 @@ def _importance(axes: Any, found: dict[str, Any], old: dict[str, Any] | None) ->
     axes.set_xlabel(f"loss of {found['metric']} when shuffled, 95 % intervals{legend}")
 
 
-def _dependence(axes: Any, found: dict[str, Any], old: dict[str, Any] | None) -> None:
-    """Draw a panel for each of the most important columns; marks on its axis are quantiles of the training rows."""
+def _dependence(axes: Any, found: dict[str, Any], old: dict[str, Any] | None, what: str) -> None:
+    """Draw a panel for each of the most important columns, all to one scale; `what` begins the name of its answers.
+
+    Marks below a curve are quantiles of the training rows.
+    """
     curves, before = found["dependence"], old["dependence"] if old else {}
+    pairs = {name: [curve] for name, curve in curves.items()}
+    for name, curve in curves.items():
+        if (other := before.get(name)) and other["of"] == curve["of"]:
+            pairs[name].append(other)
+    low, high = (end(end(curve["y"]) for pair in pairs.values() for curve in pair) for end in (min, max))
+    margin = 0.15 * (high - low) or 0.1
     figure, rows = axes.figure, -(-len(curves) // COLUMNS)
-    figure.set_size_inches(5, 0.6 + 1.5 * rows)
+    figure.set_size_inches(5, 0.8 + 1.5 * rows)
+    figure.suptitle(axes.get_title())
+    axes.set_title("")
     axes.set_axis_off()
     grid = axes.get_subplotspec().subgridspec(rows, COLUMNS)
-    for place, (name, curve) in enumerate(curves.items()):
+    for place, (name, pair) in enumerate(pairs.items()):
         panel = figure.add_subplot(grid[place // COLUMNS, place % COLUMNS])
         panel.set_title(_name(name), fontsize=8, parse_math=False)
         panel.tick_params(labelsize=6)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.margins(y=0.15)
-        other = before.get(name)
-        if other and other["of"] == curve["of"]:
-            _curve(panel, other, curve, GREY)
-        _curve(panel, curve, curve, BLUE)
-        if place % COLUMNS == 0:
-            panel.set_ylabel(_name(str(curve["of"])), fontsize=6, parse_math=False)
+        panel.set_ylim(low - margin, high + margin)
+        panel.set_ylabel(_name(f"{what}{pair[0]['of']}"), fontsize=6, parse_math=False)
+        for curve, colour in reversed([*zip(pair, (BLUE, GREY), strict=False)]):
+            _curve(panel, curve, pair[0], colour)
+        if _numeric(pair[0]):
+            panel.plot(pair[0]["x"], [low - margin / 2] * len(pair[0]["x"]), "|", color=GREY, markersize=5)
     legend = "blue: candidate, grey: production; " if before else ""
     figure.supxlabel(f"{legend}marks: quantiles of the training rows", fontsize=6)
 
 
 def _curve(panel: Any, curve: dict[str, Any], candidate: dict[str, Any], colour: str) -> None:
     """Draw a line over numbers, points over what has names: the candidate's categories, booleans and dates."""
-    if all(isinstance(x, int | float) and not isinstance(x, bool) for x in [*curve["x"], *candidate["x"]]):
+    if _numeric(curve) and _numeric(candidate):
         panel.plot(curve["x"], curve["y"], color=colour, linewidth=1.2)
-        if curve is candidate:
-            low = panel.get_ylim()[0]
-            panel.plot(curve["x"], [low] * len(curve["x"]), "|", color=GREY, markersize=5)
         return
     places = {str(x): place for place, x in enumerate(candidate["x"])}
     known = [(places[str(x)], y) for x, y in zip(curve["x"], curve["y"], strict=True) if str(x) in places]
-    panel.plot(*zip(*known, strict=True), "o", color=colour, markersize=3) if known else None
-    names = [_name(text)[:12] for text in places]
-    panel.set_xticks(range(len(names)), names, rotation=30, parse_math=False)
+    if known:
+        panel.plot(*zip(*known, strict=True), "o", color=colour, markersize=3)
+    few = [*places][:: -(-len(places) // NAMES)]
+    panel.set_xticks([places[text] for text in few], [_name(text)[:12] for text in few], rotation=30, parse_math=False)
+    panel.margins(x=0.1)
+
+
+def _numeric(curve: dict[str, Any]) -> bool:
+    return all(isinstance(x, int | float) and not isinstance(x, bool) for x in curve["x"])
 
 
 def _name(text: str) -> str:
