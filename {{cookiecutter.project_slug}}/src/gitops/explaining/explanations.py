@@ -33,7 +33,7 @@ Array = NDArray[Any]
 Schema = dict[str, Any]
 
 #: Rows of the sample, at most; a smaller one is shuffled several times, REPEATS at most, up to so many answers.
-ROWS, REPEATS = 2000, 5
+ROWS, REPEATS = 2000, 3
 
 #: Values that the model takes for all columns together, about: rows times columns of the table.
 CELLS = 16_000_000

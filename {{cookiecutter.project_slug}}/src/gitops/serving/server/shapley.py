@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from gitops.tabular.columns import Columns, Row, Schema, column, from_rows, given, seconds
+from gitops.tabular.columns import Columns, Row, Schema, from_rows, given, seconds
 
 #: Orders of the columns, fewer for a wide table: pairs of one and its reverse.
 ORDERS = 20
@@ -51,7 +51,7 @@ class Explainer:
         """Draw the orders; `decide` is that of the project's features.py."""
         self.schema, self.outputs, self.decide = schema, outputs, decide
         self.names = [feature["name"] for feature in given(schema)]
-        self.typical = {each["name"]: column([typical(each)], each["dtype"]) for each in given(schema)}
+        self.typical = {each["name"]: typical(each) for each in given(schema)}
         width, generator = len(self.names), torch.Generator().manual_seed(SEED)
         pairs = min(ORDERS // 2, MAX_CELLS // (2 * width * (width + 1)))
         ranks = [torch.randperm(width, generator=generator) for _ in range(pairs)]
@@ -90,15 +90,15 @@ class Explainer:
         For classes both are about the probability of the class that is answered. Raises ArithmeticError where the model
         answers no finite number on the way, and whatever it raises.
         """
-        columns = from_rows(rows, self.schema)
-        answers = self.outputs(columns)
+        columns = from_rows([self.typical, *rows], self.schema)
+        answers = self.outputs(columns)[1:]
         chosen = torch.as_tensor(self.decide(answers, self.schema)) if self.schema["target"]["classes"] else None
         orders, width = self.ranks.shape
         bases, found = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), width, dtype=torch.float64)
         which, order = torch.cartesian_prod(torch.arange(len(rows)), torch.arange(orders)).unbind(1)
         size = max(1, ROWS // (width + 1))
         for row, ranks in zip(which.split(size), self.ranks[order].split(size), strict=True):
-            values = self._walk(columns, row, ranks)
+            values = self._walk(columns, row + 1, ranks)
             if chosen is not None:
                 values = values.gather(2, chosen[row].view(-1, 1, 1).expand(-1, width + 1, 1)).squeeze(2)
             bases.index_add_(0, row, values[:, 0])
@@ -110,21 +110,17 @@ class Explainer:
         ]
 
     def _walk(self, columns: Columns, row: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
-        """Return the outputs, [walks, columns + 1] or with classes, on the way from the typical row to rows `row`.
+        """Return the outputs, [walks, columns + 1] or with classes, on the way from the first row to the rows `row`.
 
-        `ranks` [walks, columns]: at which step each column changes.
+        `row` [walks]; `ranks` [walks, columns]: at which step each column changes.
         """
         steps = torch.arange(len(self.names) + 1)
-        changed = (ranks.unsqueeze(1) < steps.view(1, -1, 1)).flatten(0, 1)
-        of = row.repeat_interleave(len(steps))
+        changed = ranks.unsqueeze(1) < steps.view(1, -1, 1)
+        places = (changed * row.view(-1, 1, 1)).flatten(0, 1)
         mixed: Columns = {}
-        for index, name in enumerate(self.names):
-            values, usual, mask = columns[name], self.typical[name], changed[:, index]
-            if isinstance(values, torch.Tensor):
-                mixed[name] = torch.where(mask, values[of], usual)
-            else:
-                places = zip(of.tolist(), mask.tolist(), strict=True)
-                mixed[name] = [values[at] if now else usual[0] for at, now in places]
+        for name, place in zip(self.names, places.unbind(1), strict=True):
+            values = columns[name]
+            mixed[name] = values[place] if isinstance(values, torch.Tensor) else [values[at] for at in place.tolist()]
         outputs = self.outputs(mixed).double()
         return outputs.view(len(row), len(steps), *outputs.shape[1:])
 
