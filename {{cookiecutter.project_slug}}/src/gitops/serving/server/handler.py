@@ -23,7 +23,7 @@ import torch
 from gitops.serving.server import request_log
 from gitops.serving.server.metrics import Metrics
 from gitops.serving.server.request_log import Entry, RequestLog
-from gitops.serving.server.shapley import MAX_CELLS, Explainer, NotExplained
+from gitops.serving.server.shapley import EXPLAIN, MAX_CELLS, Explainer, NotExplained
 from gitops.tabular.columns import Columns, from_rows, raised, threshold
 from gitops.tabular.request_rows import RowError, check_row, check_rows
 
@@ -132,7 +132,7 @@ class Handler:
         answers, cells = [], MAX_CELLS
         for index, (rows, problems) in enumerate(requests):
             found, explanations = None if problems else next(predictions), None
-            if found and request_log.header(context, index, "x-explain") == "true":
+            if found and context.get_all_request_header(index).get(EXPLAIN) == "true":
                 explanations, cells, problems = self._explain(rows, cells)
                 found = None if problems else found
             status, answer, problems = _refusal(problems) if problems else self._answer(found, explanations)

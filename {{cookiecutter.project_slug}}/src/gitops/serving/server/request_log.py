@@ -78,17 +78,17 @@ class Entry:
 
 def request_id(context: Any, index: int) -> str:
     """Return the id of a batch's request: the client's X-Request-Id if it is valid, else TorchServe's own."""
-    value = header(context, index, "x-request-id")
+    value = _header(context, index, "x-request-id")
     return value if value == FLUSH or REQUEST_ID.fullmatch(value) else str(context.get_request_id(index))
 
 
 def client(context: Any, index: int) -> str:
     """Return who sent a batch's request, as the proxy says, or an empty text."""
-    value = header(context, index, "x-client-id")
+    value = _header(context, index, "x-client-id")
     return value if CLIENT.fullmatch(value) else ""
 
 
-def header(context: Any, index: int, wanted: str) -> str:
+def _header(context: Any, index: int, wanted: str) -> str:
     """Return a header of a batch's request, or an empty text."""
     headers = context.get_all_request_header(index).items()
     return next((value for name, value in headers if name.lower() == wanted and isinstance(value, str)), "")
