@@ -38,8 +38,8 @@ ROWS, REPEATS = 2000, 3
 #: Values that the model takes for all columns together, about: rows times columns of the table.
 CELLS = 16_000_000
 
-#: Columns that are shuffled at least, if the table has as many, and those whose dependence is shown.
-FEWEST, SHOWN = 20, 6
+#: Columns that are shuffled at least, if the table has as many, and those that have a curve.
+FEWEST, CURVES = 20, 10
 
 #: Parts of equal size of a column that is not shuffled if they tell little.
 TENTHS = 10
@@ -78,7 +78,7 @@ def explain(settings: Params, schema: Schema, program: torch.nn.Module) -> dict[
             {"name": one, "importance": found[one].value, "low": found[one].low, "high": found[one].high}
             for one in ranked
         ],
-        "dependence": _dependence(predict, frame, [columns[one] for one in ranked[:SHOWN]], schema),
+        "dependence": _dependence(predict, frame, [columns[one] for one in ranked[:CURVES]], schema),
     }
 
 

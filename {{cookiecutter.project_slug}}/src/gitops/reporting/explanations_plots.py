@@ -11,8 +11,8 @@ from gitops.reporting.explanations_section import SHOWN, comparable
 #: Characters of a name.
 NAME = 32
 
-#: Panels in a row, and names below one, at most.
-COLUMNS, NAMES = 2, 8
+#: Panels, panels in a row, and names below one, at most.
+PANELS, COLUMNS, NAMES = 6, 2, 8
 
 
 def plots(context: Context) -> list[tuple[str, Any]]:
@@ -48,7 +48,7 @@ def _dependence(axes: Any, found: dict[str, Any], old: dict[str, Any] | None, wh
 
     Marks below a curve are quantiles of the training rows.
     """
-    curves, before = found["dependence"], old["dependence"] if old else {}
+    curves, before = dict([*found["dependence"].items()][:PANELS]), old["dependence"] if old else {}
     pairs = {name: [curve] for name, curve in curves.items()}
     for name, curve in curves.items():
         if (other := before.get(name)) and other["of"] == curve["of"]:

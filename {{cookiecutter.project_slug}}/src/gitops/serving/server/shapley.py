@@ -28,7 +28,7 @@ EXPLAIN = "X-Explain"
 ORDERS = 20
 
 #: Values that go through the model for the explanations of one batch of requests, at most: rows times columns.
-MAX_CELLS = 4_000_000
+MAX_CELLS = 5_000_000
 
 #: Rows that go through the model at once, about.
 ROWS = 1024
