@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,13 @@ from gitops.serving.server.handler import Handler
 
 
 class Context:
-    """What the handler uses of TorchServe's context; remembers the status set for each request, and all counts."""
+    """What the handler uses of TorchServe's context; remembers the status set for each request, and all counts.
 
-    def __init__(self, folder: Path) -> None:
+    The requests of `explain` are those of which the proxy says that they ask for explanations.
+    """
+
+    def __init__(self, folder: Path, explain: Collection[int] = ()) -> None:
+        self.explain = explain
         self.system_properties = {"model_dir": str(folder)}
         self.manifest = {"model": {"serializedFile": "model.pt2"}}
         self.status: dict[int, int] = {}
@@ -34,7 +39,7 @@ class Context:
         return f"made-{index}"
 
     def get_all_request_header(self, index: int) -> dict[str, Any]:
-        return {}
+        return {"content-type": "application/json"} | ({"X-Explain": "true"} if index in self.explain else {})
 
     def set_response_status(self, code: int, phrase: str, idx: int) -> None:
         self.status[idx] = code
@@ -63,8 +68,8 @@ def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: str) -> 
     return handler
 
 
-def answers(handler: Handler, *bodies: bytes | None) -> list[tuple[int, dict[str, Any]]]:
+def answers(handler: Handler, *bodies: bytes | None, explain: Collection[int] = ()) -> list[tuple[int, dict[str, Any]]]:
     """Send a batch, None for a form; return each request's status and answer."""
-    context = Context(Path())
+    context = Context(Path(), explain)
     replies = handler.handle([{} if body is None else {"body": bytearray(body)} for body in bodies], context)
     return [(context.status[index], json.loads(reply)) for index, reply in enumerate(replies)]

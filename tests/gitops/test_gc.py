@@ -73,7 +73,7 @@ class Project:
         with Repo() as repository:
             repository.checkout(force=True)
 
-    def release(self, md5: str, commit: str, appended: File | None = None) -> None:
+    def release(self, md5: str, commit: str, appended: File | None = None, explanations: File | None = None) -> None:
         """Release a model: a commit of env/production with its record."""
         file = File(path="x", md5=md5)
         record = Release(
@@ -81,6 +81,7 @@ class Project:
             model=Model(name="toy", version="1", sha256="0" * 64, md5=md5),
             package=file,
             predictions=file,
+            explanations=explanations,
             test_md5=md5,
             data=file,
             appended=appended,
@@ -115,6 +116,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def collect(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr("sys.argv", ["gc", *arguments])
     gc.main()
+
+
+def test_the_explanations_of_a_release_stay(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("explained").write_text("{}")
+    dvc.add(Path("explained"))
+    md5 = artifacts.tracked_md5(Path("explained"))
+    dvc.push()
+    explanations = File(path="explained", md5=md5)
+    project.release(digest(Path("model"), "md5"), project.git("rev-parse", "HEAD"), explanations=explanations)
+    Path("explained.dvc").unlink()
+    project.age()
+    collect(monkeypatch, "--yes")
+    assert md5 in project.objects()
 
 
 def test_the_rows_that_were_appended_to_a_releases_table_stay(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gitops.core.artifacts import ProjectError, digest
 from gitops.deployment import plan
-from gitops.integrations import kustomize
+from gitops.integrations import dvc_remote, kustomize
 from releases import Job, isolate, refused, render
 
 DIGEST = f"registry.example/team/toy@sha256:{'a' * 64}"
@@ -134,6 +134,27 @@ def test_no_image_is_built_for_what_deploy_would_refuse(job: Job) -> None:
     job.gate(accepted=False, reason="Refused: worse.")
     with refused("Refused: worse."):
         job.plan(redeploy=True)
+
+
+def test_the_remote_has_all_that_the_record_names(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the explanations, where the pipeline has made some."""
+    ensured: list[str] = []
+    monkeypatch.setattr(dvc_remote, "ensure", lambda md5s: ensured.extend(md5s) or [])
+    job.train("model A")
+    job.gate()
+    decided = job.plan()
+    assert decided and decided.candidate.explanations
+    for path in (
+        "model/model.pt2",
+        "package/toy.mar",
+        "evaluation/predictions.parquet",
+        "evaluation/explanations.json",
+    ):
+        assert digest(job.path / path, "md5") in ensured
+    assert decided.candidate.explanations.md5 == digest(job.path / "evaluation/explanations.json", "md5")
+    (job.path / "evaluation/explanations.json").unlink()
+    decided = job.plan()
+    assert decided and decided.candidate.explanations is None
 
 
 def test_later_steps_get_the_images_build_arguments(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,6 +326,46 @@ def test_server_reads_json_whatever_the_content_type(server: str, called: str) -
             assert connection.getresponse().status == status
 
 
+def explained(
+    server: str, query: str, sent: bytes = body(GOOD | {"age": 70}), **headers: str
+) -> tuple[int, dict[str, Any]]:
+    """Post a request with a query; return the answer."""
+    connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=20)
+    with contextlib.closing(connection):
+        connection.request("POST", f"/predictions/{NAME}{query}", sent, headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def test_server_explains_its_answers_where_it_is_asked_to(server: str, workspace: Path) -> None:
+    status, answer = explained(server, "?explain=true", **{"X-Request-Id": "explained-1"})
+    assert status == 200
+    (found,), (prediction,) = answer.pop("explanations"), answer["predictions"]
+    assert found["contributions"][PLAN] == 0
+    total = found["base"] + sum(found["contributions"].values())
+    assert total == pytest.approx(prediction["probabilities"][prediction["label"]], abs=1e-6)
+    for query in ("", "?", "?explain=false", "?other=true&explained=1", "?EXPLAIN=true"):
+        assert explained(server, query, **{"X-Explain": "true"}) == (200, answer)
+    (line,) = waited(lambda: logged(workspace, "explained-1"))
+    assert line["prediction"] == prediction and "contributions" not in json.dumps(line)
+
+
+@pytest.mark.parametrize("query", ["?explain=1", "?explain", "?explain=true&explain=false", "?explain=%00%ff"])
+def test_server_refuses_another_value_of_explain(server: str, query: str) -> None:
+    status, answer = explained(server, query)
+    assert status == 400 and "true or false is expected" in answer["error"]
+    assert explained(server, "?explain=true&explain=true")[0] == 200
+
+
+def test_server_answers_others_while_it_explains(server: str) -> None:
+    many = body(*[GOOD | {"age": age % 100} for age in range(1000)])
+    with ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(explained, server, "?explain=true", many) for _ in range(4)]
+        others = [pool.submit(post, server, body(GOOD)) for _ in range(60)]
+        assert {other.result()[0] for other in others} == {200}
+        assert [(each.result()[0], len(each.result()[1]["explanations"])) for each in asked] == [(200, 1000)] * 4
+
+
 def ask(server: str, sent: bytes, **headers: str) -> tuple[int, str]:
     """Post a request; return the answer's status and its id."""
     request = urllib.request.Request(f"{server}/predictions/{NAME}", sent, {"Content-Type": "application/json"})

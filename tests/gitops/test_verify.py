@@ -131,9 +131,10 @@ def test_a_forged_curve_is_refused_and_no_other_file_is_read(name: str, differin
         ("evaluation/metrics.json", lambda path: scored(path.read_bytes(), 1e-7)),
         ("reports/validate_model.json", lambda path: path.read_bytes().replace(b"0.12", b"0.13")),
         ("reports/validate_data.html", lambda path: b"<html>"),
+        ("evaluation/explanations.json", lambda path: path.read_bytes().replace(b"0.25", b"0.2501")),
     ],
 )
-def test_rounding_words_and_html_may_differ(path: str, contents: Any, project: Project) -> None:
+def test_rounding_words_html_and_explanations_may_differ(path: str, contents: Any, project: Project) -> None:
     stage = next(name for name, (_, outs) in STAGES.items() if path in outs)
     with contextlib.chdir(project.path):
         own = dvc_stages.lock()

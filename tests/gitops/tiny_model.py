@@ -11,7 +11,10 @@ SCHEMA: dict[str, Any] = {
     "version": 1,
     "task": "binary",
     "target": {"name": "left", "classes": ["no", "yes"]},
-    "features": [{"name": "age", "dtype": "number"}, {"name": "customer's plan", "dtype": "category"}],
+    "features": [
+        {"name": "age", "dtype": "number", "median": 30.0},
+        {"name": "customer's plan", "dtype": "category", "categories": {"basic": 0.6, "gold": 0.4}},
+    ],
     "missing_markers": ["", "NA"],
 }
 

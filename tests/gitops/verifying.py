@@ -35,7 +35,7 @@ STAGES = {
     ),
     "evaluate": (
         ["model/model.pt2", "model/decision.json", "data/prepared/test.parquet"],
-        ["evaluation/metrics.json", "evaluation/predictions.parquet", "evaluation/plots"],
+        [f"evaluation/{name}" for name in ("metrics.json", "predictions.parquet", "plots", "explanations.json")],
     ),
     "validate_model": (["evaluation/predictions.parquet"], ["reports/validate_model.json"]),
     "package": (["model/model.pt2", "handler.py"], ["package/toy.mar", "package/golden_response.json"]),
@@ -83,6 +83,7 @@ def evaluate():
     write("evaluation/metrics.json", json.dumps({"metrics": scores, "model_sha256": model}))
     test.assign(p=test["x"] * score).to_parquet("evaluation/predictions.parquet", index=False)
     write("evaluation/plots/roc.csv", f"fpr,tpr\\n0,{score}\\n")
+    write("evaluation/explanations.json", json.dumps({"rows": 10, "features": [{"name": "x", "importance": 0.25}]}))
 
 def validate_model():
     condition = {"check": "a", "condition": "b", "status": "passed", "details": "0.12"}

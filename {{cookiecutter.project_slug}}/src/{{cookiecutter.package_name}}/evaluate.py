@@ -16,6 +16,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
 from gitops.core.figures import number
 from gitops.core.value import EXPECTED_VALUE
+from gitops.explaining import explanations
 from gitops.integrations import tracking
 from gitops.rendering import plots
 from gitops.statistics.intervals import from_resamples
@@ -154,9 +155,10 @@ def main() -> None:
         plots.add(curves.tables(settings.value, schema, actual, outputs, test))
         if schema["target"]["classes"]:
             result["calibration"] = calibration.report(program, actual, outputs)
+        explanations.write(settings, schema, program)
         artifacts.write_json(artifacts.METRICS, result)
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
-        run.log_files(artifacts.METRICS)
+        run.log_files(artifacts.METRICS, artifacts.EXPLANATIONS)
     for name, score in result["metrics"].items():
         value, low, high = (number(score[key]) for key in ("value", "low", "high"))
         echo(f"{settings.label(name):10} {value}  [{low}, {high}]")

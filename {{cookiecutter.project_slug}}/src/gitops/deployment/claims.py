@@ -1,8 +1,8 @@
 """Compare results that a branch claims with main's own for the same inputs.
 
-Numbers may differ by TOLERANCE, as machines round differently; HTML and the words of a check's details are not
-compared. A claim about other inputs, such as a dvc.lock of another commit, says nothing about these, and a result of
-which nobody has the contents cannot be compared: main's own counts in any case.
+Numbers may differ by TOLERANCE, as machines round differently; HTML, explanations and the words of a check's details
+are not compared. A claim about other inputs, such as a dvc.lock of another commit, says nothing about these, and a
+result of which nobody has the contents cannot be compared: main's own counts in any case.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from gitops.releases.trained import STAGE, Claim, inputs
 
 #: By how much two numbers may differ; of numbers above 1, relative to the larger one.
 TOLERANCE = 1e-6
+
+#: Results that decide nothing. The order of answers that nearly are the same, thus the importance of a column, differs
+#: by more than the answers do.
+NOT_COMPARED = (".html", artifacts.EXPLANATIONS.as_posix())
 
 #: Texts of reports/validate_*.json that quote rounded numbers.
 WORDS = ("details", "reason")
@@ -48,7 +52,7 @@ def _claimed(claim: Claim, own: dict[str, Entry]) -> Iterator[tuple[str, Path]]:
             continue
         ours, theirs = dvc_stages.outputs(entry), dvc_stages.outputs(claim.lock[stage])
         for path, md5 in theirs.items():
-            if path in ours and md5 != ours[path] and not path.endswith(".html"):
+            if path in ours and md5 != ours[path] and not path.endswith(NOT_COMPARED):
                 yield from _files(claim, path, md5, ours[path])
 
 

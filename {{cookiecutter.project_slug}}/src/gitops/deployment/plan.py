@@ -114,7 +114,8 @@ def accepted(candidate: Candidate, production: Deployed | None) -> GateResult:
 def push(candidate: Candidate) -> None:
     """Push everything that the record references, which must be retrievable before the release. Raises ProjectError."""
     dvc.push()
-    md5s = (candidate.model.md5, candidate.package.md5, candidate.predictions.md5, candidate.test_md5)
+    md5s = [candidate.model.md5, candidate.package.md5, candidate.predictions.md5, candidate.test_md5]
+    md5s += [candidate.explanations.md5] if candidate.explanations else []
     for md5 in dvc_remote.ensure(md5s):
         echo(f"The remote had other contents under the name {md5}: they are replaced.")
 

@@ -90,8 +90,7 @@ def _records(tip: str) -> list[Release]:
 def _add_record(found: Named, record: Release) -> None:
     files = (record.model.md5, record.package.md5, record.predictions.md5, record.test_md5, record.data.md5)
     found.md5s.update(files)
-    if record.appended:
-        found.md5s.add(record.appended.md5)
+    found.md5s.update(file.md5 for file in (record.appended, record.explanations) if file)
     if record.training:
         found.trainings.add(record.training.inputs)
 

@@ -80,6 +80,7 @@ class Candidate(Part):
     model: Model
     package: File
     predictions: File
+    explanations: File | None = None  # evaluation/explanations.json; None in records before there was one
     test_md5: str
     data: File
     appended: File | None = None  # the rows that retrainings have appended to it; None where there are none beside it

@@ -37,6 +37,7 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
         model=model,
         package=_file(archive),
         predictions=_file(artifacts.PREDICTIONS),
+        explanations=_file(artifacts.EXPLANATIONS) if artifacts.EXPLANATIONS.exists() else None,
         test_md5=evaluated["test_md5"],
         data=File(path=settings.data.path, md5=artifacts.tracked_md5(Path(settings.data.path))),
         appended=_file(parts.FOLDER) if parts.version(settings.data) else None,

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gitops.core import actions, artifacts
+from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
 from gitops.design import documents
 from gitops.design.documents import State
-from gitops.integrations import argo_cd, git, kustomize
+from gitops.integrations import argo_cd, dvc, git, kustomize
 from gitops.releases import holds, release
 from gitops.releases.holds import Examined
 from gitops.releases.record import Deployed
@@ -58,6 +59,8 @@ class Context:
     value_curve: list[dict[str, float]] = field(default_factory=list)  # of a binary model, over the threshold
     production_value: ProductionValue | None = None
     documents: State | None = None
+    explanations: dict[str, Any] | None = None
+    production_explanations: dict[str, Any] | None = None
 
 
 def gather(settings: Params, stale: list[str]) -> Context:
@@ -80,7 +83,8 @@ def gather(settings: Params, stale: list[str]) -> Context:
         context.curve = _numbers(artifacts.LEARNING_CURVE)
         context.deployment, context.warnings = _deployment(settings, context.production)
     if "evaluate" in fresh:
-        context.metrics = _read(artifacts.METRICS)
+        context.metrics, context.explanations = _read(artifacts.METRICS), _read(artifacts.EXPLANATIONS)
+        context.production_explanations = _released(context.production)
         gate = _read(artifacts.GATE)
         compared = context.production.commit if context.production else None
         if (
@@ -134,6 +138,16 @@ def _numbers(path: Path) -> list[dict[str, float]]:
     """Return the rows of a CSV file of numbers."""
     with path.open(encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _released(production: Deployed | None) -> Any:
+    """Return the explanations.json that a release was made with; None where it has none, or DVC cannot fetch it."""
+    if not production or not production.record.explanations:
+        return None
+    try:
+        return _read(dvc.fetch(production.record.explanations.md5))
+    except ProjectError:
+        return None
 
 
 def _rollbacks(stale: list[str], production: Deployed | None) -> dict[str, Examined]:

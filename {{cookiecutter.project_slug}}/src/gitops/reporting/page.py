@@ -10,7 +10,7 @@ import pandas as pd
 from gitops.core import artifacts
 from gitops.core.figures import number
 from gitops.rendering.html import BLUE, GREY, ORANGE, document, verbatim
-from gitops.reporting import value_plots
+from gitops.reporting import explanations_plots, value_plots
 from gitops.reporting.context import Context
 
 #: A chart, and the paragraph that names its lines.
@@ -43,7 +43,7 @@ def _plots(context: Context) -> list[tuple[str, Any]]:
             plots.append((title, lambda axes, d=draw, p=path: d(axes, pd.read_csv(p), context)))
     if "confusion" in context.metrics:
         plots.append(("Confusion", lambda axes: _confusion(axes, context.metrics)))
-    return plots
+    return plots + explanations_plots.plots(context)
 
 
 def _learning_curve(axes: Any, curve: list[dict[str, float]]) -> None:

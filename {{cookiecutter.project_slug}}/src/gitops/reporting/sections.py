@@ -14,6 +14,7 @@ from gitops.rendering import markdown
 from gitops.rendering.markdown import code, details, fenced, plain, table
 from gitops.reporting.context import Context
 from gitops.reporting.documents_section import documents
+from gitops.reporting.explanations_section import explanations
 from gitops.reporting.gate_section import gate
 from gitops.reporting.model_sections import confusion, decision, learning_curve, metrics, slices, validation
 from gitops.reporting.retraining_sections import retraining, review
@@ -119,6 +120,7 @@ ORDER: tuple[Section, ...] = (
     learning_curve,
     confusion,
     slices,
+    explanations,
     documents,
     deployment,
     lineage,
@@ -131,6 +133,7 @@ SUMMARY: tuple[Section, ...] = (review, result, rollbacks, value, retraining, me
 EXPENDABLE = (
     "documents",
     "deployment",
+    "explanations",
     "slices",
     "confusion",
     "validation",

@@ -23,6 +23,7 @@ import torch
 from gitops.serving.server import request_log
 from gitops.serving.server.metrics import Metrics
 from gitops.serving.server.request_log import Entry, RequestLog
+from gitops.serving.server.shapley import EXPLAIN, MAX_CELLS, Explainer, NotExplained
 from gitops.tabular.columns import Columns, from_rows, raised, threshold
 from gitops.tabular.request_rows import RowError, check_row, check_rows
 
@@ -115,6 +116,7 @@ class Handler:
         self.log = RequestLog(
             os.environ.get("REQUEST_LOG", ""), settings["request_log"], self.version, self.metrics.dropped
         )
+        self.explainer: Explainer | None = None  # once it is asked for
         torch.set_num_threads(1)  # a worker has one core; torch would start a thread for each core of the machine
         self.model = torch.export.load(path).module()
 
@@ -127,10 +129,13 @@ class Handler:
             instances = self.online.complete(instances)
         requests, columns = check_batch(instances, self.schema)
         predictions = iter(self.predict([rows for rows, problems in requests if not problems], columns))
-        answers = []
+        answers, cells = [], MAX_CELLS
         for index, (rows, problems) in enumerate(requests):
-            found = None if problems else next(predictions)
-            status, answer, problems = _refusal(problems) if problems else self._answer(found)
+            found, explanations = None if problems else next(predictions), None
+            if found and context.get_all_request_header(index).get(EXPLAIN) == "true":
+                explanations, cells, problems = self._explain(rows, cells)
+                found = None if problems else found
+            status, answer, problems = _refusal(problems) if problems else self._answer(found, explanations)
             context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
             context.set_response_content_type(index, "application/json")
             answers.append(answer)
@@ -168,20 +173,39 @@ class Handler:
     def _run(self, rows: list[Row], columns: Columns | None) -> list[Any]:
         if not rows:
             return []
-        inputs = self.features.encode(columns or from_rows(rows, self.schema), self.schema)
+        answers: list[Any] = self.features.answer(self._outputs(columns or from_rows(rows, self.schema)), self.schema)
+        return answers
+
+    def _outputs(self, columns: Columns) -> torch.Tensor:
+        """Return the model's outputs. Raises ArithmeticError where one is not finite, and whatever the model raises."""
+        inputs = self.features.encode(columns, self.schema)
         with torch.inference_mode():
             chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
             outputs = torch.cat([self.model(*chunk) for chunk in chunks])
         if not outputs.isfinite().all():
             raise ArithmeticError("the model's output is not finite")
-        answers: list[Any] = self.features.answer(outputs, self.schema)
-        return answers
+        return outputs
 
-    def _answer(self, predictions: list[Any] | None) -> tuple[HTTPStatus, bytes, list[Problem]]:
+    def _explain(self, rows: list[Row], cells: int) -> tuple[list[Any] | None, int, list[Problem]]:
+        """Return the explanations of a request's rows, what is left of the batch's `cells`, and why there are none."""
+        try:
+            self.explainer = self.explainer or Explainer(self.schema, self._outputs, self.features.decide)
+            return *self.explainer.within(cells, rows), []
+        except NotExplained as error:
+            status, reason = error.status, str(error)
+        except Exception as error:
+            log.error("The model failed on the explanation of %d rows: %s", len(rows), raised(error))
+            status, reason = HTTPStatus.INTERNAL_SERVER_ERROR, "the model failed on the explanation of this request"
+        return None, cells, [problem | {"status": status} for problem in _problem(reason)]
+
+    def _answer(
+        self, predictions: list[Any] | None, explanations: list[Any] | None = None
+    ) -> tuple[HTTPStatus, bytes, list[Problem]]:
         if predictions is None:
             problems = _problem("the model failed on this request")
             return HTTPStatus.INTERNAL_SERVER_ERROR, _json({"error": problems[0]["error"]}), problems
-        answer = _json({"predictions": predictions, "model_version": self.version, **threshold(self.schema)})
+        reply = {"predictions": predictions, "model_version": self.version, **threshold(self.schema)}
+        answer = _json(reply | ({"explanations": explanations} if explanations else {}))
         if len(answer) > MAX_ANSWER:
             return _refusal(_problem(f"the answer would be longer than {MAX_ANSWER} bytes: send fewer instances"))
         return HTTPStatus.OK, answer, []

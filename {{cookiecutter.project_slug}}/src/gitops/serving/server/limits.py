@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 import h11
 
 #: Bytes of a request's target and of its headers: less than half of what TorchServe (Netty) accepts.
 MAX_TARGET, MAX_HEADERS = 2000, 4000
+
+
+#: Characters of a refused value that are shown.
+SHOWN = 60
 
 
 class Refusal(Exception):
@@ -37,6 +42,21 @@ def check_length(length: int, max_body: int) -> None:
     """Raise Refusal for a body of more than `max_body` bytes."""
     if length > max_body:
         raise Refusal(413, f"the body is longer than {max_body} bytes")
+
+
+def explains(target: bytes) -> bool:
+    """Tell whether a request for predictions asks for explanations, `?explain=true`. Other parameters are ignored.
+
+    Raises Refusal for another value than true or false, and for both.
+    """
+    path, _, query = target.decode("latin-1").partition("?")
+    if not query or not path.startswith("/predictions/"):
+        return False
+    given = {value for name, value in parse_qsl(query, keep_blank_values=True) if name == "explain"}
+    if len(given) > 1 or not given <= {"true", "false"}:
+        shown = " and ".join(repr(value[:SHOWN]) for value in sorted(given)[:2])
+        raise Refusal(400, f"the parameter explain is {shown}: true or false is expected")
+    return given == {"true"}
 
 
 def response(refusal: Refusal) -> bytes:

@@ -11,7 +11,8 @@ to a body that is declared as a form but is not one; curl declares JSON as a for
 
 Each request gets an id, the client's `X-Request-Id` or a new one: the handler sees it and the answer carries it.
 (TorchServe would put another into the answer.) The handler also sees who sent it, as `X-Client-Id`: what a gateway
-says there, or else the address of the connection. HTTP is parsed by h11: https://h11.readthedocs.io
+says there, or else the address of the connection; and, as `X-Explain`, whether the query asks for explanations, since
+TorchServe passes no query on. HTTP is parsed by h11: https://h11.readthedocs.io
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ NOT_FORWARDED = {
         b"upgrade",
         b"expect",
     ),
-    *(b"content-length", b"host", b"x-request-id", b"x-client-id"),
+    *(b"content-length", b"host", b"x-request-id", b"x-client-id", b"x-explain"),
 }
 
 
@@ -147,6 +148,8 @@ class ReverseProxy:
         headers = [(name, value) for name, value in head.headers if name not in {*NOT_FORWARDED, b"content-type"}]
         headers += [(b"Host", b"127.0.0.1"), (b"Content-Type", b"application/json"), request_id, content_length(body)]
         headers.append((b"X-Client-Id", _client(head, address)))
+        if limits.explains(head.target):
+            headers.append((b"X-Explain", b"true"))
         request = h11.Request(method=head.method, target=head.target, headers=headers)
         try:
             response, answer = await self.upstream.send(request, body)

@@ -1,0 +1,1 @@
+"""Explanations of the model: which columns decide, and what the answer is over their values."""
