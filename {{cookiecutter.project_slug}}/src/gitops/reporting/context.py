@@ -42,6 +42,7 @@ class Context:
     decision: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
+    replay: dict[str, Any] | None = None
     validations: dict[str, dict[str, Any]] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     run: dict[str, str] | None = None
@@ -82,6 +83,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
             and (gate["model_sha256"], gate["release"]) == (context.metrics["model_sha256"], compared)
         ):
             context.gate = gate
+        context.replay = _replay(settings, compared)
     return context
 
 
@@ -116,6 +118,15 @@ def _output(stage: str | None, log: str) -> str:
 
 def _read(path: Path) -> Any:
     return artifacts.read_json(path, "make pipeline") if path.exists() else None
+
+
+def _replay(settings: Params, compared: str | None) -> dict[str, Any] | None:
+    """Return the replay's result where it is one of this model, and of the release that is in production."""
+    found, archive = _read(artifacts.REPLAY), artifacts.PACKAGE / f"{settings.package.model_name}.mar"
+    if not found or found["package_md5"] != (artifacts.digest(archive, "md5") if archive.exists() else None):
+        return None
+    known: dict[str, Any] = found
+    return known if known["release"] in (None, compared) else None
 
 
 def _rollbacks(stale: list[str], production: Deployed | None) -> dict[str, Examined]:

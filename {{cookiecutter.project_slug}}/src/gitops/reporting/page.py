@@ -9,6 +9,7 @@ import pandas as pd
 
 from gitops.core import artifacts
 from gitops.rendering.html import BLUE, GREY, ORANGE, document
+from gitops.reporting import replay_plot
 from gitops.reporting.context import Context
 
 MERMAID = re.compile(r"^(`{3,})mermaid\n.*?^\1$\n?", re.MULTILINE | re.DOTALL)
@@ -36,7 +37,7 @@ def _plots(context: Context) -> list[tuple[str, Any]]:
             plots.append((title, lambda axes, d=draw, p=path: d(axes, pd.read_csv(p), context)))
     if "confusion" in context.metrics:
         plots.append(("Confusion", lambda axes: _confusion(axes, context.metrics)))
-    return plots
+    return plots + replay_plot.plots(context)
 
 
 def _learning_curve(axes: Any, curve: list[dict[str, float]]) -> None:

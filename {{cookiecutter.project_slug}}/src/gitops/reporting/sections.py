@@ -15,6 +15,7 @@ from gitops.rendering.markdown import code, details, fenced, plain, table
 from gitops.reporting.context import Context
 from gitops.reporting.gate_section import gate
 from gitops.reporting.model_sections import confusion, decision, learning_curve, metrics, slices, validation
+from gitops.reporting.replay_section import replay
 from gitops.reporting.retraining_sections import retraining, review
 
 Section = Callable[[Context], str]
@@ -112,6 +113,7 @@ ORDER: tuple[Section, ...] = (
     decision,
     gate,
     changes,
+    replay,
     validation,
     learning_curve,
     confusion,
@@ -129,6 +131,7 @@ EXPENDABLE = (
     "slices",
     "confusion",
     "validation",
+    "replay",
     "changes",
     "gate",
     "learning_curve",
