@@ -83,7 +83,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
             and (gate["model_sha256"], gate["release"]) == (context.metrics["model_sha256"], compared)
         ):
             context.gate = gate
-        context.replay = _replay(settings, compared)
+        context.replay = replayed(settings, compared)
     return context
 
 
@@ -120,7 +120,7 @@ def _read(path: Path) -> Any:
     return artifacts.read_json(path, "make pipeline") if path.exists() else None
 
 
-def _replay(settings: Params, compared: str | None) -> dict[str, Any] | None:
+def replayed(settings: Params, compared: str | None) -> dict[str, Any] | None:
     """Return the replay's result where it is one of this model, and of the release that is in production."""
     found, archive = _read(artifacts.REPLAY), artifacts.PACKAGE / f"{settings.package.model_name}.mar"
     if not found or found["package_md5"] != (artifacts.digest(archive, "md5") if archive.exists() else None):
