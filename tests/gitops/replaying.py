@@ -203,7 +203,7 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for name in ("REQUEST_LOG", "LABELS", "GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
     world = World(monkeypatch)
-    world.settings["evaluate"] |= {"bootstrap": 200}
+    world.settings["evaluate"] |= {"bootstrap": 1000}
     world.settings["data"] |= {"target": "churned"}
     monkeypatch.setattr(release, "production", lambda: None)
     monkeypatch.setattr(dvc, "fetch", lambda md5: folder / "remote" / md5)

@@ -153,7 +153,7 @@ def test_numbers(world: World) -> None:
     assert found["sizes"]["quantiles"]["0.9"] == pytest.approx(np.quantile(sizes, 0.9), rel=1e-5)
     assert found["sizes"]["histogram"]["edges"][0] < 0 < found["sizes"]["histogram"]["edges"][-1]
     income, *_ = found["largest"]["columns"]
-    assert income["column"] == "income" and income["distance"] > 0.5
+    assert income["column"] == "income" and income["distance"] > 0.4
 
 
 def test_classes_in_another_order_and_a_new_one(world: World) -> None:
@@ -356,7 +356,7 @@ def test_an_unfinished_replay_says_so(world: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_sets_the_largest_changes_apart(world: World) -> None:
-    """Rows with a low income change most, and no other column has to do with it."""
+    """Rows with an income near -0.4 change most, and no other column has to do with it."""
     world.release(weight=1.0)
     world.candidate(weight=1.0, bias=0.8)
     world.log(world.rows(400))
@@ -369,7 +369,7 @@ def test_what_sets_the_largest_changes_apart(world: World) -> None:
 
 def test_groups_widen_the_interval() -> None:
     """The 95 % interval is by groups: of ten groups that change as a whole it is far wider than of a thousand rows."""
-    bootstrap = Evaluation(bootstrap=500, min_slice_rows=30, seed=1)
+    bootstrap = Evaluation(bootstrap=1000, min_slice_rows=30, seed=1)
     values = np.repeat(np.arange(10) < 4, 100)
     alone = changes.mean(values, np.arange(1000), bootstrap)
     together = changes.mean(values, np.repeat(np.arange(10), 100), bootstrap)
