@@ -1,12 +1,13 @@
 """How often the intervals of metrics hold the true value: benchmarks/intervals.py measures what the report prints.
 
-    .venv/bin/python benchmarks/intervals.py [--seconds 480] [--processes 16] [--results FILE] [--write]
+    .venv/bin/python benchmarks/intervals.py [--seconds 480] [--processes 16] [--results FILE] [--write | --value]
 
-Needs numpy, scipy and tqdm, and no project: metrics and intervals are the template's own. Test rows are drawn from
-populations whose true values a large sample gives: of 30 to 50,000 rows; binary and of three classes, the rarest with
-1 or 30 %; regression with normal and log-normal errors; each row a group by itself, or groups of about 20 rows (at
-least 30 groups) within which half of the variance of features and errors is shared. Counts are added to those in FILE,
-so a second run continues the first. --write puts the table into the package and the documents.
+Needs numpy, pydantic, scipy and tqdm, and no project: metrics and intervals are the template's own. Test rows are
+drawn from populations whose true values a large sample gives: of 30 to 50,000 rows; binary and of three classes, the
+rarest with 1 or 30 %; regression with normal and log-normal errors; each row a group by itself, or groups of about 20
+rows (at least 30 groups) within which half of the variance of features and errors is shared. Counts are added to those
+in FILE, so a second run continues the first. --write puts the table into the package and the documents; --value
+measures the expected value alone, by the amounts below, which are not yours.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 from gitops.core.artifacts import ProjectError  # noqa: E402
+from gitops.core.value import Value  # noqa: E402
 from gitops.statistics import coverage, intervals  # noqa: E402
 from scipy.special import expit, ndtr  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -133,6 +135,17 @@ DRAW: dict[str, Callable[[np.random.Generator, Array, str], Rows]] = {
     "regression": regression,
 }
 
+#: What answers are worth, with --value: by the actual class and the answer, where the rarest class is the last; and of
+#: an error of 1.
+AMOUNTS: dict[str, Any] = {
+    "binary": {"answers": [[0, -400], [-20_000, -400]]},
+    "multiclass": {"answers": [[0, -10, -100], [-10, 5, -100], [-2000, -500, 100]]},
+    "regression": {"error": {"over": 1.0, "under": 3.0}},
+}
+
+#: The metrics that are measured, by task.
+KNOWN: dict[str, dict[str, Any]] = {**metrics.METRICS}
+
 #: True values of each population's metrics; processes are forked when they are known.
 TRUE: dict[tuple[str, str], dict[str, float]] = {}
 
@@ -141,7 +154,17 @@ def true_values() -> None:
     """Fill TRUE from one large sample of each population. Groups do not change these values."""
     for task, kind in dict.fromkeys((cell.task, cell.kind) for cell in cells()):
         rows = DRAW[task](np.random.default_rng(0), np.arange(LARGE), kind)
-        TRUE[task, kind] = metrics.score(task, *rows)
+        TRUE[task, kind] = {name: metric.score(*rows) for name, metric in KNOWN[task].items()}
+
+
+def expected_value(task: str) -> dict[str, Any]:
+    """Return the metric of that name, by the task's AMOUNTS, of one decision a month."""
+    given, classes = AMOUNTS[task].get("answers"), [*"abc"[: len(AMOUNTS[task].get("answers", []))]]
+    today = {"answer": classes[0] if classes else 0.0}
+    shared = {"unit": "EUR", "decisions": 1, "running_cost": 0, "error": None, "answers": None, "today": today}
+    named = given and {name: dict(zip(classes, row, strict=True)) for name, row in zip(classes, given, strict=True)}
+    value = Value.model_validate(shared | AMOUNTS[task] | {"answers": named})
+    return {"expected_value": metrics.of(task, classes, value)["expected_value"]}
 
 
 def draw(cell: Cell, repetition: int) -> tuple[Rows, Array]:
@@ -157,10 +180,10 @@ def draw(cell: Cell, repetition: int) -> tuple[Rows, Array]:
 
 def repeat(cell: Cell, start: int) -> dict[str, int]:
     """Return how many of CHUNK intervals held the true value, by metric."""
-    held = dict.fromkeys(metrics.METRICS[cell.task], 0)
+    held = dict.fromkeys(KNOWN[cell.task], 0)
     for repetition in range(start, start + CHUNK):
         rows, groups = draw(cell, repetition)
-        wanted = metrics.METRICS[cell.task], rows, groups
+        wanted = KNOWN[cell.task], rows, groups
         try:
             found = intervals.of_metrics(*wanted, RESAMPLES_OF_MANY if cell.rows >= MANY else RESAMPLES, repetition)
         except ProjectError:  # a bound far out
@@ -202,7 +225,7 @@ def lines(results: dict[Cell, dict[str, int]]) -> list[str]:
     """Return a line of measured.py for each cell that has repetitions."""
     found = []
     for cell, counts in results.items():
-        names = [*metrics.METRICS[cell.task]]
+        names = [*KNOWN[cell.task]]
         errors = cell.kind if cell.task == "regression" else "-"
         rarest = "-" if cell.task == "regression" else round(cell.rows * int(cell.kind) / 100)
         if repetitions := counts["repetitions"]:
@@ -216,7 +239,7 @@ def document(measured: list[coverage.Cell]) -> str:
     repetitions = [cell.repetitions for cell in measured]
     error = 100 * math.sqrt(0.95 * 0.05 / min(repetitions))
     parts = [f"{min(repetitions)} to {max(repetitions)} repetitions a line: a standard error of {error:.1f} points."]
-    for task, known in metrics.METRICS.items():
+    for task, known in KNOWN.items():
         third = (
             "errors" if task == "regression" else "positive rows" if task == "binary" else "rows of the rarest class"
         )
@@ -249,8 +272,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=Path(os.environ.get("OUT", ".")) / "coverage.json")
     parser.add_argument("--write", action="store_true", help="put the results into the package and the documents")
+    parser.add_argument("--value", action="store_true", help="measure the expected value alone")
     arguments = parser.parse_args()
-    results = {cell: dict.fromkeys(["repetitions", *metrics.METRICS[cell.task]], 0) for cell in cells()}
+    if arguments.value:
+        KNOWN.update({task: expected_value(task) for task in AMOUNTS})
+        arguments.write, arguments.results = False, arguments.results.with_name(f"value-{arguments.results.name}")
+    results = {cell: dict.fromkeys(["repetitions", *KNOWN[cell.task]], 0) for cell in cells()}
     if arguments.results.exists():
         stored = json.loads(arguments.results.read_text(encoding="utf-8"))
         results |= {Cell(*cell): counts for cell, counts in stored}

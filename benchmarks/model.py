@@ -66,7 +66,8 @@ def fit_ours(settings: Any, splits: dict[str, pd.DataFrame], schema: dict[str, A
         scored = train.load_splits(settings)
         arrays = train.predict(model, scored, scored.val)
         seconds = time.perf_counter() - begin
-    return owner.metrics().score(schema["task"], *arrays)[settings.gate.primary_metric], seconds
+    known = owner.metrics().of(schema["task"], schema["target"]["classes"], settings.value)
+    return known[settings.gate.primary_metric].score(*arrays), seconds
 
 
 def fit_theirs(metric: str, splits: dict[str, pd.DataFrame], schema: dict[str, Any]) -> tuple[float, float]:

@@ -32,6 +32,9 @@ BENCHMARKS = ROOT / "benchmarks"
 #: Rows of the table that two processes share, and of the wide one; rows of a batch, where the table is not wide.
 SHARED, WIDE, BATCH = 1_000_000, 20_000, 1024
 
+#: What answers are worth, by the actual class.
+AMOUNTS = {"yes": {"yes": -400, "no": -20_000}, "no": {"yes": -400, "no": 0}}
+
 #: Days of the request log.
 DAYS = 30
 
@@ -74,6 +77,7 @@ class Project:
         self.set(
             {
                 "data": {"path": str(path), "target": "y", "positive": "yes"},
+                "value": {"answers": AMOUNTS, "today": {"answer": "yes"}},
                 "train": {"batch_size": BATCH if kind == "narrow" else 128},
                 "gate": {"thresholds": {"roc_auc": 0.5}},
             }

@@ -16,18 +16,28 @@ from servers import free_port, serving
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 
+#: What an answer earns by the actual class: a customer whom one takes for a better one than he is costs most.
+ANSWERS = {
+    "low": {"low": 0, "middle": -20, "high": -50},
+    "middle": {"low": -5, "middle": 10, "high": -20},
+    "high": {"low": -10, "middle": 5, "high": 40},
+}
+
 #: What each task changes in params.yaml; the gate's threshold is one that a working model is well above.
 TASKS: dict[str, dict[str, Any]] = {
     "binary": {
         "data": {"task": "binary", "positive": "yes"},
+        "value": None,
         "gate": {"primary_metric": "roc_auc", "thresholds": {"roc_auc": 0.85}, "guardrail_metrics": {"brier": 0.02}},
     },
     "multiclass": {
         "data": {"task": "multiclass", "positive": None},
+        "value": {"error": None, "answers": ANSWERS, "today": {"answer": "middle"}},
         "gate": {"primary_metric": "macro_f1", "thresholds": {"macro_f1": 0.6}, "guardrail_metrics": {"log_loss": 0.1}},
     },
     "regression": {
         "data": {"task": "regression", "positive": None},
+        "value": {"answers": None, "error": {"over": 1.0, "under": 3.0}, "today": {"column": "income"}},
         "gate": {"primary_metric": "r2", "thresholds": {"r2": 0.7}, "guardrail_metrics": {"mae": 0.2}},
     },
 }
@@ -78,12 +88,17 @@ def test_task(task: str, tmp_path: Path) -> None:
     settings = yaml.safe_load((project / "params.yaml").read_text())
     settings["data"] |= {"target": "outcome"} | TASKS[task]["data"]
     settings["gate"] |= TASKS[task]["gate"]
+    settings["value"] = TASKS[task]["value"] and settings["value"] | TASKS[task]["value"]
+    settings["train"] |= {"threshold": "f1"}
     (project / "params.yaml").write_text(yaml.safe_dump(settings))
     write_table(project / "data/raw.csv", task)
     make(project, "setup")
     subprocess.run([project / ".venv/pipeline/bin/dvc", "add", "--quiet", "data/raw.csv"], cwd=project, check=True)
     make(project, "pipeline")
     make(project, "gate")
+    measured = json.loads((project / "evaluation/metrics.json").read_text())
+    assert ("value" in measured) == ("expected_value" in measured["metrics"]) == (TASKS[task]["value"] is not None)
+    assert task == "binary" or measured["value"]["gain"]["low"] > 0
     make(project, "test")
     raises_no_alarm(project, task)
 

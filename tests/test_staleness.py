@@ -36,13 +36,14 @@ MODULES = {
     "gitops/serving/server/request_log.py": {"package"},
     "gitops/serving/server/request_log_files.py": {"package"},
     "gitops/statistics/analytic.py": {"evaluate"},
+    "gitops/statistics/bounded.py": {"train", "evaluate"},
     "gitops/statistics/coverage.py": {"evaluate"},
     "gitops/statistics/delong.py": {"evaluate"},
     "gitops/statistics/fractions.py": {"evaluate"},
     "gitops/statistics/intervals.py": {"evaluate"},
     "gitops/statistics/jackknife.py": {"evaluate"},
     "gitops/statistics/measured.py": {"evaluate"},
-    "gitops/statistics/resampling.py": {"evaluate"},
+    "gitops/statistics/resampling.py": {"train", "evaluate"},
     "gitops/statistics/scores.py": {"evaluate"},
     "gitops/tabular/__init__.py": {"package"},
     "gitops/tabular/arrow.py": {"prepare", "train", "evaluate"},
@@ -85,11 +86,17 @@ MODULES = {
     "gitops/validation/results.py": {"validate_data", "validate_model"},
     "gitops/validation/sample.py": {"validate_data", "validate_model"},
     "gitops/validation/stages.py": {"validate_data", "validate_model"},
+    "gitops/value/curves.py": {"evaluate"},
+    "gitops/value/metric.py": {"train", "evaluate"},
+    "gitops/value/summary.py": {"evaluate"},
+    "gitops/value/today.py": {"train", "evaluate"},
+    "gitops/value/worth.py": {"train", "evaluate"},
 }
 
 #: The same after a change of a section of params.yaml.
 SECTIONS = {
     "data": {"prepare"},
+    "value": {"train", "evaluate"},
     "validate_data": {"validate_data"},
     "model": {"train"},
     "train": {"train"},

@@ -16,11 +16,12 @@ STAGES = ("data", "validate_data", "model", "train", "evaluate", "validate_model
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 DEFAULTS["data"] |= {"positive": None, "test_size": 0.2, "seed": 42}
+DEFAULTS["train"]["threshold"] = "f1"
 
 
 def complete(values: dict[str, Any]) -> dict[str, Any]:
     """Return settings in which each stage's section is whole."""
-    return values | {name: DEFAULTS[name] | values.get(name, {}) for name in STAGES}
+    return {"value": None} | values | {name: DEFAULTS[name] | values.get(name, {}) for name in STAGES}
 
 
 def complete_file(text: str) -> str:
@@ -29,7 +30,7 @@ def complete_file(text: str) -> str:
     What is added is written after what is there, so that a test finds its own lines and comments as they were.
     """
     values = yaml.safe_load(text)
-    lines = text.rstrip("\n").split("\n")
+    lines = text.rstrip("\n").split("\n") + ([] if "value" in values else ["value: null"])
     for name in STAGES:
         missing = {key: value for key, value in DEFAULTS[name].items() if key not in values.get(name, {})}
         added = [f"  {line}" for line in yaml.safe_dump(missing, sort_keys=False).splitlines()] if missing else []

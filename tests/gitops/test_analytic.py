@@ -207,13 +207,11 @@ def test_the_gates_bounds_are_those_of_the_bootstrap(monkeypatch: pytest.MonkeyP
     (actual, outputs, predicted), groups = rows_of("binary", 3000, 3000)
     worse = np.clip(outputs + 0.1 * np.random.default_rng(1).normal(size=(3000, 1)) * [1, -1], 0.001, 0.999)
     candidate, other = Predictions(outputs, predicted), Predictions(worse, worse.argmax(axis=1))
-    found = []
+    found, known = [], metrics.METRICS["binary"]
     for large in (3000, NEVER):
         monkeypatch.setattr(jackknife, "LARGE", large)
         names, bootstrap = [["roc_auc", "brier"]] * 2, SimpleNamespace(bootstrap=2000, seed=1)
-        found.append(
-            champion_challenger.paired("binary", actual, groups, candidate, [other, candidate], names, bootstrap)
-        )
+        found.append(champion_challenger.paired(known, actual, groups, candidate, [other, candidate], names, bootstrap))
     for (ours, theirs), name in itertools.product(zip(*found, strict=True), ("roc_auc", "brier")):
         width = theirs[name].high - theirs[name].low
         assert (ours[name].value, ours[name].low == ours[name].high) == (theirs[name].value, width == 0)

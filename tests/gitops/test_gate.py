@@ -285,9 +285,8 @@ def paired(actual: metrics.Array, new: metrics.Array, old: metrics.Array, groups
     """Return the differences in the metrics of regression."""
     candidate, release = Predictions(new, new), Predictions(old, old)
     groups = np.arange(len(actual)) if groups is None else groups
-    names = [set(metrics.METRICS["regression"])]
-    bootstrap = SimpleNamespace(bootstrap=400, seed=1)
-    (found,) = champion_challenger.paired("regression", actual, groups, candidate, [release], names, bootstrap)
+    known, bootstrap = metrics.METRICS["regression"], SimpleNamespace(bootstrap=400, seed=1)
+    (found,) = champion_challenger.paired(known, actual, groups, candidate, [release], [{*known}], bootstrap)
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT
 from gitops.core import artifacts, params, sections
 from gitops.core.artifacts import ProjectError
@@ -270,6 +271,29 @@ def test_the_label_that_was_answered_is_scored(world: World, threshold: float, v
         artifacts.write_parquet(path, rows)
     measured = performance.evaluate(params.load(), {"schema": SCHEMA, "metric": "f1", "recorded": {"value": 1.0}})
     assert measured is not None and measured["value"] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("known", "passed"), [(True, False), (False, None)])
+def test_the_value_is_that_of_todays_amounts(world: World, known: bool, passed: bool | None) -> None:
+    """Whatever the release recorded. Where nobody says any more what answers are worth, it is not judged."""
+    value = {"unit": "EUR", "decisions": 400, "running_cost": 0, "error": None, "today": {"answer": "no"}}
+    value["answers"] = {"yes": {"yes": 10, "no": -90}, "no": {"yes": -10, "no": 0}}
+    settings = yaml.safe_load(artifacts.PARAMS.read_text()) | {"value": value if known else None}
+    settings["monitor"] = settings.get("monitor", {}) | {"max_performance_drop": 5000}
+    artifacts.PARAMS.write_text(yaml.safe_dump(settings))
+    p = np.tile([0.1, 0.3], 100)
+    old = pd.DataFrame({"p_no": 1 - p, "p_yes": p, "target": np.where(p > 0.2, "yes", "no")})
+    old["prediction"] = old["target"]
+    artifacts.write_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS, old)
+    artifacts.write_parquet(artifacts.MONITOR_LABELLED, old.assign(prediction="no"))
+    context = {"schema": SCHEMA, "metric": "expected_value", "recorded": {"value": -1e9}}
+    measured = performance.evaluate(params.load(), context)
+    assert measured is not None and measured["passed"] is passed
+    if known:
+        assert (measured["recorded"], measured["value"], measured["drop"]) == (2000, -18_000, 20_000)
+        assert measured["reason"].startswith("expected_value (EUR a month) is -18,000 (")
+    else:
+        assert "expected_value is the release's primary metric" in measured["reason"]
 
 
 def test_performance_that_fell_comes_first(world: World) -> None:

@@ -108,6 +108,23 @@ def test_a_validation_of_a_sample_says_so() -> None:
     assert "Run on" not in report.compose(candidate())
 
 
+def test_the_expected_value_has_its_unit_and_no_release_with_other_amounts_beside_it() -> None:
+    """Amounts are shown whole."""
+    case = candidate()
+    amounts = {"bad": {"bad": -400, "good": -20_000}, "good": {"bad": -400, "good": 0}}
+    value = {"unit": "a|<b>", "decisions": 400, "running_cost": 0, "answers": amounts, "error": None}
+    case.settings = Settings.model_validate(SETTINGS | {"value": value | {"today": {"answer": "bad"}}})
+    case.metrics["metrics"]["expected_value"] = {"value": -52_300.4, "low": -190_000, "high": -47_000}  # type: ignore[index]
+    row = r"| expected_value (a\|&lt;b&gt; a month) ↑ | **-52,300** (-190,000 to -47,000) |"
+    assert f"{row} – | – |" in report.compose(case)
+    record = case.production.record.model_dump()  # type: ignore[union-attr]
+    for decisions, then in ((400, "**-60,000** (-99,000 to -50,000) | +7,700 🟢"), (4, "– | –")):
+        record["params"] |= {"value": case.settings.value.model_dump(mode="json") | {"decisions": decisions}}
+        record["metrics"]["expected_value"] = {"value": -60_000, "low": -99_000, "high": -50_000}
+        case.production = Deployed("e" * 40, Release.model_validate(record))
+        assert f"{row} {then} |" in report.compose(case)
+
+
 def test_the_result_comes_first() -> None:
     text = report.compose(candidate())
     assert text.startswith("## ✅ Accepted")

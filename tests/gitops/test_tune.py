@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from contextlib import contextmanager
@@ -49,9 +50,22 @@ def study() -> optuna.Study:
     return studies.open_study(params.load(), tune.connect())
 
 
-def optimise(metric: str) -> None:
-    """Set tune.metric in params.yaml."""
-    artifacts.PARAMS.write_text(PARAMS.replace("tune:\n", f"tune:\n  metric: {metric}\n"))
+#: What the answers of tuning.py's table are worth.
+VALUE: dict[str, Any] = {
+    "unit": "EUR",
+    "decisions": 400,
+    "running_cost": 0,
+    "answers": {"True": {"True": 10, "False": -50}, "False": {"True": -10, "False": 0}},
+    "error": None,
+    "today": {"answer": "False"},
+}
+
+
+def optimise(metric: str, decisions: int = 400) -> None:
+    """Set tune.metric in params.yaml, and `value`."""
+    text = PARAMS.replace("tune:\n", f"tune:\n  metric: {metric}\n")
+    value = json.dumps(VALUE | {"decisions": decisions})
+    artifacts.PARAMS.write_text(text.replace("value: null\n", f"value: {value}\n"))
 
 
 def scored(
@@ -109,7 +123,7 @@ def test_the_projects_own_space_holds_its_own_values(monkeypatch: pytest.MonkeyP
     assert waiting.system_attrs["fixed_params"] == studies.present(settings)
 
 
-@pytest.mark.parametrize("metric", [None, "brier", "roc_auc"])
+@pytest.mark.parametrize("metric", [None, "brier", "roc_auc", "expected_value"])
 def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     class Run:
         def log(self, entry: dict[str, float]) -> None: ...
@@ -137,10 +151,21 @@ def test_the_first_trial_is_what_the_stage_trains(metric: str | None, monkeypatc
         schema, val = decision.schema(), artifacts.read_parquet(artifacts.VAL)
         outputs = evaluate.predict(torch.export.load(artifacts.MODEL).module(), val, schema)
         actual, predicted = features.encode_target(val["top"], schema).numpy(), features.decide(outputs, schema)
-        expected = metrics.score("binary", actual, outputs, predicted)[metric]
+        known = metrics.of("binary", schema["target"]["classes"], params.load().value)
+        expected = known[metric].score(actual, outputs, predicted)
     (trial,) = study().trials
     assert trial.user_attrs["values"] == {"model.width": 8, "model.dropout": 0.1, "train.learning_rate": 0.002}
     assert trial.value == pytest.approx(expected, rel=1e-5)
+
+
+def test_another_value_is_another_study_where_a_metric_is_optimised() -> None:
+    """Any: the threshold may be chosen by it. The validation loss does not hang on it."""
+    for metric, names in (("brier", 2), ("null", 1)):
+        found = set()
+        for decisions in (400, 500):
+            optimise(metric, decisions)
+            found.add(studies.study_name(params.load()))
+        assert len(found) == names
 
 
 def test_a_study_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

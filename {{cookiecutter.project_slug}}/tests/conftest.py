@@ -24,6 +24,26 @@ assert spec is not None and spec.loader is not None
 sys.modules["project"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["project"])
 
+#: What the table's answers are worth, for each task: `value` of params.yaml.
+VALUES: dict[str, dict[str, Any]] = {
+    task: {"unit": "EUR", "decisions": 100, "running_cost": 50.0, "answers": None, "error": None} | changes
+    for task, changes in {
+        "binary": {
+            "answers": {"yes": {"yes": 5.0, "no": -20.0}, "no": {"yes": -1.0, "no": 0.0}},
+            "today": {"column": "size", "at_least": 1.0, "answer": "yes", "otherwise": "no"},
+        },
+        "multiclass": {
+            "answers": {
+                "low": {"low": 0.0, "middle": -1.0, "high": -9.0},
+                "middle": {"low": -1.0, "middle": 2.0, "high": -1.0},
+                "high": {"low": -9.0, "middle": 1.0, "high": 4.0},
+            },
+            "today": {"answer": "middle"},
+        },
+        "regression": {"error": {"over": 1.0, "under": 3.0}, "today": {"answer": 1.0}},
+    }.items()
+}
+
 #: The table's target for each task.
 TARGETS = {"regression": "value", "multiclass": "grade", "binary": "top"}
 
@@ -57,10 +77,11 @@ def settings(task: str, **sections: dict[str, Any]) -> Any:
     values["data"] |= data
     values["gate"] = {"primary_metric": metric, "thresholds": {metric: 0.5}}
     values["evaluate"] |= {"bootstrap": 1000}
-    values["train"] |= {"device": "cpu"}
+    values["train"] |= {"device": "cpu", "threshold": "f1"}
+    values["value"] = None
     values["tune"] = {}
     for section, changes in sections.items():
-        values[section] |= changes
+        values[section] = (values[section] or {}) | changes
     return Settings.model_validate(values)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from project import calibration
+from conftest import VALUES
+from project import calibration, metrics
 from project.metrics import METRICS, Array, Metric
 from scipy.special import expit, softmax
 
 from gitops.core.artifacts import ProjectError
+from gitops.core.value import Value
 
 ROWS = 4000
 
@@ -73,26 +75,41 @@ def test_classes_weigh_the_same() -> None:
 def test_the_threshold_is_in_the_middle_of_the_best_ones(
     positive: list[float], actual: list[int], threshold: float, value: float
 ) -> None:
-    found = calibration.choose_threshold("f1", np.array(actual), binary(np.array(positive)))
+    found = calibration.choose_threshold("f1", METRICS["binary"], np.array(actual), binary(np.array(positive)))
     assert found == {"threshold": pytest.approx(threshold), "metric": "f1", "value": pytest.approx(value)}
 
 
 def test_a_metric_that_is_better_when_lower_chooses_too(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = Metric(lambda actual, outputs, predicted: float(((predicted == 0) & (actual == 1)).mean()), "lower")
     monkeypatch.setitem(METRICS["binary"], "missed", cost)
-    found = calibration.choose_threshold("missed", np.array([0, 1, 0, 1]), binary(np.array([0.2, 0.4, 0.6, 0.8])))
+    found = calibration.choose_threshold(
+        "missed", METRICS["binary"], np.array([0, 1, 0, 1]), binary(np.array([0.2, 0.4, 0.6, 0.8]))
+    )
     assert found["value"] == 0 and found["threshold"] == pytest.approx(0.2)
 
 
+def test_what_answers_are_worth_chooses_the_threshold() -> None:
+    """A case that is missed costs fifty needless answers: that is worth it from a probability of 1 in 50 on."""
+    answers = {"yes": {"yes": -1.0, "no": -50.0}, "no": {"yes": -1.0, "no": 0.0}}
+    value = Value.model_validate(VALUES["binary"] | {"answers": answers})
+    rng = np.random.default_rng(0)
+    positive = rng.beta(0.3, 3, 100_000)
+    actual = (rng.random(100_000) < positive).astype(int)
+    known = metrics.of("binary", ["no", "yes"], value)
+    found = calibration.choose_threshold("expected_value", known, actual, binary(positive))
+    assert found["metric"] == "expected_value" and found["threshold"] == pytest.approx(0.02, abs=0.01)
+    assert found["value"] > known["expected_value"].score(actual, binary(positive), (positive >= 0.5).astype(int))
+
+
 def test_without_a_metric_it_is_one_half() -> None:
-    found = calibration.choose_threshold(None, np.array([0, 1]), binary(np.array([0.1, 0.2])))
+    found = calibration.choose_threshold(None, {}, np.array([0, 1]), binary(np.array([0.1, 0.2])))
     assert found == {"threshold": 0.5, "metric": None, "value": None}
 
 
 @pytest.mark.parametrize("actual", [np.zeros(5, dtype=int), np.ones(5, dtype=int)])
 def test_rows_of_one_class_choose_none(actual: Array) -> None:
     with pytest.raises(ProjectError, match=r"5 validation rows .* f1.* train\.threshold"):
-        calibration.choose_threshold("f1", actual, binary(np.linspace(0.1, 0.9, 5)))
+        calibration.choose_threshold("f1", METRICS["binary"], actual, binary(np.linspace(0.1, 0.9, 5)))
 
 
 def test_in_whatever_precision_the_same_rows_are_positive() -> None:
@@ -100,7 +117,9 @@ def test_in_whatever_precision_the_same_rows_are_positive() -> None:
     low = np.float32(0.3)
     high = np.nextafter(low, np.float32(1))
     outputs = binary(np.array([low, high], dtype=np.float32))
-    threshold = calibration.choose_threshold("f1", np.array([0, 1]), outputs.astype(float))["threshold"]
+    threshold = calibration.choose_threshold("f1", METRICS["binary"], np.array([0, 1]), outputs.astype(float))[
+        "threshold"
+    ]
     for kind in (np.float32, np.float64):
         assert (outputs[:, 1].astype(kind) >= threshold).tolist() == [False, True]
     assert (torch.tensor(outputs[:, 1]) >= threshold).tolist() == [False, True]
@@ -117,7 +136,7 @@ def test_rare_positives_are_found_from_the_right_threshold_on() -> None:
         splits.append((actual, binary(expit(apart * score - apart**2 / 2 + np.log(0.01 / 0.99)))))
     (actual, outputs), (test_actual, test_outputs) = splits
     metric = METRICS["binary"]["f1"]
-    threshold = calibration.choose_threshold("f1", actual, outputs)["threshold"]
+    threshold = calibration.choose_threshold("f1", METRICS["binary"], actual, outputs)["threshold"]
     half, best = (
         metric.score(test_actual, test_outputs, (test_outputs[:, 1] >= it).astype(int)) for it in (0.5, threshold)
     )
@@ -137,6 +156,6 @@ def test_many_rows_cost_a_bounded_number_of_scores(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(0)
     positive = rng.random(50_000)
     actual = (rng.random(50_000) < positive).astype(int)
-    found = calibration.choose_threshold("f1", actual, binary(positive))
+    found = calibration.choose_threshold("f1", METRICS["binary"], actual, binary(positive))
     assert found["threshold"] == pytest.approx(0.5, abs=0.05)
     assert len(calls) <= calibration.THRESHOLDS + 2

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TARGETS, prepared, settings
-from project import evaluate, metrics
+from conftest import TARGETS, VALUES, prepared, settings
+from project import evaluate, features, metrics
 
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError
@@ -55,6 +55,29 @@ def test_metrics_have_intervals_also_in_slices(task: str, folder: Path) -> None:
                 whole = result["metrics"][name]
                 assert score["low"] < score["value"] < score["high"]
                 assert score["high"] - score["low"] > whole["high"] - whole["low"] or name == "r2"
+
+
+@pytest.mark.parametrize("task", TARGETS)
+def test_what_answers_are_worth_is_a_metric_and_compared_with_today(task: str, folder: Path) -> None:
+    splits, schema = prepared(task, slices=["member"])
+    artifacts.write_parquet(artifacts.TEST, splits["test"])
+    artifacts.write_text(artifacts.MODEL, "a model")
+    actual = features.encode_target(splits["test"][TARGETS[task]], schema).numpy()
+    outputs = (
+        np.eye(len(schema["target"]["classes"]))[actual]
+        if task != "regression"
+        else actual + 0.01 * np.resize([1, -2], len(actual))
+    )
+    result = evaluate.evaluate(settings(task, value=VALUES[task]), schema, splits["test"], outputs)
+    score, value = result["metrics"]["expected_value"], result["value"]
+    assert {*value} == {"unit", "decisions", "running_cost", "model", "today", "gain"}
+    assert value["model"] == {key: score[key] for key in ("value", "low", "high")}
+    assert value["gain"]["value"] == pytest.approx(score["value"] - value["today"]["value"])
+    assert value["gain"]["low"] < value["gain"]["value"] <= value["gain"]["high"]
+    assert value["gain"]["value"] > 0 > value["today"]["value"] or task == "multiclass"
+    for part in result["slices"]["member"].values():
+        assert part["metrics"] is None or "expected_value" in part["metrics"]
+    assert "value" not in evaluate.evaluate(settings(task), schema, splits["test"], outputs)
 
 
 def test_slices_below_the_least_size_have_rows_alone(folder: Path) -> None:

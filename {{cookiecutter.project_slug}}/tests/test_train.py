@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TARGETS, prepared, settings, statistics
-from project import calibration, evaluate, train
+from conftest import TARGETS, VALUES, prepared, settings, statistics
+from project import calibration, evaluate, metrics, train
 from project.model import export
 from project.settings import Settings
 from project.splits import Splits, choose_device
@@ -127,8 +127,29 @@ def test_without_calibration_the_answer_is_the_networks_own(splits: Splits) -> N
 def test_the_decision_is_the_one_that_predictions_follow(splits: Splits) -> None:
     model, _ = fit(splits, epochs=2)
     actual, outputs, predicted = train.predict(model, splits, splits.val)
-    assert model.decision == calibration.choose_threshold("f1", actual, outputs)
+    assert model.decision == calibration.choose_threshold("f1", metrics.METRICS["binary"], actual, outputs)
     assert predicted.tolist() == (outputs[:, 1] >= model.decision["threshold"]).astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"today": {"column": "weight"}}, r"value\.today\.column is 'weight', which the splits lack"),
+        (
+            {"answers": {"a": {"a": 0.0, "b": 0.0}, "b": {"a": 0.0, "b": 0.0}}, "today": {"answer": "a"}},
+            r"for a, b, and",
+        ),
+    ],
+)
+def test_a_value_that_does_not_fit_ends_before_the_training(
+    splits: Splits, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings("binary", value=VALUES["binary"] | changes, data={"positive": None})
+    monkeypatch.setattr(Settings, "load", lambda: chosen)
+    monkeypatch.setattr(tracking, "start", lambda *_: nullcontext(Callback()))
+    monkeypatch.setattr(train, "_fit", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ProjectError, match=message):
+        train.main()
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(splits: Splits) -> None:
@@ -159,7 +180,7 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_stages_hand_the_decision_on(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     """`train` writes it, and the predictions and metrics of `evaluate` are by it."""
     task, classes = splits.schema["task"], splits.schema["target"]["classes"]
-    chosen = settings(task, train={"epochs": 2})
+    chosen = settings(task, train={"epochs": 2}, value=VALUES[task])
     monkeypatch.setattr(Settings, "load", lambda: chosen)
     for stage in ("start", "resume"):
         monkeypatch.setattr(tracking, stage, lambda *_: nullcontext(Callback()))
@@ -171,6 +192,8 @@ def test_the_stages_hand_the_decision_on(splits: Splits, monkeypatch: pytest.Mon
     evaluate.main()
     result, table = artifacts.read_json(artifacts.METRICS, "evaluate"), artifacts.read_parquet(artifacts.PREDICTIONS)
     assert ("calibration" in result) == bool(classes)
+    plots = {path.stem for path in artifacts.PLOTS.glob("*.csv")}
+    assert {"value", "decision_curve"} & plots == ({"value", "decision_curve"} if task == "binary" else set())
     if task == "binary":
         assert table["prediction"].tolist() == np.where(table["p_yes"] >= 0.03125, "yes", "no").tolist()
         assert (np.where(table["p_yes"] >= 0.5, "yes", "no") != table["prediction"]).any()

@@ -8,7 +8,7 @@ called: some imports take seconds, and `checks` needs the packages of another en
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from gitops.core import params
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gitops.core.params import Params
+    from gitops.core.value import Value
     from gitops.tabular.columns import Columns, Derived
 
     Array = NDArray[np.float64]
@@ -48,10 +49,9 @@ class Metric(Protocol):
 
 
 class Metrics(Protocol):
-    """Scores of predictions: `METRICS` by task and name, `score(task, actual, outputs, predicted)` by name."""
+    """Scores of predictions: `of(task, classes, value)` returns the metrics by name."""
 
-    METRICS: Mapping[str, Mapping[str, Metric]]
-    score: Callable[[str, Array, Array, Array], dict[str, float]]
+    of: Callable[[str, Sequence[str], Value | None], Mapping[str, Metric]]
 
 
 class Evaluate(Protocol):
@@ -114,11 +114,6 @@ def features() -> Features:
 def metrics() -> Metrics:
     """Return the project's metrics.py."""
     return cast(Metrics, _module("metrics"))
-
-
-def sign(task: str, metric: str) -> int:
-    """Return 1 where a larger value of the metric is better, else -1."""
-    return 1 if metrics().METRICS[task][metric].better == "higher" else -1
 
 
 def evaluate() -> Evaluate:

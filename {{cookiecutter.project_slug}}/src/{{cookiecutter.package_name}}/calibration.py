@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from gitops.core.artifacts import ProjectError
 from gitops.rendering.curves import reliability
 
-from .metrics import METRICS, Array
+from .metrics import Array, Metrics
 
 #: A probability that the model answers as 0 counts as this much, which has a logarithm.
 SMALLEST = 1e-30
@@ -83,7 +83,7 @@ def calibration_error(actual: Array, outputs: Array) -> float:
     return float((np.abs(predicted - observed) * rows).sum() / rows.sum())
 
 
-def choose_threshold(name: str | None, actual: Array, outputs: Array) -> dict[str, Any]:
+def choose_threshold(name: str | None, metrics: Metrics, actual: Array, outputs: Array) -> dict[str, Any]:
     """Return the contents of model/decision.json: the best threshold by the metric `name`, and its value there.
 
     It is the middle of the widest interval of thresholds that score best. Raises ProjectError where the rows do not
@@ -91,7 +91,7 @@ def choose_threshold(name: str | None, actual: Array, outputs: Array) -> dict[st
     """
     if name is None:
         return {"threshold": 0.5, "metric": None, "value": None}
-    metric, positive = METRICS["binary"][name], outputs[:, -1]
+    metric, positive = metrics[name], outputs[:, -1]
 
     def value(threshold: float) -> float:
         return metric.score(actual, outputs, (positive >= threshold) * 1)

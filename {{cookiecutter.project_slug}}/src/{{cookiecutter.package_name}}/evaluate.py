@@ -14,11 +14,14 @@ from tqdm import tqdm
 from gitops.core import artifacts, threads
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo
+from gitops.core.figures import number
+from gitops.core.value import EXPECTED_VALUE
 from gitops.integrations import tracking
 from gitops.rendering import plots
 from gitops.statistics.intervals import from_resamples
 from gitops.statistics.scores import of_metrics
 from gitops.tabular import arrow, decision, in_parts
+from gitops.value import curves, summary, today
 
 from . import calibration, metrics
 from .features import decide, encode, encode_target
@@ -64,9 +67,14 @@ def predict_split(
 
 
 def slice_metrics(
-    settings: Evaluate, schema: dict[str, Any], test: pd.DataFrame, arrays: Arrays, on_resample: Callable[[], object]
+    settings: Evaluate,
+    known: metrics.Metrics,
+    schema: dict[str, Any],
+    test: pd.DataFrame,
+    arrays: Arrays,
+    on_resample: Callable[[], object],
 ) -> dict[str, Any]:
-    """Return, for each column of data.slices and value of it, the rows and the score of each metric.
+    """Return, for each column of data.slices and value of it, the rows and the score of each of the metrics `known`.
 
     Metrics are None in a slice with fewer than `evaluate.min_slice_rows` rows, and one that its rows do not define.
     """
@@ -75,9 +83,9 @@ def slice_metrics(
     for column, value, rows in slices_of(test, schema):
         scores = None
         if rows.sum() >= settings.min_slice_rows:
-            task, part = schema["task"], (arrays[0][rows], arrays[1][rows], arrays[2][rows])
+            part = arrays[0][rows], arrays[1][rows], arrays[2][rows]
             resampling = settings.bootstrap, settings.seed, on_resample
-            scores = of_metrics(task, metrics.METRICS[task], part, groups[rows], *resampling)
+            scores = of_metrics(schema["task"], known, part, groups[rows], *resampling)
         slices.setdefault(column, {})[value] = {"rows": int(rows.sum()), "metrics": scores}
     return slices
 
@@ -94,17 +102,18 @@ def slices_of(test: pd.DataFrame, schema: dict[str, Any]) -> Iterator[tuple[str,
 def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, outputs: metrics.Array) -> dict[str, Any]:
     """Return the contents of metrics.json (its format: docs/system-design.md).
 
-    Of `test` the target, the slices' columns and the groups are used.
+    Of `test` the target, the groups, and the columns of the slices and of `value.today` are used.
     """
-    actual = encode_target(test[schema["target"]["name"]], schema).numpy()
+    actual, classes = encode_target(test[schema["target"]["name"]], schema).numpy(), schema["target"]["classes"]
     predicted, wanted = decide(outputs, schema), settings.evaluate
+    known = metrics.of(schema["task"], classes, settings.value)
     task, arrays, groups = schema["task"], (actual, outputs, predicted), test[artifacts.GROUP].to_numpy()
     sizes = [len(test), *(int(rows.sum()) for _, _, rows in slices_of(test, schema))]
     count = sum(from_resamples(size) for size in sizes if size >= wanted.min_slice_rows)
     with tqdm(total=wanted.bootstrap * count, desc="bootstrap", unit="resample", disable=None) as progress:
         resampling = wanted.bootstrap, wanted.seed, progress.update
-        scores = of_metrics(task, metrics.METRICS[task], arrays, groups, *resampling)
-        slices = slice_metrics(wanted, schema, test, arrays, progress.update)
+        scores = of_metrics(task, known, arrays, groups, *resampling)
+        slices = slice_metrics(wanted, known, schema, test, arrays, progress.update)
     undefined = [name for name, score in scores.items() if score is None]
     if undefined:
         raise ProjectError(
@@ -118,7 +127,10 @@ def evaluate(settings: Settings, schema: dict[str, Any], test: pd.DataFrame, out
         "model_sha256": artifacts.digest(artifacts.MODEL),
         "metrics": scores,
     }
-    if classes := schema["target"]["classes"]:
+    if settings.value:
+        rows = actual, predicted, today.answers(settings.value, test, schema)
+        result["value"] = summary.of(settings.value, schema, rows, scores[EXPECTED_VALUE] or {}, groups, wanted)
+    if classes:
         counts = metrics.confusion(actual, predicted, len(classes))
         result["confusion"] = {"classes": classes, "counts": counts}
     return result | {"slices": slices}
@@ -134,18 +146,20 @@ def main() -> None:
         with in_parts.writing(artifacts.PREDICTIONS) as write:
             predict_split(program, artifacts.TRAIN, schema, write)
             outputs = predict_split(program, artifacts.TEST, schema, write)
-        columns = [schema["target"]["name"], artifacts.GROUP, *schema["slices"]]
-        test = artifacts.read_parquet(artifacts.TEST, columns)
+        columns = [schema["target"]["name"], artifacts.GROUP, *schema["slices"], *today.columns(settings.value)]
+        test = artifacts.read_parquet(artifacts.TEST, [*dict.fromkeys(columns)])
         result = evaluate(settings, schema, test, outputs)
         actual = encode_target(test[schema["target"]["name"]], schema).numpy()
         plots.write(actual, outputs, decide(outputs, schema), schema)
+        plots.add(curves.tables(settings.value, schema, actual, outputs, test))
         if schema["target"]["classes"]:
             result["calibration"] = calibration.report(program, actual, outputs)
         artifacts.write_json(artifacts.METRICS, result)
         run.log_metrics({f"test_{name}": score["value"] for name, score in result["metrics"].items()})
         run.log_files(artifacts.METRICS)
     for name, score in result["metrics"].items():
-        echo(f"{name:10} {score['value']:.4f}  [{score['low']:.4f}, {score['high']:.4f}]")
+        value, low, high = (number(score[key]) for key in ("value", "low", "high"))
+        echo(f"{settings.label(name):10} {value}  [{low}, {high}]")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gitops.core.value import EXPECTED_VALUE, Value
 from gitops.rendering.curves import precision_recall_curve, roc_curve
+from gitops.value.metric import ExpectedValue
 
 Array = NDArray[Any]
 
@@ -118,8 +120,19 @@ METRICS: dict[str, dict[str, Metric]] = {
 }
 
 
+Metrics = Mapping[str, Metric | ExpectedValue]
+
+
+def of(task: str, classes: Sequence[str], value: Value | None) -> Metrics:
+    """Return the task's metrics by name: METRICS, and `expected_value` where params.yaml has a section `value`.
+
+    `classes` are those of the schema, in its order. Raises ProjectError where the section is for other classes.
+    """
+    return METRICS[task] | ({EXPECTED_VALUE: ExpectedValue(value, classes)} if value else {})
+
+
 def score(task: str, actual: Array, outputs: Array, predicted: Array) -> dict[str, float]:
-    """Return every metric of `task` by name; arrays as in Metric."""
+    """Return every metric of METRICS[task] by name; arrays as in Metric."""
     return {name: metric.score(actual, outputs, predicted) for name, metric in METRICS[task].items()}
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from gitops.core.params import Params
 from gitops.core.sections import Count, Evaluation, Limit, StageSection, Training, Validation
 
-from .metrics import METRICS
+from .metrics import METRICS, of
 
 
 class ValidateData(Validation):
@@ -90,8 +90,9 @@ class Settings(Params):
         """Refuse a metric that is the same at any threshold: it cannot choose one."""
         name = self.train.threshold
         if name is not None and self.data.task == "binary":
+            metric = of("binary", self.value.classes if self.value else [], self.value)[name]
             actual, outputs = np.array([0, 0, 1, 1]), np.tile([0.4, 0.6], (4, 1))
-            right, wrong = (METRICS["binary"][name].score(actual, outputs, it) for it in (actual, 1 - actual))
-            if right == wrong:
+            decisions = actual, 1 - actual, np.zeros(4, dtype=int), np.ones(4, dtype=int)
+            if len({metric.score(actual, outputs, predicted) for predicted in decisions}) == 1:
                 raise ValueError(f"train.threshold names {name!r}, which no decision changes: f1 is one that it does")
         return self

@@ -31,8 +31,9 @@ from gitops.integrations import tracking
 from gitops.tabular import decision
 from gitops.training import epochs, processes, program
 from gitops.training.rows import Rows, Step
+from gitops.value import today
 
-from . import calibration
+from . import calibration, metrics
 from .features import decide
 from .model import TabularModel, export
 from .settings import Settings, Train
@@ -98,13 +99,15 @@ def fit_model(
     Of several processes the first alone calibrates, and uses `checkpoint`. Raises Diverged, and whatever `callback`
     raises.
     """
+    classes = splits.schema["target"]["classes"]
+    known = metrics.of(splits.schema["task"], classes, settings.value)
     torch.manual_seed(settings.train.seed)
     model = TabularModel(splits.schema, splits.numbers, settings.model)
     if model.classifies and settings.train.class_weights:
-        model.class_weights = calibration.class_weights(splits.train.target, len(splits.schema["target"]["classes"]))
+        model.class_weights = calibration.class_weights(splits.train.target, len(classes))
     history = _fit(model.to(splits.train.device), splits, settings.train, checkpoint, callback)
     if model.classifies and processes.first():
-        _calibrate(model, splits, settings.train)
+        _calibrate(model, splits, settings.train, known)
     return model, history
 
 
@@ -162,12 +165,12 @@ def _learn(model: TabularModel, network: nn.Module, optimiser: torch.optim.Optim
     return total
 
 
-def _calibrate(model: TabularModel, splits: Splits, settings: Train) -> None:
+def _calibrate(model: TabularModel, splits: Splits, settings: Train, known: metrics.Metrics) -> None:
     """Choose the temperature and then, of a binary model, the decision threshold, on the validation split."""
     if settings.calibration:
         model.temperature.fill_(calibration.best_temperature(*_outputs(model, splits.val)))
     if splits.schema["task"] == "binary":
-        model.decision = calibration.choose_threshold(settings.threshold, *_outputs(model, splits.val))
+        model.decision = calibration.choose_threshold(settings.threshold, known, *_outputs(model, splits.val))
 
 
 def predict(model: TabularModel, splits: Splits, rows: Rows) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -195,6 +198,7 @@ def main() -> int:
 def _train(settings: Settings) -> None:
     threads.limit(artifacts.TRAIN)
     splits = load_splits(settings)
+    today.check(settings.value, splits.schema)  # that `evaluate` needs it is known before hours of training
     if not processes.first():
         fit_model(settings, splits, Path(), None)
         return

@@ -33,12 +33,16 @@ from gitops.core.sections import (
     Tune,
     Validation,
 )
+from gitops.core.value import EXPECTED_VALUE, Value
 
 #: The repository's root.
 ROOT = Path(__file__).resolve().parents[3]
 
 #: Settings that cannot be tuned: the best seed is luck, and the others change only the speed.
 UNTUNABLE = ("train.seed", "train.device", "train.processes")
+
+#: What to do where a section is missing that older projects do not have.
+ADDED = {"value": "add the line `value: null`, or say what answers are worth (docs/system-design.md, Value)"}
 
 #: Earlier names of settings: an error names the new one.
 RENAMED = {
@@ -55,11 +59,12 @@ RENAMED = {
 class Params(Section):
     """The sections of params.yaml that this package reads."""
 
-    #: task -> metric -> which direction is better; the project's Settings fills it in.
+    #: task -> metric -> which direction is better, as the project's metrics.py has them; its Settings fills it in.
     metrics: ClassVar[Mapping[str, Mapping[str, Literal["higher", "lower"]]]] = {}
 
     data: Data
     feature_store: FeatureStore | None = None
+    value: Value | None
     validate_data: Validation
     model: Section
     train: Training
@@ -78,6 +83,25 @@ class Params(Section):
         """The files in which new data arrives: the table, or the two that it is joined from."""
         store = self.feature_store
         return [Path(store.labels), Path(store.features)] if store else [Path(self.data.path)]
+
+    @property
+    def better(self) -> dict[str, Literal["higher", "lower"]]:
+        """The metrics of the task and which direction is better, the expected value among them where it is known."""
+        known: dict[str, Literal["higher", "lower"]] = {**self.metrics[self.data.task]}
+        return known | ({EXPECTED_VALUE: "higher"} if self.value else {})
+
+    def sign(self, metric: str) -> int:
+        """Return 1 where a larger value of the metric is better, else -1."""
+        return 1 if self.better[metric] == "higher" else -1
+
+    def unit(self, metric: str) -> str:
+        """Return the unit of a metric, a text of params.yaml; none has one but the expected value."""
+        return f"{self.value.unit} a month" if self.value and metric == EXPECTED_VALUE else ""
+
+    def label(self, metric: str) -> str:
+        """Return a metric's name for people to read: with its unit, where it has one."""
+        unit = self.unit(metric)
+        return f"{metric} ({unit})" if unit else metric
 
     @classmethod
     def load(cls, path: Path = PARAMS) -> Self:
@@ -121,8 +145,21 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _value_fits_the_task(self) -> Self:
+        if self.value is not None:
+            if why := self.value.refusal(self.data.task):
+                raise ValueError(why)
+            if self.data.positive is not None and self.data.positive not in self.value.classes:
+                has = ", ".join(self.value.classes)
+                raise ValueError(
+                    f"value.answers lacks {self.data.positive!r}, which is data.positive; it has {has}: give what the "
+                    "answers of this table are worth, or set value to null"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _metrics_fit_the_task(self) -> Self:
-        known = self.metrics[self.data.task]
+        known = self.better
         for key, names in (
             ("gate.primary_metric", [self.gate.primary_metric]),
             ("gate.thresholds", self.gate.thresholds),
@@ -133,6 +170,8 @@ class Params(Section):
         ):
             for name in names:
                 if name not in known:
+                    if name == EXPECTED_VALUE:
+                        raise ValueError(f"{key} names {name!r}, and value is null: say there what answers are worth")
                     raise ValueError(
                         f"{key} names {name!r}, which task {self.data.task!r} does not have; it has {', '.join(known)}"
                     )
@@ -182,7 +221,7 @@ def _line(path: Path, key: str, problem: Any) -> str:
             return f"{where} is now {RENAMED[key]}: rename it"
         return f"{where} is not a setting: remove it or correct its spelling"
     if problem["type"] == "missing":
-        return f"{where} is missing"
+        return f"{where} is missing" + (f": {ADDED[key]}" if key in ADDED else "")
     if problem["type"] == "string_type" and isinstance(problem["input"], int | float):
         return f"{where} is {problem['input']!r}: a text is expected, put it in quotes"
     message = problem["msg"].removeprefix("Value error, ")

@@ -68,9 +68,9 @@ def _identity(record: Release | None) -> list[str]:
 
 def _metrics(record: Release, old: Release | None) -> str:
     """Return both models' metrics, each with its 95 % interval."""
-    rows = []
+    comparable, rows = old.comparable(record.params.get("value")) if old else {}, []
     for name, new in record.metrics.items():
-        scores = (old.metrics.get(name) if old else None, new)
+        scores = (comparable.get(name), new)
         values = [interval(score.value, score.low, score.high) if score else "–" for score in scores]
         rows.append([f"{plain(name)}{ARROWS[new.better]}", *values])
     note = "On the test split, with 95 % intervals; ↑ higher, ↓ lower is better."

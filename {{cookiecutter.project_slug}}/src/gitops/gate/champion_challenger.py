@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from gitops.releases.record import Deployed, Release, Score
 from gitops.statistics import differences, jackknife, resampling
 
 Array = NDArray[Any]
+Metrics = Mapping[str, owner.Metric]
 
 
 @dataclass(frozen=True)
@@ -88,23 +89,30 @@ def compare(
     met = opponents.meet(settings, schema, test, evaluated["test_md5"], opponents.find(present))
     actual = owner.features().encode_target(test[schema["target"]["name"]], schema).numpy()
     candidate = opponents.read(PREDICTIONS, test, schema)
-    releases = _on_rows(settings, actual, test[GROUP].to_numpy(), candidate, [one for one in met if one.predictions])
+    metrics = owner.metrics().of(schema["task"], schema["target"]["classes"], settings.value)
+    on_rows = [one for one in met if one.predictions]
+    releases = _on_rows(settings, metrics, actual, test[GROUP].to_numpy(), candidate, on_rows)
     left_out = {one.title: one.basis for one in met if not one.predictions and not one.deployed}
     if met[0].predictions is None:
-        releases.insert(0, recorded(settings.data.task, evaluated["metrics"], met[0]))
+        releases.insert(0, recorded(settings, evaluated["metrics"], met[0]))
     production = releases[0]
     return Comparison("paired" if met[0].predictions else "recorded", production.basis, releases, left_out)
 
 
 def _on_rows(
-    settings: Params, actual: Array, groups: Array, candidate: Predictions, met: Sequence[Opponent]
+    settings: Params,
+    metrics: Metrics,
+    actual: Array,
+    groups: Array,
+    candidate: Predictions,
+    met: Sequence[Opponent],
 ) -> list[Against]:
     """Return the comparison with each opponent on the same rows: production by every metric, others by the gate's."""
-    task, gate, known = settings.data.task, settings.gate, settings.metrics[settings.data.task]
-    judged = [name for name in known if name == gate.primary_metric or name in gate.guardrail_metrics]
-    names = [list(known) if one.deployed else judged for one in met]
+    gate = settings.gate
+    judged = [name for name in metrics if name == gate.primary_metric or name in gate.guardrail_metrics]
+    names = [list(metrics) if one.deployed else judged for one in met]
     predictions = [one.predictions for one in met if one.predictions]
-    found = paired(task, actual, groups, candidate, predictions, names, settings.evaluate)
+    found = paired(metrics, actual, groups, candidate, predictions, names, settings.evaluate)
     everything = np.arange(len(actual))
     return [
         Against(
@@ -115,7 +123,7 @@ def _on_rows(
             one.deployed,
             {
                 name: value
-                for name, value in _scores(task, its, wanted, actual, everything).items()
+                for name, value in _scores(metrics, its, wanted, actual, everything).items()
                 if name in its_found
             },
             its_found,
@@ -125,7 +133,7 @@ def _on_rows(
 
 
 def paired(
-    task: str,
+    metrics: Metrics,
     actual: Array,
     groups: Array,
     candidate: Predictions,
@@ -133,7 +141,7 @@ def paired(
     names: Sequence[Collection[str]],
     bootstrap: Any,
 ) -> list[dict[str, Difference]]:
-    """Return, for each release, the candidate's difference from it in each metric of `names`, its own list.
+    """Return, for each release, the candidate's difference from it in each of the `metrics` that `names` has for it.
 
     A paired bootstrap over groups of rows (Efron and Tibshirani, 1993, chapter 13): each resample is drawn once, and
     all models are scored on it. Of very many rows the differences are drawn from the normal distribution with the
@@ -145,6 +153,7 @@ def paired(
     if not releases:
         return []
     every, count = list(dict.fromkeys(itertools.chain(*names))), len(np.unique(groups))
+    signs = {name: 1 if metrics[name].better == "higher" else -1 for name in every}
     # A resample holds the rows in this order, and what is nearly sorted is sorted quickly in each.
     first = candidate.outputs[:, -1] if candidate.outputs.ndim == 2 else candidate.outputs
     order = np.argsort(-first, kind="stable")
@@ -152,9 +161,9 @@ def paired(
     candidate, *releases = (Predictions(its.outputs[order], its.predicted[order]) for its in (candidate, *releases))
 
     def measure(rows: Array) -> list[dict[str, float]]:
-        new = _scores(task, candidate, every, actual, rows)
-        old = (_scores(task, its, wanted, actual, rows) for its, wanted in zip(releases, names, strict=True))
-        return [{name: owner.sign(task, name) * (new[name] - score[name]) for name in score} for score in old]
+        new = _scores(metrics, candidate, every, actual, rows)
+        old = (_scores(metrics, its, wanted, actual, rows) for its, wanted in zip(releases, names, strict=True))
+        return [{name: signs[name] * (new[name] - score[name]) for name in score} for score in old]
 
     measured = measure(np.arange(len(actual)))
     pairs = [(place, name) for place, its in enumerate(measured) for name in its if math.isfinite(its[name])]
@@ -164,7 +173,7 @@ def paired(
         return [found[place][name] for place, name in pairs]
 
     values = np.array([measured[place][name] for place, name in pairs])
-    draws = _drawn(differing, values, None if task == "regression" else actual, groups, bootstrap)
+    draws = _drawn(differing, values, actual if candidate.outputs.ndim == 2 else None, groups, bootstrap)
     found: list[dict[str, Difference]] = [{} for _ in releases]
     for name in every:
         columns = [column for column, pair in enumerate(pairs) if pair[1] == name]
@@ -195,25 +204,25 @@ def _bounded(values: Array, drawn: Array, groups: int) -> list[Difference]:
     return [Difference(*map(float, row)) for row in zip(values, low, high, lower, upper, strict=True)]
 
 
-def _scores(task: str, its: Predictions, names: Collection[str], actual: Array, rows: Array) -> dict[str, float]:
+def _scores(metrics: Metrics, its: Predictions, names: Collection[str], actual: Array, rows: Array) -> dict[str, float]:
     """Return some metrics of predictions on some rows."""
     arrays = actual[rows], its.outputs[rows], its.predicted[rows]
-    metrics = owner.metrics().METRICS[task]
     return {name: metrics[name].score(*arrays) for name in names}
 
 
-def recorded(task: str, candidate: dict[str, Any], production: Opponent) -> Against:
+def recorded(settings: Params, candidate: dict[str, Any], production: Opponent) -> Against:
     """Compare with production by the recorded metrics of both, each on its own test rows.
 
     The interval is that of a difference between two independent estimates, from their intervals (Zou and Donner, 2008);
     for a one-sided bound at the same level these are made shorter, as those of the normal distribution.
     """
     record: Release = production.record
+    scores = record.comparable(settings.value)
     shorter = float(ndtri(0.95) / ndtri(0.975))
     found = {}
-    for name in candidate.keys() & record.metrics.keys():
-        sign = owner.sign(task, name)
-        new, old = Score.model_validate(candidate[name]), record.metrics[name]
+    for name in candidate.keys() & scores.keys():
+        sign = settings.sign(name)
+        new, old = Score.model_validate(candidate[name]), scores[name]
         (new_low, new_high), (old_low, old_high) = (sorted((sign * it.low, sign * it.high)) for it in (new, old))
         value, now, then = sign * (new.value - old.value), sign * new.value, sign * old.value
         low, high = math.hypot(now - new_low, old_high - then), math.hypot(new_high - now, then - old_low)
@@ -224,6 +233,6 @@ def recorded(task: str, candidate: dict[str, Any], production: Opponent) -> Agai
         record.model.version,
         f"as recorded, each model on its own test rows ({production.basis})",
         production.deployed,
-        {name: score.value for name, score in record.metrics.items()},
+        {name: score.value for name, score in scores.items()},
         found,
     )

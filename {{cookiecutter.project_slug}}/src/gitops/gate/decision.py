@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gitops.core.figures import number, signed
 from gitops.core.params import Params
 from gitops.gate.champion_challenger import Against, Comparison, Difference
 from gitops.gate.rules import Rule, show
@@ -34,25 +35,29 @@ def against_releases(settings: Params, comparison: Comparison) -> list[Rule]:
     if comparison.production is None:
         return []
     gate = settings.gate
-    limits = [(gate.primary_metric, gate.tolerance, "gate.tolerance")]
+    limits: list[tuple[str, float, str]] = [(gate.primary_metric, gate.tolerance, "gate.tolerance")]
     limits += [(name, limit, "gate.guardrail_metrics") for name, limit in gate.guardrail_metrics.items()]
-    return [_rule(*limited, gate.decision, comparison.releases) for limited in limits]
+    return [_rule(settings.label(name), name, *limit, gate.decision, comparison.releases) for name, *limit in limits]
 
 
-def _rule(name: str, limit: float, setting: str, decision: str, releases: Sequence[Against]) -> Rule:
-    """Return the rule for one metric, with the numbers of the release that decides it; `setting` holds the limit."""
+def _rule(label: str, name: str, limit: float, setting: str, decision: str, releases: Sequence[Against]) -> Rule:
+    """Return the rule for one metric, with the numbers of the release that decides it; `setting` holds the limit.
+
+    `label` is the metric's name for people.
+    """
+    most = number(limit, 6)
     than = "than production" if len(releases) == 1 else f"than each of {len(releases)} releases"
     if decision == "not_worse":
-        words = f"{name} proved at most {limit:g} worse {than}"
+        words = f"{label} proved at most {most} worse {than}"
     else:
-        words = f"{name} at most {limit:g} worse {than}, or not proved worse"
+        words = f"{label} at most {most} worse {than}, or not proved worse"
     if name not in releases[0].differences:
-        failure = f"{name} of {releases[0].title} is not known, and at most {limit:g} worse is allowed ({setting})"
+        failure = f"{label} of {releases[0].title} is not known, and at most {most} worse is allowed ({setting})"
         return Rule(words, None, -limit, False, failure, release=releases[0].title)
     one, difference = decisive(name, limit, decision, releases)
     passed = passes(decision, limit, difference.value, difference.lower, difference.upper)
     bound = difference.lower if decision == "not_worse" else difference.upper
-    failure = f"{_failure(name, limit, decision, one, difference)} ({setting})"
+    failure = f"{_failure(label, most, decision, one, difference)} ({setting})"
     return Rule(words, difference.value, -limit, passed, failure, bound, one.title)
 
 
@@ -71,15 +76,15 @@ def decisive(name: str, limit: float, decision: str, releases: Sequence[Against]
     return min(compared, key=key)
 
 
-def _failure(name: str, limit: float, decision: str, one: Against, difference: Difference) -> str:
+def _failure(label: str, most: str, decision: str, one: Against, difference: Difference) -> str:
     if decision == "not_worse":
         return (
-            f"{name} may be {show(-difference.lower)} worse than that of {one.title} (95 % bound; measured: "
-            f"{difference.value:+.4f}) {one.basis}, and at most {limit:g} worse must be proved"
+            f"{label} may be {show(-difference.lower)} worse than that of {one.title} (95 % bound; measured: "
+            f"{signed(difference.value)}) {one.basis}, and at most {most} worse must be proved"
         )
     return (
-        f"{name} is {show(-difference.value)} worse than that of {one.title}, proved by the 95 % bound "
-        f"{difference.upper:+.4f}, {one.basis}, and at most {limit:g} worse is allowed"
+        f"{label} is {show(-difference.value)} worse than that of {one.title}, proved by the 95 % bound "
+        f"{signed(difference.upper)}, {one.basis}, and at most {most} worse is allowed"
     )
 
 
@@ -88,4 +93,4 @@ def describe(difference: Difference) -> str:
     side = "better" if difference.value > 0 else "worse"
     size = f"{show(abs(difference.value))} {side}" if difference.value else "equal"
     noise = f", {NOISE}" if difference.low <= 0 <= difference.high else ""
-    return f"{size} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}{noise})"
+    return f"{size} (95 % interval {signed(difference.low)} to {signed(difference.high)}{noise})"

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from gitops import owner
 from gitops.core import params
 from gitops.core.artifacts import GATE, METRICS, MODEL, SCHEMA, TEST, ProjectError, digest, read_json, run, write_json
 from gitops.core.console import echo
@@ -89,22 +88,23 @@ def candidate_metrics() -> dict[str, Any]:
 
 def best(settings: Params, comparison: Comparison) -> Against | None:
     """Return the release with the best primary metric on today's rows; None where none was run or measured on them."""
-    name, task = settings.gate.primary_metric, settings.data.task
+    name = settings.gate.primary_metric
     on_rows = comparison.releases[1:] if comparison.mode == "recorded" else comparison.releases
     scored = [one for one in on_rows if name in one.differences]
-    return max(scored, key=lambda one: owner.sign(task, name) * one.scores[name], default=None)
+    return max(scored, key=lambda one: settings.sign(name) * one.scores[name], default=None)
 
 
 def reason(settings: Params, candidate: float, comparison: Comparison, found: list[Rule]) -> str:
     """Return the decision and why, in one sentence."""
     name, production = settings.gate.primary_metric, comparison.production
+    label = settings.label(name)
     if failures := [rule.failure for rule in found if not rule.passed]:
         return f"Refused: {'; '.join(failures)}."
     if production is None:
-        return f"Accepted on absolute thresholds alone: {name} is {show(candidate)}; {comparison.basis}."
+        return f"Accepted on absolute thresholds alone: {label} is {show(candidate)}; {comparison.basis}."
     described = decision.describe(production.differences[name])
     compared = f"compared with production's {show(production.scores[name])} {comparison.basis}"
-    return f"Accepted: {name} is {show(candidate)}, {described}, {compared}{_others(settings, comparison)}."
+    return f"Accepted: {label} is {show(candidate)}, {described}, {compared}{_others(settings, comparison)}."
 
 
 def _others(settings: Params, comparison: Comparison) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gitops import owner
 from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, read_json
+from gitops.core.figures import number
 from gitops.core.params import Params
 from gitops.integrations import dvc
 
@@ -32,9 +32,10 @@ def thresholds(settings: Params, evaluated: dict[str, Any]) -> list[Rule]:
     rules = []
     for name, limit in settings.gate.thresholds.items():
         value = evaluated["metrics"].get(name, {}).get("value")
-        passed = value is not None and (value >= limit if _higher(settings, name) else value <= limit)
+        sign = settings.sign(name)
+        passed = value is not None and sign * value >= sign * limit
         words = _words(settings, name, limit)
-        failure = f"{name} is {show(value)}, and {words} is needed (gate.thresholds)"
+        failure = f"{settings.label(name)} is {show(value)}, and {words} is needed (gate.thresholds)"
         rules.append(Rule(words, value, limit, passed, failure))
     return rules
 
@@ -56,7 +57,7 @@ def slices(settings: Params, evaluated: dict[str, Any]) -> list[Rule]:
 
 def _slice_rule(settings: Params, name: str, limit: float, column: str, values: dict[str, Any]) -> Rule:
     """Return the rule for one metric and column, with the value, interval and bound of the slice that decides."""
-    sign, strict = 1 if _higher(settings, name) else -1, settings.gate.decision == "not_worse"
+    sign, strict = settings.sign(name), settings.gate.decision == "not_worse"
     words = f"{_words(settings, name, limit)} for each value of {column}"
     judged = []
     for value, cell in values.items():
@@ -69,10 +70,9 @@ def _slice_rule(settings: Params, name: str, limit: float, column: str, values: 
         return Rule(words, None, limit, False, f"{name} was not judged by {column}: {count} (evaluate.min_slice_rows)")
     bound, value, score = min(judged, key=lambda item: item[0])
     words += f" ({len(judged)} of {len(values)} judged)" if len(judged) < len(values) else ""
-    interval = f"95 % interval {score['low']:.4g} to {score['high']:.4g}"
-    failure = (
-        f"{name} is {show(score['value'])} where {column} is {value} ({interval}), and {words} is needed (gate.slices)"
-    )
+    interval = f"95 % interval {show(score['low'])} to {show(score['high'])}"
+    found = f"{settings.label(name)} is {show(score['value'])} where {column} is {value} ({interval})"
+    failure = f"{found}, and {words} is needed (gate.slices)"
     return Rule(words, score["value"], limit, bound >= sign * limit, failure, sign * bound)
 
 
@@ -105,13 +105,10 @@ def freshness() -> Rule:
 
 
 def show(value: float | None) -> str:
-    """Return a value as a text of four digits."""
-    return "unknown" if value is None else f"{value:.4g}"
-
-
-def _higher(settings: Params, name: str) -> bool:
-    return owner.sign(settings.data.task, name) > 0
+    """Return a value as a text."""
+    return "unknown" if value is None else number(value)
 
 
 def _words(settings: Params, name: str, limit: float) -> str:
-    return f"{name} {'at least' if _higher(settings, name) else 'at most'} {limit:g}"
+    side = "at least" if settings.sign(name) > 0 else "at most"
+    return f"{settings.label(name)} {side} {number(limit, 6)}"

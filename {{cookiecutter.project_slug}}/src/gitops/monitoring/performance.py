@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from gitops import owner
 from gitops.core import artifacts
+from gitops.core.figures import number
 from gitops.core.params import Params
+from gitops.core.value import EXPECTED_VALUE
 from gitops.monitoring.critical_values import FALSE_ALARM
 from gitops.statistics import intervals, jackknife
 from gitops.statistics.resampling import quantile, resamples
@@ -35,17 +37,24 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
     labelled = artifacts.read_parquet(artifacts.MONITOR_LABELLED)
     if labelled.empty:
         return None
-    task, classes = schema["task"], schema["target"]["classes"]
+    classes = schema["target"]["classes"]
     rows = labelled[labelled["target"].isin(classes)] if classes else labelled
-    known = {"metric": name, "rows": len(rows), "recorded": context["recorded"]["value"]}
+    metric, recorded = (
+        owner.metrics().of(schema["task"], classes, settings.value).get(name),
+        context["recorded"]["value"],
+    )
+    if metric and name == EXPECTED_VALUE:  # by the amounts of today, as the labelled rows
+        recorded = metric.score(*_arrays(artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS), classes))
+    known = {"metric": name, "rows": len(rows), "recorded": recorded}
     unknown = known | dict.fromkeys(("value", "low", "high", "drop", "limit", "passed"))
+    if metric is None:
+        return unknown | {"reason": f"{name} is the release's primary metric, and is not known here any more"}
     if len(rows) < settings.monitor.min_rows:
         return unknown | {"reason": f"{len(rows)} labelled rows, and {settings.monitor.min_rows} are needed"}
     reference = artifacts.read_parquet(artifacts.MONITOR_REFERENCE_OUTPUTS)
     new, old = _arrays(rows, classes), _arrays(reference, classes)
     count, seed = settings.evaluate.bootstrap, settings.evaluate.seed
     with tqdm(total=3 * count, desc="performance", unit="resample", disable=None) as progress:
-        metric = owner.metrics().METRICS[task][name]
         found = intervals.of_metrics({name: metric}, new, _groups(rows), count, seed, progress.update)[name]
         if math.isnan(found.value):
             return unknown | {"reason": f"{name} is not defined for these labels"}
@@ -53,9 +62,9 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
             _resampled(metric, arrays, _groups(frame), count, seed + place, progress.update)
             for place, (arrays, frame) in enumerate(((new, rows), (old, reference)))
         ]
-    sign = owner.sign(task, name)
+    sign = 1 if metric.better == "higher" else -1
     certain_drop = quantile(sign * (drawn[1] - drawn[0]), FALSE_ALARM)
-    drop, limit = sign * (context["recorded"]["value"] - found.value), settings.monitor.max_performance_drop
+    drop, limit = sign * (recorded - found.value), settings.monitor.max_performance_drop
     return known | {
         "value": found.value,
         "low": found.low,
@@ -63,8 +72,8 @@ def evaluate(settings: Params, context: dict[str, Any]) -> dict[str, Any] | None
         "drop": drop,
         "limit": limit,
         "passed": not (drop > limit and certain_drop > 0),
-        "reason": f"{name} is {found.value:.4g} ({found.low:.4g} to {found.high:.4g}) on {len(rows)} labelled rows, "
-        f"{context['recorded']['value']:.4g} on the test rows",
+        "reason": f"{settings.label(name)} is {number(found.value)} ({number(found.low)} to {number(found.high)}) on "
+        f"{len(rows)} labelled rows, {number(recorded)} on the test rows",
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gitops.core import artifacts
 from gitops.core.console import one_line
+from gitops.core.figures import number
 from gitops.core.sections import MONITOR_CHECKS
 from gitops.rendering.html import BLUE, GREY, document
 from gitops.rendering.markdown import code, details, plain, table
@@ -76,7 +77,7 @@ def markdown(result: Result, context: Context) -> str:
         sign = {True: "✅", False: "⚠️", None: "⏳"}[performance["passed"]]
         limit = ""
         if performance["passed"] is False:
-            limit = f"; it may be worse by {performance['limit']:.3g} ({_setting('performance')})"
+            limit = f"; it may be worse by {number(performance['limit'], 3)} ({_setting('performance')})"
         parts.append(f"{sign} Performance: {plain(performance['reason'])}{limit}")
     if failed:
         parts += [_checks(failed), "A limit is that of its setting, or the critical value for so few rows if larger."]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from gitops.core.params import flatten
+from gitops.core.value import EXPECTED_VALUE, Value, amounts
 
 RECORD = "release.json"
 
@@ -91,6 +93,13 @@ class Candidate(Part):
     def data_md5(self) -> str:
         """What names the contents of the table: its md5, and after a `+` that of the rows that are appended to it."""
         return "+".join(file.md5 for file in (self.data, self.appended) if file)
+
+    def comparable(self, value: Value | Mapping[str, Any] | None) -> dict[str, Score]:
+        """Return the metrics; the expected value is among them if it was computed with the amounts of `value`, the
+        section of params.yaml, also as a record has it.
+        """
+        same = amounts(value) == amounts(self.params.get("value"))
+        return {name: score for name, score in self.metrics.items() if same or name != EXPECTED_VALUE}
 
     @property
     def title(self) -> str:

@@ -28,7 +28,7 @@ def candidate(settings: Params, image: str | None = None) -> Candidate:
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
     schema, evaluated = decision.schema(), read_json(artifacts.METRICS, "make pipeline")
     sha256 = digest(artifacts.MODEL)
-    better = settings.metrics[settings.data.task]  # recorded, because what reads a record need not have the metrics
+    better = settings.better  # recorded, because what reads a record need not have the metrics
     model = Model(
         name=settings.package.model_name, version=sha256[:12], sha256=sha256, md5=digest(artifacts.MODEL, "md5")
     )

@@ -1,7 +1,7 @@
 """Markdown for GitHub: tables, folded details, Mermaid charts. Text from data can neither break nor abuse it.
 
 Column names, class names and error messages come from outside: `plain` disables markup, HTML, mentions of people and
-references to issues in them. Only the standard library is imported.
+references to issues in them. Only the standard library is used.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from gitops.core import figures
 
 #: Rows that a table shows; the rest is counted.
 ROWS = 40
@@ -77,13 +79,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], limit: int = ROW
 
 def interval(value: float, low: float, high: float) -> str:
     """Return a metric with its 95 % interval."""
-    return f"**{value:.4g}** ({low:.4g} to {high:.4g})"
+    return f"**{figures.number(value)}** ({figures.number(low)} to {figures.number(high)})"
 
 
 def number(value: Any) -> str:
     """Return a number with four significant digits, any other value as `plain`, and None as an empty text."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:.4g}"
+        return figures.number(value)
     return plain("" if value is None else value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ def write(actual: Array, outputs: Array, predicted: Array, schema: dict[str, Any
     """Write each plot of the task and remove those of other tasks; arrays as in the project's metrics.py."""
     for stale in artifacts.PLOTS.glob("*.csv"):
         stale.unlink()
-    for name, table in tables(actual, outputs, predicted, schema).items():
+    add(tables(actual, outputs, predicted, schema))
+
+
+def add(plots: Mapping[str, pd.DataFrame]) -> None:
+    """Write plots by their names beside those that are there."""
+    for name, table in plots.items():
         with artifacts.replacing(Path(artifacts.PLOTS, f"{name}.csv")) as temporary:
             table.to_csv(temporary, index=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gitops.core.figures import number, signed
 from gitops.rendering.markdown import code, interval, line_chart, plain, table
 from gitops.reporting.context import Context
 
@@ -12,12 +13,14 @@ def metrics(context: Context) -> str:
     """Candidate, production and the change of each metric."""
     if not context.metrics:
         return ""
-    old = context.production.record.metrics if context.production else {}
+    old = context.production.record.comparable(context.settings.value) if context.production else {}
     rows = []
-    for name, direction in context.settings.metrics[context.metrics["task"]].items():
-        now = context.metrics["metrics"][name]
+    for name, direction in context.settings.better.items():
+        if (now := context.metrics["metrics"].get(name)) is None:  # measured with other settings
+            continue
         arrow = "↑" if direction == "higher" else "↓"
-        row = [f"{name} {arrow}", _score(now), "–", "–"]
+        unit = context.settings.unit(name)
+        row = [f"{name} ({plain(unit)}) {arrow}" if unit else f"{name} {arrow}", _score(now), "–", "–"]
         if name in old:
             row[2] = interval(old[name].value, old[name].low, old[name].high)
             row[3] = _change(now["value"] - old[name].value, direction, context.gate, name)
@@ -40,7 +43,7 @@ def decision(context: Context) -> str:
         positive, threshold = context.metrics["confusion"]["classes"][-1], context.decision["threshold"]
         why = "train.threshold is null"
         if name := context.decision["metric"]:
-            why = f"the best {plain(name)} on the validation split, {context.decision['value']:.4g} there"
+            why = f"the best {plain(name)} on the validation split, {number(context.decision['value'])} there"
         old = context.production.record.threshold if context.production else None
         before = f"; in production from {old:.4g} on" if old is not None else ""
         parts.append(f"A row is {plain(positive)} from a probability of {threshold:.4g} on ({why}){before}.")
@@ -57,7 +60,7 @@ def _score(score: dict[str, Any]) -> str:
     """Return a metric with its interval, and the coverage where it is not as it says."""
     text = interval(score["value"], score["low"], score["high"])
     if score["low"] == score["high"]:
-        return f"**{score['value']:.4g}** (no interval: equal in every resample)"
+        return f"**{number(score['value'])}** (no interval: equal in every resample)"
     if "coverage" not in score:
         return text
     known = score["coverage"]
@@ -75,11 +78,12 @@ def _change(change: float, direction: str, gate: dict[str, Any] | None, name: st
     better = (change > 0) == (direction == "higher")
     found = (gate or {}).get("differences", {}).get(name)
     if not found:
-        return f"{change:+.4g} {'🟢' if better else '🔴'}"
+        return f"{signed(change, '+.4g')} {'🟢' if better else '🔴'}"
     # In the gate's differences, above 0 is better.
     low, high = (found["low"], found["high"]) if direction == "higher" else (-found["high"], -found["low"])
     sign = "⚪" if found["low"] <= 0 <= found["high"] else "🟢" if better else "🔴"
-    return f"{change:+.4g} ({low:+.4g} to {high:+.4g}) {sign}"
+    change_, low_, high_ = (signed(value, "+.4g") for value in (change, low, high))
+    return f"{change_} ({low_} to {high_}) {sign}"
 
 
 def validation(context: Context) -> str:
@@ -147,7 +151,7 @@ def slices(context: Context) -> str:
     if not context.metrics or not context.metrics["slices"]:
         return ""
     name, least = context.settings.gate.primary_metric, context.settings.evaluate.min_slice_rows
-    sign = 1 if context.settings.metrics[context.metrics["task"]][name] == "higher" else -1
+    sign = context.settings.sign(name)
     parts = ["### Slices"]
     for column, values in context.metrics["slices"].items():
         scores = {value: (cell["metrics"] or {}).get(name) for value, cell in values.items()}

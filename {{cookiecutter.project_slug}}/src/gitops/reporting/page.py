@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gitops.core import artifacts
+from gitops.core.figures import number
 from gitops.rendering.html import BLUE, GREY, ORANGE, document
 from gitops.reporting import replay_plot
 from gitops.reporting.context import Context
@@ -54,7 +55,7 @@ def _intervals(axes: Any, context: Context) -> None:
     """Draw the intervals of candidate and production side by side, each metric on its own scale."""
     if context.metrics is None or context.production is None:
         return
-    old = context.production.record.metrics
+    old = context.production.record.comparable(context.settings.value)
     names = [name for name in context.metrics["metrics"] if name in old]
     for height, name in enumerate(reversed(names)):
         now, before = context.metrics["metrics"][name], old[name].model_dump()
@@ -64,7 +65,7 @@ def _intervals(axes: Any, context: Context) -> None:
             axes.plot([low, high], [height + offset] * 2, color=colour)
             axes.plot(value, height + offset, "o", color=colour)
             axes.annotate(
-                f"{score['value']:.4g}", (high, height + offset), xytext=(4, -3), textcoords="offset points", size=8
+                number(score["value"]), (high, height + offset), xytext=(4, -3), textcoords="offset points", size=8
             )
     axes.axvline(0, color=GREY, linewidth=0.5)
     axes.set_yticks(range(len(names)), list(reversed(names)))

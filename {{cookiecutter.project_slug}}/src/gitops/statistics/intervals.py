@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
@@ -37,6 +37,15 @@ class Metric(Protocol):
     def fraction_of(self) -> Kind | None: ...
 
 
+@runtime_checkable
+class OwnInterval(Protocol):
+    """A metric that knows its interval; arguments as in `of_metrics`. None: it has none for these rows."""
+
+    def interval(
+        self, rows: tuple[Array, Array, Array], groups: Array, count: int, seed: int
+    ) -> tuple[float, float] | None: ...
+
+
 @dataclass(frozen=True)
 class Interval:
     """A metric's value and its interval; all NaN where the rows do not define the metric."""
@@ -57,9 +66,10 @@ def of_metrics(
     """Return the 95 % interval of each metric.
 
     `rows` holds actual values, outputs and predictions as the project's metrics.py takes them, `groups` [rows] the
-    number of each row's group. A metric that is a fraction has an interval for fractions where few rows decide it
-    (fractions.py), any other that of `count` resamples; `on_resample` is called after each. From jackknife.LARGE rows
-    on it has an analytic one instead, and nothing is resampled. Raises ProjectError as `quantile` does.
+    number of each row's group. A metric may have its own interval (OwnInterval), and one that is a fraction has an
+    interval for fractions where few rows decide it (fractions.py); any other has that of `count` resamples, and
+    `on_resample` is called after each. From jackknife.LARGE rows on it has an analytic one instead, and nothing is
+    resampled. Raises ProjectError as `quantile` does.
     """
     # A resample holds the rows in this order, and what is sorted already is sorted quickly in each.
     outputs = rows[1]
@@ -68,10 +78,15 @@ def of_metrics(
     values = {name: metric.score(actual, outputs, predicted) for name, metric in metrics.items()}
     found = {}
     for name, value in values.items():
-        kind = metrics[name].fraction_of
-        few = fractions.interval(kind, value, actual, groups) if kind is not None and not math.isnan(value) else None
-        if few or math.isnan(value):
-            found[name] = Interval(value, *(few or (value, value)))
+        metric, bounds = metrics[name], None
+        if math.isnan(value):
+            bounds = value, value
+        elif isinstance(metric, OwnInterval):
+            bounds = metric.interval((actual, outputs, predicted), groups, count, seed)
+        elif metric.fraction_of is not None:
+            bounds = fractions.interval(metric.fraction_of, value, actual, groups)
+        if bounds:
+            found[name] = Interval(value, *bounds)
     drawn = {name: metrics[name].score for name in values if name not in found}
     if not from_resamples(len(actual)):
         arrays = actual, outputs, predicted

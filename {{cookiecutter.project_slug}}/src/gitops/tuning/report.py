@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gitops.core import artifacts, params
 from gitops.core.artifacts import PARAMS, ProjectError
+from gitops.core.figures import decimals, signed
 from gitops.core.params import Params
 from gitops.rendering import html, markdown
 from gitops.rendering.html import BLUE, GREY, ORANGE
@@ -129,11 +130,12 @@ def _judged(judged: dict[str, Any]) -> str:
         return f"{where}, {'the present set' if judged['better'] else 'it'} had no score"
     size, side = abs(judged["difference"]), "better" if judged["difference"] > 0 else "worse"
     chance = "" if judged["better"] else ", which may be chance"
-    return f"{where}, it is {size:.4f} {side}{chance} (95 % bound {judged['bound']:+.4f}, p {judged['p_value']:.2g})"
+    bound = f"95 % bound {signed(judged['bound'])}, p {judged['p_value']:.2g}"
+    return f"{where}, it is {decimals(size)} {side}{chance} ({bound})"
 
 
 def _spread(one: dict[str, Any]) -> str:
-    return "no score" if one["mean"] is None else f"{one['mean']:.4f} ± {one['deviation']:.4f}"
+    return "no score" if one["mean"] is None else f"{decimals(one['mean'])} ± {decimals(one['deviation'])}"
 
 
 def _sets(comparison: dict[str, Any] | None, name: str) -> str:
@@ -144,7 +146,7 @@ def _sets(comparison: dict[str, Any] | None, name: str) -> str:
     rows = [[markdown.code(key), *(str(one["values"][key]) for one in sets)] for key in sets[0]["values"]]
     for index, seed in enumerate(comparison["seeds"]):
         scores = [one["scores"][index] for one in sets]
-        rows.append([f"seed {seed}", *("no score" if score is None else f"{score:.4f}" for score in scores)])
+        rows.append([f"seed {seed}", *("no score" if score is None else decimals(score) for score in scores)])
     rows.append(["mean ± deviation", *(f"**{_spread(one)}**" for one in sets)])
     header = [markdown.plain(name), "present", *(f"trial {one['trial']}" for one in sets[1:])]
     return "### Present set and finalists\n\n" + markdown.table(header, rows) + _held_out(comparison)
@@ -156,7 +158,7 @@ def _held_out(comparison: dict[str, Any]) -> str:
     if judged is None:
         return ""
     rows = [
-        [f"seed {seed}", *("no score" if score is None else f"{score:.4f}" for score in scores)]
+        [f"seed {seed}", *("no score" if score is None else decimals(score) for score in scores)]
         for seed, *scores in zip(judged["seeds"], judged["present"], judged["best"], strict=True)
     ]
     title = f"### Judged on {judged['held_out']:.0%} of the training rows, held out of training"
@@ -169,7 +171,7 @@ def _best(ranked: list[FrozenTrial], name: str) -> str:
         return ""
     settings = [markdown.code(key.partition(".")[2]) for key in values_of(ranked[0]) or {}]
     rows = [
-        [str(trial.number), f"{trial.value:.4f}", *map(str, (values_of(trial) or {}).values())]
+        [str(trial.number), decimals(trial.value or 0.0), *map(str, (values_of(trial) or {}).values())]
         for trial in ranked[:LISTED]
     ]
     return "### Best trials of the search\n\n" + markdown.table(["trial", markdown.plain(name), *settings], rows)

@@ -35,12 +35,12 @@ class NoScore(Exception):
 
 def objective_name(settings: Params) -> str:
     """Return what the search optimises: the metric `tune.metric`, or the validation loss."""
-    return settings.tune.metric or "validation loss"
+    return settings.label(settings.tune.metric) if settings.tune.metric else "validation loss"
 
 
 def sign(settings: Params) -> int:
     """Return 1 where a larger score is better, else -1."""
-    return owner.sign(settings.data.task, settings.tune.metric) if settings.tune.metric else -1
+    return settings.sign(settings.tune.metric) if settings.tune.metric else -1
 
 
 class Trainer:
@@ -58,7 +58,9 @@ class Trainer:
             torch.set_num_threads(1)
         self.settings = settings
         self.splits = owner.train().load_splits(settings)
-        self.rows: int = artifacts.read_json(artifacts.SCHEMA, "make pipeline")["rows"]["train"]
+        schema = artifacts.read_json(artifacts.SCHEMA, "make pipeline")
+        self.rows: int = schema["rows"]["train"]
+        self.classes: list[str] = schema["target"]["classes"]
 
     def score(self, settings: Params, trial: Trial | None = None) -> float:
         """Return the validation loss of the best epoch, or `tune.metric` of that epoch's weights.
@@ -98,7 +100,8 @@ class Trainer:
 
     def _metric(self, settings: Params, arrays: tuple[Any, ...], undefined: str) -> float:
         metric = settings.tune.metric or ""
-        value = owner.metrics().score(settings.data.task, *arrays)[metric]
+        known = owner.metrics().of(settings.data.task, self.classes, settings.value)
+        value = known[metric].score(*arrays)
         if not math.isfinite(value):
             raise NoScore(undefined.format(metric))
         return float(value)
@@ -162,7 +165,8 @@ def study_name(settings: Params) -> str:
 
     It depends on the data, the code that trains and scores, the metric, the search space, and the settings outside it.
     """
-    fixed = settings.model_dump(include={"model", "train"}, exclude={"train": {"device", "processes"}})
+    scored = {"value"} if settings.tune.metric and settings.value else set()
+    fixed = settings.model_dump(include={"model", "train"} | scored, exclude={"train": {"device", "processes"}})
     for key in settings.tune.space:
         section, name = _split(key)
         del fixed[section][name]

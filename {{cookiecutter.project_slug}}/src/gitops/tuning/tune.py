@@ -31,6 +31,7 @@ from tqdm import tqdm
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo, printable
+from gitops.core.figures import decimals
 from gitops.core.params import Params
 from gitops.tuning import judge, report
 from gitops.tuning.study import (
@@ -133,7 +134,7 @@ def _line(trial: FrozenTrial) -> str:
     """Return one line about a trial that has just ended."""
     values = " ".join(f"{key}={value}" for key, value in (values_of(trial) or {}).items())
     if trial.state == TrialState.COMPLETE:
-        ending = f"{trial.value:.4f}"
+        ending = decimals(trial.value or 0.0)
     elif "no_score" in trial.user_attrs:
         ending = f"no score ({trial.user_attrs['no_score']})"
     else:
@@ -144,7 +145,7 @@ def _line(trial: FrozenTrial) -> str:
 def _best(study: optuna.Study) -> str:
     """Return the best score so far, for the progress bar."""
     ranked = complete(study)
-    return f"best {ranked[0].value:.4f}" if ranked else ""
+    return f"best {decimals(ranked[0].value or 0.0)}" if ranked else ""
 
 
 def compare(study: optuna.Study, settings: Params, trainer: Trainer) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What decisions are worth: the model's, and those that are made without it."""
