@@ -5,13 +5,13 @@ from __future__ import annotations
 import zipfile
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from gitops.core import artifacts
 from gitops.core.sections import Evaluation
+from gitops.core.value import Value
 from gitops.gate.opponents import Predictions
 from gitops.replay import changes, fitting, logged, stake
 from replaying import COMMIT, FEATURES, OVER, World, compacted, prepared, schema
@@ -377,14 +377,22 @@ def test_groups_widen_the_interval() -> None:
     assert together.high - together.low > 5 * (alone.high - alone.low) > 0.2
 
 
+#: A missed yes costs 100, a needless one 10.
+AMOUNTS = {"no": {"no": 0.0, "yes": -10.0}, "yes": {"no": -100.0, "yes": 50.0}}
+BOOTSTRAP = Evaluation(bootstrap=1000, min_slice_rows=30, seed=1)
+
+
+def value(**given: Any) -> dict[str, Any]:
+    """Return the section `value`."""
+    return {"unit": "EUR", "decisions": 1000, "running_cost": 5.0, "answers": None, "error": None} | given
+
+
 def test_value_is_what_each_model_believes() -> None:
-    """A missed yes costs 100, a needless one 10. The candidate expects its yes to be right, production its no."""
-    amounts = {"no": {"no": 0.0, "yes": -10.0}, "yes": {"no": -100.0, "yes": 50.0}}
-    value: Any = SimpleNamespace(unit="EUR", decisions=1000, answers=amounts, error=None)
+    """The candidate expects its yes to be right, production its no."""
+    section = Value.model_validate(value(answers=AMOUNTS, today={"answer": "no"}))
     production = Predictions(np.tile([0.95, 0.05], (50, 1)), np.zeros(50, int))
     candidate = Predictions(np.tile([0.2, 0.8], (50, 1)), np.ones(50, int))
-    bootstrap = Evaluation(bootstrap=200, min_slice_rows=30, seed=1)
-    found = stake.gains(value, production, candidate, ["no", "yes"], np.arange(50), bootstrap)
+    found = stake.gains(section, production, candidate, ["no", "yes"], np.arange(50), BOOTSTRAP)
     assert found["candidate"]["value"] == pytest.approx(1000 * (0.8 * 150 - 0.2 * 10))
     assert found["production"]["value"] == pytest.approx(1000 * (0.05 * 150 - 0.95 * 10))
     assert found["production"]["at_stake"] == pytest.approx(-found["production"]["value"])
@@ -393,9 +401,24 @@ def test_value_is_what_each_model_believes() -> None:
 
 def test_value_of_numbers() -> None:
     """Each model expects its own number: too low by 2 costs three for each unit, too high one."""
-    value: Any = SimpleNamespace(unit="EUR", decisions=10, answers=None, error=SimpleNamespace(over=1.0, under=3.0))
+    section = Value.model_validate(value(error={"over": 1.0, "under": 3.0}, today={"answer": 0.0}))
     low, high = np.full(40, 3.0), np.full(40, 5.0)
-    bootstrap = Evaluation(bootstrap=200, min_slice_rows=30, seed=1)
-    found = stake.gains(value, Predictions(low, low), Predictions(high, high), [], np.arange(40), bootstrap)
-    assert found["candidate"]["value"] == pytest.approx(10 * 2 * 3.0)
-    assert found["production"]["value"] == pytest.approx(-10 * 2 * 1.0)
+    found = stake.gains(section, Predictions(low, low), Predictions(high, high), [], np.arange(40), BOOTSTRAP)
+    assert found["candidate"]["value"] == pytest.approx(1000 * 2 * 3.0)
+    assert found["production"]["value"] == pytest.approx(-1000 * 2 * 1.0)
+
+
+def test_value_of_a_replay(world: World) -> None:
+    """Beliefs where nothing is known, and the truth where labels have come, which is production's here."""
+    world.settings["value"] = value(answers=AMOUNTS, today={"answer": "no"})
+    world.release()
+    world.candidate(weight=-1.0)
+    world.log(rows := world.rows(150))
+    label({f"r{place + 1}": "yes" if row["income"] > 0 else "no" for place, row in enumerate(rows)})
+    found = world.run()
+    assert found["value"]["candidate"]["value"] > 0 > found["value"]["production"]["value"]
+    worth = found["labelled"]["metrics"]["expected_value"]
+    assert worth["production"] > 0 > worth["candidate"] and worth["difference"]["high"] < 0
+    world.settings["value"] = None
+    found = world.run()
+    assert found["value"] is None and "expected_value" not in found["labelled"]["metrics"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gitops.core import artifacts
 from gitops.core.params import Params
 from gitops.gate.opponents import Predictions
-from gitops.replay import changes, fitting, labelled, models, where
+from gitops.replay import changes, fitting, labelled, models, stake, where
 from gitops.replay.logged import Logged, Sample
 from gitops.replay.models import Pair
 from gitops.tabular.columns import Columns
@@ -122,13 +122,11 @@ def _slices(
 
 def _value(settings: Params, found: Answers, schemas: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any] | None:
     """Return what the changes are worth by either model's own belief; None without `value`, or with other classes."""
-    value, classes = getattr(settings, "value", None), models.names(schemas[1])
+    classes = models.names(schemas[1])
     old = changes.in_order(found.old, models.names(schemas[0]), classes)
-    if value is None or old is None:
+    if settings.value is None or old is None:
         return None
-    from gitops.replay import stake
-
-    return stake.gains(value, old, found.new, classes, found.groups, settings.evaluate)
+    return stake.gains(settings.value, old, found.new, classes, found.groups, settings.evaluate)
 
 
 def _labelled(settings: Params, pair: Pair, logged: Logged) -> dict[str, Any] | None:

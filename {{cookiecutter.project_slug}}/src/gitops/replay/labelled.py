@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gitops import owner
 from gitops.core.params import Params
+from gitops.core.value import EXPECTED_VALUE
 from gitops.gate import champion_challenger
 from gitops.gate.opponents import Predictions
 
@@ -34,13 +35,13 @@ def compare(
     actual, groups = actual[rows], groups[rows]
     if len(np.unique(groups)) < 2:
         return _nothing(len(rows), "all labelled rows are about one id")
-    task, primary = settings.data.task, settings.gate.primary_metric
-    names = list(dict.fromkeys([primary, *(name for name in ("accuracy",) if name in settings.metrics[task])]))
+    metrics = owner.metrics().of(settings.data.task, classes, settings.value)
+    wanted = (settings.gate.primary_metric, "accuracy", EXPECTED_VALUE)
+    names = list(dict.fromkeys(name for name in wanted if name in metrics))
     pair = [Predictions(its.outputs[rows], its.predicted[rows]) for its in (old, new)]
-    [found] = champion_challenger.paired(task, actual, groups, pair[1], pair[:1], [names], settings.evaluate)
+    [found] = champion_challenger.paired(metrics, actual, groups, pair[1], pair[:1], [names], settings.evaluate)
     if not found:
-        return _nothing(len(rows), f"the labelled rows do not define {primary}")
-    metrics = owner.metrics().METRICS[task]
+        return _nothing(len(rows), f"the labelled rows do not define {' and '.join(names)}")
     scores = {
         name: {
             key: metrics[name].score(actual, its.outputs, its.predicted)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gitops.core.sections import Evaluation
+from gitops.core.value import Value
 from gitops.gate.opponents import Predictions
 from gitops.replay.changes import mean
 from gitops.value import worth
@@ -21,7 +22,7 @@ Array = NDArray[Any]
 
 
 def gains(
-    value: Any, old: Predictions, new: Predictions, classes: list[str], groups: Array, bootstrap: Evaluation
+    value: Value, old: Predictions, new: Predictions, classes: list[str], groups: Array, bootstrap: Evaluation
 ) -> dict[str, Any]:
     """Return what the candidate's (`new`) answers in place of production's (`old`) earn a month, as either expects.
 
@@ -38,7 +39,7 @@ def gains(
     return found
 
 
-def _expected(value: Any, belief: Array, predicted: Array, classes: list[str]) -> Array:
+def _expected(value: Value, belief: Array, predicted: Array, classes: list[str]) -> Array:
     """Return what each answer is expected to earn, [rows], by probabilities [rows, classes] or numbers [rows]."""
     if not classes:
         return worth.of_rows(value, belief, predicted, classes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gitops.core.figures import number, signed
+from gitops.core.params import Params
 from gitops.rendering.markdown import code, details, plain, table
 from gitops.reporting.context import Context
 
@@ -31,7 +33,7 @@ def replay(context: Context) -> str:
     if found["status"] != "ok":
         return f"{TITLE}\n\n{SAID[found['status']]}{plain(found['reason'], 1000)}."
     parts = [TITLE, _changed(found), _refusals(found), _transitions(found), _sizes(found), _slices(found)]
-    parts += [_value(found["value"]), _labelled(found["labelled"]), _details(found)]
+    parts += [_value(found["value"]), _labelled(found["labelled"], context.settings), _details(found)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -126,7 +128,7 @@ def _amount(gain: dict[str, float]) -> str:
     return f"**{gain['value']:+,.0f}** ({gain['low']:+,.0f} to {gain['high']:+,.0f})"
 
 
-def _labelled(labelled: dict[str, Any] | None) -> str:
+def _labelled(labelled: dict[str, Any] | None, settings: Params) -> str:
     if not labelled:
         return ""
     if labelled["reason"]:
@@ -135,8 +137,9 @@ def _labelled(labelled: dict[str, Any] | None) -> str:
     for name, score in labelled["metrics"].items():
         value, low, high = (score["difference"][key] for key in ("value", "low", "high"))
         sign = "⚪" if low <= 0 <= high else "🟢" if value > 0 else "🔴"
-        numbers = [f"{score['candidate']:.4g}", f"{score['production']:.4g}"]
-        rows.append([plain(name), *numbers, f"{value:+.4g} ({low:+.4g} to {high:+.4g}) {sign}"])
+        numbers = [number(score["candidate"]), number(score["production"])]
+        difference = f"{signed(value)} ({signed(low)} to {signed(high)}) {sign}"
+        rows.append([plain(settings.label(name)), *numbers, difference])
     note = f"On {labelled['rows']:,} requests whose labels have come; a difference above 0 is better."
     return table(["metric", "candidate", "production", "difference"], rows) + f"\n\n{note}"
 
