@@ -293,7 +293,7 @@ def test_fork_is_replayed_nothing(make: Make, tmp_path: Path) -> None:
         project.change(branch, "epochs: 30", who="maintainer")
     ran = project.deliver(project.open(1, "theirs", fork=("stranger/name", fork))) + project.queue(1)
     ran = [one for one in ran if one.workflow == "CI" and one.conclusion != "skipped"]
-    assert {one.event.name for one in ran} == {"pull_request", "push", "merge_group"}
+    assert {one.event.name for one in ran} == {"pull_request", "push", "merge_group", "workflow_dispatch"}
     assert {one.jobs["pipeline"].step("Replay").result for one in ran} == {"skipped"}
     assert not [line for line in project.log() if "replay" in line]
 

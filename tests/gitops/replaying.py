@@ -119,7 +119,7 @@ class World:
     def release(self, its: dict[str, Any] | None = None, redact: Iterable[str] = (), **linear: float) -> None:
         """Release a model to production."""
         model = archive(Path("remote/released.mar"), its or schema(), **linear)
-        given = self.settings | {"request_log": {"sample": 1.0, "redact": [*redact]}}
+        given = json.loads(json.dumps(self.settings)) | {"request_log": {"sample": 1.0, "redact": [*redact]}}
         record = {
             "commit": "c" * 40,
             "model": {"name": "tumour", "version": "v", "sha256": sha256(model).hexdigest(), "md5": "m"},

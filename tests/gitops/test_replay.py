@@ -225,7 +225,7 @@ def test_labels(world: World) -> None:
     world.candidate(weight=-1.0)
     late = OVER - timedelta(days=4)
     world.log(rows := world.rows(150), when=late)
-    world.log(world.rows(1), when=late, name="b", request_id="r1")  # an id that came twice
+    world.log(world.rows(1, seed=1), when=late, name="b", request_id="r1")  # an id that came twice
     label({f"r{place + 1}": "yes" if row["income"] > 0 else "no" for place, row in enumerate(rows)})
     found = world.run()
     assert found["logged"]["days"] == 30 and found["labelled"]["rows"] == 149

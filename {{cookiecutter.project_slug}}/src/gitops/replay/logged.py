@@ -91,18 +91,18 @@ def _without_values(error: ProjectError) -> str:
 
 @dataclass(frozen=True)
 class Hidden:
-    """Which values are redacted: those of `columns`, and in any column of `numeric`, which hold no text else.
+    """Which values are redacted: those of `columns`, and of `no_text`, columns in which no other text is a value.
 
     `identity` is the column of data.id.
     """
 
     columns: Container[str]
-    numeric: Container[str]
+    no_text: Container[str]
     identity: str | None
 
     def missing(self, name: str, value: Any) -> bool:
         """Tell whether a value is not logged."""
-        return value == REDACTED and (name in self.columns or name in self.numeric)
+        return value == REDACTED and (name in self.columns or name in self.no_text)
 
 
 def _labels(settings: Params, now: datetime) -> tuple[pd.DataFrame, str | None]:
@@ -137,8 +137,9 @@ class _Window:
         names = ", ".join(text(f"={name}") for name in changed)
         by_change = f"len(refused_for) > 0 AND list_has_all([{names}]::VARCHAR[], refused_for)"
         refusals = f"{self.recent} AND errors IS NOT NULL AND status = '400'"
-        refused = self._count(f"count(*), count_if({by_change})", refusals)
-        return Logged(days, answered, other, *refused, self._sample(sample), self._sample(labelled, given))
+        refused, refused_by_change = self._count(f"count(*), count_if({by_change})", refusals)
+        samples = self._sample(sample), self._sample(labelled, given)
+        return Logged(days, answered, other, refused, refused_by_change, *samples)
 
     def _count(self, counts: str, where: str) -> list[int]:
         """Return counts over the lines that meet a condition."""

@@ -80,10 +80,10 @@ def evaluate(settings: Params, now: datetime) -> Result:
 
 def _hidden(settings: Params, record: Release, pair: Pair) -> Hidden:
     """Return what is redacted in the log: what the release's setting names, and the candidate's, which may be newer."""
-    columns = {*record.params.get("request_log", {}).get("redact", []), *settings.request_log.redact}
+    columns, schema = {*record.params.get("request_log", {}).get("redact", [])}, pair.production.schema
     # In any other column than a category's the text cannot be a value.
-    numeric = {*may_be_redacted([], pair.production.schema), pair.production.schema.get("timestamp")}
-    return Hidden(columns, numeric, pair.production.schema.get("id"))
+    no_text = {*may_be_redacted([], schema), *filter(None, [schema.get("timestamp")])}
+    return Hidden(columns | {*settings.request_log.redact}, no_text, schema.get("id"))
 
 
 def _nothing(status: str, why: str) -> Result:

@@ -43,8 +43,5 @@ def _expected(value: Value, belief: Array, predicted: Array, classes: list[str])
     """Return what each answer is expected to earn, [rows], by probabilities [rows, classes] or numbers [rows]."""
     if not classes:
         return worth.of_rows(value, belief, predicted, classes)
-    every = [
-        belief[:, place] * worth.of_rows(value, np.full(len(predicted), place), predicted, classes)
-        for place in range(len(classes))
-    ]
-    return np.sum(every, axis=0)
+    amounts = worth.matrix(value, classes)  # by the actual class, then by the answer
+    return np.asarray((belief * amounts[:, predicted].T).sum(axis=1))

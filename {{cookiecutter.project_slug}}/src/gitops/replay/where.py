@@ -33,9 +33,8 @@ def telling(columns: Columns, chosen: Array) -> list[dict[str, Any]]:
     Numbers by the Kolmogorov-Smirnov statistic of the values that are there, categories by the total variation
     distance; either is at least the difference in the fraction of missing values.
     """
-    found = [{"column": name, "distance": _distance(column, chosen)} for name, column in columns.items()]
-    found.sort(key=lambda each: -each["distance"])
-    return [each for each in found[:TELLING] if each["distance"] > 0]
+    found = sorted(((_distance(column, chosen), name) for name, column in columns.items()), reverse=True)
+    return [{"column": name, "distance": distance} for distance, name in found[:TELLING] if distance > 0]
 
 
 def _distance(column: Column, chosen: Array) -> float:
