@@ -146,9 +146,9 @@ def _labelled(settings: Params, pair: Pair, logged: Logged) -> dict[str, Any] | 
 
 def _refusals(logged: Logged, found: Answers, schemas: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
     """Return how many rows the candidate would refuse that the release accepts, and the reverse as far as is known."""
-    named = [*found.old_columns, *found.new_columns]
     return {
-        "accepted": fitting.counted(found.refused, named),
+        # Every column is one of the two schemas': the release accepts these rows.
+        "accepted": fitting.counted(found.refused),
         "refused": {"requests": logged.refused, "by_changed_columns": logged.refused_by_change},
         "changed_columns": fitting.changed(*schemas),
     }

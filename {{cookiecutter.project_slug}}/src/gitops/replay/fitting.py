@@ -56,12 +56,12 @@ def changed(old: Schema, new: Schema) -> list[str]:
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-def counted(refused: Iterable[dict[str, str]], named: Iterable[str]) -> dict[str, Any]:
-    """Return how many rows are refused, and by column and reason how many for it; of columns those `named` alone."""
-    known, rows, columns = {*named}, 0, Counter[tuple[str, str]]()
+def counted(refused: Iterable[dict[str, str]]) -> dict[str, Any]:
+    """Return how many rows are refused, and by column and reason how many for it."""
+    rows, columns = 0, Counter[tuple[str, str]]()
     for why in refused:
         rows += bool(why)
-        columns.update((name, reason) for name, reason in why.items() if name in known)
+        columns.update(why.items())
     listed = [{"column": name, "why": why, "rows": count} for (name, why), count in sorted(columns.items())]
     return {"rows": rows, "columns": listed}
 
