@@ -40,6 +40,7 @@ RIGHTS = {
     "drift-metrics": {"log/watched/monitor.prom": ["GetObject"]},
     "compact": {"": ["ListBucket"], "log/*": ["GetObject", "PutObject", "DeleteObject"]},
     "retrain": {"": ["ListBucket"], "log/*": ["GetObject"], "labels/*": ["GetObject"]},
+    "replay": {"": ["ListBucket"], "log/*": ["GetObject"]},
     "batch": {
         "": [
             "ListBucket",
@@ -362,6 +363,29 @@ def test_monitor_and_retraining_read_log_and_labels(s3: S3, project: Path) -> No
     environment = os.environ | s3.environment("retrain") | places
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("200 {"), done.stderr
+
+
+def test_replay_reads_the_log(s3: S3, project: Path) -> None:
+    """A branch's role that may read the log and no labels; one that may not says which address it was."""
+    s3.put(
+        **{"log/replayed/a.jsonl": lines(project, "replayed"), "labels/a.csv": "request_id,label\nreplayed-1,benign\n"}
+    )
+    program = """
+from datetime import UTC, datetime
+from gitops.core import params
+from gitops.replay import logged
+found = logged.read(params.load(), logged.Hidden((), (), None), [], datetime.now(UTC))
+print(found.answered == len(found.sample.rows) > 100, found.labels_problem)
+"""
+    command: list[str | Path] = [project / ".venv/pipeline/bin/python", "-c", program]
+    places = {"REQUEST_LOG": "s3://bucket/log/replayed", "LABELS": "s3://bucket/labels"}
+    for user, told in (
+        ("replay", "True LABELS cannot be read"),
+        ("branch", "REQUEST_LOG is 's3://bucket/log/replayed'"),
+    ):
+        environment = os.environ | s3.environment(user) | places
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        assert told in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 def test_drift_metrics_are_served_to_who_may_read_them_alone(s3: S3, project: Path, tmp_path: Path) -> None:

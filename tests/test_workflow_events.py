@@ -232,6 +232,72 @@ def test_fork_that_was_queued(make: Make, tmp_path: Path) -> None:
     assert project.releases() == 1
 
 
+def with_replay(project: Project, folder: Path, found: str = "ok") -> None:
+    """Let branches' runs replay a request log."""
+    log = folder / "log-of-requests"
+    log.write_text(found)
+    project.hub.vars |= {"REQUEST_LOG": str(log), "REPLAY": "1"}
+
+
+@pytest.mark.parametrize("remote", ["folder", "bucket"])
+def test_replay(make: Make, remote: str, tmp_path: Path) -> None:
+    """A branch's run replays the log after the gate, and main's does not."""
+    project = make(remote)
+    with_replay(project, tmp_path)
+    project.change("idea", "epochs: 20")
+    project.deliver()
+    assert project.log() == [*EVERYTHING, "pipeline: replay"]
+    project.deliver(project.open(1, "idea"))
+    project.merge(1)
+    project.deliver()
+    assert not [line for line in project.log() if "replay" in line]
+
+
+@pytest.mark.parametrize("lacking", ["REPLAY", "REQUEST_LOG"])
+def test_replay_is_asked_for(make: Make, lacking: str, tmp_path: Path) -> None:
+    """An address for the monitor alone lets no branch read the log."""
+    project = make()
+    with_replay(project, tmp_path)
+    del project.hub.vars[lacking]
+    project.change("idea", "epochs: 20")
+    assert of(project.deliver(), "CI").jobs["pipeline"].step("Replay").result == "skipped"
+    assert project.log() == EVERYTHING
+
+
+def test_replay_that_fails_holds_up_nothing(make: Make, tmp_path: Path) -> None:
+    project = make()
+    with_replay(project, tmp_path, "broken")
+    sha = project.change("idea", "epochs: 20")
+    pipeline = of(project.deliver(), "CI").jobs["pipeline"]
+    assert "the log cannot be read" in pipeline.step("Replay").output
+    assert pipeline.step("Report").result == "success"
+    passed(project, sha)
+
+
+def test_replay_of_what_the_gate_refuses(make: Make, tmp_path: Path) -> None:
+    """There is none: what is not merged changes nothing."""
+    project = make()
+    with_replay(project, tmp_path)
+    project.change("idea", gate__txt="refuse")
+    pipeline = of(project.deliver(), "CI").jobs["pipeline"]
+    assert (pipeline.step("Gate").result, pipeline.step("Replay").result) == ("failure", "skipped")
+
+
+def test_fork_is_replayed_nothing(make: Make, tmp_path: Path) -> None:
+    """Nor is Dependabot, a branch with its versions, or a fork's change in the merge queue."""
+    project = make()
+    with_replay(project, tmp_path)
+    fork = fork_of(project, tmp_path)
+    project.change("theirs", "epochs: 20", to=str(fork))
+    for branch in ("dependabot/uv/python-1", "locks/uv/python-1"):
+        project.change(branch, "epochs: 30", who="maintainer")
+    ran = project.deliver(project.open(1, "theirs", fork=("stranger/name", fork))) + project.queue(1)
+    ran = [one for one in ran if one.workflow == "CI" and one.conclusion != "skipped"]
+    assert {one.event.name for one in ran} == {"pull_request", "push", "merge_group", "workflow_dispatch"}
+    assert {one.jobs["pipeline"].step("Replay").result for one in ran} == {"skipped"}
+    assert not [line for line in project.log() if "replay" in line]
+
+
 @pytest.mark.parametrize("method", ["merge", "squash", "queue"])
 def test_merge(make: Make, method: str) -> None:
     """One training, whatever the merge looks like, and one release."""

@@ -34,6 +34,7 @@ HEAVY = {
     "test",
     "pipeline",
     "gate",
+    "replay",
     "report",
     "share",
     "verify",

@@ -21,7 +21,7 @@ KEYS: dict[str, set[Any]] = {
         *("env", "steps"),
     },
     "environment": {"name", "deployment"},
-    "step": {"name", "id", "if", "uses", "with", "run", "env", "continue-on-error"},
+    "step": {"name", "id", "if", "uses", "with", "run", "env", "continue-on-error", "timeout-minutes"},
     "action": {"name", "description", "inputs", "runs"},
 }
 

@@ -105,7 +105,17 @@ def share() -> None:
 def gate() -> None:
     if not MODEL.exists():
         sys.exit("there is no model")
+    if Path("gate.txt").exists():
+        sys.exit("refused")
     note("judge")
+
+
+def replay() -> None:
+    """Read the request log, which a bucket gives to the branches' role alone; a broken one ends the step."""
+    bucket("branches")
+    if Path(ENV["REQUEST_LOG"]).read_text() == "broken":
+        sys.exit("the log cannot be read")
+    note("replay")
 
 
 def report() -> None:

@@ -59,6 +59,7 @@ GOLDEN_REQUEST = PACKAGE / "golden_request.json"
 GOLDEN_RESPONSE = PACKAGE / "golden_response.json"
 
 GATE = Path("reports/gate.json")
+REPLAY = Path("reports/replay.json")
 VERIFICATION = Path("reports/verification.json")
 REPORT = Path("reports/report.md")
 REPORT_HTML = Path("reports/report.html")

@@ -21,6 +21,7 @@ VARIABLES = {
     "AZURE_SUBSCRIPTION_ID": "azure:// remote: subscription of the container",
     "AZURE_STORAGE_ACCOUNT": "azure:// remote: storage account of the container",
     "REQUEST_LOG": "address of the request log, such as s3://bucket/prefix; without it nothing is monitored",
+    "REPLAY": "1: branches' runs replay the request log, which whoever can push may then read; without it none does",
     "LABELS": "address of the labels; without it performance in production is not measured",
     "REGISTRY_USERNAME": "user who pushes the image, if its registry is not ghcr.io",
     "TRAIN_ON_MAIN": "1: main trains again; without it a branch's model is released, whatever it was trained on",

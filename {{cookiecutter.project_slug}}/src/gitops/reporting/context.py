@@ -47,6 +47,7 @@ class Context:
     decision: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
+    replay: dict[str, Any] | None = None
     validations: dict[str, dict[str, Any]] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     run: dict[str, str] | None = None
@@ -98,6 +99,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
             context.production_value = production_value.find(*about)
             if (path := artifacts.PLOTS / "value.csv").exists():
                 context.value_curve = _numbers(path)
+        context.replay = replayed(settings, compared)
     return context
 
 
@@ -148,6 +150,15 @@ def _released(production: Deployed | None) -> Any:
         return _read(dvc.fetch(production.record.explanations.md5))
     except ProjectError:
         return None
+
+
+def replayed(settings: Params, compared: str | None) -> dict[str, Any] | None:
+    """Return the replay's result where it is one of this model, and of the release that is in production."""
+    found, archive = _read(artifacts.REPLAY), artifacts.PACKAGE / f"{settings.package.model_name}.mar"
+    if not found or found["package_md5"] != (artifacts.digest(archive, "md5") if archive.exists() else None):
+        return None
+    known: dict[str, Any] = found
+    return known if known["release"] in (None, compared) else None
 
 
 def _rollbacks(stale: list[str], production: Deployed | None) -> dict[str, Examined]:

@@ -17,6 +17,7 @@ from gitops.reporting.documents_section import documents
 from gitops.reporting.explanations_section import explanations
 from gitops.reporting.gate_section import gate
 from gitops.reporting.model_sections import confusion, decision, learning_curve, metrics, slices, validation
+from gitops.reporting.replay_section import replay
 from gitops.reporting.retraining_sections import retraining, review
 from gitops.reporting.value_section import value
 
@@ -116,6 +117,7 @@ ORDER: tuple[Section, ...] = (
     decision,
     gate,
     changes,
+    replay,
     validation,
     learning_curve,
     confusion,
@@ -137,6 +139,7 @@ EXPENDABLE = (
     "slices",
     "confusion",
     "validation",
+    "replay",
     "changes",
     "gate",
     "learning_curve",
