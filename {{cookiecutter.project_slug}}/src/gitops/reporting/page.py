@@ -9,13 +9,8 @@ import pandas as pd
 
 from gitops.core import artifacts
 from gitops.core.figures import number
-<<<<<<< HEAD
 from gitops.rendering.html import BLUE, GREY, ORANGE, document, verbatim
-from gitops.reporting import explanations_plots, value_plots
-=======
-from gitops.rendering.html import BLUE, GREY, ORANGE, document
-from gitops.reporting import replay_plot
->>>>>>> h-replay
+from gitops.reporting import explanations_plots, replay_plot, value_plots
 from gitops.reporting.context import Context
 
 #: A chart, and the paragraph that names its lines.
@@ -48,11 +43,7 @@ def _plots(context: Context) -> list[tuple[str, Any]]:
             plots.append((title, lambda axes, d=draw, p=path: d(axes, pd.read_csv(p), context)))
     if "confusion" in context.metrics:
         plots.append(("Confusion", lambda axes: _confusion(axes, context.metrics)))
-<<<<<<< HEAD
-    return plots + explanations_plots.plots(context)
-=======
-    return plots + replay_plot.plots(context)
->>>>>>> h-replay
+    return plots + replay_plot.plots(context) + explanations_plots.plots(context)
 
 
 def _learning_curve(axes: Any, curve: list[dict[str, float]]) -> None:
