@@ -78,7 +78,7 @@ def answers(value: Value, frame: pd.DataFrame, schema: Schema) -> Array:
             f"value.today.column is {today.column!r}, whose value is the answer, and in {unknown} of {len(found)} rows "
             f"it is missing{' or no class of the target' if classes else ''}: fill it in, or give a rule"
         )
-    return found.astype(np.int64) if classes else found
+    return np.asarray(found, np.int64 if classes else np.float64)
 
 
 def _numbers(column: pd.Series, name: str) -> Array:
