@@ -101,11 +101,13 @@ def test_a_challengers_model_card_gives_way_to_that_of_its_release(lab: Register
     lab.sync()
     candidate = lab.client().get_model_version("toy", "1")
     assert "| verified by main | not yet" in candidate.tags["model_card"]
+    lab.write("docs/model-card.md", "## Use\n\n**What is it for?**\n\nTo show it.\n")
+    lab.merge("An answer")
     commit = lab.deploy()
     lab.sync()
     released = lab.client().get_model_version("toy", "1")
     assert released.tags["model_card"] == lab.card(commit) and "not yet" not in released.tags["model_card"]
-    assert released.description != candidate.description
+    assert "> To show it." in released.description and "> To show it." not in candidate.description
 
 
 def test_a_release_without_a_model_card_has_a_version_without_one(lab: Registering) -> None:
