@@ -63,7 +63,7 @@ def explain(settings: Params, schema: Schema, program: torch.nn.Module) -> dict[
     names = importance.shortlist(_codes(frame, columns), outputs, tried)
     actual, groups = owner.features().encode_target(frame[schema["target"]["name"]], schema), frame[GROUP].to_numpy()
     pairs = importance.pairs(groups, repeats, rng)
-    scorer = Scorer(_score(schema, name), actual.numpy(), outputs, pairs)
+    scorer = Scorer(_score(settings, schema, name), actual.numpy(), outputs, pairs)
     found = {one: scorer.importance(predict(_shuffled(frame, one, pairs))) for one in names}
     ranked = sorted((one for one in found if not math.isnan(found[one].value)), key=lambda one: -found[one].value)
     return {
@@ -100,9 +100,10 @@ def _predict(program: torch.nn.Module, schema: Schema, frame: pd.DataFrame) -> A
     return owner.evaluate().predict(program, frame, schema)
 
 
-def _score(schema: Schema, name: str) -> Score:
+def _score(settings: Params, schema: Schema, name: str) -> Score:
     """Return the metric `name` as a function of actual values and outputs, higher for better."""
-    metric, sign = owner.metrics().METRICS[schema["task"]][name], owner.sign(schema["task"], name)
+    metric = owner.metrics().of(schema["task"], schema["target"]["classes"], settings.value)[name]
+    sign = 1 if metric.better == "higher" else -1
     decide = owner.features().decide
     return lambda actual, outputs: sign * metric.score(actual, outputs, np.asarray(decide(outputs, schema)))
 
