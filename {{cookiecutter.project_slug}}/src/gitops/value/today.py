@@ -71,7 +71,7 @@ def answers(value: Value, frame: pd.DataFrame, schema: Schema) -> Array:
     column = frame[today.column]
     if today.at_least is not None:
         high = _numbers(column, today.column) >= today.at_least
-        return np.where(high, encoded(today.answer), encoded(today.otherwise))
+        return np.asarray(np.where(high, encoded(today.answer), encoded(today.otherwise)))
     found = column.map(indices).to_numpy("float64", na_value=np.nan) if classes else _numbers(column, today.column)
     if unknown := int(np.isnan(found).sum()):
         raise ProjectError(
