@@ -247,7 +247,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         artifacts.METRICS: {"metrics": {}},
         artifacts.DATA_VERDICT: {"passed": True},
         artifacts.MODEL_VERDICT: {"passed": False},
-        Path("evaluation/explanations.json"): {"features": []},
+        artifacts.EXPLANATIONS: {"features": []},
     }.items():
         artifacts.write_json(path, value)
     artifacts.write_text(artifacts.MODEL, "model")

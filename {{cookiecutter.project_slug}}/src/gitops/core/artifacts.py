@@ -49,6 +49,7 @@ CHECKPOINTS = Path(".checkpoints")
 METRICS = Path("evaluation/metrics.json")
 PREDICTIONS = Path("evaluation/predictions.parquet")
 PLOTS = Path("evaluation/plots")
+EXPLANATIONS = Path("evaluation/explanations.json")
 
 MODEL_VERDICT = Path("reports/validate_model.json")
 MODEL_REPORT = Path("reports/validate_model.html")
