@@ -126,6 +126,17 @@ def test_groups_and_value_that_are_not_known(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_an_interval_that_holds_less_often_than_it_says_is_explained(task: str) -> None:
+    whole = inputs(task)
+    assert whole.metrics
+    assert "in simulations" not in model_card.compose(whole)
+    name, score = next(iter(whole.metrics["metrics"].items()))
+    changed = whole.metrics | {"metrics": whole.metrics["metrics"] | {name: score | {"coverage": 0.9}}}
+    card = model_card.compose(dataclasses.replace(whole, metrics=changed))
+    assert "(0.65 to 0.85; 90 % measured)" in card and "in simulations" in card
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_hostile_names_are_text(task: str) -> None:
     card = model_card.compose(
         inputs(
@@ -247,7 +258,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         artifacts.METRICS: {"metrics": {}},
         artifacts.DATA_VERDICT: {"passed": True},
         artifacts.MODEL_VERDICT: {"passed": False},
-        Path("evaluation/explanations.json"): {"features": []},
+        artifacts.EXPLANATIONS: {"features": []},
     }.items():
         artifacts.write_json(path, value)
     artifacts.write_text(artifacts.MODEL, "model")

@@ -23,7 +23,6 @@ from gitops.releases import workspace
 from gitops.releases.record import Training
 from gitops.tabular import parts
 
-EXPLANATIONS = Path("evaluation/explanations.json")
 PROJECT = Path("pyproject.toml")
 PACKAGES = Path("requirements/pipeline.txt")
 
@@ -73,7 +72,7 @@ def gather(settings: Params, stale: Collection[str], commit: str, training: Trai
         known |= _model()
     if not {"prepare", "train", "evaluate"} & {*stale}:
         known["metrics"] = _read(artifacts.METRICS)
-        known["explanations"] = _read(EXPLANATIONS)
+        known["explanations"] = _read(artifacts.EXPLANATIONS)
         known["gate"] = _gate(known.get("sha256"))
     known["validations"] = _validations(stale)
     return Inputs(settings, commit, **known)

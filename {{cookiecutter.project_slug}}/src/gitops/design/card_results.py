@@ -37,11 +37,10 @@ def performance(inputs: Inputs) -> str:
     found = evaluated(inputs)
     rows = [[_arrow(inputs, name), measured(value), MEANING.get(name, "–")] for name, value in found["metrics"].items()]
     groups = f" in {found['groups']} groups" if found["groups"] < found["rows"] else ""
-    note = f"On {found['rows']} test rows{groups}, which the training has not seen."
-    return (
-        table(["metric", "value, with its 95 % interval", "what it says"], rows)
-        + f"\n\n{note} ↑ higher, ↓ lower is better."
-    )
+    note = f"On {found['rows']} test rows{groups}, which the training has not seen. ↑ higher, ↓ lower is better."
+    if any("coverage" in value for value in found["metrics"].values()):
+        note += " “Measured” says how often such intervals held the true value in simulations, where that is not 95 %."
+    return table(["metric", "value, with its 95 % interval", "what it says"], rows) + f"\n\n{note}"
 
 
 def slices(inputs: Inputs) -> str:
