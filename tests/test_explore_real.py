@@ -67,7 +67,7 @@ def test_the_page_loads_nothing(made: Path) -> None:
 
 
 def test_its_environment_is_small_and_its_own(made: Path) -> None:
-    command = [made / ".venv/explore/bin/python", "-c", PACKAGES]
+    command: list[str | Path] = [made / ".venv/explore/bin/python", "-c", PACKAGES]
     packages = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert "skrub" in packages and not {"torch", "mlflow", "dvc"} & packages.keys()
     hook = (ROOT / "hooks/pre_gen_project.py").read_text()
