@@ -81,8 +81,8 @@ def test_value_and_labels() -> None:
     }
     text = replay(told(found))
     assert "(2026-11-01 to 2026-11-20) would get an answer that differs by more than 0.1 standard deviations" in text
-    assert "| if the candidate is right | **+1,234** (-10 to +2,500) | 3,000 |" in text
-    assert "| if the model in production is right | **-500** " in text and "<img" not in text
+    assert "| by the candidate's probabilities | **+1,234** (-10 to +2,500) | 3,000 |" in text
+    assert "| by the model in production's probabilities | **-500** " in text and "<img" not in text
     assert "| rmse | 2.5 | 2.4 | -0.1000 (-0.2000 to -0.0500) 🔴 |" in text
     assert "| 100 | 2.25 ms | 2.25 ms |" in text and "12 rows were left out" in text and "7 lines of the log" in text
     assert "refused" not in text.replace("would refuse", "")

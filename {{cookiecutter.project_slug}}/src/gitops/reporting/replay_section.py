@@ -90,13 +90,16 @@ def _transitions(found: dict[str, Any]) -> str:
 
 def _sizes(found: dict[str, Any]) -> str:
     """How large the changes are, and what sets the rows with the largest ones apart."""
-    unit = " standard deviations of the target" if found["tolerance"] is not None else " in probability"
-    sizes = [f"{size:.3g} in {_share(float(level))}" for level, size in found["sizes"]["quantiles"].items()]
-    text = f"Answers change by up to {', '.join(sizes)} and {found['sizes']['largest']:.3g} in all of the rows,{unit}."
+    unit = "standard deviations of the target" if found["tolerance"] is not None else "in probability"
+    first, *others = (
+        f"{_share(float(level))} of the rows by {by:.3g}" for level, by in found["sizes"]["quantiles"].items()
+    )
+    most = f"and by {found['sizes']['largest']:.3g} at most"
+    text = f"Answers change in {', in '.join([f'{first} {unit} or less', *others])}, {most}."
     if largest := found["largest"]:
-        text += f" Those that change most, {largest['rows']:,} rows, do so by {largest['from']:.3g} or more"
+        text += f" The {largest['rows']:,} rows that change most do so by {largest['from']:.3g} or more"
         named = [f"{code(each['column'])} ({each['distance']:.2f})" for each in largest["columns"]]
-        text += f"; they differ from the others most in {', '.join(named)}." if named else "."
+        text += f"; their values are distributed least like the others' in {', '.join(named)}." if named else "."
     return text
 
 
@@ -117,11 +120,12 @@ def _value(value: dict[str, Any] | None) -> str:
     if not value:
         return ""
     rows = [
-        [f"if the {name} is right", _amount(value[belief]), f"{value[belief]['at_stake']:,.0f}"]
+        [f"by the {name}'s probabilities", _amount(value[belief]), f"{value[belief]['at_stake']:,.0f}"]
         for belief, name in (("candidate", "candidate"), ("production", "model in production"))
     ]
-    note = "Which answers are right is not known yet: this is what either model's own probabilities expect, no result."
-    return table(["", f"candidate's answers, {plain(value['unit'])} a month", "at stake"], rows) + f"\n\n{note}"
+    header = ["", f"candidate's answers in place of production's, {plain(value['unit'])} a month", "at stake"]
+    note = "Which answers are right is not known yet: this is what either model believes, no result. At stake are all "
+    return table(header, rows) + f"\n\n{note}differences, gains and losses alike."
 
 
 def _amount(gain: dict[str, float]) -> str:
