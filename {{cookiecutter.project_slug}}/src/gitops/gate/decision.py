@@ -37,7 +37,7 @@ def against_releases(settings: Params, comparison: Comparison) -> list[Rule]:
     gate = settings.gate
     limits: list[tuple[str, float, str]] = [(gate.primary_metric, gate.tolerance, "gate.tolerance")]
     limits += [(name, limit, "gate.guardrail_metrics") for name, limit in gate.guardrail_metrics.items()]
-    return [_rule(settings.label(name), name, *limit, gate.decision, comparison.releases) for name, *limit in limits]
+    return [_rule(settings.label(limited[0]), *limited, gate.decision, comparison.releases) for limited in limits]
 
 
 def _rule(label: str, name: str, limit: float, setting: str, decision: str, releases: Sequence[Against]) -> Rule:

@@ -71,14 +71,14 @@ def answers(value: Value, frame: pd.DataFrame, schema: Schema) -> Array:
     column = frame[today.column]
     if today.at_least is not None:
         high = _numbers(column, today.column) >= today.at_least
-        return np.where(high, encoded(today.answer), encoded(today.otherwise))
+        return np.asarray(np.where(high, encoded(today.answer), encoded(today.otherwise)))
     found = column.map(indices).to_numpy("float64", na_value=np.nan) if classes else _numbers(column, today.column)
     if unknown := int(np.isnan(found).sum()):
         raise ProjectError(
             f"value.today.column is {today.column!r}, whose value is the answer, and in {unknown} of {len(found)} rows "
             f"it is missing{' or no class of the target' if classes else ''}: fill it in, or give a rule"
         )
-    return found.astype(np.int64) if classes else found
+    return np.asarray(found, np.int64 if classes else np.float64)
 
 
 def _numbers(column: pd.Series, name: str) -> Array:
