@@ -76,7 +76,7 @@ def test_what_is_filled_in_is_fresh(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, project, ignore=shutil.ignore_patterns(".venv"), symlinks=True)
 
     def documents(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [trained / ".venv/pipeline/bin/python", "-m", "gitops.design.documents", *options]
+        command = [str(trained / ".venv/pipeline/bin/python"), "-m", "gitops.design.documents", *options]
         variables = environment() | {"PYTHONPATH": str(project / "src")}
         return subprocess.run(command, cwd=project, env=variables, capture_output=True, text=True)
 

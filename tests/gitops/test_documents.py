@@ -13,7 +13,7 @@ from breast_cancer.settings import Settings
 from defaults import complete
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
-from gitops.design import documents, questions
+from gitops.design import documents, facts, questions
 from gitops.design.documents import BUSINESS, CARD, DATA, SYSTEM
 from gitops.design.questions import BEGIN, BUNDLED, END, OPEN, Question
 from gitops.integrations import dvc
@@ -109,6 +109,23 @@ def test_what_a_machine_knows_is_filled_in(schema: dict[str, Any]) -> None:
     assert "`s3://bucket/x`" in system and "25 % of the requests; the monitor reads 17 days back" in system
     assert "| artifacts | 90 days at most |" in system and "MIT License" in system
     assert markdown.code("@team/data") in system and markdown.code("@somebody") in system and "nobody" not in system
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "not known"),
+        (
+            {"unit": "€|", "decisions": 12345, "running_cost": 500},
+            r"12,345 decisions a month, which cost 500 €\| to run",
+        ),
+    ],
+)
+def test_what_is_known_of_value(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, value: dict[str, Any] | None, shown: str
+) -> None:
+    monkeypatch.setattr(Settings, "model_dump", lambda self, mode: {"value": value})
+    assert f"| value | {shown} | `value` |" in facts.business(settings)
 
 
 def test_no_value_of_a_row_is_shown(schema: dict[str, Any]) -> None:

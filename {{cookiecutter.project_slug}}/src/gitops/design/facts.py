@@ -97,8 +97,8 @@ def privacy(settings: Params) -> str:
 def _value(value: dict[str, Any] | None) -> str:
     if value is None:
         return "not known"
-    unit = plain(value["unit"])
-    return f"in {unit}: {number(value['decisions'])} decisions a month, running cost {number(value['running_cost'])}"
+    cost = f"{value['running_cost']:,.2f}".removesuffix(".00")
+    return f"{value['decisions']:,} decisions a month, which cost {cost} {plain(value['unit'])} to run"
 
 
 def _names(names: Sequence[str] | dict[str, Any]) -> str:
