@@ -207,7 +207,7 @@ def test_an_erased_entity_is_in_no_store(
     materialised(made, redis)
     keys = int(run(made, redis, "-c", STATE)[1].split()[0])
     tables = {name: (copy / "data" / name).read_text().splitlines() for name in ("raw.csv", "features.csv")}
-    command = [copy / ".venv/pipeline/bin/python", "-m", "gitops.privacy.erase", "--yes"]
+    command: list[str | Path] = [copy / ".venv/pipeline/bin/python", "-m", "gitops.privacy.erase", "--yes"]
     own = {"PYTHONPATH": str(copy / "src"), "FEATURE_STORE_REDIS": redis.address, "ID": patient}
     for _ in range(2):  # the remote, a folder of the repository, holds the old tables
         done = subprocess.run(command, cwd=copy, env=os.environ | own, capture_output=True, text=True)
