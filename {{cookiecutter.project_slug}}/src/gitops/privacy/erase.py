@@ -108,7 +108,8 @@ def _nothing(told: dict[str, Any], who: Subject) -> int:
     if told["versions"]["held"]:
         echo(*report.left(told), "nothing of this ID is here any more")
         return 0
-    echo(*told["notes"])
+    if told["notes"]:
+        echo(*told["notes"])
     kind = f"a value of {who.column}" if who.column is not None else "an id of a request"
     raise ProjectError(f"nothing here has this ID, as {kind}: is it spelt as in the table or in the log?")
 
