@@ -124,7 +124,7 @@ def test_nothing_is_left(
     assert [*part.parent.glob("appended-*")] in ([part, parts.requests(part)], [parts.requests(part), part])
 
     text = report.REPORT.read_text()
-    assert "| production | `" in text and "| yes |" in text and "run-1" in text
+    assert "| production | `" in text and "| yes |" in text and "run-1" in text and "as a word" not in text
     assert not journal.FOLDER.exists()
     folder = "data/appended" if path != "data/folder" else path
     project.git("restore", "data/.gitignore")
