@@ -84,7 +84,7 @@ class Job:
         self.write("model/model.pt2", model)
         self.write("package/toy.mar", model + handler)
         self.write("evaluation/predictions.parquet", model)
-        self.write("evaluation/explanations.json", model)
+        self.write("evaluation/explanations.json", f"of {model}")
         score = {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
         self.write("evaluation/metrics.json", json.dumps({"test_md5": "0" * 32, "metrics": score}))
 
