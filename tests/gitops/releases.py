@@ -98,12 +98,8 @@ class Job:
         self.write("model/model.pt2", model)
         self.write("package/toy.mar", model + handler)
         self.write("evaluation/predictions.parquet", model)
-<<<<<<< HEAD
         explained = {"metric": "roc_auc", "rows": 3, "features": [], "of": model}
         self.write("evaluation/explanations.json", json.dumps(explained))
-=======
-        self.write("evaluation/explanations.json", f"of {model}")
->>>>>>> h-explanations
         score = {"roc_auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
         self.write("evaluation/metrics.json", json.dumps({"metrics": score, **EVALUATED}))
 

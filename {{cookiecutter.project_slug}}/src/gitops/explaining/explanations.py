@@ -67,15 +67,10 @@ def explain(settings: Params, schema: Schema, program: torch.nn.Module) -> dict[
     names = importance.shortlist(_codes(columns), outputs, tried)
     actual, groups = owner.features().encode_target(frame[schema["target"]["name"]], schema), frame[GROUP].to_numpy()
     pairs = importance.pairs(groups, repeats, rng)
-<<<<<<< HEAD
     scorer = Scorer(_score(settings, schema, name), actual.numpy(), outputs, pairs)
-    found = {one: scorer.importance(predict(_shuffled(frame, one, pairs))) for one in names}
-=======
-    scorer = Scorer(_score(schema, name), actual.numpy(), outputs, pairs)
     rows = dependence.take(columns, pairs.rows)
     shuffled = dependence.take({one: columns[one] for one in names}, pairs.donors)
     found = {one: scorer.importance(predict(rows | {one: shuffled[one]})) for one in names}
->>>>>>> h-explanations
     ranked = sorted((one for one in found if not math.isnan(found[one].value)), key=lambda one: -found[one].value)
     return {
         "model_sha256": artifacts.digest(artifacts.MODEL),
