@@ -66,7 +66,7 @@ def main() -> None:
 
 def tested() -> list[tuple[demo_drift.Row, str]]:
     """Return features and diagnosis of the patients in the test split."""
-    command = [demo.PROJECT / ".venv/pipeline/bin/python", "-c", TEST_ROWS]
+    command = [".venv/pipeline/bin/python", "-c", TEST_ROWS]
     printed = subprocess.run(command, cwd=demo.PROJECT, capture_output=True, text=True, check=True).stdout
     patients = demo_drift.read()
     return [patients[int(number)] for number in printed.split()]
