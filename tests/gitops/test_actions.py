@@ -133,9 +133,10 @@ def test_unusable_settings_are_reported(tmp_path: Path, monkeypatch: pytest.Monk
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     artifacts.PARAMS.write_text("data: {target: 5, colour: red}\n")
+    artifacts.write_text(artifacts.MODEL_CARD, "of another run")
     report.main()
     text = artifacts.REPORT.read_text()
     assert "params.yaml" in text
     assert "colour" in text
     assert summary.read_text() == f"{text}\n"
-    assert not artifacts.REPORT_HTML.exists()
+    assert not artifacts.REPORT_HTML.exists() and not artifacts.MODEL_CARD.exists()

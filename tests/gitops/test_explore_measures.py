@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from gitops.exploration import drift, profiles, redundant, repetition, targets
+from gitops.exploration import drift, profiles, redundant, repetition, tables, targets
 from gitops.exploration.tables import Split
 from gitops.exploration.targets import Target
 from scipy.stats import ks_2samp
@@ -165,7 +165,7 @@ def test_booleans_and_dates(tmp_path: Path) -> None:
     assert moment.dtype == "datetime" and moment.labels == ["2026-01-01", "2026-03-01 12:30"]
 
 
-def test_equal_rows_are_counted(tmp_path: Path) -> None:
+def test_equal_rows_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that is there three times repeats twice; rows of two targets conflict, all of them."""
     columns = {
         "a": [1.0, 1.0, 1.0, 2.0, 3.0, None],
@@ -174,12 +174,14 @@ def test_equal_rows_are_counted(tmp_path: Path) -> None:
     }
     other = {"a": [1.0, 9.0, None], "b": ["x", "x", None], "y": ["p", "p", "p"]}
     splits = [split(tmp_path / "a.parquet", columns, group=2), split(tmp_path / "b.parquet", other, "test")]
+    monkeypatch.setattr(tables, "PART", 48)  # two rows at a time
     found = repetition.count(splits, ["a", "b"], "y")
     assert found["train"] == repetition.Repetition(repeated=2, conflicting=3, shared=None)
     assert found["test"] == repetition.Repetition(repeated=0, conflicting=0, shared=2)
 
 
-def test_a_sample_is_drawn_once_and_in_order(tmp_path: Path) -> None:
+def test_a_sample_is_drawn_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "PART", 1600)  # a hundred rows of two columns at a time
     table = split(tmp_path / "a.parquet", {"x": np.arange(1000.0), "c": [str(at) for at in range(1000)]})
     some = table.sample(["c", "x"], 100)
     assert len(some) == 100 and some["x"].is_monotonic_increasing and some["x"].is_unique

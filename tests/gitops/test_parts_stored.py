@@ -154,6 +154,9 @@ def test_only_the_appended_rows_are_stored_anew(path: str, remote: str, log: lis
         here = {f"dvc-remote/files/md5/{md5[:2]}/{md5[2:]}" for md5 in new} if remote == "dvc-remote" else set()
         assert handed == here == project.changed() - {*map(str, pointers)} and handed.isdisjoint(tracked)
 
+        asked = [request.request_hash for request in project.requests[-len(values) :]]
+        assert parts.requests(part).read_text().split() == asked
+
         now = prepare()
         assert now[older.index].equals(older) and len(now) == len(older) + len(values)
         assert len(state["parts"]) == len(state["files"]) == number and state["facts"]["rows"] == len(now)
@@ -184,7 +187,9 @@ def test_a_table_that_a_person_replaces_has_no_parts(log: list[Labelled]) -> Non
     assert ingest.update_tables(params.load())["table_rows"] == 51
     state = json.loads(APPENDED.read_text())
     assert state["parts"] == [50] and len(state["files"]) == 1 and len(state["requests"]) == 3
-    assert {path.name for path in parts.FOLDER.iterdir()} == {"README.md", *state["files"]} and old != state["files"][0]
+    (part,) = state["files"]
+    kept = {"README.md", part, parts.requests(Path(part)).name}
+    assert {path.name for path in parts.FOLDER.iterdir()} == kept and old != part
     assert len(prepare()) == 51
 
 

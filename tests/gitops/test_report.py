@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from breast_cancer.settings import Settings
 from conftest import SETTINGS
-from gitops.core import artifacts
+from gitops.core import artifacts, params
+from gitops.integrations import dvc
 from gitops.releases.record import Deployed, Release
 from gitops.rendering import markdown
 from gitops.reporting import context, page, report, sections
@@ -340,3 +341,17 @@ def test_of_a_stale_validation_only_a_failure_is_reported(
     artifacts.write_json(artifacts.DATA_VERDICT, {"passed": passed})
     later = ["validate_data", "train", "evaluate", "validate_model", "package"]
     assert context.gather(Settings.model_validate(SETTINGS), later).validations == reported
+
+
+def test_the_model_card_is_written_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is up to date, at the commit that the report is about."""
+    monkeypatch.chdir(tmp_path)
+    found = candidate(stale=["train", "evaluate"])
+    monkeypatch.setattr(params, "load", lambda: found.settings)
+    monkeypatch.setattr(dvc, "stale", lambda: found.stale)
+    monkeypatch.setattr(context, "gather", lambda settings, stale: found)
+    artifacts.write_json(artifacts.METRICS, {"metrics": {}})
+    report.main()
+    card = artifacts.MODEL_CARD.read_text()
+    assert card.startswith("---\nlicense: ") and found.commit in card
+    assert "the model has not been evaluated on what is here" in card

@@ -156,6 +156,8 @@ def test_too_large_a_request_is_refused_and_a_batch_explains_no_more_than_one_ma
     assert "at most 5 instances of 2 columns in a request, and this one has 6: send fewer" in found[0][1]["error"]
     assert "send it again" in found[2][1]["error"]
     assert [len(answer.get("explanations", [])) for _, answer in found] == [0, 4, 0, 1, 0]
+    counts = handler.metrics.counts
+    assert (counts["model_predictions_total", "yes"], counts["model_refused_total", ""]) == (6, 1)
     assert [status for status, _ in answers(handler, body(*[GOOD] * 2), explain=[0])] == [200]
 
 
