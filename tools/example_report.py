@@ -20,12 +20,13 @@ PICTURES = REPORT.with_suffix("")
 
 ABOUT = """# An example of the report
 
-What CI comments on a pull request of the default project, here on one with more dropout that decides from a
-probability of 0.5 on, no longer by what is worth most: ROC AUC, which the gate goes by, hardly sees that, and the value
-does. Its [amounts](../{{cookiecutter.project_slug}}/params.yaml) are an example, and some questions of the design
-documents are open. The replayed requests are the rows of the test split. The run's model card is
-[beside it](example-model-card.md). `make example-report` writes these files; hashes, dates and latencies, which each
-run has otherwise, are placeholders.
+What CI writes under a pull request of the default project. This one raises the dropout rate, and decides from a
+probability of 0.5 on instead of from the one that is worth most. The gate accepts it by ROC AUC, which knows no
+threshold; the value and the replay show what it would cost. The [amounts](../{{cookiecutter.project_slug}}/params.yaml)
+are an example, the replayed requests are the rows of the test split, and the design documents are as they are
+generated. The [model card](example-model-card.md) is of the same run.
+
+`make example-report` writes these files. Hashes, dates and latencies, which each run has otherwise, are placeholders.
 """
 
 HEADING = "## Pictures of report.html\n\nIn a run they are in one file, among its artifacts.\n"
