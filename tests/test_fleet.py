@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from projects import ROOT
 
-NEWEST = re.findall(r'__version__ = "(.+)"', (ROOT / "{{cookiecutter.project_slug}}/src/gitops/__init__.py").read_text())[0]
+NEWEST = re.findall(
+    r'__version__ = "(.+)"', (ROOT / "{{cookiecutter.project_slug}}/src/gitops/__init__.py").read_text()
+)[0]
 TODAY = datetime.now(UTC).isoformat(timespec="seconds")
 LAST_WEEK = (datetime.now(UTC) - timedelta(days=7)).isoformat(timespec="seconds")
 
@@ -38,7 +40,9 @@ def release(debt: Mapping[str, float] | None = None, name: str = "model") -> dic
     return {RELEASE: json.dumps(record | ({"debt": debt} if debt else {}))}
 
 
-def monitor(status: str = "ok", time: str = TODAY, value: tuple[float, float, float] | None = None, **more: Any) -> dict[str, str]:
+def monitor(
+    status: str = "ok", time: str = TODAY, value: tuple[float, float, float] | None = None, **more: Any
+) -> dict[str, str]:
     worth = dict(zip(("value", "low", "high"), value, strict=True)) | {"unit": "EUR"} if value else None
     found = {"status": status, "time": time, "model_version": "1a2b3c4d5e6f", "rows": 250, "value": worth}
     return {RESULT: json.dumps(found | more)}
@@ -68,7 +72,9 @@ FLEET: dict[str, Files | None] = {
 
 
 def git(folder: Path, *arguments: str, given: str = "") -> str:
-    return subprocess.run(["git", "-C", str(folder), *arguments], input=given, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], input=given, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def make_repository(folder: Path, files: Files) -> None:
@@ -84,7 +90,9 @@ def make_repository(folder: Path, files: Files) -> None:
         git(folder, "update-ref", ref, git(folder, "commit-tree", git(folder, "write-tree"), "-m", "Commit"))
 
 
-def fleet(tmp_path: Path, environment: dict[str, str] | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+def fleet(
+    tmp_path: Path, environment: dict[str, str] | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run `make fleet` in a copy of what it needs of the template."""
     copy = tmp_path / "template"
     package = "{{cookiecutter.project_slug}}/src/gitops"
@@ -141,7 +149,15 @@ def test_each_cell(shown: tuple[str, str]) -> None:
     assert rows["loses"][0] == "it costs more than it earns" and rows["loses"][6] == "-50.25 EUR (-80 to -20)"
     assert rows["silent"][0] == "the monitor has not succeeded for 7 days"
     assert rows["unmonitored"][0] == "not monitored" and rows["unmonitored"][5] == "never monitored"
-    assert rows["unreleased"] == ["nothing is released", NEWEST, "none", "", "not known", "never monitored", "not known"]
+    assert rows["unreleased"] == [
+        "nothing is released",
+        NEWEST,
+        "none",
+        "",
+        "not known",
+        "never monitored",
+        "not known",
+    ]
     assert rows["old"][:2] == [f"another version of the template than {NEWEST}", "0.0.1"]
 
 
@@ -226,7 +242,7 @@ def test_github_is_asked_for_the_list_alone(tmp_path: Path) -> None:
     ],
 )
 def test_errors(variables: dict[str, str], message: str, tmp_path: Path) -> None:
-    done = fleet(tmp_path, **variables)
+    done = fleet(tmp_path, None, **variables)
     assert done.returncode and message in done.stderr and "Traceback" not in done.stderr
 
 

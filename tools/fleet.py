@@ -51,7 +51,8 @@ def of_github(organisation: str) -> list[str]:
         sys.exit(f"error: ORG is {organisation!r}: the name of an organisation on GitHub would be right")
     if shutil.which("gh") is None:
         sys.exit("error: gh is not on PATH: install it from https://cli.github.com, then `gh auth login`")
-    command = ["gh", "repo", "list", organisation, f"--topic={TOPIC}", "--no-archived", f"--limit={LIMIT}", "--json=url"]
+    options = (f"--topic={TOPIC}", "--no-archived", f"--limit={LIMIT}", "--json=url")
+    command = ["gh", "repo", "list", organisation, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"error: `gh repo list {organisation}` failed: {done.stderr.strip()}")

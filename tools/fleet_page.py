@@ -1,4 +1,4 @@
-"""The fleet's view (fleet.py) as Markdown and as one HTML file that loads nothing. All text of a repository is escaped."""
+"""The fleet's view (fleet.py) as Markdown and as one HTML file that loads nothing; what repositories say is escaped."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from fleet_project import STATUSES, Project
+from gitops.rendering.amounts import amount
 from gitops.rendering.markdown import plain, table
 
 UNKNOWN = "not known"
-HEADER = ["project", "needs attention", "template", "release", "in production for", "debt score", "drift", "value a month"]
+HEADER = [
+    "project",
+    "needs attention",
+    "template",
+    "release",
+    "in production for",
+    "debt score",
+    "drift",
+    "value a month",
+]
 ABOUT = (
-    "Sorted by what needs attention. In production for: since the newest commit of env/production. Debt score: the lowest "
-    "of its four sections, as the release recorded it. Drift and value: the monitor's last run; value with its 95 % interval."
+    "Sorted by what needs attention. In production for: since the newest commit of env/production. Debt score: the "
+    "lowest of its four sections, as the release recorded it. Drift and value: the monitor's last run; value with its "
+    "95 % interval."
 )
 CELL = 300  # characters
 
@@ -21,7 +32,8 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { border: 1px solid #8884; padding: .3rem .6rem; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+th, td { border: 1px solid #8884; padding: .3rem .6rem; text-align: left; vertical-align: top; }
+td { overflow-wrap: anywhere; }
 th { background: #8881; }
 td:nth-child(2) { max-width: 24rem; }
 .urgent td:nth-child(2) { border-left: 4px solid #d9730d; }
@@ -43,9 +55,7 @@ def cells(project: Project, newest: str, now: datetime) -> list[str]:
     value = UNKNOWN
     if project.worth:
         middle, low, high, unit = project.worth
-        value = f"{middle:,.4g} {unit} ({low:,.4g} to {high:,.4g})" if abs(middle) < 100 else (
-            f"{middle:,.0f} {unit} ({low:,.0f} to {high:,.0f})"
-        )
+        value = f"{amount(middle)} {unit} ({amount(low)} to {amount(high)})"
     row = [project.name, reasons, project.version or UNKNOWN, release, since, debt, drift, value]
     return [cell if len(cell) <= CELL else cell[: CELL - 1] + "…" for cell in row]
 

@@ -145,6 +145,12 @@ def test_a_damaged_result_is_refused(damage: Callable[[Path], Any], job: Job, or
 
 
 def test_it_needs_no_package(tmp_path: Path) -> None:
-    command = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, sys.argv[1]); import gitops.monitoring.last_run"]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        "import sys; sys.path.insert(0, sys.argv[1]); import gitops.monitoring.last_run",
+    ]
     done = subprocess.run([*command, str(ROOT / "src")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

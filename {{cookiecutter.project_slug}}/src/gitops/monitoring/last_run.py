@@ -1,8 +1,8 @@
 """`make record-monitor`: record on origin what the monitor's last run has found, for who looks at many repositories.
 
-The ref LAST holds one small file, its status, time and value: numbers and names, and no value of a row. It is no branch,
-so clones and GitHub do not show it, and no environment's branch is touched. Each commit stands on the one before, and
-none is pushed by force: of two runs that race the newer one remains.
+The ref LAST holds one small file, its status, time and value: numbers and names, and no value of a row. It is no
+branch, so clones and GitHub do not show it, and no environment's branch is touched. Each commit stands on the one
+before, and none is pushed by force: of two runs that race the newer one remains.
 
 In a workflow this is a job of its own, with a token that can write: only the standard library is imported, and
 reports/monitor.json is data.
