@@ -33,7 +33,7 @@ STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border: 1px solid #8884; padding: .3rem .6rem; text-align: left; vertical-align: top; }
-td { overflow-wrap: anywhere; }
+td:nth-child(2), td:nth-child(4) { overflow-wrap: anywhere; min-width: 12rem; }
 th { background: #8881; }
 td:nth-child(2) { max-width: 24rem; }
 .urgent td:nth-child(2) { border-left: 4px solid #d9730d; }
