@@ -247,7 +247,7 @@ def test_errors(variables: dict[str, str], message: str, tmp_path: Path) -> None
 
 
 def test_a_url_runs_no_program_and_its_password_is_not_shown(tmp_path: Path) -> None:
-    urls = [f"ext::sh -c 'touch% {tmp_path}/ran'", "https://me:s3cret@127.0.0.1:9/org/x.git", "--upload-pack=touch x"]
+    urls = [f"ext::touch {tmp_path}/ran", "https://me:s3cret@127.0.0.1:9/org/x.git", "--upload-pack=touch x"]
     (tmp_path / "urls").write_text("\n".join(urls))
     done = fleet(tmp_path, REPOSITORIES=str(tmp_path / "urls"))
     assert done.returncode == 0, done.stderr
