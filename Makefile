@@ -30,7 +30,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo example-report test test-gitops test-full test-root packages lint end-to-end lock image-digests propose-locks fresh-issue FORCE
+.PHONY: help demo example-report test test-gitops test-full test-root packages lint end-to-end fleet lock image-digests propose-locks fresh-issue FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,9 @@ lint: .venv/dev  ## format and check every file that Git tracks
 
 end-to-end: .venv/dev  ## the demo's loop on a Kubernetes cluster with Argo CD; needs docker, kind and kubectl
 	.venv/dev/bin/python tools/end_to_end.py $(ARGS)
+
+fleet:  ## the projects of a GitHub organisation, those that need attention first: build/fleet.html; ORG=... or REPOSITORIES=FILE
+	@PYTHONPATH='{{cookiecutter.project_slug}}/src' $(PYTHON) tools/fleet.py
 
 lock:  ## write all locks, the generated project's too; newer versions with ARGS=--upgrade
 	$(ENVIRONMENTS) lock $(ARGS)
