@@ -1,0 +1,1 @@
+"""Hidden technical debt: found by machine (`make debts`)."""
