@@ -191,14 +191,20 @@ def test_lock_is_for_every_build(environments: ModuleType, monkeypatch: pytest.M
 def test_project_locks(project: Path, environments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is made from what the project asks for, holds hashes for all but the project itself, and no CUDA."""
     monkeypatch.chdir(project)
-    for name, without_hash in (("pipeline", {"-e ."}), ("validate", {"-e ."}), ("serve", set()), ("explore", set())):
+    for name, without_hash in (
+        ("pipeline", {"-e ."}),
+        ("validate", {"-e ."}),
+        ("serve", set()),
+        ("explore", set()),
+        ("debt", set()),
+    ):
         text = Path(f"requirements/{name}.txt").read_text()
         assert text.startswith(f"{environments.locks.digest_line(name)}\n")
         entries = {re.split("==|\n", entry)[0]: entry for entry in re.split(r"\n(?=[^\s#])", text)[1:]}
         assert {entry for entry, lines in entries.items() if "--hash=sha256:" not in lines} == without_hash
         torch = entries.get("torch", "")
         builds = re.match(r"torch==[\d.]+ \\\n(?: +--hash=.*\n)+ +# hashes of the builds (.+)\n", torch)
-        assert name in ("validate", "explore") or (builds and "pypi" in builds[1].split(", "))
+        assert name in ("validate", "explore", "debt") or (builds and "pypi" in builds[1].split(", "))
         assert not [entry for entry in entries if entry.startswith(("nvidia", "cuda", "triton"))]
 
 

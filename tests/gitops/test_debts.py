@@ -257,15 +257,15 @@ def test_a_setting_that_no_module_reads() -> None:
 
 def test_a_validator_is_no_use_of_a_setting() -> None:
     settings = configure()
-    used = "class A:\n    def use(self):\n        return self.soak_hours\n"
+    used = "class A:\n    def use(self):\n        return self.tolerance\n"
     checked = used.replace("    def", "    @model_validator(mode='after')\n    def")
     for text, number in ((used, 0), (checked, 1)):
         findings = found_settings.dead(settings, [write("module.py", text)])
-        assert len([each for each in findings if "soak_hours" in each["text"]]) == number
+        assert len([each for each in findings if "tolerance" in each["text"]]) == number
 
 
 def test_settings_that_were_changed_without_review() -> None:
-    assert [*found_settings.unreviewed()] == [] or True
+    assert [*found_settings.unreviewed()] == []
     configure(data={"seed": 8})
     commit("Change the seed (#12)")
     git.run("checkout", "--quiet", "-b", "branch")
@@ -335,7 +335,7 @@ def test_glue_code() -> None:
 # Dependencies
 
 
-LOCK = "# sha256\nidna==3.6 \\\n    --hash=sha256:aa\n    # via x\nZipp_a==1.0 ; python_version < '3.12' \\\n    --hash=sha256:bb\n"
+LOCK = "# sha256\nidna==3.6 \\\n    --hash=sha256:aa\n    # via x\nZipp_a==1.0 ; python_version < '3' \\\n"
 
 
 def audited(*entries: dict[str, Any], errors: str = "", status: int = 0) -> list[Finding]:

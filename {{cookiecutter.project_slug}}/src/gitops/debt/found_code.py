@@ -59,8 +59,8 @@ def glue(package: Path, others: Path) -> Iterator[Finding]:
     if fraction >= GLUE_FRACTION:
         yield found(
             GLUE,
-            f"{others} has {tools:,} lines of code and {package} {model:,}: {fraction:.0%} connects tools. The template "
-            "tests these, and an update replaces them, so the debt is the template's while nobody edits them",
+            f"{others} has {tools:,} lines of code and {package} {model:,}: {fraction:.0%} connects tools. The "
+            "template tests these, and an update replaces them, so the debt is the template's while nobody edits them",
             others,
         )
 
