@@ -257,11 +257,11 @@ def test_a_setting_that_no_module_reads() -> None:
 
 def test_a_validator_is_no_use_of_a_setting() -> None:
     settings = configure()
-    used = "class A:\n    def use(self):\n        return self.tolerance\n"
+    used = "class A:\n    def use(self):\n        return self.max_lost\n"
     checked = used.replace("    def", "    @model_validator(mode='after')\n    def")
     for text, number in ((used, 0), (checked, 1)):
         findings = found_settings.dead(settings, [write("module.py", text)])
-        assert len([each for each in findings if "tolerance" in each["text"]]) == number
+        assert len([each for each in findings if "max_lost" in each["text"]]) == number
 
 
 def test_settings_that_were_changed_without_review() -> None:
