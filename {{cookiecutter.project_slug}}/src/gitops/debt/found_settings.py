@@ -22,18 +22,23 @@ PULL_REQUEST = re.compile(r"\(#\d+\)|^Merge pull request #\d+")
 VALIDATORS = {"model_validator", "field_validator", "validator"}
 
 
-def dead(settings: BaseModel, sources: Iterable[Path]) -> Iterator[Finding]:
-    """Yield the settings of params.yaml whose name no module of `sources` reads, as an attribute or as a text.
+def dead(settings: BaseModel, package: Iterable[Path], tools: Iterable[Path]) -> Iterator[Finding]:
+    """Yield the settings of params.yaml whose name no module reads, as an attribute or as a text.
 
-    A setting that shares its name with another one that is read is not found. Raises SyntaxError, OSError.
+    A setting that the project's own settings.py declares must be read in `package`, its modules, since those of gitops,
+    `tools`, cannot know it; any other in either. One that shares its name with something else there is not found.
+    Raises SyntaxError, OSError.
     """
-    read: set[str] = set()
-    for path in sources:
-        read |= set(_names(ast.parse(path.read_text(encoding="utf-8"))))
+    own = _read(package)
+    anywhere = own | _read(tools)
     places = lines()
-    for key in _settings(settings, ""):
-        if key in places and key.rpartition(".")[2] not in read:
+    for key, declared in _settings(settings, ""):
+        if key in places and key.rpartition(".")[2] not in (own if declared else anywhere):
             yield found(CONFIGURATION, f"No module reads {key}: remove it, or use it", PARAMS, places[key])
+
+
+def _read(modules: Iterable[Path]) -> set[str]:
+    return {name for path in modules for name in _names(ast.parse(path.read_text(encoding="utf-8")))}
 
 
 def unreviewed() -> Iterator[Finding]:
@@ -75,14 +80,19 @@ def _blamed(revision: str) -> dict[str, int]:
     return first
 
 
-def _settings(section: BaseModel, prefix: str) -> Iterator[str]:
-    """Yield the settings that classes declare; the keys of a mapping, such as gate.thresholds, are the owner's data."""
-    for name in type(section).model_fields:
+def _settings(section: BaseModel, prefix: str) -> Iterator[tuple[str, bool]]:
+    """Yield the settings that classes declare, and whether the project's own class does.
+
+    The keys of a mapping, such as gate.thresholds, are the owner's data.
+    """
+    kind = type(section)
+    own = {} if kind.__module__.startswith("gitops.") else kind.__annotations__
+    for name in kind.model_fields:
         value: Any = getattr(section, name)
         if isinstance(value, BaseModel):
             yield from _settings(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", name in own
 
 
 def _names(tree: ast.AST) -> Iterator[str]:
