@@ -110,11 +110,11 @@ def test_dead_code_and_a_dead_setting(made: Path, service: Service) -> None:
     model, settings, values = package / "model.py", package / "settings.py", made / "params.yaml"
     number = len(model.read_text().splitlines()) + 3
     model.write_text(f"{model.read_text()}\n\ndef left_over() -> None:\n    pass\n")
-    settings.write_text(settings.read_text().replace("    depth: Count\n", "    depth: Count\n    heads: Count\n"))
-    values.write_text(values.read_text().replace("\n  depth: 2 ", "\n  heads: 4\n  depth: 2 "))
+    settings.write_text(settings.read_text().replace("    depth: Count\n", "    depth: Count\n    towers: Count\n"))
+    values.write_text(values.read_text().replace("\n  depth: 2 ", "\n  towers: 4\n  depth: 2 "))
     try:
         (code,) = debts(made, "left_over")
-        (setting,) = debts(made, "model.heads")
+        (setting,) = debts(made, "model.towers")
     finally:
         subprocess.run(["git", "checkout", "--quiet", "."], cwd=made, check=True)
     assert (code["file"], code["line"]) == (f"src/{package.name}/model.py", number)
