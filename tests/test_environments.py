@@ -121,11 +121,16 @@ def test_unknown_name(environments: ModuleType, repository: Path, monkeypatch: p
         environments.main()
 
 
+#: What is made on first use: environment -> the command that needs it.
+COMMANDS = {"explore": "explore", "debt": "debts"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_what_one_command_needs_is_made_on_its_first_use(
-    environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, environments: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`make setup` leaves it out, `make` makes it for the command that needs it, and `make lock` writes all locks."""
-    (name,) = environments.ON_FIRST_USE
+    assert set(environments.ON_FIRST_USE) == {*COMMANDS}
     (repository / f"requirements/{name}.in").write_text("skrub\n")
     monkeypatch.setattr(environments.kustomize_program, "set_up", lambda: done.append("kustomize"))
     monkeypatch.setattr(environments, "set_up", lambda name: done.append(name))
@@ -141,15 +146,16 @@ def test_what_one_command_needs_is_made_on_its_first_use(
         assert done == wanted
 
 
-def test_only_its_own_command_makes_it(project: Path, environments: ModuleType) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_only_its_own_command_makes_it(name: str, project: Path) -> None:
     """No workflow, no image and no other target of the Makefile names it."""
-    (name,) = environments.ON_FIRST_USE
     rules = [line for line in (project / "Makefile").read_text().splitlines() if f".venv/{name}" in line]
-    assert [rule.partition(":")[0] for rule in rules] == [name]
+    assert [rule.partition(":")[0] for rule in rules] == [COMMANDS[name]]
     folders = (".github", ".devcontainer", "jobs", "serving")
     files = [path for folder in folders for path in (project / folder).rglob("*") if path.is_file()]
     assert len(files) > 10
-    assert [path for path in files if re.search(rf"\b{name}\b", path.read_text())] == []
+    named = rf"make {COMMANDS[name]}\b|(\.venv|requirements)/{name}\b|setup .*\b{name}\b"
+    assert [path for path in files if re.search(named, path.read_text())] == []
 
 
 @pytest.mark.parametrize(
@@ -191,14 +197,20 @@ def test_lock_is_for_every_build(environments: ModuleType, monkeypatch: pytest.M
 def test_project_locks(project: Path, environments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is made from what the project asks for, holds hashes for all but the project itself, and no CUDA."""
     monkeypatch.chdir(project)
-    for name, without_hash in (("pipeline", {"-e ."}), ("validate", {"-e ."}), ("serve", set()), ("explore", set())):
+    for name, without_hash in (
+        ("pipeline", {"-e ."}),
+        ("validate", {"-e ."}),
+        ("serve", set()),
+        ("explore", set()),
+        ("debt", set()),
+    ):
         text = Path(f"requirements/{name}.txt").read_text()
         assert text.startswith(f"{environments.locks.digest_line(name)}\n")
         entries = {re.split("==|\n", entry)[0]: entry for entry in re.split(r"\n(?=[^\s#])", text)[1:]}
         assert {entry for entry, lines in entries.items() if "--hash=sha256:" not in lines} == without_hash
         torch = entries.get("torch", "")
         builds = re.match(r"torch==[\d.]+ \\\n(?: +--hash=.*\n)+ +# hashes of the builds (.+)\n", torch)
-        assert name in ("validate", "explore") or (builds and "pypi" in builds[1].split(", "))
+        assert name in ("validate", "explore", "debt") or (builds and "pypi" in builds[1].split(", "))
         assert not [entry for entry in entries if entry.startswith(("nvidia", "cuda", "triton"))]
 
 

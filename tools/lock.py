@@ -52,7 +52,7 @@ def main() -> None:
             for name in ("pipeline", "serve"):
                 copy(baked / f"requirements/{name}.txt", PROJECT / f"requirements/{name}/{kind}.txt")
             if kind == "folder":
-                for name in ("explore", "features", "release", "validate"):
+                for name in ("debt", "explore", "features", "release", "validate"):
                     copy(baked / f"requirements/{name}.txt", PROJECT / f"requirements/{name}.txt")
 
 

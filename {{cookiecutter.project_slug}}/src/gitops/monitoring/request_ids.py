@@ -7,6 +7,7 @@ inputs: such an id stands for neither request.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import re
 from collections.abc import Iterable
@@ -31,6 +32,15 @@ def client(entry: dict[str, Any]) -> str:
     """Return who sent the request of a line of the log: an id, an address, or UNKNOWN."""
     name = entry.get("client")
     return name if isinstance(name, str) and CLIENT.fullmatch(name) else UNKNOWN
+
+
+def network(client: str) -> str:
+    """Return a client's id as it is, and of an address the network only: a repository may be public."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 
 
 class Uses:

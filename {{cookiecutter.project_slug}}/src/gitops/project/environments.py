@@ -26,7 +26,7 @@ from gitops.project.uv import VENV, check_python, find_uv, quiet, run
 UNUSABLE = ":'?"
 
 #: Environments that the one command that needs them makes; whoever never runs it does not install them.
-ON_FIRST_USE = ("explore",)
+ON_FIRST_USE = ("explore", "debt")
 
 STALE = "requirements/{0}.in has changed since requirements/{0}.txt was made from it: run `make lock`"
 

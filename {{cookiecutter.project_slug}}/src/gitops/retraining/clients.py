@@ -7,13 +7,13 @@ draft that lists them, and to merge it is to have looked. Small retrainings add 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from datetime import UTC
 from typing import Any
 
 from gitops.core.params import Params
 from gitops.monitoring.ground_truth import Labelled
+from gitops.monitoring.request_ids import network as network
 
 #: Rows by day and client.
 Counts = dict[str, dict[str, int]]
@@ -27,15 +27,6 @@ def add(counts: Counts, requests: Iterable[Labelled]) -> Counts:
         name = network(request.client)
         clients[name] = clients.get(name, 0) + 1
     return {day: dict(sorted(clients.items())) for day, clients in sorted(grown.items())}
-
-
-def network(client: str) -> str:
-    """Return a client's id as it is, and of an address the network only: a repository may be public."""
-    try:
-        address = ipaddress.ip_address(client)
-    except ValueError:
-        return client
-    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 
 
 def summary(counts: Counts, appended: int, rows: int, settings: Params) -> dict[str, Any]:
