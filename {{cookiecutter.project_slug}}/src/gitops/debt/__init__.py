@@ -1,0 +1,1 @@
+"""Technical debt: what is looked up of it, and scored."""
