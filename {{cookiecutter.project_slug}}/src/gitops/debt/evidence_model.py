@@ -77,15 +77,15 @@ def slices(project: Project) -> Seen:
     """Model 6: metrics of slices; all of it where the gate holds limits for them."""
     metrics = project.result(artifacts.METRICS, "evaluate") or {}
     judged = _judged(metrics)
-    limits = bool(project.settings.gate.slices and project.gate)
-    return Seen((1 if limits else 0.5) if judged else 0, f"{judged} slices with metrics, limits held: {limits}")
+    limits = len(project.settings.gate.slices)
+    return Seen((1 if limits else 0.5) if judged else 0, f"{judged} slices with metrics, {limits} limits in gate.slices")
 
 
 def inclusion(project: Project) -> Seen:
     """Model 7: who is rare or may be harmed is written down, and measured by slices with limits."""
     documented = project.answered(DATA, MISSING) and project.answered(CARD, HARM)
     judged = _judged(project.result(artifacts.METRICS, "evaluate") or {})
-    full = judged and project.settings.gate.slices and project.gate
+    full = judged and project.settings.gate.slices
     text = f"{'' if documented else 'not '}written down in {DATA} and {CARD}; {judged} slices with metrics"
     return Seen((1 if full else 0.5) if documented else 0, text)
 

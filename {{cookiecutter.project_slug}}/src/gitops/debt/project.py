@@ -81,25 +81,24 @@ class Project:
         """Tell whether a document's question is there and has an answer."""
         return any(one.text == question and one.answer is not None for one in questions.read(path))
 
-    def passed(self, module: str, name: str = "") -> int:
-        """Return how many tests of tests/test_MODULE.py (with that name) `make test` has passed here.
+    def passed(self, module: str, name: str = "") -> int | None:
+        """Return how many tests of tests/test_MODULE.py (with that name) `make test` has passed here; 0: one has failed.
 
-        0 where one of them has failed, or where tests or code are newer.
+        None where it was not run since tests or code have changed.
         """
-        source = Path("tests", f"test_{module}.py")
-        if not source.is_file() or not TESTS.is_file():
-            return 0
+        if not TESTS.is_file():
+            return None
         made = TESTS.stat().st_mtime
         if any(path.stat().st_mtime > made for folder in ("src", "tests") for path in Path(folder).rglob("*.py")):
-            return 0
-        found = [
+            return None
+        cases = [
             case
             for case in ElementTree.parse(TESTS).iter("testcase")  # noqa: S314 written by pytest, here
-            if case.get("classname", "").endswith(source.stem) and name in case.get("name", "")
+            if case.get("classname", "").endswith(f"test_{module}") and name in case.get("name", "")
         ]
-        return 0 if any(case.find("failure") is not None or case.find("error") is not None for case in found) else len(
-            [case for case in found if case.find("skipped") is None]
-        )
+        if any(case.find(outcome) is not None for case in cases for outcome in ("failure", "error")):
+            return 0
+        return sum(case.find("skipped") is None for case in cases)
 
     def defines(self, module: str, name: str = "") -> bool:
         """Tell whether tests/test_MODULE.py has a test (with that name)."""
