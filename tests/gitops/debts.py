@@ -199,4 +199,3 @@ class World:
 
     def points(self) -> dict[str, float]:
         return {test["id"]: test["value"] for test in self.debt()["tests"]}
-

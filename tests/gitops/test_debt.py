@@ -43,7 +43,9 @@ def condition(world: World, path: Path, check: str) -> None:
 
 
 def monitored(world: World, check: str) -> None:
-    world.change(artifacts.MONITOR, checks=[one for one in world.read(artifacts.MONITOR)["checks"] if one["check"] != check])
+    world.change(
+        artifacts.MONITOR, checks=[one for one in world.read(artifacts.MONITOR)["checks"] if one["check"] != check]
+    )
 
 
 def released(world: World, **changes: object) -> None:
@@ -185,7 +187,13 @@ def test_the_cheapest_three_points(world: World) -> None:
         AWAY[name](world)
     steps = [(step["command"], step["gain"], step["tests"]) for step in world.debt()["cheapest"]]
     assert steps[:2] == [("make pipeline", 1, ["Infra 3", "Infra 5"]), ("make gate", 0.5, ["Infra 4"])]
-    assert [tests for _, _, tests in steps] == [["Infra 3", "Infra 5"], ["Infra 4"], ["Infra 7"], ["Model 3"], ["Data 3"]]
+    assert [tests for _, _, tests in steps] == [
+        ["Infra 3", "Infra 5"],
+        ["Infra 4"],
+        ["Infra 7"],
+        ["Model 3"],
+        ["Data 3"],
+    ]
 
 
 def test_the_gate_holds_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

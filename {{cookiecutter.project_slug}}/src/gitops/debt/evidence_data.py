@@ -90,5 +90,7 @@ def tested(project: Project, *wanted: tuple[str, str]) -> Seen:
     counts = [project.passed(module, name) for module, name in wanted]
     if None in counts:
         ran = project.repeated("ci.yaml", "test")
-        return Seen(ran.value, "not run here since the code has changed" + (", passed in CI" if ran.value else ""), ran.known)
+        return Seen(
+            ran.value, "not run here since the code has changed" + (", passed in CI" if ran.value else ""), ran.known
+        )
     return Seen(float(all(counts)), f"{sum(filter(None, counts))} tests passed" if all(counts) else "a test has failed")

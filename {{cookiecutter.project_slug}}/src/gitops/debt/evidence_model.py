@@ -12,7 +12,10 @@ from gitops.integrations import git
 from gitops.releases import workspace
 
 CARD = Path("docs/model-card.md")
-MISSING, HARM = "Who or what is missing or rare in it?", "Whom may it harm or treat unfairly, and what is done about it?"
+MISSING, HARM = (
+    "Who or what is missing or rare in it?",
+    "Whom may it harm or treat unfairly, and what is done about it?",
+)
 
 #: The check of the model against a constant guess.
 SIMPLE = "Simple Model Comparison"
@@ -70,7 +73,9 @@ def simple(project: Project) -> Seen:
         return Seen(0, "not seen to be better than a constant guess")
     value = project.settings.value
     rule = value is not None and value.today.column is not None
-    return Seen(1 if rule else 0.5, f"better than a constant guess; {'and' if rule else 'no'} rule on a column compared")
+    return Seen(
+        1 if rule else 0.5, f"better than a constant guess; {'and' if rule else 'no'} rule on a column compared"
+    )
 
 
 def slices(project: Project) -> Seen:
@@ -78,7 +83,9 @@ def slices(project: Project) -> Seen:
     metrics = project.result(artifacts.METRICS, "evaluate") or {}
     judged = _judged(metrics)
     limits = len(project.settings.gate.slices)
-    return Seen((1 if limits else 0.5) if judged else 0, f"{judged} slices with metrics, {limits} limits in gate.slices")
+    return Seen(
+        (1 if limits else 0.5) if judged else 0, f"{judged} slices with metrics, {limits} limits in gate.slices"
+    )
 
 
 def inclusion(project: Project) -> Seen:

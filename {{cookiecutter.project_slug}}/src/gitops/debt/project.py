@@ -195,4 +195,6 @@ def _steps(path: Path, command: str) -> set[str]:
         jobs = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("jobs", {})
     except (FileNotFoundError, yaml.YAMLError):
         return set()
-    return {step.get("name", "") for job in jobs.values() for step in job.get("steps", []) if step.get("run") == command}
+    return {
+        step.get("name", "") for job in jobs.values() for step in job.get("steps", []) if step.get("run") == command
+    }

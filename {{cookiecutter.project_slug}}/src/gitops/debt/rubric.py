@@ -96,7 +96,7 @@ TABLE = (
     Test(
         "Data 4",
         "Features adhere to meta-level requirements",
-        "docs/data-understanding.md: what is known when the model is asked; reports/validate_data.json: the check of leaks",
+        "docs/data-understanding.md: what is known when it is asked; reports/validate_data.json: the check of leaks",
         _d.requirements,
         CI,
         PIPELINE,

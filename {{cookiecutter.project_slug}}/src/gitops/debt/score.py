@@ -51,10 +51,13 @@ def main() -> None:
 def evaluate(project: Project) -> Result:
     """Return the contents of reports/debt.json."""
     tests = [_scored(test, project) for test in TABLE]
-    sections = {
-        name: sum(test["value"] for test in tests if test["section"] == name) for name in SECTIONS.values()
+    sections = {name: sum(test["value"] for test in tests if test["section"] == name) for name in SECTIONS.values()}
+    return {
+        "score": min(sections.values()),
+        "sections": sections,
+        "tests": tests,
+        "cheapest": cheapest(tests, sections),
     }
-    return {"score": min(sections.values()), "sections": sections, "tests": tests, "cheapest": cheapest(tests, sections)}
 
 
 def _scored(test: Test, project: Project) -> Result:

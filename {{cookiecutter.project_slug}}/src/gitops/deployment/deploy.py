@@ -29,8 +29,8 @@ from gitops.integrations import git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
 from gitops.releases import history, release, workspace
 from gitops.releases.record import BADGE, CARD, RECORD, Candidate, Deployed, Release
-from gitops.rendering import badge
 from gitops.releases.release import MAIN, MANIFESTS
+from gitops.rendering import badge
 
 
 def main() -> None:

@@ -26,11 +26,15 @@ def debt(context: Context) -> str:
         for name, value in found["sections"].items()
     ]
     parts.append(table(["section", "production", "candidate", "changed"], rows))
-    if found["cheapest"]:
-        lines = [f"- {step['gain']:g} by {code(step['command'])}: {', '.join(step['tests'])}" for step in found["cheapest"]]
-        parts.append("The cheapest points:\n\n" + "\n".join(lines))
+    steps = [f"- {one['gain']:g} by {code(one['command'])}: {', '.join(one['tests'])}" for one in found["cheapest"]]
+    if steps:
+        parts.append("The cheapest points:\n\n" + "\n".join(steps))
     tests = [
-        [f"{test['value']:g}{'' if test['known'] else ' ?'}", plain(f"{test['id']}: {test['text']}"), plain(test["evidence"], 300)]
+        [
+            f"{test['value']:g}{'' if test['known'] else ' ?'}",
+            plain(f"{test['id']}: {test['text']}"),
+            plain(test["evidence"], 300),
+        ]
         for test in found["tests"]
     ]
     parts.append(details("The 28 tests and their evidence", table(["points", "test", "evidence"], tests)))
