@@ -52,11 +52,8 @@ def requirements(project: Project) -> Seen:
     checked = project.result(artifacts.DATA_VERDICT, "validate_data") or {"conditions": []}
     enforced = any(one["check"] == LEAK and one["status"] == "passed" for one in checked["conditions"])
     documented = project.answered(DATA, KNOWN)
-    return Seen(
-        (enforced + documented) / 2,
-        f"{'' if documented else 'not '}written down in {DATA}, the check against leaks has {'' if enforced else 'not '}"
-        "passed",
-    )
+    text = f"{'' if documented else 'not '}written down; the check against leaks has {'' if enforced else 'not '}passed"
+    return Seen((enforced + documented) / 2, text)
 
 
 def privacy(project: Project) -> Seen:

@@ -82,9 +82,9 @@ class Project:
         return any(one.text == question and one.answer is not None for one in questions.read(path))
 
     def passed(self, module: str, name: str = "") -> int | None:
-        """Return how many tests of tests/test_MODULE.py (with that name) `make test` has passed here; 0: one has failed.
+        """Return how many tests of tests/test_MODULE.py (with that name) `make test` has passed here.
 
-        None where it was not run since tests or code have changed.
+        0 where one of them has failed, None where it was not run since tests or code have changed.
         """
         if not TESTS.is_file():
             return None
