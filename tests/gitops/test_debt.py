@@ -17,7 +17,6 @@ from defaults import ROOT
 from github_server import GitHub
 from gitops.core import artifacts
 from gitops.debt import evidence_data, evidence_model, score
-from gitops.debt.project import Project
 from gitops.debt.rubric import SECTIONS, TABLE
 from gitops.gate import rules
 from gitops.integrations import dvc
@@ -219,11 +218,11 @@ def test_the_report_tells_what_has_changed(world: World) -> None:
 def test_the_trend_is_that_of_the_releases(world: World) -> None:
     """A release before there was a score has none."""
     assert score.recorded(world.debt())["debt_tests"] == FULL
-    project = Project(world.settings, [])
-    assert score.history(project) == []
+    assert world.debt()["trend"] == []
     world.debts = {"v1": world.debt()}
     world.released()
-    assert score.history(Project(world.settings, [])) == [("tumour v1", 6.5)]
+    assert world.debt()["trend"] == [{"release": "tumour v1", "score": 6.5}]
+    assert "Releases: tumour v1 6.5." in section(Context(world.settings, [], None, debt=world.debt()))
 
 
 def test_a_project_in_which_nothing_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -72,7 +72,7 @@ def _live(project: Project, text: str) -> Seen:
     """Return a full point where the cluster reports production's release as live, half a point where it does not."""
     present = history.deployed(project.releases())
     try:
-        state = _reported(project.github, present.record.commit) if present else None
+        state = project.once("live", lambda: _reported(project.github, present.record.commit)) if present else None
     except ProjectError:
         return Seen(0.5, f"{text}; what the cluster did with it is not known", known=False)
     return Seen(1 if state == "success" else 0.5, f"{text}; the cluster reports: {state or 'nothing'}")

@@ -70,7 +70,7 @@ class Project:
     def monitored(self) -> dict[str, Any] | None:
         """The monitor's newest result: the one that lies here, else that of the workflow Monitor."""
         here: dict[str, Any] | None = self.written(artifacts.MONITOR)
-        return here or self._once("monitored", self._monitored_on_github)
+        return here or self.once("monitored", self._monitored_on_github)
 
     def open_questions(self, path: Path, heading: str = "") -> list[str] | None:
         """Return the questions of a document (of one heading) that are open; None where it asks none there."""
@@ -107,16 +107,16 @@ class Project:
 
     def releases(self, environment: str = "production") -> list[Released]:
         """Return the release log of an environment, oldest first; empty where nothing was released."""
-        return list(self._once(("releases", environment), lambda: _releases(environment)))
+        return list(self.once(("releases", environment), lambda: _releases(environment)))
 
     def objects(self) -> list[dict[str, Any]]:
         """Return the Kubernetes objects of production's release."""
-        return list(self._once("objects", self._objects))
+        return list(self.once("objects", self._objects))
 
     @property
     def github(self) -> GitHub:
         """GitHub's client. Raises ProjectError where it cannot be asked."""
-        client: GitHub = self._once("github", github.connect)
+        client: GitHub = self.once("github", github.connect)
         return client
 
     @property
@@ -130,7 +130,7 @@ class Project:
 
     def ask(self, path: str, **query: str | int) -> Any:
         """Return GitHub's answer to a GET, asked once."""
-        return self._once((path, *query.items()), lambda: self.github.get(path, **query))
+        return self.once((path, *query.items()), lambda: self.github.get(path, **query))
 
     def repeated(self, workflow: str, target: str) -> Seen:
         """Tell whether a workflow runs `make TARGET`, and has done so with success in one of its newest RUNS runs."""
@@ -138,7 +138,7 @@ class Project:
         if not names:
             return Seen(0, f"no step of {workflow} is `make {target}`")
         try:
-            ran = self._once(("ran", workflow), lambda: self._ran(workflow))
+            ran = self.once(("ran", workflow), lambda: self._ran(workflow))
         except ProjectError:
             return Seen(0, f"whether {workflow} repeats it is not known", known=False)
         succeeded = [run for run, name, conclusion in ran if name in names and conclusion == "success"]
@@ -172,7 +172,7 @@ class Project:
             path = Path(folder, name)
             return dict(read_json(path, "make monitor")) if found and path.exists() else None
 
-    def _once(self, key: object, find: Callable[[], Any]) -> Any:
+    def once(self, key: object, find: Callable[[], Any]) -> Any:
         """Return what `find` returns, or raise the ProjectError that it has raised; it is called once for each key."""
         if key not in self._asked:
             try:

@@ -43,8 +43,8 @@ def main() -> None:
     echo("\nThe cheapest points:")
     for step in result["cheapest"]:
         echo(f"  {step['gain']:g} by {step['command']} ({', '.join(step['tests'])})")
-    if trend := history(project):
-        echo("\nReleases: " + ", ".join(f"{title} {value:g}" for title, value in trend))
+    if result["trend"]:
+        echo("\nReleases: " + ", ".join(f"{one['release']} {one['score']:g}" for one in result["trend"]))
     echo(f"\nML Test Score {result['score']:g} of 7, the lowest of the sections: {artifacts.DEBT}")
 
 
@@ -122,13 +122,14 @@ def recorded(result: Result) -> dict[str, Any]:
     return {"debt": result["sections"], "debt_tests": {test["id"]: test["value"] for test in result["tests"]}}
 
 
-def history(project: Project) -> list[tuple[str, float]]:
+def history(project: Project) -> list[Result]:
     """Return the score of each of production's releases that recorded one, the oldest first."""
     try:
         log = project.releases()
     except ProjectError:
         return []
-    return [(one.record.title, min(one.record.debt.values())) for one in log if one.record.debt]
+    scores = [(one.record.title, one.record.debt) for one in log]
+    return [{"release": title, "score": min(debt.values())} for title, debt in scores if debt]
 
 
 if __name__ == "__main__":

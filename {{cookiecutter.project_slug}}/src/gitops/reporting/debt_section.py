@@ -9,6 +9,9 @@ from gitops.reporting.context import Context
 
 Result = dict[str, Any]
 
+#: Releases whose score is shown, the newest ones.
+RELEASES = 10
+
 
 def debt(context: Context) -> str:
     """Return the score, what has changed since production's release by section, the cheapest points, all evidence."""
@@ -29,6 +32,8 @@ def debt(context: Context) -> str:
     steps = [f"- {one['gain']:g} by {code(one['command'])}: {', '.join(one['tests'])}" for one in found["cheapest"]]
     if steps:
         parts.append("The cheapest points:\n\n" + "\n".join(steps))
+    if trend := [f"{plain(one['release'])} {one['score']:g}" for one in found["trend"][-RELEASES:]]:
+        parts.append(f"Releases: {', '.join(trend)}.")
     tests = [
         [
             f"{test['value']:g}{'' if test['known'] else ' ?'}",
