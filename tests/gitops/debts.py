@@ -147,7 +147,7 @@ class World:
         for record in [old, new, old, new] if self.rollback else [old, new]:
             files = {f"{at}.yaml": yaml.safe_dump(one).encode() for at, one in enumerate(self.objects())}
             tree = git.write_tree({RECORD: record.model_dump_json().encode(), "manifests": git.write_tree(files)})
-            parent = ["-p", tip] if tip else []
+            parent: list[str] = ["-p", tip] if tip else []
             identity = ["-c", "user.name=release", "-c", "user.email=a@localhost"]
             tip = self.git(*identity, "commit-tree", tree, *parent, "-m", "Release")
         self.git("push", "--quiet", "--force", "origin", f"{tip}:refs/heads/env/production")

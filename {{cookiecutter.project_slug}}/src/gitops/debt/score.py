@@ -57,6 +57,7 @@ def evaluate(project: Project) -> Result:
         "sections": sections,
         "tests": tests,
         "cheapest": cheapest(tests, sections),
+        "trend": history(project),
     }
 
 
