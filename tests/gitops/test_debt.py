@@ -16,6 +16,7 @@ from debts import FULL, World
 from defaults import ROOT
 from github_server import GitHub
 from gitops.core import artifacts
+from gitops.core.value import Today
 from gitops.debt import evidence_data, evidence_model, score
 from gitops.debt.rubric import SECTIONS, TABLE
 from gitops.gate import rules
@@ -126,6 +127,39 @@ def test_what_no_run_has_repeated_has_half_a_point(world: World, step: str, name
     world.repeated(without=step)
     lost = {name for name, points in world.points().items() if points < FULL[name]}
     assert lost == set(names) and {world.points()[name] for name in names} == {0.5}
+
+
+def settings(world: World, section: str, **changes: object) -> None:
+    changed = getattr(world.settings, section).model_copy(update=changes)
+    world.settings = world.settings.model_copy(update={section: changed})
+
+
+@pytest.mark.parametrize(
+    ("names", "change"),
+    [
+        (["Data 4"], lambda world: world.reopen("docs/data-understanding.md", evidence_data.KNOWN)),
+        (["Data 5"], AWAY["Data 5"]),
+        (["Model 1"], lambda world: world.github.rules.clear()),
+        (["Model 3"], lambda world: settings(world, "retrain", tune_trials=0)),
+        (["Model 5"], lambda world: settings(world, "value", today=Today(answer="no"))),
+        (["Model 6", "Model 7"], lambda world: settings(world, "gate", slices={})),
+        (["Infra 6", "Monitor 4", "Monitor 6"], lambda world: world.github.deployments.clear()),
+        (
+            ["Infra 6", "Monitor 4", "Monitor 6"],  # that a job has ended says nothing of the cluster
+            lambda world: world.github.deployments[0]["creator"].update(login="github-actions[bot]"),
+        ),
+        (
+            ["Infra 6", "Monitor 4", "Monitor 6"],
+            lambda world: world.github.report(world.git("rev-parse", "HEAD"), "production", "failure"),
+        ),
+        (["Monitor 1"], AWAY["Monitor 1"]),
+    ],
+)
+def test_a_part_of_the_evidence_has_half_a_point(
+    world: World, names: list[str], change: Callable[[World], object]
+) -> None:
+    change(world)
+    assert {name: points for name, points in world.points().items() if points < FULL[name]} == dict.fromkeys(names, 0.5)
 
 
 def test_a_workflow_without_the_step_repeats_nothing(world: World) -> None:
