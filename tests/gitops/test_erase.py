@@ -124,7 +124,7 @@ def test_nothing_is_left(
     assert [*part.parent.glob("appended-*")] in ([part, parts.requests(part)], [parts.requests(part), part])
 
     text = report.REPORT.read_text()
-    assert "| production | `" in text and "| yes |" in text and "run-1" in text
+    assert "| production | `" in text and "| yes |" in text and "run-1" in text and "as a word" not in text
     assert not journal.FOLDER.exists()
     folder = "data/appended" if path != "data/folder" else path
     project.git("restore", "data/.gitignore")
@@ -135,7 +135,7 @@ def test_nothing_is_left(
     }
     new = project.prepare()
     assert len(new) == len(splits) - 4 and WHO not in set(new["person"])
-    assert run(monkeypatch, WHO, "--yes") == 0 and "is here any more" in capsys.readouterr().out
+    assert run(monkeypatch, WHO, "--yes") == 0 and "nothing of this ID is here any more" in capsys.readouterr().out
 
 
 #: The steps of an erasure, and what a kill in the midst of one is.

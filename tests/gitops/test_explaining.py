@@ -16,8 +16,8 @@ from conftest import SETTINGS
 from gitops.core import artifacts
 from gitops.explaining import dependence, explanations, importance
 from gitops.explaining.importance import Scorer
-from gitops.tabular import numbers
-from gitops.tabular.columns import Derived
+from gitops.tabular import arrow, numbers
+from gitops.tabular.columns import Columns, Derived
 
 Array = Any
 
@@ -98,25 +98,26 @@ def test_of_many_columns_those_are_tried_that_tell_about_the_outputs() -> None:
     assert importance.shortlist(codes, outputs, 30) == [*codes]
 
 
-def twins() -> pd.DataFrame:
+def twins() -> Columns:
     """Two columns that are the same but for a hundredth: rows in which they differ much do not exist."""
-    first = rng().normal(size=2000)
-    return pd.DataFrame({"first": first, "second": first + 0.01 * rng(1).normal(size=2000)})
+    first = torch.from_numpy(rng().normal(size=2000))
+    return {"first": first, "second": first + 0.01 * torch.from_numpy(rng(1).normal(size=2000))}
 
 
 def test_effects_are_those_of_rows_that_exist() -> None:
     """Where the columns disagree this model answers nonsense, which partial dependence would average."""
 
-    def predict(frame: pd.DataFrame) -> Array:
-        return 3 * frame["first"].to_numpy() + 1000 * (np.abs(frame["first"] - frame["second"]) > 1).to_numpy()
+    def predict(columns: Columns) -> Array:
+        first, second = (np.asarray(columns[name]) for name in ("first", "second"))
+        return 3 * first + 1000 * (np.abs(first - second) > 1)
 
-    frame = twins()
-    quantiles = np.quantile(frame["first"], np.linspace(0, 1, 1025))
-    at = dependence.edges(quantiles, len(frame))
-    x, y = dependence.of_numbers(predict, frame, "first", "number", at)
+    columns = twins()
+    quantiles = np.quantile(columns["first"], np.linspace(0, 1, 1025))
+    at = dependence.edges(quantiles, 2000)
+    x, y = dependence.of_numbers(predict, columns, predict(columns), "first", at)
     assert len(x) == 21 and x[0] == pytest.approx(quantiles[26], abs=0.05)
     assert np.diff(y[:, 0]) == pytest.approx(3 * np.diff(x))
-    assert np.interp(frame["first"], x, y[:, 0]).mean() == pytest.approx(predict(frame).mean(), abs=0.1)
+    assert np.interp(columns["first"], x, y[:, 0]).mean() == pytest.approx(predict(columns).mean(), abs=0.1)
 
 
 def test_edges_are_no_values_of_rows_but_those_that_many_share() -> None:
@@ -129,15 +130,17 @@ def test_edges_are_no_values_of_rows_but_those_that_many_share() -> None:
 
 
 def test_values_without_rows_between_them_are_one_bin() -> None:
-    frame = pd.DataFrame({"x": [0.5, 2.5, 2.6, np.nan, 9.0]})
+    columns: Columns = {"x": torch.tensor([0.5, 2.5, 2.6, np.nan, 9.0], dtype=torch.float64)}
 
-    def predict(rows: pd.DataFrame) -> Array:
-        return np.stack([rows["x"].fillna(0), -rows["x"].fillna(0)], axis=1)
+    def predict(columns: Columns) -> Array:
+        return np.stack([np.nan_to_num(columns["x"]), -np.nan_to_num(columns["x"])], axis=1)
 
-    x, y = dependence.of_numbers(predict, frame, "x", "number", np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
+    def curve(*at: float) -> tuple[Array, Array]:
+        return dependence.of_numbers(predict, columns, predict(columns), "x", np.array(at))
+
+    x, y = curve(0.0, 1.0, 2.0, 3.0, 4.0)
     assert x.tolist() == [0, 1, 3] and np.diff(y, axis=0) == pytest.approx(np.array([[1, -1], [2, -2]]))
-    assert len(dependence.of_numbers(predict, frame, "x", "number", np.array([5.0, 6.0]))[0]) == 0
-    assert len(dependence.of_numbers(predict, frame, "x", "number", np.array([0.5]))[0]) == 0
+    assert len(curve(5.0, 6.0)[0]) == len(curve(0.5)[0]) == 0
 
 
 # From here on the whole file, of a table with each dtype and a model that is a formula.
@@ -188,9 +191,9 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     chance = evaluate.predict(Formula(), frame, SCHEMA)[:, 1]
     frame["sold"] = np.where(source.random(rows) < chance, "yes", "no")
     artifacts.write_parquet(artifacts.TEST, frame)
-    dtypes = {"size": "number", "noise": "number", "old": "boolean", "when": "datetime"}
-    columns = ((name, dependence.numbers(frame[name], dtype)) for name, dtype in dtypes.items())
-    numbers.write(artifacts.NUMBERS, numbers.describe(columns))
+    columns = arrow.from_frame(frame, SCHEMA)
+    known = ((name, np.asarray(columns[name])) for name in ("size", "noise", "old", "when"))
+    numbers.write(artifacts.NUMBERS, numbers.describe(known))
     artifacts.MODEL.parent.mkdir()
     artifacts.MODEL.write_bytes(b"model")
     return frame
@@ -239,13 +242,13 @@ def test_a_large_and_wide_table_is_sampled_and_says_so(table: pd.DataFrame, monk
     monkeypatch.setattr(explanations, "CELLS", 2000)
     monkeypatch.setattr(explanations, "FEWEST", 2)
     calls: list[int] = []
-    predict = evaluate.predict
+    encode = features.encode
 
-    def counted(program: Any, frame: pd.DataFrame, schema: Any) -> Array:
-        calls.append(len(frame))
-        return predict(program, frame, schema)
+    def counted(columns: Columns, schema: Any) -> Any:
+        calls.append(len(columns["size"]))
+        return encode(columns, schema)
 
-    monkeypatch.setattr(evaluate, "predict", counted)
+    monkeypatch.setattr(features, "encode", counted)
     found = explain()
     assert (found["rows"], found["of_rows"], found["repeats"], found["of_columns"]) == (200, 600, 1, 5)
     assert len(found["features"]) == 2 and found["features"][0]["name"] == "size"

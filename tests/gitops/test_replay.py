@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from gitops.core import artifacts
+from gitops.core.artifacts import ProjectError
 from gitops.core.sections import Evaluation
 from gitops.core.value import Value
+from gitops.gate import champion_challenger
 from gitops.gate.opponents import Predictions
 from gitops.replay import changes, fitting, logged, stake
 from replaying import COMMIT, FEATURES, OVER, World, compacted, prepared, schema
@@ -247,6 +249,21 @@ def test_labels_that_say_too_little(world: World) -> None:
     assert "0 labelled rows" in world.run()["labelled"]["reason"]
     Path("labels/a.csv").write_text("request,class\nr1,no\n")
     assert world.run()["labelled"]["reason"].startswith("LABELS cannot be read")
+
+
+def test_labels_that_cannot_be_compared(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are a part of the replay, and fail by themselves."""
+
+    def failing(*_: object) -> None:
+        raise ProjectError("too few resamples")
+
+    monkeypatch.setattr(champion_challenger, "paired", failing)
+    world.release()
+    world.candidate(bias=0.3)
+    world.log(world.rows(150))
+    label({f"r{place}": "no" for place in range(1, 150)})
+    found = world.run()
+    assert found["status"] == "ok" and found["labelled"]["reason"] == "too few resamples"
 
 
 def test_sample(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

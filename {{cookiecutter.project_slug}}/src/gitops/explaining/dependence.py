@@ -13,13 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 from numpy.typing import NDArray
+
+from gitops.tabular.columns import Columns
 
 Array = NDArray[Any]
 
-#: Returns the outputs for rows: values [rows] or probabilities [rows, classes].
-Predict = Callable[[pd.DataFrame], Array]
+#: Returns the outputs for columns: values [rows] or probabilities [rows, classes].
+Predict = Callable[[Columns], Array]
 
 #: Bins of a column, at most, and rows that one has in the mean, at least.
 BINS, ROWS = 20, 10
@@ -34,18 +36,13 @@ WINDOW = 16
 CATEGORIES, SAMPLE = 8, 200
 
 
-def numbers(column: pd.Series[Any], dtype: str) -> Array:
-    """Return a split's column of numbers, booleans or dates as the encoder's float64, NaN for missing."""
-    if dtype == "datetime":
-        column = (column - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return column.astype("Float64").to_numpy("float64", na_value=np.nan)
-
-
-def cells(values: Array, dtype: str) -> Any:
-    """Return numbers of the encoder as a split's column has them."""
-    if dtype == "datetime":
-        return pd.to_datetime(values, unit="s", utc=True)
-    return pd.array(values > 0.5, dtype="boolean") if dtype == "boolean" else values
+def take(columns: Columns, rows: Array) -> Columns:
+    """Return the columns of some rows (int64)."""
+    places, numbers = torch.from_numpy(rows), rows.tolist()
+    return {
+        name: column[places] if isinstance(column, torch.Tensor) else [column[row] for row in numbers]
+        for name, column in columns.items()
+    }
 
 
 def edges(quantiles: Array, rows: int) -> Array:
@@ -61,33 +58,35 @@ def edges(quantiles: Array, rows: int) -> Array:
     return np.unique(quantiles[near].mean(axis=1))
 
 
-def of_numbers(predict: Predict, frame: pd.DataFrame, name: str, dtype: str, at: Array) -> tuple[Array, Array]:
+def of_numbers(predict: Predict, columns: Columns, outputs: Array, name: str, at: Array) -> tuple[Array, Array]:
     """Return x [points], edges of `at` between which there are rows, and the effects [points, outputs] there.
 
-    Effects are shifted so that their mean over the rows is the mean answer. Without rows between two edges no points.
+    `outputs` is what `predict` returns for `columns`. Effects are shifted so that their mean over the rows is the mean
+    answer. Without rows between two edges there are no points.
     """
-    values = numbers(frame[name], dtype)
-    within = (values >= at[0]) & (values <= at[-1]) & (len(at) > 1)
-    rows, values = frame[within], values[within]
+    values = torch.as_tensor(columns[name]).numpy()
+    rows = np.flatnonzero((values >= at[0]) & (values <= at[-1]) & (len(at) > 1))
     if not len(rows):
         return np.empty(0), np.empty((0, 0))
+    values = values[rows]
     counts = np.bincount(np.searchsorted(at, values).clip(1), minlength=len(at))[1:]
     first = int(np.flatnonzero(counts)[0])
     at = at[first:][np.append(True, counts[first:] > 0)]  # an empty bin is one with the next
     counts, place = counts[counts > 0], np.searchsorted(at, values).clip(1)
-    both = pd.concat([rows.assign(**{name: cells(at[place + side], dtype)}) for side in (-1, 0)])
+    both = take(columns, np.tile(rows, 2)) | {name: torch.from_numpy(np.append(at[place - 1], at[place]))}
     low, high = np.split(_matrix(predict(both)), 2)
     sums = np.zeros((len(at), low.shape[1]))
     np.add.at(sums, place, high - low)
     curve = np.append(np.zeros((1, low.shape[1])), (sums[1:] / counts[:, None]).cumsum(axis=0), axis=0)
     middle = (counts[:, None] * (curve[1:] + curve[:-1]) / 2).sum(axis=0) / counts.sum()
-    return at, curve - middle + _matrix(predict(rows)).mean(axis=0)
+    return at, curve - middle + _matrix(outputs[rows]).mean(axis=0)
 
 
-def of_categories(predict: Predict, frame: pd.DataFrame, name: str, texts: list[str]) -> Array:
+def of_categories(predict: Predict, columns: Columns, name: str, texts: list[str]) -> Array:
     """Return the mean outputs [texts, outputs] of rows in which the column is each text in turn."""
-    rows = frame.head(SAMPLE)
-    return np.array([_matrix(predict(rows.assign(**{name: text}))).mean(axis=0) for text in texts])
+    count = min(SAMPLE, len(columns[name]))
+    rows = take(columns, np.arange(count))
+    return np.array([_matrix(predict(rows | {name: [text] * count})).mean(axis=0) for text in texts])
 
 
 def _matrix(outputs: Array) -> Array:

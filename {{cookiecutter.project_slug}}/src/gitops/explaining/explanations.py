@@ -23,11 +23,11 @@ from gitops.core.artifacts import GROUP
 from gitops.core.params import Params
 from gitops.explaining import dependence, importance
 from gitops.explaining.dependence import Predict
-from gitops.explaining.importance import Pairs, Score, Scorer
+from gitops.explaining.importance import Score, Scorer
 from gitops.statistics.resampling import Clusters
-from gitops.tabular import in_parts
+from gitops.tabular import arrow, in_parts
 from gitops.tabular import numbers as statistics
-from gitops.tabular.columns import given
+from gitops.tabular.columns import Columns, given
 
 Array = NDArray[Any]
 Schema = dict[str, Any]
@@ -41,6 +41,9 @@ CELLS = 16_000_000
 #: Columns that are shuffled at least, if the table has as many, and those that have a curve.
 FEWEST, CURVES = 20, 10
 
+#: Rows that go through the model at once.
+CHUNK = 1024
+
 #: Parts of equal size of a column that is not shuffled if they tell little.
 TENTHS = 10
 
@@ -52,19 +55,22 @@ def write(settings: Params, schema: Schema, program: torch.nn.Module) -> None:
 
 def explain(settings: Params, schema: Schema, program: torch.nn.Module) -> dict[str, Any]:
     """Return the contents of explanations.json; without columns where the sampled rows do not define the metric."""
-    columns = {feature["name"]: feature for feature in given(schema)}
-    tried = min(len(columns), max(FEWEST, CELLS // (len(columns) * ROWS)))
-    answers = min(ROWS, max(1, CELLS // (len(columns) * tried)))
+    features = {feature["name"]: feature for feature in given(schema)}
+    tried = min(len(features), max(FEWEST, CELLS // (len(features) * ROWS)))
+    answers = min(ROWS, max(1, CELLS // (len(features) * tried)))
     rng = np.random.default_rng(settings.evaluate.seed)
     total, frame = sample(artifacts.TEST, answers, rng)
     repeats = max(1, min(REPEATS, answers // len(frame)))
     predict, name = partial(_predict, program, schema), settings.gate.primary_metric
-    outputs = predict(frame)
-    names = importance.shortlist(_codes(frame, columns), outputs, tried)
+    columns = arrow.from_frame(frame, schema)
+    outputs = predict(columns)
+    names = importance.shortlist(_codes(columns), outputs, tried)
     actual, groups = owner.features().encode_target(frame[schema["target"]["name"]], schema), frame[GROUP].to_numpy()
     pairs = importance.pairs(groups, repeats, rng)
     scorer = Scorer(_score(settings, schema, name), actual.numpy(), outputs, pairs)
-    found = {one: scorer.importance(predict(_shuffled(frame, one, pairs))) for one in names}
+    rows = dependence.take(columns, pairs.rows)
+    shuffled = dependence.take({one: columns[one] for one in names}, pairs.donors)
+    found = {one: scorer.importance(predict(rows | {one: shuffled[one]})) for one in names}
     ranked = sorted((one for one in found if not math.isnan(found[one].value)), key=lambda one: -found[one].value)
     return {
         "model_sha256": artifacts.digest(artifacts.MODEL),
@@ -73,12 +79,12 @@ def explain(settings: Params, schema: Schema, program: torch.nn.Module) -> dict[
         "rows": len(frame),
         "of_rows": total,
         "repeats": repeats,
-        "of_columns": len(columns),
+        "of_columns": len(features),
         "features": [
             {"name": one, "importance": found[one].value, "low": found[one].low, "high": found[one].high}
             for one in ranked
         ],
-        "dependence": _dependence(predict, frame, [columns[one] for one in ranked[:CURVES]], schema),
+        "dependence": _dependence(predict, (columns, outputs), [features[one] for one in ranked[:CURVES]], schema),
     }
 
 
@@ -96,8 +102,13 @@ def sample(path: Path, count: int, rng: np.random.Generator) -> tuple[int, pd.Da
     return start, pd.concat(parts, ignore_index=True)
 
 
-def _predict(program: torch.nn.Module, schema: Schema, frame: pd.DataFrame) -> Array:
-    return owner.evaluate().predict(program, frame, schema)
+def _predict(program: torch.nn.Module, schema: Schema, columns: Columns) -> Array:
+    """Return the program's outputs, as a server computes them: the columns of a split are converted once."""
+    inputs = owner.features().encode(columns, schema)
+    with torch.inference_mode():
+        chunks = zip(*(tensor.split(CHUNK) for tensor in inputs), strict=True)
+        outputs: Array = torch.cat([program(*chunk) for chunk in chunks]).double().numpy()
+    return outputs
 
 
 def _score(settings: Params, schema: Schema, name: str) -> Score:
@@ -108,19 +119,14 @@ def _score(settings: Params, schema: Schema, name: str) -> Score:
     return lambda actual, outputs: sign * metric.score(actual, outputs, np.asarray(decide(outputs, schema)))
 
 
-def _shuffled(frame: pd.DataFrame, column: str, pairs: Pairs) -> pd.DataFrame:
-    """Return the rows of `pairs`, with the donors' values in one column."""
-    return frame.iloc[pairs.rows].assign(**{column: frame[column].array[pairs.donors]})
-
-
-def _codes(frame: pd.DataFrame, columns: dict[str, Schema]) -> dict[str, Array]:
+def _codes(columns: Columns) -> dict[str, Array]:
     """Return for each column the number of each row's value, or of the tenth that it lies in, missing ones apart."""
     found = {}
     for name, column in columns.items():
-        if column["dtype"] == "category":
-            found[name] = pd.factorize(frame[name], use_na_sentinel=False)[0]
+        if not isinstance(column, torch.Tensor):
+            found[name] = pd.factorize(np.array(column, dtype=object), use_na_sentinel=False)[0]
             continue
-        values = dependence.numbers(frame[name], column["dtype"])
+        values = column.numpy()
         known = values[~np.isnan(values)]
         inner = np.quantile(known, np.linspace(0, 1, TENTHS + 1)[1:-1]) if len(known) else np.empty(0)
         found[name] = np.where(np.isnan(values), TENTHS, np.searchsorted(inner, values))
@@ -128,23 +134,25 @@ def _codes(frame: pd.DataFrame, columns: dict[str, Schema]) -> dict[str, Array]:
 
 
 def _dependence(
-    predict: Predict, frame: pd.DataFrame, columns: list[Schema], schema: Schema
+    predict: Predict, sample: tuple[Columns, Array], features: list[Schema], schema: Schema
 ) -> dict[str, dict[str, Any]]:
     """Return x and y of each column's curve, and `of` which class the probability is, the target's name for values.
 
-    Of more than two classes it is the one whose probability changes most. A column of one value has no curve.
+    `sample` has the columns and the model's outputs for them. Of more than two classes it is the one whose probability
+    changes most. A column of one value has no curve.
     """
+    columns, outputs = sample
     names = schema["target"]["classes"] or [schema["target"]["name"]]
     known, curves = statistics.read(), {}
-    for column in columns:
-        name, dtype = column["name"], column["dtype"]
+    for feature in features:
+        name, dtype = feature["name"], feature["dtype"]
         x: list[Any]
         if dtype == "category":
-            x = sorted(column["categories"], key=lambda text: -column["categories"][text])[: dependence.CATEGORIES]
-            y = dependence.of_categories(predict, frame, name, x)
+            x = sorted(feature["categories"], key=lambda text: -feature["categories"][text])[: dependence.CATEGORIES]
+            y = dependence.of_categories(predict, columns, name, x)
         else:
-            edges = dependence.edges(known.of([name]).quantiles[0], len(frame))
-            at, y = dependence.of_numbers(predict, frame, name, dtype, edges)
+            edges = dependence.edges(known.of([name]).quantiles[0], len(outputs))
+            at, y = dependence.of_numbers(predict, columns, outputs, name, edges)
             x = [_json(value, dtype) for value in at]
         if len(x) > 1:
             chosen = int(np.ptp(y, axis=0).argmax()) if len(names) > 2 else -1

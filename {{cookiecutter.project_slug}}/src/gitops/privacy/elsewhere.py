@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import dvc_remote, git
+from gitops.privacy import derived
 
 if TYPE_CHECKING:
     from gitops.privacy.subject import Subject
@@ -20,7 +21,7 @@ LARGEST, NAMED = 2**26, 20
 
 
 def notes(subject: Subject) -> list[str]:
-    """Return what is said of files that Git tracks or would track, outside of the DVC remote, and that hold the id."""
+    """Return what is said of files that Git tracks or would track, and that hold the id: no results."""
     if len(subject.value) < SHORTEST:
         return []
     found = [path.as_posix() for path in _files() if _holds(path, subject)]
@@ -38,9 +39,10 @@ def remote_folder() -> Path | None:
 
 def _files() -> list[Path]:
     listed = git.run("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    away = remote_folder()
+    remote = remote_folder()
+    away = [path.resolve() for path in (*derived.RESULTS, *([remote] if remote else []))]
     paths = (Path(name) for name in dict.fromkeys(listed) if name)
-    return [path for path in paths if path.is_file() and not (away and path.resolve().is_relative_to(away))]
+    return [path for path in paths if path.is_file() and not any(map(path.resolve().is_relative_to, away))]
 
 
 def _holds(path: Path, subject: Subject) -> bool:

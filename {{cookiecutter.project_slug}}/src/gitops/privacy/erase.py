@@ -47,9 +47,10 @@ def main() -> int:
         begun = journal.begun(who)
         if begun is None:
             rows, copies, told = look(who, settings)
-            echo(*report.lines(told), *report.left(told))
+            echo(*report.lines(told))
             if not any(each["count"] for each in told["found"].values()):
                 return _nothing(told, who)
+            echo(*report.left(told))
             if not (arguments.yes or confirmed()):
                 return 0
             begun = Journal(tables.stage(rows, settings, journal.folder()), copies, told)
@@ -105,8 +106,10 @@ def _unfindable(who: Subject, settings: Params, log: log_lines.Found) -> list[st
 def _nothing(told: dict[str, Any], who: Subject) -> int:
     """Say that nothing is here, and return 0 where an earlier version of the table had the id. Raises ProjectError."""
     if told["versions"]["held"]:
-        echo("nothing of this ID is here any more: what is left is said above")
+        echo(*report.left(told), "nothing of this ID is here any more")
         return 0
+    if told["notes"]:
+        echo(*told["notes"])
     kind = f"a value of {who.column}" if who.column is not None else "an id of a request"
     raise ProjectError(f"nothing here has this ID, as {kind}: is it spelt as in the table or in the log?")
 

@@ -34,6 +34,7 @@ def describe(found: dict[str, dict[str, Any]], provenance: Provenance, notes: li
         "releases": provenance.releases,
         "note": provenance.note,
         "versions": {"held": held, "unknown": unknown, "all": len(provenance.versions.all)},
+        "notes": notes,
         "left": [*notes, *_left(provenance, held, unknown)],
     }
 

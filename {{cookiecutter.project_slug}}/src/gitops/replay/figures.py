@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gitops.core import artifacts
+from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
 from gitops.gate.opponents import Predictions
 from gitops.replay import changes, fitting, labelled, models, stake, where
@@ -130,9 +131,16 @@ def _value(settings: Params, found: Answers, schemas: tuple[dict[str, Any], dict
 
 
 def _labelled(settings: Params, pair: Pair, logged: Logged) -> dict[str, Any] | None:
-    """Return how both models fare on the labelled rows; None where there are no labels."""
+    """Return how both models fare on the labelled rows; None where there are no labels. What fails is a reason."""
     if logged.labels_problem:
         return {"rows": 0, "metrics": {}, "reason": logged.labels_problem}
+    try:
+        return _compared(settings, pair, logged)
+    except ProjectError as error:
+        return {"rows": 0, "metrics": {}, "reason": str(error)}
+
+
+def _compared(settings: Params, pair: Pair, logged: Logged) -> dict[str, Any] | None:
     found = answer(pair, logged.labelled)
     if found is None:
         return None

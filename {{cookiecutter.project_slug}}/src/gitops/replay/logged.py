@@ -113,7 +113,7 @@ def _labels(settings: Params, now: datetime) -> tuple[pd.DataFrame, str | None]:
         return labels.read(now - timedelta(days=settings.monitor.days), settings.data)[0], None
     except ProjectError:
         nothing = pd.DataFrame({"request_id": [], "instance": [], "label": []})
-        return nothing, "LABELS cannot be read: `make monitor` says why"
+        return nothing, "LABELS cannot be read: make monitor says why"
 
 
 class _Window:

@@ -39,6 +39,7 @@ def _importance(axes: Any, found: dict[str, Any], old: dict[str, Any] | None) ->
             axes.plot([its["low"], its["high"]], [height + offset] * 2, color="black", linewidth=1)
     axes.axvline(0, color=GREY, linewidth=0.5)
     axes.set_yticks(range(len(shown)), [_name(feature["name"]) for feature in shown], parse_math=False)
+    axes.locator_params(axis="x", nbins=5)  # small numbers are long
     legend = "\nblue: candidate, grey: production" if before else ""
     axes.set_xlabel(f"loss of {found['metric']} when shuffled, 95 % intervals{legend}")
 
