@@ -90,4 +90,6 @@ def tested(project: Project, *wanted: tuple[str, str]) -> Seen:
         return Seen(
             ran.value, "not run here since the code has changed" + (", passed in CI" if ran.value else ""), ran.known
         )
-    return Seen(float(all(counts)), f"{sum(filter(None, counts))} tests passed" if all(counts) else "a test has failed")
+    return Seen(
+        float(all(counts)), f"tests passed: {sum(filter(None, counts))}" if all(counts) else "a test has failed"
+    )

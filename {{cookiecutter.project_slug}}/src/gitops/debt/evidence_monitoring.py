@@ -21,19 +21,19 @@ INVARIANTS = {"missing values", "unseen categories", "out of range", "refused re
 def dependencies(project: Project) -> Seen:
     """Monitor 1: Dependabot has proposed newer packages; by hand, the locks were written anew."""
     changed = git.run("log", "--format=%an", "HEAD", "--", "requirements").splitlines()
+    locks = f"commits that changed the locks: {len(changed)}"
     by_hand = 0.5 if len(changed) > 1 else 0.0
     told = yaml.safe_load(DEPENDABOT.read_text(encoding="utf-8")) if DEPENDABOT.exists() else None
     if not told or "uv" not in {one["package-ecosystem"] for one in told["updates"]}:
-        return Seen(by_hand, f"the locks were changed {len(changed)} times; Dependabot does not look at them")
+        return Seen(by_hand, f"{locks}; Dependabot does not look at them")
     if BOT in git.run("log", "--format=%an", "HEAD").splitlines():
         return Seen(1, "Dependabot's commits are in the history")
     try:
         pulls = project.ask("pulls", state="all", per_page=100)
     except ProjectError:
-        text = f"the locks were changed {len(changed)} times; whether Dependabot proposes anything is not known"
-        return Seen(by_hand, text, known=False)
+        return Seen(by_hand, f"{locks}; whether Dependabot proposes anything is not known", known=False)
     seen = any((one.get("user") or {}).get("login") == BOT for one in pulls)
-    return Seen(1 if seen else by_hand, f"pull requests of Dependabot: {'yes' if seen else 'none'}")
+    return Seen(1 if seen else by_hand, f"{locks}; pull requests of Dependabot: {'yes' if seen else 'none'}")
 
 
 def invariants(project: Project) -> Seen:

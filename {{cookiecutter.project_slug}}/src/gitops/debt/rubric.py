@@ -32,12 +32,12 @@ RUN = {
     "ci.yaml": Step("make github", 3),
     "monitor.yaml": Step('make github ARGS="--variable REQUEST_LOG=s3://BUCKET/PATH"', 3),
     "retrain.yaml": Step("gh workflow run retrain.yaml", 2),
-    "rollback.yaml": Step("gh workflow run rollback.yaml -f environment=staging", 2),
+    "rollback.yaml": Step("gh workflow run rollback.yaml, once there are two releases", 3),
 }
 
 PIPELINE, TEST = Step("make pipeline", 1), Step("make test", 1)
-WATCH = Step("make monitor", 2)  # requests come first
-LABELS = Step("make monitor LABELS=FOLDER", 3)
+WATCH = Step("make monitor, after requests to make serve", 2)
+LABELS = Step("make monitor, with labels of requests in labels/", 3)
 OBSERVED = Step("take components/monitoring into k8s/overlays/production/kustomization.yaml, then make deploy", 3)
 LIVE = Step("set up Argo CD's notifications (docs/operate.md, Is it live?)", 3)
 
@@ -243,7 +243,7 @@ TABLE = (
         "release log: a release that was taken back",
         _i.rolled_back,
         ("rollback.yaml", "rollback"),
-        Step("make rollback ENVIRONMENT=staging", 1),
+        Step("make rollback, once there are two releases", 3),
     ),
     Test(
         "Monitor 1",
@@ -251,7 +251,7 @@ TABLE = (
         "Git: the locks were changed, half; .github/dependabot.yaml with commits or pull requests of Dependabot",
         _o.dependencies,
         None,
-        Step("make lock ARGS=--upgrade", 1),
+        Step("make lock ARGS=--upgrade, and a commit of it", 1),
         Step("make github", 3),
     ),
     Test(

@@ -23,7 +23,7 @@ def debt(context: Context) -> str:
     parts = [f"### Technical debt\n\nML Test Score {found['score']:g} of 7, the lowest of four sections."]
     unknown = sum(not test["known"] for test in found["tests"])
     if unknown:
-        parts[0] += f" {unknown} of 28 tests could not be seen to the end, and count as not done."
+        parts[0] += f" Of the tests marked ?, {unknown} of 28, not all could be seen: what was not counts as not done."
     rows = [
         [plain(name), _points(before.get(name) if before else None), f"{value:g}", _why(name, found, record)]
         for name, value in found["sections"].items()
