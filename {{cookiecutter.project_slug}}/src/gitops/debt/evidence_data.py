@@ -87,9 +87,8 @@ def tested(project: Project, *wanted: tuple[str, str]) -> Seen:
     counts = [project.passed(module, name) for module, name in wanted]
     if None in counts:
         ran = project.repeated("ci.yaml", "test")
-        return Seen(
-            ran.value, "not run here since the code has changed" + (", passed in CI" if ran.value else ""), ran.known
-        )
-    return Seen(
-        float(all(counts)), f"tests passed: {sum(filter(None, counts))}" if all(counts) else "a test has failed"
-    )
+        passed = ", passed in CI" if ran.value else ""
+        return Seen(ran.value, f"not run here since the code has changed{passed}", ran.known)
+    if not all(counts):
+        return Seen(0, "a test has failed")
+    return Seen(1, f"tests passed: {sum(filter(None, counts))}")
