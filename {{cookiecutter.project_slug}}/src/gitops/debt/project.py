@@ -186,7 +186,8 @@ class Project:
 
 def _releases(environment: str) -> list[Released]:
     tip = git.fetch(release.branch(environment)) if git.has_remote() else None
-    return history.releases(history.read(tip)) if tip else []
+    entries = history.read(tip) if tip else []
+    return history.releases(entries) if entries else []  # none before the first promotion is merged
 
 
 def _steps(path: Path, command: str) -> set[str]:
