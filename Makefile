@@ -30,13 +30,16 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-gitops test-full test-root packages lint end-to-end lock image-digests propose-locks fresh-issue FORCE
+.PHONY: help demo example-report test test-gitops test-full test-root packages lint end-to-end fleet lock image-digests propose-locks fresh-issue FORCE
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/dev  ## the loop in demo/: generate, train, report, merge, deploy, predict, roll back; drift, retrain
 	.venv/dev/bin/python tools/demo.py $(ARGS)
+
+example-report: .venv/dev  ## write docs/example-report.md anew: a pull request's report, with its pictures and model card; uses demo/
+	.venv/dev/bin/python tools/example_report.py
 
 test: .venv/dev .venv/checkov  ## generate every supported combination and lint it; run one project and the demo for real
 	.venv/dev/bin/python -m pytest $(WORKERS) -m "not full" $(ARGS)
@@ -59,6 +62,9 @@ lint: .venv/dev  ## format and check every file that Git tracks
 
 end-to-end: .venv/dev  ## the demo's loop on a Kubernetes cluster with Argo CD; needs docker, kind and kubectl
 	.venv/dev/bin/python tools/end_to_end.py $(ARGS)
+
+fleet:  ## the projects of a GitHub organisation, those that need attention first: build/fleet.html; ORG=... or REPOSITORIES=FILE
+	@PYTHONPATH='{{cookiecutter.project_slug}}/src' $(PYTHON) tools/fleet.py
 
 lock:  ## write all locks, the generated project's too; newer versions with ARGS=--upgrade
 	$(ENVIRONMENTS) lock $(ARGS)

@@ -403,6 +403,9 @@ def test_monitor(make: Make, found: str, tmp_path: Path) -> None:
     assert (retrain.results["retrain"], retrain.results["propose"]) == results[found]
     assert ("retrain: train" in project.log()) is (found == "drift")
     assert len(project.hub.pulls) == (1 if found == "drift" else 0)
+    assert monitor.results["record"] == ("skipped" if found == "broken" else "success")
+    recorded = project.git("ls-remote", "origin", "refs/monitor/last")
+    assert bool(recorded) is (found != "broken")
 
 
 @pytest.mark.parametrize("failed", [False, True])

@@ -13,7 +13,7 @@ import pytest
 from commenting import OLD, SHA, Bench
 from gitops.core import artifacts
 from gitops.integrations import cml, github_artifacts
-from gitops.rendering.markdown import APART, defang
+from gitops.rendering.markdown import APART, PALETTE, defang
 from markdown_it import MarkdownIt
 from test_report import candidate, report
 
@@ -125,6 +125,11 @@ xychart-beta
 ```
 ````
 
+```mermaid
+%%{init: {"securityLevel": "loose"}}%%
+xychart-beta
+```
+
 ~~~geojson
 {}
 ~~~
@@ -158,7 +163,7 @@ def test_our_own_report_is_unchanged_by_defanging() -> None:
         MarkdownIt("commonmark").enable("table").render(version).replace(APART, "") for version in (text, shown)
     ]
     assert rendered[0] == rendered[1]
-    for kept in ("```mermaid\nxychart-beta\n", "```diff\n", "<details><summary>", "| --- |"):
+    for kept in (f"```mermaid\n{PALETTE}\nxychart-beta\n", "```diff\n", "<details><summary>", "| --- |"):
         assert kept in shown
     chart = re.search(r"```mermaid\n.*?```", text, re.DOTALL)
     assert chart is not None

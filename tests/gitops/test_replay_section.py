@@ -88,6 +88,11 @@ def test_value_and_labels() -> None:
     assert "refused" not in text.replace("would refuse", "")
     page = document("t", text, replay_plot.plots(told(found)))
     assert page.count("data:image/png") == 1 and "Replay: changes of the answers" in page
+    nothing = {"value": 0.0, "low": 0.0, "high": 0.0}
+    difference.update(nothing)
+    belief.update(nothing, at_stake=0.0)
+    same = replay(told(found))
+    assert "| by the candidate's probabilities | **the same** | 0 |" in same and "| 2.5 | 2.4 | same |" in same
 
 
 @pytest.mark.parametrize(

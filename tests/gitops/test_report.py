@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,8 @@ def test_the_result_comes_first() -> None:
         "| rows: dropped repeated ids | 3 | 0 |",
         "| column `gone` | number | – |",
         "md5 `000000000000` | md5 `111111111111`",
-        "xychart-beta",
+        f"{markdown.PALETTE}\nxychart-beta",
+        "Loss: training in blue, validation in orange",
         "Best epoch 199 of 199",
         "+image: new",
         "commit `aaaaaaaaaaaa`",
@@ -290,6 +292,10 @@ def test_the_page_is_self_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "mermaid" not in html
     addresses = re.findall(r"<[^>]*(?:src|href)=.(\w*:?)", html)
     assert set(addresses) == {"data:"}
+    for data in re.findall(r'src="data:image/png;base64,([^"]+)"', html):
+        picture = base64.b64decode(data)
+        assert picture[12:16] == b"IHDR" and picture[25] == 3  # by a palette, which is a third of the size
+        assert len(picture) < 40_000
 
 
 def test_the_point_of_the_decision_is_on_the_roc_curve() -> None:

@@ -18,6 +18,7 @@ from gitops.core.artifacts import GROUP, ROW
 from gitops.integrations import dvc
 from gitops.releases.record import Deployed, Score
 from gitops.rendering.amounts import amount, signed
+from gitops.rendering.markdown import PALETTE
 from gitops.reporting import context, page, production_value, report, sections, value_curve, value_plots
 from gitops.reporting.context import Context
 from gitops.reporting.production_value import ProductionValue
@@ -134,7 +135,8 @@ def test_unit_classes_and_columns_are_text(tmp_path: Path, monkeypatch: pytest.M
     assert "<img" not in text and "<b>" not in text and "@everyone" not in text and "<!--" not in text
     assert not re.search(r"(?<!\\)\[click", text)
     chart = re.search(r"```mermaid\n(.*?)```", text, re.DOTALL)
-    assert chart and set(re.findall('"(.*?)"', chart[1])) == {"Value a month by threshold", "threshold"}
+    texts = re.findall('"(.*?)"', chart[1].replace(PALETTE, "")) if chart else []
+    assert set(texts) == {"Value a month by threshold", "threshold"}
     html = page.page(sections.join(case, sections.ORDER), case)
     assert "<img src=x>" not in html and "<b>$" not in html
     assert "Lines of the chart" not in html
@@ -149,7 +151,7 @@ def test_the_chart_shows_what_matters_and_says_what_it_leaves_out() -> None:
     assert value_curve.lowest(lines, FOUND) == -160000 - (-71250 + 160000)
     assert value_curve.at(lines["candidate"], [0.0, 0.3, 0.5, 1.0]) == [-160500.0, -71250.0, -400000.0, -3000500.0]
     text = section(report.compose(case))
-    assert "Lines of the chart, in this order: candidate, bad for all (today). " in text
+    assert "Lines of the chart: candidate in blue, bad for all (today) in orange. " in text
     assert "Amounts below -248,750 are drawn at the lower edge. Not drawn: good for all, -3,000,000." in text
     drawn = [json_numbers(line) for line in re.findall(r"line \[(.*)\]", text)]
     assert [min(line) for line in drawn] == [-248750, -160000]

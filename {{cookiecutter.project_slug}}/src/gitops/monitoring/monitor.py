@@ -43,7 +43,7 @@ def main() -> int:
     text = report.metrics(result, context, now)
     artifacts.write_text(MONITOR_HTML, report.page(summary, result, context))
     artifacts.write_text(MONITOR_METRICS, text)
-    artifacts.write_json(MONITOR, result)
+    artifacts.write_json(MONITOR, {"time": now.isoformat(timespec="seconds"), **result})
     request_log.write(request_log.METRICS, text)
     echo(f"{report.line(result)}\nAll checks: {MONITOR}, with plots: {MONITOR_HTML}")
     if result["status"] == "invalid_requests":

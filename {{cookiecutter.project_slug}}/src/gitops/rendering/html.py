@@ -20,6 +20,9 @@ figure img { width: 27rem; max-width: 100%; display: block; }
 
 BLUE, ORANGE, GREY = "#1f6feb", "#d9730d", "#8b949e"
 
+#: Colours of a plot's palette: a few, and the shades between each and the background.
+COLOURS = 64
+
 
 def document(title: str, markdown: str, plots: list[tuple[str, Any]]) -> str:
     """Return an HTML page of `markdown`, then `plots`: each a title and a function that draws on matplotlib axes."""
@@ -47,8 +50,17 @@ def figure(title: str, draw: Any) -> str:
     draw(axes)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=160)
-    data = base64.b64encode(image.getvalue()).decode()
+    data = base64.b64encode(_small(image)).decode()
     return f'<figure><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></figure>\n'
+
+
+def _small(image: io.BytesIO) -> bytes:
+    """Return a PNG with a palette in place of 32 bits a point: a third of the size, and a plot looks the same."""
+    from PIL import Image  # matplotlib writes PNGs by it
+
+    small = io.BytesIO()
+    Image.open(image).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def verbatim(text: str) -> str:

@@ -25,9 +25,15 @@ APART = "\u200b"
 #: Unicode categories of invisible characters: control, format (such as right-to-left), line and paragraph separators.
 HIDDEN = ("Cc", "Cf", "Zl", "Zp")
 
+#: Colours of a chart's lines, in their order; Mermaid's own first one is hardly seen on white.
+COLOURS = {"blue": "dodgerblue", "orange": "darkorange", "grey": "gray", "green": "mediumseagreen", "pink": "hotpink"}
+
+#: The line with which a chart begins, to have these colours (https://mermaid.js.org/config/directives.html).
+PALETTE = f'%%{{init: {{"themeVariables": {{"xyChart": {{"plotColorPalette": "{", ".join(COLOURS.values())}"}}}}}}}}%%'
+
 #: Syntax that does more on GitHub than show text; `defang` breaks each match with a zero-width space.
 ACTIVE = re.compile(
-    r"""
+    rf"""
     @                                               # mentions, e-mail addresses
     | <(?!/?(?:details|summary)>)                   # HTML and comments, except folding
     | &(?!(?:amp|lt|gt);)                           # entities, which could spell any of the rest
@@ -35,7 +41,8 @@ ACTIVE = re.compile(
     | :(?=//) | (?i:www)(?=\.)                      # addresses
     | \#(?=\d) | (?i:gh)-(?=\d)                     # issues
     | ^[^\S\n]*/                                    # commands to bots
-    | (?:`{3,}+|~{3,}+)(?![ \t]*(?:\n|$)|(?:diff|text|mermaid\nxychart-beta)\n)  # code that GitHub renders, with links
+    | (?:`{{3,}}+|~{{3,}}+)(?![ \t]*(?:\n|$)             # code that GitHub renders, with links
+        | (?:diff|text|mermaid\n(?:{re.escape(PALETTE)}\n)?xychart-beta)\n)
     """,
     re.MULTILINE | re.VERBOSE,
 )
@@ -117,6 +124,11 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
+def coloured(names: Iterable[str]) -> str:
+    """Return the names of a chart's lines, which must be Markdown, each with its colour."""
+    return ", ".join(f"{name} in {colour}" for name, colour in zip(names, COLOURS, strict=False))
+
+
 def line_chart(title: str, x_title: str, x: Sequence[float], lines: Sequence[Sequence[float]], points: int = 60) -> str:
     """Return a Mermaid chart of `lines` over `x`, thinned to `points` (https://mermaid.js.org/syntax/xyChart.html)."""
     step = max(1, -(-len(x) // points))
@@ -124,6 +136,7 @@ def line_chart(title: str, x_title: str, x: Sequence[float], lines: Sequence[Seq
     values = [[line[index] for index in shown] for line in lines]
     low, high = min(map(min, values)), max(map(max, values))
     body = [
+        PALETTE,
         "xychart-beta",
         f'    title "{title}"',
         f'    x-axis "{x_title}" {x[0]:g} --> {x[-1]:g}',

@@ -15,9 +15,8 @@ def documents(context: Context) -> str:
     answered = sum(question.answer is not None for question in asked)
     parts = [f"### Design documents\n\n{answered} of {len(asked)} questions are answered."]
     if found.outdated:
-        parts.append(
-            f"What `make documents` fills in is missing or out of date in {', '.join(map(code, found.outdated))}."
-        )
+        names = ", ".join(map(code, found.outdated))
+        parts.append(f"What `make documents` fills in is missing or out of date in {names}.")
     lines = []
     for path, questions in found.questions.items():
         open_ = [f"  - {plain(question.text)}" for question in questions if question.answer is None]

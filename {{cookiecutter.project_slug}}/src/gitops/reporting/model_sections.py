@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitops.core.figures import number, signed
-from gitops.rendering.markdown import code, interval, line_chart, measured, plain, table
+from gitops.rendering.markdown import code, coloured, interval, line_chart, measured, plain, table
 from gitops.reporting.context import Context
 
 
@@ -116,7 +116,8 @@ def learning_curve(context: Context) -> str:
         return ""
     lines = [[row[name] for row in context.curve] for name in ("train_loss", "val_loss")]
     best = min(context.curve, key=lambda row: row["val_loss"])
-    chart = line_chart("Loss: training, validation", "epoch", [row["epoch"] for row in context.curve], lines)
+    title = f"Loss: {coloured(('training', 'validation'))}"
+    chart = line_chart(title, "epoch", [row["epoch"] for row in context.curve], lines)
     note = f"Best epoch {best['epoch']:.0f} of {len(context.curve)}, validation loss {best['val_loss']:.4g}."
     return f"### Learning curve\n\n{chart}\n\n{note}"
 

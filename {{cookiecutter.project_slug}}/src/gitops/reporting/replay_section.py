@@ -6,6 +6,7 @@ from typing import Any
 
 from gitops.core.figures import number, signed
 from gitops.core.params import Params
+from gitops.rendering import amounts
 from gitops.rendering.markdown import code, details, plain, table
 from gitops.reporting.context import Context
 
@@ -129,7 +130,9 @@ def _value(value: dict[str, Any] | None) -> str:
 
 
 def _amount(gain: dict[str, float]) -> str:
-    return f"**{gain['value']:+,.0f}** ({gain['low']:+,.0f} to {gain['high']:+,.0f})"
+    if gain["low"] == gain["high"] == 0:
+        return "**the same**"
+    return f"**{amounts.signed(gain['value'])}** ({amounts.signed(gain['low'])} to {amounts.signed(gain['high'])})"
 
 
 def _labelled(labelled: dict[str, Any] | None, settings: Params) -> str:
@@ -139,13 +142,17 @@ def _labelled(labelled: dict[str, Any] | None, settings: Params) -> str:
         return f"Not compared on labelled requests: {plain(labelled['reason'], 400)}."
     rows = []
     for name, score in labelled["metrics"].items():
-        value, low, high = (score["difference"][key] for key in ("value", "low", "high"))
-        sign = "⚪" if low <= 0 <= high else "🟢" if value > 0 else "🔴"
         numbers = [number(score["candidate"]), number(score["production"])]
-        difference = f"{signed(value)} ({signed(low)} to {signed(high)}) {sign}"
-        rows.append([plain(settings.label(name)), *numbers, difference])
+        rows.append([plain(settings.label(name)), *numbers, _difference(score["difference"])])
     note = f"On {labelled['rows']:,} requests whose labels have come; a difference above 0 is better."
     return table(["metric", "candidate", "production", "difference"], rows) + f"\n\n{note}"
+
+
+def _difference(found: dict[str, float]) -> str:
+    value, low, high = (found[key] for key in ("value", "low", "high"))
+    if low == high == 0:
+        return "same"
+    return f"{signed(value)} ({signed(low)} to {signed(high)}) {amounts.sign(found)}"
 
 
 def _details(found: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gitops.rendering.amounts import amount, interval, more, sign, signed
-from gitops.rendering.markdown import line_chart, plain, table
+from gitops.rendering.markdown import coloured, line_chart, plain, table
 from gitops.reporting import value_curve
 from gitops.reporting.context import Context
 
@@ -84,7 +84,7 @@ def _chart(context: Context) -> str:
     amounts = [value_curve.at(line, thresholds) for name, line in lines.items() if name not in below]
     shown = [[max(value, lowest) for value in line] for line in amounts]
     chart = line_chart("Value a month by threshold", "threshold", thresholds, shown)
-    note = f"Lines of the chart, in this order: {', '.join(plain(name) for name in lines if name not in below)}. "
+    note = f"Lines of the chart: {coloured(plain(name) for name in lines if name not in below)}. "
     note += f"The candidate's threshold is {context.decision['threshold']:.4g}."
     if shown != amounts:
         note += f" Amounts below {amount(lowest)} are drawn at the lower edge."
