@@ -92,6 +92,14 @@ def test_pipeline(made: Path) -> None:
     assert "Running stage" not in make(made, "pipeline")
 
 
+def test_debt(made: Path) -> None:
+    """The score of a fresh project whose owner has run its tests and the pipeline, without GitHub."""
+    make(made, "debt")
+    found = json.loads((made / "reports/debt.json").read_text())
+    assert found["sections"] == {"data": 2, "model": 1.5, "infrastructure": 2, "monitoring": 0.5}
+    assert found["score"] == 0.5 and not any(test["value"] == 1 for test in found["tests"])
+
+
 def test_killed_training_resumes_to_the_same_model(made: Path, tmp_path: Path) -> None:
     """`make pipeline`, killed while it trains and started again, ends with the very bytes of the unbroken run."""
     whole = (made / "model/model.pt2").read_bytes()

@@ -64,7 +64,8 @@ class GitHub:
     token: str = "ghs_thisIsTheTokenOfTheTests0123456789"  # noqa: S105
     pulls: list[dict[str, Any]] = field(default_factory=list)
     comments: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by the pull request's number
-    runs: list[dict[str, Any]] = field(default_factory=list)  # of ci.yaml
+    runs: list[dict[str, Any]] = field(default_factory=list)  # of ci.yaml, or of their key `workflow`
+    rules: list[dict[str, Any]] = field(default_factory=list)  # that hold for main
     jobs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by the run's id
     merges: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by commit: its pull requests
     permissions: dict[str, dict[str, str]] = field(default_factory=dict)  # by token
@@ -206,7 +207,8 @@ class GitHub:
             rf"PATCH /repos/{self.repository}/issues/comments/(\d+)": lambda identity: self._edit(call, identity),
             rf"GET /repos/{self.repository}/actions/runs/(\d+)/jobs": lambda run: self._jobs(call, run),
             rf"GET /repos/{self.repository}/actions/runs/(\d+)/artifacts": lambda run: self._artifacts(call, run),
-            rf"GET /repos/{self.repository}/actions/workflows/ci\.yaml/runs": lambda: self._runs(call),
+            rf"GET /repos/{self.repository}/actions/workflows/[\w.-]+/runs": lambda: self._runs(call),
+            rf"GET /repos/{self.repository}/rules/branches/main": lambda: self._page(call, self.rules),
             rf"POST /repos/{self.repository}/actions/workflows/[\w.-]+/dispatches": lambda: self._dispatch(call),
             rf"GET /repos/{self.repository}/commits/[0-9a-f]+/pulls": lambda: self._merged(call),
             rf"GET /repos/{self.repository}/actions/artifacts": lambda: self._artifacts(call),
@@ -278,7 +280,9 @@ class GitHub:
 
     def _runs(self, call: Call) -> Answer:
         wanted = {"head_sha": call.query.get("head_sha"), "head_branch": call.query.get("branch")}
+        workflow = call.path.split("/")[-2]
         found = [run for run in self.runs if all(value in (None, run[name]) for name, value in wanted.items())]
+        found = [run for run in found if run.get("workflow", "ci.yaml") == workflow]
         status, headers, page = self._page(call, found)
         return status, headers, {"total_count": len(found), "workflow_runs": page}
 

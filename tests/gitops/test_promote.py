@@ -110,7 +110,7 @@ def test_stagings_model_card_comes_along(job: Job, server: GitHub, carded: bool)
     assert promoted(job) == proposed, "run again, it changes nothing"
     commit = merged(job, server, "merge")
     names = job.git("ls-tree", "--name-only", commit).split()
-    assert names == ["manifests", *(["model-card.md"] if carded else []), "release.json"]
+    assert names == ["debt.svg", "manifests", *(["model-card.md"] if carded else []), "release.json"]
     assert not carded or job.card(commit) == job.card(staged)
 
 
@@ -141,7 +141,12 @@ def test_a_first_promotion(job: Job, server: GitHub, method: str) -> None:
     merge = merged(job, server, method)
     assert job.tree(merge) == job.tree(proposed)
     assert job.production().record == record.model_copy(update={"previous": None})
-    assert job.git("ls-tree", "--name-only", merge).split() == ["manifests", "model-card.md", "release.json"]
+    assert job.git("ls-tree", "--name-only", merge).split() == [
+        "debt.svg",
+        "manifests",
+        "model-card.md",
+        "release.json",
+    ]
     manifests = job.manifests(merge)
     assert [it["image"] for it in containers(manifests) if it["name"] == kustomize.SERVER] == [record.image]
     assert containers(manifests) == containers(job.manifests(staged))

@@ -32,7 +32,8 @@ def test_a_first_release_holds_the_record_and_the_manifests(job: Job) -> None:
     assert record.package.md5 == digest(job.path / "package/toy.mar", "md5")
     assert record.metrics["roc_auc"].low == 0.8
     assert record.image.endswith(f":{sha256[:12]}")
-    assert job.git("ls-tree", "--name-only", str(commit)).split() == ["manifests", "model-card.md", "release.json"]
+    names = job.git("ls-tree", "--name-only", str(commit)).split()
+    assert names == ["debt.svg", "manifests", "model-card.md", "release.json"]
 
     objects = [yaml.safe_load(text) for text in job.manifests(str(commit)).values()]
     pod = next(item for item in objects if item["kind"] == "Deployment")["spec"]["template"]

@@ -158,6 +158,7 @@ class Gate(Section):
     thresholds: dict[str, float]
     guardrail_metrics: dict[str, Annotated[float, Field(ge=0)]] = {}
     slices: dict[str, float] = {}
+    debt: Annotated[float, Field(ge=0, le=7)] | None = None  # smallest ML Test Score (debt/score.py); None: no limit
 
 
 class Package(StageSection):

@@ -28,8 +28,9 @@ from gitops.deployment.planned import Plan
 from gitops.integrations import git, kustomize
 from gitops.integrations.kustomize import PRODUCTION, STAGING
 from gitops.releases import history, release, workspace
-from gitops.releases.record import CARD, RECORD, Candidate, Deployed, Release
+from gitops.releases.record import BADGE, CARD, RECORD, Candidate, Deployed, Release
 from gitops.releases.release import MAIN, MANIFESTS
+from gitops.rendering import badge
 
 
 def main() -> None:
@@ -99,6 +100,10 @@ def contents(record: Release, manifests: str, card: str | None) -> str:
     `manifests` is the tree of the manifests, `card` the model card, None for a release that has none.
     """
     files = {RECORD: f"{record.model_dump_json(indent=2)}\n"} | ({CARD: card} if card else {})
+    if record.debt:
+        points = min(record.debt.values())
+        colour = "#c33" if points < 1 else "#a70" if points < 3 else "#373"
+        files[BADGE] = badge.svg("ML Test Score", f"{points:g} of 7", colour)
     return git.write_tree({MANIFESTS: manifests} | {name: text.encode() for name, text in files.items()})
 
 

@@ -17,6 +17,7 @@ from gitops.core import actions, params
 from gitops.core.artifacts import GATE, ProjectError, read_json, replacing, run, write_text
 from gitops.core.console import annotate, echo
 from gitops.core.params import Params
+from gitops.debt import score
 from gitops.deployment import deploy, held, planned
 from gitops.deployment.planned import Plan
 from gitops.design import model_card
@@ -94,7 +95,8 @@ def decide(settings: Params, image: str | None = None, *, redeploy: bool = False
         echo(line)
         annotate("warning", "Before this is released", line)
     production = present if environment == kustomize.PRODUCTION else release.production()
-    named = candidate.model_copy(update={"image": image or kustomize.default_image(model.version)})
+    image = image or kustomize.default_image(model.version)
+    named = candidate.model_copy(update={"image": image, **score.recorded(score.of(settings))})
     card = model_card.write(settings, [], candidate.commit, candidate.training)
     return Plan(candidate=named, gate=accepted(candidate, production), card=card)
 

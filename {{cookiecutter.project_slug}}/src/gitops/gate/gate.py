@@ -7,6 +7,7 @@ It is refused unless all of these hold:
   `gate.decision` and `gate.tolerance` say (decision.py).
 - Guardrail metrics: likewise each in `gate.guardrail_metrics`, with its own limit.
 - Validation: both validations ran on this data and model and passed, and no stage is out of date.
+- Technical debt: the ML Test Score reaches `gate.debt`, where that is set.
 
 Without a release for the same task there is nothing to compare with: thresholds and validation alone decide.
 """
@@ -53,6 +54,8 @@ def evaluate(settings: Params) -> dict[str, Any]:
     name = settings.gate.primary_metric
     candidate, production = evaluated["metrics"][name]["value"], comparison.production
     differences = {other: asdict(value) for other, value in (production.differences if production else {}).items()}
+    releases = [_release(name, one) for one in comparison.releases]
+    found += rules.debt(settings, {"model_sha256": evaluated["model_sha256"], "releases": releases})
     result = {
         "accepted": all(rule.passed for rule in found),
         "reason": reason(settings, candidate, comparison, found),
@@ -64,7 +67,7 @@ def evaluate(settings: Params) -> dict[str, Any]:
         "production": production.scores.get(name) if production else None,
         "difference": differences.get(name),
         "differences": differences,
-        "releases": [_release(name, one) for one in comparison.releases],
+        "releases": releases,
         "left_out": comparison.left_out,
         "best": _recorded_best(best(settings, comparison), name, present),
         "rules": [{key: value for key, value in asdict(rule).items() if key != "failure"} for rule in found],

@@ -9,6 +9,7 @@ from gitops.core import artifacts
 from gitops.core.artifacts import ProjectError, read_json
 from gitops.core.figures import number
 from gitops.core.params import Params
+from gitops.debt import score
 from gitops.integrations import dvc
 
 VALIDATIONS = {"data validation": artifacts.DATA_VERDICT, "model validation": artifacts.MODEL_VERDICT}
@@ -102,6 +103,18 @@ def freshness() -> Rule:
     stale = dvc.stale()
     failure = f"{', '.join(stale)} out of date, run `make pipeline`"
     return Rule("no stage out of date", len(stale), 0, not stale, failure)
+
+
+def debt(settings: Params, result: dict[str, Any]) -> list[Rule]:
+    """Return the rule that the ML Test Score reaches `gate.debt`, where that is set. `result`: the gate's, so far."""
+    limit = settings.gate.debt
+    if limit is None:
+        return []
+    found = score.of(settings, result)
+    unknown = sum(not test["known"] for test in found["tests"])
+    failure = f"the ML Test Score is {show(found['score'])}, and {number(limit)} is needed (gate.debt"
+    failure += f"; {unknown} of the tests are not known)" if unknown else ")"
+    return [Rule(f"ML Test Score at least {number(limit)}", found["score"], limit, found["score"] >= limit, failure)]
 
 
 def show(value: float | None) -> str:

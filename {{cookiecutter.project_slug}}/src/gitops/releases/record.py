@@ -17,6 +17,10 @@ RECORD = "release.json"
 CARD, CARD_LIMIT = "model-card.md", 60_000
 
 
+#: The badge beside it, for a README (docs/debt.md).
+BADGE = "debt.svg"
+
+
 class Part(BaseModel):
     """A part of the record. Unknown keys are ignored: a later version of the project may have written them."""
 
@@ -81,6 +85,7 @@ class Candidate(Part):
     package: File
     predictions: File
     explanations: File | None = None  # evaluation/explanations.json; None in records before there was one
+    debt_tests: dict[str, float] | None = None  # the same by test, as "Infra 7"
     test_md5: str
     data: File
     appended: File | None = None  # the rows that retrainings have appended to it; None where there are none beside it
@@ -92,6 +97,7 @@ class Candidate(Part):
     mlflow_run_id: str | None
     training: Training | None = None  # None in records before there was `make verify`
     image: str
+    debt: dict[str, float] | None = None  # points of the ML Test Score by section; None in records before there was one
 
     @property
     def data_md5(self) -> str:

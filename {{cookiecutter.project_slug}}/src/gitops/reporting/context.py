@@ -11,6 +11,8 @@ from typing import Any
 from gitops.core import actions, artifacts
 from gitops.core.artifacts import ProjectError
 from gitops.core.params import Params
+from gitops.debt import score
+from gitops.debt.project import Project
 from gitops.design import documents
 from gitops.design.documents import State
 from gitops.integrations import argo_cd, dvc, git, kustomize
@@ -60,6 +62,7 @@ class Context:
     value_curve: list[dict[str, float]] = field(default_factory=list)  # of a binary model, over the threshold
     production_value: ProductionValue | None = None
     documents: State | None = None
+    debt: dict[str, Any] | None = None
     explanations: dict[str, Any] | None = None
     production_explanations: dict[str, Any] | None = None
 
@@ -79,6 +82,7 @@ def gather(settings: Params, stale: list[str]) -> Context:
             if not blocked and (result := _read(path)) and not (result["passed"] and path.stem in stale):
                 context.validations[name] = result
     context.documents = documents.state(settings, context.schema)
+    context.debt = score.evaluate(Project(settings, stale))
     if "train" in fresh:
         context.run, context.decision = _read(artifacts.RUN), _read(artifacts.DECISION)
         context.curve = _numbers(artifacts.LEARNING_CURVE)

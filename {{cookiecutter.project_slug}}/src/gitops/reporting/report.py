@@ -46,6 +46,7 @@ def main() -> None:
         text = compose(found)
         whole = sections.join(found, sections.ORDER)
         artifacts.write_text(artifacts.REPORT_HTML, page.page(whole, found))
+        artifacts.write_json(artifacts.DEBT, found.debt)
         written.append(artifacts.REPORT_HTML)
     artifacts.write_text(artifacts.REPORT, text)
     actions.summarise(text)

@@ -13,6 +13,7 @@ from gitops.releases.record import Release, changed_params, short
 from gitops.rendering import markdown
 from gitops.rendering.markdown import code, details, fenced, plain, table
 from gitops.reporting.context import Context
+from gitops.reporting.debt_section import debt
 from gitops.reporting.documents_section import documents
 from gitops.reporting.explanations_section import explanations
 from gitops.reporting.gate_section import gate
@@ -123,6 +124,7 @@ ORDER: tuple[Section, ...] = (
     confusion,
     slices,
     explanations,
+    debt,
     documents,
     deployment,
     lineage,
@@ -133,6 +135,7 @@ SUMMARY: tuple[Section, ...] = (review, result, rollbacks, value, retraining, me
 
 #: Sections that are left out of a report that is too long, in this order.
 EXPENDABLE = (
+    "debt",
     "documents",
     "deployment",
     "explanations",
