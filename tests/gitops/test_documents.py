@@ -219,7 +219,7 @@ def report(settings: Settings, schema: dict[str, Any] | None) -> str:
 def test_the_report_counts_what_is_open(settings: Settings, schema: dict[str, Any]) -> None:
     assert section(Context(settings, [], None)) == ""
     text = report(settings, schema)  # the answers about the bundled table hold for another one
-    assert "0 of 8 questions are answered." in text and "Run `make documents`." in text
+    assert "0 of 8 questions are answered." in text and "What `make documents` fills in is missing" in text
     documents.main()
     artifacts.write_text(CARD, "**Who?**\nWe.\n**What?**\nThis.")
     assert report(settings, schema) == (
