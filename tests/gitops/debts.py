@@ -55,8 +55,8 @@ class World:
         self.columns, self.alerts, self.kind, self.rollback = ["x", "y"], ["ModelStale", "ModelSlow"], "Rollout", True
         self.debts: dict[str, Found] = {}  # by version, what its release has recorded
         values = complete(SETTINGS | {"value": VALUE, "retrain": {"tune_trials": 10}})
-        values["data"] |= {"slices": ["site"], "positive": "yes"}
-        values["gate"] |= {"slices": {"roc_auc": 0.5}}
+        values["data"] = values["data"] | {"slices": ["site"], "positive": "yes"}
+        values["gate"] = values["gate"] | {"slices": {"roc_auc": 0.5}}
         self.settings = Settings.model_validate(values)
         for name in ("docs", "tests", ".github", "src"):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
