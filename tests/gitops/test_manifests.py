@@ -49,14 +49,19 @@ OTHERS = {
 
 #: Words in a query that are no metrics.
 WORDS = {
+    "abs",
     "and",
+    "avg",
     "by",
+    "clamp_min",
+    "count",
     "histogram_quantile",
     "increase",
     "label_values",
     "max",
     "namespace",
     "offset",
+    "sqrt",
     "on",
     "or",
     "present_over_time",
@@ -574,9 +579,12 @@ def test_canary_takes_the_pods_of_the_release(rendered: dict[str, list[Object]])
     [template] = of(objects, "AnalysisTemplate")
     used = {each["templateName"] for each in found(rollout, "templates") for each in each}
     assert used == {template["metadata"]["name"]}
-    conditions = list(found(template, "successCondition"))
-    assert conditions
-    assert all("len(result) > 0" in condition and "isNaN" in condition for condition in conditions)
+    conditions = {
+        each["name"]: each["successCondition"] for each in template["spec"]["metrics"] if "job" not in each["provider"]
+    }
+    assert {*conditions} == {"errors", "predictions"}
+    assert "len(result) > 0" in conditions["errors"] and "!isNaN" in conditions["errors"]
+    assert conditions["predictions"] == "len(result) == 0 || isNaN(result[0]) || result[0] <= 1"  # nothing to compare
 
 
 def test_argo_cd_may_apply_what_is_rendered(rendered: dict[str, list[Object]]) -> None:
@@ -641,8 +649,8 @@ def _names(address: str, deadline: float) -> set[str]:
 
 def metrics_of(query: str) -> set[str]:
     """Return the metrics that a query names, in PromQL or in Grafana's label_values()."""
-    bare = re.sub(r"\{[^}]*\}|\[\w+\]|\b(?:on|by) \([^)]*\)", "", query.replace("{{", "").replace("}}", ""))
-    return set(re.findall(r"\b[A-Za-z_]\w*", bare)) - WORDS
+    bare = re.sub(r"\{[^}]*\}|\[\w+\]|\b(?:on|by|group_left) \([^)]*\)", "", query.replace("{{", "").replace("}}", ""))
+    return set(re.findall(r"\b[A-Za-z_][\w:]*", bare)) - WORDS
 
 
 def test_metrics_of_a_query() -> None:
@@ -669,6 +677,6 @@ def test_queried_metrics_exist(case: str, rendered: dict[str, list[Object]], exp
     ]
     queries += [each for each in found(boards, "query") if each.startswith("label_values")]
     named = set().union(*map(metrics_of, queries))
-    assert named <= exported | OTHERS
+    assert named <= exported | OTHERS | {*found(of(objects, "PrometheusRule"), "record")}
     if case == "with-monitoring":
         assert {"Requests5XX", "ts_inference_latency_microseconds", "model_request_seconds_bucket", "up"} <= named

@@ -60,6 +60,7 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
         "gitops/tabular/request_rows.py",
         *("gitops/serving/__init__.py", f"{SERVER}/__init__.py", f"{SERVER}/metrics.py"),
         *(f"{SERVER}/online_features.py", f"{SERVER}/request_log.py", f"{SERVER}/request_log_files.py"),
+        f"{SERVER}/shapley.py",
     }
     assert json.loads(files["settings.json"]) == {
         "package": "breast_cancer",

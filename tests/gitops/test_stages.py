@@ -35,6 +35,7 @@ def evaluate():
     write("evaluation/metrics.json", "{}")
     write("evaluation/predictions.parquet", "")
     write("evaluation/plots/roc.csv", "")
+    write("evaluation/explanations.json", "{}")
 
 globals()[sys.argv[1]]()
 """
