@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from projects import ROOT, generate, make, module_of
 
 pytestmark = pytest.mark.real
@@ -20,16 +21,15 @@ Elements, HOSTILE = _elements.Elements, _elements.HOSTILE
 PACKAGES = "import importlib.metadata as m, json; print(json.dumps(m.packages_distributions()))"
 
 
-#: Edits of params.yaml for a table of three classes in another file.
-CHANGES = {
-    "path: data/raw.csv": "path: data/hostile.csv",
-    "target: diagnosis": "target: y",
-    "task: binary": "task: multiclass",
-    "positive: malignant": "positive: null",
-    "primary_metric: roc_auc": "primary_metric: accuracy",
-    "roc_auc: 0.9": "accuracy: 0.1",
-    "brier: 0.02": "log_loss: 0.02",
-    "threshold: f1": "threshold: null",
+#: What params.yaml has for a table of three classes in another file, by section.
+HOSTILE_TABLE: dict[str, dict[str, object]] = {
+    "data": {"path": "data/hostile.csv", "target": "y", "task": "multiclass", "positive": None},
+    "train": {"threshold": None},
+    "gate": {
+        "primary_metric": "accuracy",
+        "thresholds": {"accuracy": 0.1},
+        "guardrail_metrics": {"log_loss": 0.02},
+    },
 }
 
 
@@ -84,11 +84,11 @@ def test_hostile_texts_are_text_to_skrub_too(made: Path) -> None:
         table = [[*texts[:2], "y"], *rows]
         lines = (",".join('"' + text.replace('"', '""') + '"' for text in row) for row in table)
         (made / "data/hostile.csv").write_text("\n".join(lines))
-        changed = settings
-        for before, after in CHANGES.items():
-            assert before in changed
-            changed = changed.replace(before, after)
-        (made / "params.yaml").write_text(changed)
+        changed = yaml.safe_load(settings) | {"value": None}
+        for section, values in HOSTILE_TABLE.items():
+            assert values.keys() <= changed[section].keys()
+            changed[section] |= values
+        (made / "params.yaml").write_text(yaml.safe_dump(changed))
         make(made, "explore")
         pages.append(Elements(page(made)))
     (made / "params.yaml").write_text(settings)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import ROOT
+from projects import ROOT, environment
 
 NEWEST = re.findall(
     r'__version__ = "(.+)"', (ROOT / "{{cookiecutter.project_slug}}/src/gitops/__init__.py").read_text()
@@ -90,9 +90,7 @@ def make_repository(folder: Path, files: Files) -> None:
         git(folder, "update-ref", ref, git(folder, "commit-tree", git(folder, "write-tree"), "-m", "Commit"))
 
 
-def fleet(
-    tmp_path: Path, environment: dict[str, str] | None = None, **variables: str
-) -> subprocess.CompletedProcess[str]:
+def fleet(tmp_path: Path, changed: dict[str, str] | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `make fleet` in a copy of what it needs of the template."""
     copy = tmp_path / "template"
     package = "{{cookiecutter.project_slug}}/src/gitops"
@@ -101,7 +99,7 @@ def fleet(
     shutil.copy(ROOT / "Makefile", copy)
     command = ["make", "fleet", f"PYTHON={sys.executable}", *(f"{name}={value}" for name, value in variables.items())]
     return subprocess.run(
-        command, cwd=copy, env=os.environ | (environment or {}), capture_output=True, text=True, check=False
+        command, cwd=copy, env=environment() | (changed or {}), capture_output=True, text=True, check=False
     )
 
 
