@@ -111,13 +111,20 @@ def _surge(strategy: Object, count: int) -> int:
 
 
 def _resources(pod: Object, defaults: Object) -> dict[str, float]:
-    """Return what one pod asks for: all its containers, or the one before them that asks for more."""
+    """Return what one pod asks for: all its containers and sidecars, or the one before them that asks for more.
+
+    https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers
+    """
     found: dict[str, float] = {}
     for name in ("requests.cpu", "requests.memory", "limits.memory", "requests.nvidia.com/gpu"):
         where, _, resource = name.partition(".")
+        most = sidecars = 0.0
+        for container in pod.get("initContainers", []):
+            amount = _bound(container, where, resource, defaults)
+            most = max(most, sidecars + amount)
+            sidecars += amount if container.get("restartPolicy") == "Always" else 0
         amounts = [_bound(container, where, resource, defaults) for container in pod["containers"]]
-        before = [_bound(container, where, resource, defaults) for container in pod.get("initContainers", [])]
-        found[name] = max([sum(amounts), *before])
+        found[name] = max(most, sidecars + sum(amounts))
     return found
 
 

@@ -35,9 +35,11 @@ def prometheus_namespace(objects: Objects) -> bool:
 
 
 def sidecar(objects: Objects) -> bool:
-    """Both containers are there, and the release has reached the server's."""
+    """All containers are there, and the release has reached the server's."""
     template = objects[SERVER]["spec"]["template"]
-    images = {each["name"]: each["image"] for each in template["spec"]["containers"]}
+    images = {
+        each["name"]: each["image"] for kind in ("initContainers", "containers") for each in template["spec"][kind]
+    }
     names_model = images["model-server"].endswith(":" + template["metadata"]["annotations"]["model-sha256"][:12])
     return names_model and "fluent-bit" in images["request-log"]
 

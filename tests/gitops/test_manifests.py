@@ -129,15 +129,22 @@ def pod_templates(objects: list[Object]) -> list[Object]:
     return [item for item in found(objects, "template") if "containers" in item.get("spec", {})]
 
 
+def staying(pod: Object) -> list[Object]:
+    """Return the containers of a pod that run as long as it does, its sidecars first."""
+    sidecars = [each for each in pod.get("initContainers", []) if each.get("restartPolicy") == "Always"]
+    return [*sidecars, *pod["containers"]]
+
+
 def model_runs(template: Object) -> bool:
     """Return whether the pod loads the model, rather than copying or asking it."""
-    variables = [entry["name"] for each in template["spec"]["containers"] for entry in each.get("env", [])]
-    return template["spec"]["containers"][0]["name"] == "model-server" or "MODEL_SHA256" in variables
+    containers = staying(template["spec"])
+    variables = [entry["name"] for each in containers for entry in each.get("env", [])]
+    return containers[0]["name"] == "model-server" or "MODEL_SHA256" in variables
 
 
 def checks_its_model(template: Object) -> bool:
     """Return whether the pod names the released model, and gives its sha256 to the container that loads it."""
-    [container] = template["spec"]["containers"]
+    container = staying(template["spec"])[0]
     reference = {"fieldRef": {"fieldPath": "metadata.annotations['model-sha256']"}}
     given = {"name": "MODEL_SHA256", "valueFrom": reference} in container["env"]
     metadata = template["metadata"]
@@ -175,7 +182,7 @@ def network_flaws(objects: list[Object]) -> dict[str, bool]:
     policies = [item["spec"] for item in of(objects, "NetworkPolicy")]
     metrics = [rule["from"] for each in policies for rule in each.get("ingress", []) if {"port": 8082} in rule["ports"]]
     monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-    others = [each for each in pod_templates(objects) if each["spec"]["containers"][0]["name"] != "model-server"]
+    others = [each for each in pod_templates(objects) if staying(each["spec"])[0]["name"] != "model-server"]
     services = [item["spec"]["selector"] for item in of(objects, "Service")]
     component = "app.kubernetes.io/component"
     return {
@@ -357,10 +364,9 @@ def scaled(objects: list[Object]) -> list[Object]:
 
 
 def seconds(template: Object) -> int:
-    """Return how long a pod may take to start, by the startup probe of its first container."""
-    probe = template["spec"]["containers"][0]["startupProbe"]
-    total: int = probe.get("initialDelaySeconds", 0) + probe["periodSeconds"] * probe["failureThreshold"]
-    return total
+    """Return how long a pod may take to start, by its startup probes: a sidecar's holds up what comes after it."""
+    probes = [each["startupProbe"] for each in staying(template["spec"])]
+    return sum(each.get("initialDelaySeconds", 0) + each["periodSeconds"] * each["failureThreshold"] for each in probes)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -427,7 +433,7 @@ def test_pods_are_spread_over_hosts_and_zones(case: str, rendered: dict[str, lis
     label = "rollouts-pod-template-hash" if of(rendered[case], "Rollout") else "pod-template-hash"
     for deployment in scaled(rendered[case]):
         template = deployment["spec"]["template"]
-        server = template["spec"]["containers"][0]["name"] == "model-server"
+        server = staying(template["spec"])[0]["name"] == "model-server"
         [preferred] = template["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
         hosts, [zones] = preferred["podAffinityTerm"], template["spec"]["topologySpreadConstraints"]
         assert hosts["topologyKey"] == "kubernetes.io/hostname"

@@ -86,7 +86,8 @@ def to_production(job: Job, server: GitHub, model: str, method: str = "merge") -
 def containers(manifests: dict[str, bytes]) -> Any:
     objects = [yaml.safe_load(text) for text in manifests.values()]
     [deployment] = [item for item in objects if item["kind"] == "Deployment"]
-    return deployment["spec"]["template"]["spec"]["containers"]
+    pod = deployment["spec"]["template"]["spec"]
+    return [*pod["initContainers"], *pod["containers"]]
 
 
 def test_a_merge_is_released_to_staging_only(job: Job, server: GitHub) -> None:

@@ -37,9 +37,9 @@ def test_a_first_release_holds_the_record_and_the_manifests(job: Job) -> None:
 
     objects = [yaml.safe_load(text) for text in job.manifests(str(commit)).values()]
     pod = next(item for item in objects if item["kind"] == "Deployment")["spec"]["template"]
-    [server] = pod["spec"]["containers"]
+    [server], [proxy] = pod["spec"]["initContainers"], pod["spec"]["containers"]
     assert {"Deployment", "Service", "ConfigMap"} <= {item["kind"] for item in objects}
-    assert server["image"] == record.image
+    assert server["image"] == proxy["image"] == record.image
     keys = {key for item in objects for key in item["metadata"].get("annotations", {})}
     assert not [key for key in keys if key.startswith(("argocd.argoproj.io/", "helm.sh/"))]  # no hook, no wave
     assert pod["metadata"]["annotations"]["model-sha256"] == sha256

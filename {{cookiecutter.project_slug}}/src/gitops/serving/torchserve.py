@@ -1,7 +1,8 @@
 """TorchServe on this machine, with the image's settings, Java from the serve environment, and free ports.
 
-Nothing is left behind: the server writes to a temporary directory, and its processes (Java, Python worker) are one
-process group, which is killed as a whole.
+HAProxy stands before it, as in a pod, where it is installed; else TorchServe answers clients itself, without the
+limits of haproxy.cfg. Nothing is left behind: the server writes to a temporary directory, and its processes (HAProxy;
+Java, Python worker) are process groups, which are killed as a whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -26,12 +27,17 @@ from gitops.serving.server import probe
 
 ENVIRONMENT = Path(".venv/serve/bin")
 SETTINGS = Path("serving/config.properties")
+PROXY = SETTINGS.with_name("haproxy.cfg")
 LOGGING = SETTINGS.with_name("log4j2.xml")
+
+#: Where HAProxy's package puts it, which is not on everybody's PATH.
+PROXY_PATH = "/usr/local/sbin:/usr/sbin:/opt/homebrew/sbin"
 
 #: Seconds until the server must have passed its smoke test. A slow machine that is busy with other work took fifty.
 STARTUP_TIMEOUT = 120.0
 
-#: Seconds for a server to end after SIGTERM: longer than start.py takes to drain, flush and stop Java.
+#: Seconds for HAProxy to end after SIGUSR1, and for TorchServe after SIGTERM: longer than hard-stop-after, and than
+#: start.py takes to flush the log and stop Java.
 SHUTDOWN_TIMEOUT = 20.0
 
 #: How variables begin that a shell may have set for other programs, and that TorchServe, Java or Python would obey.
@@ -43,22 +49,29 @@ LOG_LINES = 30
 
 @dataclass(frozen=True)
 class Server:
-    """A running TorchServe: its address, its process, which leads the process group, and the file with its output."""
+    """A running server: its address, TorchServe, the file with the output, and HAProxy if there is one.
+
+    Both processes lead a process group.
+    """
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    proxy: subprocess.Popen[bytes] | None = None
 
     def wait(self) -> None:
         """Return when the server has ended by itself. If this call is interrupted, stop the server gracefully: it
         answers requests in flight and flushes its request log.
         """
         try:
-            self.process.wait()
+            while self.process.poll() is None and (self.proxy is None or self.proxy.poll() is None):
+                time.sleep(0.2)
         except BaseException:
-            self.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(SHUTDOWN_TIMEOUT)
+            for process, number in ((self.proxy, signal.SIGUSR1), (self.process, signal.SIGTERM)):
+                if process is not None:
+                    process.send_signal(number)
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(SHUTDOWN_TIMEOUT)
             raise
 
 
@@ -71,25 +84,35 @@ def running(mar: Path, sha256: str, model_name: str, port: int) -> Iterator[Serv
     """
     with tempfile.TemporaryDirectory(prefix="serve-") as name, ExitStack() as stack:
         folder = Path(name)
-        ports = _free_ports(port)
-        if port not in (0, ports[0]):
-            echo(f"port {port} is in use: taking {ports[0]}")
+        haproxy = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:{PROXY_PATH}")
+        front, *ports = _free_ports(port)
+        if port not in (0, front):
+            echo(f"port {port} is in use: taking {front}")
         archive = folder / "store" / f"{model_name}.mar"
         archive.parent.mkdir()
         shutil.copyfile(mar, archive)
+        if haproxy is None:
+            echo("HAProxy is not installed: TorchServe answers without its limits")
+            ports[0] = front
         (folder / SETTINGS.name).write_text(_settings(ports), encoding="utf-8")
-        shutil.copyfile(LOGGING, folder / LOGGING.name)
+        for path in (LOGGING, PROXY):
+            shutil.copyfile(path, folder / path.name)
         server = Server(f"http://127.0.0.1:{ports[0]}", _start(folder, sha256), folder / "output.log")
         stack.callback(_stop, server.process)
-        _wait(server, archive)
+        _wait(server, archive, "TorchServe")
+        if haproxy is not None:
+            proxy = _start_proxy(haproxy, folder, front, ports)
+            stack.callback(_stop, proxy)
+            server = replace(server, url=f"http://127.0.0.1:{front}", proxy=proxy)
+            _wait(server, archive, "HAProxy")
         yield server
 
 
 def _free_ports(wanted: int) -> list[int]:
-    """Return five ports that are free now, the first being `wanted` if that is."""
+    """Return seven ports that are free now, the first being `wanted` if that is."""
     with ExitStack() as stack:
         ports = []
-        for port in (wanted, 0, 0, 0, 0):
+        for port in (wanted, *[0] * 6):
             listener = stack.enter_context(socket.socket())
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -102,7 +125,7 @@ def _free_ports(wanted: int) -> list[int]:
 
 def _settings(ports: list[int]) -> str:
     """Return the image's settings with other addresses: of two lines with the same key TorchServe takes the last."""
-    inference, management, metrics, grpc_inference, grpc_management = ports
+    inference, management, metrics, grpc_inference, grpc_management, _ = ports
     return (
         f"{SETTINGS.read_text(encoding='utf-8')}\n"
         f"inference_address=http://127.0.0.1:{inference}\n"
@@ -138,16 +161,38 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
         )
 
 
+def _start_proxy(haproxy: str, folder: Path, port: int, ports: list[int]) -> subprocess.Popen[bytes]:
+    """Start HAProxy at 127.0.0.1:`port` before the server of `folder`, as the leader of a process group."""
+    environment = {
+        "PREDICTIONS": f"127.0.0.1:{port}",
+        "METRICS": f"127.0.0.1:{ports[-1]}",
+        "TORCHSERVE": f"127.0.0.1:{ports[0]}",
+        "TORCHSERVE_METRICS": f"127.0.0.1:{ports[2]}",
+        "GRACE": "0",  # nothing balances load here that has to learn of the end first
+        "SERVER_CODE": str(SOURCE / "gitops/serving/server"),
+    }
+    with (folder / "output.log").open("ab") as output:
+        return subprocess.Popen(
+            [haproxy, "-db", "-f", PROXY.name],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Kill Java and the worker at once, if they still run: Java would replace a worker that is killed alone."""
+    """Kill a process group at once, if it still runs: Java would replace a worker that is killed alone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _wait(server: Server, archive: Path) -> None:
+def _wait(server: Server, archive: Path, name: str) -> None:
     """Return once the smoke test passes. Raises ProjectError if it fails, or if the server does not start."""
-    print("starting TorchServe ", end="", flush=True)
+    print(f"starting {name} ", end="", flush=True)
     begin = time.monotonic()
     problem = None
     while problem is None:
@@ -157,12 +202,13 @@ def _wait(server: Server, archive: Path) -> None:
                 echo(f" {time.monotonic() - begin:.1f} s")
                 return
         except (OSError, HTTPException) as error:
-            if server.process.poll() is not None or _gave_up(server):
+            ended = any(each is not None and each.poll() is not None for each in (server.process, server.proxy))
+            if ended or _gave_up(server):
                 problem = "the server did not start"
             elif time.monotonic() - begin > STARTUP_TIMEOUT:
                 problem = f"no answer after {STARTUP_TIMEOUT:.0f} s ({error})"
         print(".", end="", flush=True)
-        time.sleep(0.5)
+        time.sleep(0.1 if server.proxy else 0.5)
     print()
     raise ProjectError("\n".join([problem, "The end of its log:", *tail(server.log)]))
 

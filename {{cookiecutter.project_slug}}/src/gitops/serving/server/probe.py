@@ -1,10 +1,12 @@
 """Smoke test of a server: post the golden request of a model archive, and compare the answer with the golden one.
 
     python probe.py http://127.0.0.1:8080 ARCHIVE        (MODEL.mar, or the folder that holds no other archive)
+    python probe.py http://127.0.0.1:8085                (only asks for /ping)
 
 The exit status is 0 if the answer is right, else 1. Kubernetes runs it as startup and readiness probe, because
-TorchServe's /ping says nothing about the model; `make serve` runs it to learn when the server is ready. It imports only
-the standard library, and little of it, because it runs every few seconds.
+TorchServe's /ping says nothing about the model, and the second form as TorchServe's liveness probe; `make serve` runs
+it to learn when the server is ready. It imports only the standard library, and little of it, because it runs every few
+seconds.
 """
 
 from __future__ import annotations
@@ -75,6 +77,12 @@ def probe(server: str, archive: Path) -> str | None:
     return f"the smoke test failed: {url} gave another answer than the golden one, with status {status}: {text}"
 
 
+def ping(server: str) -> str | None:
+    """Return None if `server` says that it works, else what it says instead. Raises as `probe` does."""
+    status, body = request("GET", f"{server}/ping")
+    return None if status == 200 else f"{server}/ping answered {status}: {body[:500].decode(errors='replace')!a}"
+
+
 def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)
@@ -84,7 +92,7 @@ def _parse(body: bytes) -> Any:
 
 if __name__ == "__main__":
     try:
-        problem = probe(sys.argv[1], Path(sys.argv[2]))
+        problem = probe(sys.argv[1], Path(sys.argv[2])) if len(sys.argv) > 2 else ping(sys.argv[1])
     except (OSError, http.client.HTTPException) as error:
         problem = f"{sys.argv[1]} does not answer: {error}"
     except Exception as error:  # no archive, a broken one: what runs the probe shows one line
