@@ -97,7 +97,8 @@ def hostile(trained: Path) -> Iterator[bytes]:
             )
             target = chance.choice(paths)
         elif kind == 4:
-            header = f"X-{'y' * chance.randrange(1, 9000)}: {chr(255) * chance.randrange(200)}"
+            long = "y" * chance.randrange(1, 9000)
+            header = chance.choice([f"X-{long}: {chr(255) * chance.randrange(200)}", f"X-Y: {long}"])
         elif kind == 5:
             given = [len(body) - 1, len(body) + 9, 10**8, -1, 10**30, "x", "", f"1{chr(13)}{chr(10)}Content-Length: 2"]
             length = f"Content-Length: {chance.choice(given)}"
@@ -171,7 +172,7 @@ def test_hostile_requests_get_2xx_or_4xx_and_harm_nothing(trained: Path, server:
         or any(status // 100 not in (2, 4) for status in answer if status != 100)
     ]
     assert not wrong, (len(wrong), counted, *sorted({str(entry) for entry in wrong})[:20])
-    assert counted.keys() >= {200, 400, 404, 405, 413, 414, 431}
+    assert counted.keys() >= {200, 400, 404, 405, 414, 431}
     assert server.probe() == 0
 
 
