@@ -30,7 +30,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo example-report test test-gitops test-full test-root packages lint end-to-end fleet lock image-digests propose-locks fresh-issue FORCE
+.PHONY: help demo example-report test test-gitops test-full test-root packages lint end-to-end fleet lock image-digests propose-locks fresh-issue haproxy FORCE
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -41,21 +41,27 @@ demo: .venv/dev  ## the loop in demo/: generate, train, report, merge, deploy, p
 example-report: .venv/dev  ## write docs/example-report.md anew: a pull request's report, with its pictures and model card; uses demo/
 	.venv/dev/bin/python tools/example_report.py
 
-test: .venv/dev .venv/checkov  ## generate every supported combination and lint it; run one project and the demo for real
+# Tests of the server need HAProxy. Root, as in a container, gets it; for others `make packages` installs it.
+haproxy:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! { command -v /usr/sbin/haproxy && command -v dumb-init; } > /dev/null; then \
+	  apt-get update --quiet > /dev/null && apt-get install --quiet --yes --no-install-recommends haproxy dumb-init > /dev/null; \
+	fi || echo "HAProxy cannot be installed: tests of the server are skipped"
+
+test: .venv/dev .venv/checkov haproxy  ## generate every supported combination and lint it; run one project and the demo for real
 	.venv/dev/bin/python -m pytest $(WORKERS) -m "not full" $(ARGS)
 
-test-gitops: .venv/dev  ## the tests of the package gitops alone, in a generated project in build/
+test-gitops: .venv/dev haproxy  ## the tests of the package gitops alone, in a generated project in build/
 	@.venv/dev/bin/python tools/test_gitops.py $(ARGS)
 
-test-full: .venv/dev .venv/checkov .venv/moto  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
+test-full: .venv/dev .venv/checkov .venv/moto haproxy  ## the same, and for real each task, DVC remote and image, retraining that is killed, S3, Redis
 	.venv/dev/bin/python -m pytest $(WORKERS) $(ARGS)
 
 test-root: .venv/dev  ## what of test-full needs root, by sudo: images are built, and their containers run
 	$(AS_ROOT) .venv/dev/bin/python -m pytest $(WORKERS) -p no:cacheprovider -m root $(ARGS)
 
-packages:  ## install what only test-full starts, on Debian or Ubuntu: Redis, PostgreSQL, buildah, promtool, amtool
+packages:  ## install what tests start, on Debian or Ubuntu: HAProxy, and for test-full Redis, PostgreSQL, buildah, promtool, amtool
 	$(SUDO) apt-get update --quiet
-	$(SUDO) apt-get install --quiet --yes --no-install-recommends buildah postgresql prometheus prometheus-alertmanager python3-venv redis-server
+	$(SUDO) apt-get install --quiet --yes --no-install-recommends buildah dumb-init haproxy postgresql prometheus prometheus-alertmanager python3-venv redis-server
 
 lint: .venv/dev  ## format and check every file that Git tracks
 	.venv/dev/bin/pre-commit run --all-files $(ARGS)

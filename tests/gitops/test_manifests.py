@@ -21,6 +21,7 @@ from conftest import ROOT
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import kustomize
 from gitops.rendering import manifests
+from gitops.serving import torchserve
 from gitops.serving.server import drift_metrics
 from gitops.serving.server.metrics import METRICS
 from ports import free_ports
@@ -248,8 +249,7 @@ def pod(objects: list[Object], kind: str = "Deployment") -> Object:
 
 
 def container(objects: list[Object], kind: str = "Deployment") -> Object:
-    only: Object = pod(objects, kind)["containers"][0]
-    return only
+    return staying(pod(objects, kind))[0]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -521,7 +521,7 @@ def test_the_monitors_metrics_are_read_where_the_log_is(tmp_path: Path) -> None:
         [server, reader] = sorted(of(objects, "Deployment"), key=lambda item: len(item["metadata"]["name"]))
         [address] = [item for item in of(objects, "ConfigMap") if "REQUEST_LOG" in item["data"]]
         for each in (server, reader):
-            [source] = each["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+            [source] = staying(each["spec"]["template"]["spec"])[0]["envFrom"]
             assert source["configMapRef"]["name"] == address["metadata"]["name"]
         [only] = reader["spec"]["template"]["spec"]["containers"]
         assert only["command"] == ["python", "-m", drift_metrics.__name__]
@@ -617,7 +617,7 @@ def _kustomize() -> list[str]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all metrics of a real server, which needs no model for that, and the handler's."""
+    """Names of all metrics of a real server, which needs no model for that, the handler's and the reverse proxy's."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "store").mkdir()
     ports = free_ports(5)
@@ -628,7 +628,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     addresses += [f"grpc_{name}_port={port}" for name, port in zip(("inference", "management"), ports[3:], strict=True)]
     settings = (ROOT / "serving/config.properties").read_text()
     (folder / "config.properties").write_text("\n".join([settings, *addresses, ""]))
-    shutil.copy(ROOT / "serving/log4j2.xml", folder)
+    for name in ("haproxy.cfg", "log4j2.xml"):
+        shutil.copy(ROOT / "serving" / name, folder)
     python = ROOT / ".venv/serve/bin/python"
     command = [python, "-m", "gitops.serving.server.start", "config.properties", "store"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "PYTHON"))}
@@ -636,10 +637,27 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, process_group=0)
     try:
-        return {*METRICS} | _names(f"http://127.0.0.1:{ports[2]}/metrics", time.monotonic() + 60)
+        server_metrics = _names(f"http://127.0.0.1:{ports[2]}/metrics", time.monotonic() + 60)
+        return {*METRICS} | server_metrics | _proxy_metrics(folder)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+def _proxy_metrics(folder: Path) -> set[str]:
+    """Return the names of HAProxy's metrics, as the ServiceMonitor asks for them."""
+    if (haproxy := torchserve.haproxy()) is None:
+        pytest.skip("needs haproxy: `make packages` installs it")
+    first, metrics = free_ports(2)
+    places = {"PREDICTIONS": first, "METRICS": metrics, "TORCHSERVE": first, "TORCHSERVE_METRICS": first}
+    environment = {name: f"127.0.0.1:{port}" for name, port in places.items()}
+    environment["SERVER_CODE"] = str(ROOT / "src/gitops/serving/server")
+    with subprocess.Popen([haproxy, "-db", "-f", "haproxy.cfg"], cwd=folder, env=environment) as process:
+        try:
+            address = f"http://127.0.0.1:{metrics}/metrics/proxy?scope=frontend&scope=backend"
+            return _names(address, time.monotonic() + 20)
+        finally:
+            process.kill()
 
 
 def _names(address: str, deadline: float) -> set[str]:
@@ -685,4 +703,4 @@ def test_queried_metrics_exist(case: str, rendered: dict[str, list[Object]], exp
     named = set().union(*map(metrics_of, queries))
     assert named <= exported | OTHERS | {*found(of(objects, "PrometheusRule"), "record")}
     if case == "with-monitoring":
-        assert {"Requests5XX", "ts_inference_latency_microseconds", "model_request_seconds_bucket", "up"} <= named
+        assert {"haproxy_frontend_http_responses_total", "model_request_seconds_bucket", "up"} <= named

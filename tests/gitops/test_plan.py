@@ -54,7 +54,8 @@ def test_a_change_of_documents_releases_nothing(job: Job, capsys: pytest.Capture
         "serving/config.properties",
         "serving/Containerfile",
         "requirements/serve.txt",
-        "src/gitops/serving/server/proxy.py",
+        "serving/haproxy.cfg",
+        "src/gitops/serving/server/start.py",
     ],
 )
 def test_a_change_of_the_images_inputs_is_released(job: Job, changed: str) -> None:

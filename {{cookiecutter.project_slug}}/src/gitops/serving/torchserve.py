@@ -84,14 +84,14 @@ def running(mar: Path, sha256: str, model_name: str, port: int) -> Iterator[Serv
     """
     with tempfile.TemporaryDirectory(prefix="serve-") as name, ExitStack() as stack:
         folder = Path(name)
-        haproxy = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:{PROXY_PATH}")
+        program = haproxy()
         front, *ports = _free_ports(port)
         if port not in (0, front):
             echo(f"port {port} is in use: taking {front}")
         archive = folder / "store" / f"{model_name}.mar"
         archive.parent.mkdir()
         shutil.copyfile(mar, archive)
-        if haproxy is None:
+        if program is None:
             echo("HAProxy is not installed: TorchServe answers without its limits")
             ports[0] = front
         (folder / SETTINGS.name).write_text(_settings(ports), encoding="utf-8")
@@ -99,13 +99,18 @@ def running(mar: Path, sha256: str, model_name: str, port: int) -> Iterator[Serv
             shutil.copyfile(path, folder / path.name)
         server = Server(f"http://127.0.0.1:{ports[0]}", _start(folder, sha256), folder / "output.log")
         stack.callback(_stop, server.process)
-        _wait(server, archive, "TorchServe")
-        if haproxy is not None:
-            proxy = _start_proxy(haproxy, folder, front, ports)
+        _wait(server, archive)
+        if program is not None:
+            proxy = _start_proxy(program, folder, front, ports)
             stack.callback(_stop, proxy)
             server = replace(server, url=f"http://127.0.0.1:{front}", proxy=proxy)
-            _wait(server, archive, "HAProxy")
+            _wait(server, archive)
         yield server
+
+
+def haproxy() -> str | None:
+    """Return the path of HAProxy, or None where it is not installed."""
+    return shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:{PROXY_PATH}")
 
 
 def _free_ports(wanted: int) -> list[int]:
@@ -161,7 +166,7 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
         )
 
 
-def _start_proxy(haproxy: str, folder: Path, port: int, ports: list[int]) -> subprocess.Popen[bytes]:
+def _start_proxy(program: str, folder: Path, port: int, ports: list[int]) -> subprocess.Popen[bytes]:
     """Start HAProxy at 127.0.0.1:`port` before the server of `folder`, as the leader of a process group."""
     environment = {
         "PREDICTIONS": f"127.0.0.1:{port}",
@@ -173,7 +178,7 @@ def _start_proxy(haproxy: str, folder: Path, port: int, ports: list[int]) -> sub
     }
     with (folder / "output.log").open("ab") as output:
         return subprocess.Popen(
-            [haproxy, "-db", "-f", PROXY.name],
+            [program, "-db", "-f", PROXY.name],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -190,9 +195,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _wait(server: Server, archive: Path, name: str) -> None:
+def _wait(server: Server, archive: Path) -> None:
     """Return once the smoke test passes. Raises ProjectError if it fails, or if the server does not start."""
-    print(f"starting {name} ", end="", flush=True)
+    if server.proxy:
+        print("starting HAProxy ", end="", flush=True)
+    else:
+        print("starting TorchServe ", end="", flush=True)
     begin = time.monotonic()
     problem = None
     while problem is None:

@@ -1,1 +1,1 @@
-"""The server: the handler runs in TorchServe's worker, out of the model archive; start.py and the proxy around it."""
+"""The server: the handler runs in TorchServe's worker, out of the model archive; start.py around it, HAProxy before it."""
