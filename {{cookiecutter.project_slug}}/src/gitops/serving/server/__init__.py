@@ -1,1 +1,1 @@
-"""The server: the handler runs in TorchServe's worker, out of the model archive; start.py around it, HAProxy before it."""
+"""The server: the handler runs in TorchServe's worker, from the model archive; start.py around, HAProxy before it."""

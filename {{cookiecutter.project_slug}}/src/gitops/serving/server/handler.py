@@ -33,8 +33,8 @@ MAX_INSTANCES = 1000
 #: Errors listed in one answer.
 MAX_ERRORS = 100
 
-#: Bytes of an answer, at most: one buffer of HAProxy holds it, so that no slow client occupies TorchServe, which restarts a
-#: worker that sends more (max_response_size in config.properties).
+#: Bytes of an answer, at most: one buffer of HAProxy holds it, so that no slow client occupies TorchServe, which
+#: restarts a worker that sends more (max_response_size in config.properties).
 MAX_ANSWER = 2**19
 
 #: Rows in one call of the model: bounds the memory of a full batch, at no cost in speed.
