@@ -1,108 +1,148 @@
-"""What the reverse proxy before TorchServe costs: latency for one client, and requests per second for 32.
+"""The server under load: HAProxy before TorchServe, beside TorchServe alone, FastAPI and LitServe; and what clients can take.
 
-    .venv/dev/bin/python benchmarks/serving.py PROJECT        (a generated project after `make pipeline`)
+    .venv/dev/bin/python benchmarks/serving.py PROJECT        (a generated project after `make pipeline`; needs haproxy)
 
-The server is started by `make serve`. Requests go through its proxy and directly to TorchServe's own port, in turns.
-Clients keep their connections and send one row. They share the machine with the server.
+Prints the p50 latency of one client and the requests a second of 32, in turns, as the median of the rounds; the memory of both
+processes; and what 1,000 idle and 150 unfinished connections add to it, and to the p99 of eight honest clients. Clients keep their
+connections, send one row, and share the machine with the server. FastAPI and LitServe run the handler's own checks and model
+(serving_peers.py); they are installed into PROJECT/build/peers.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
+import resource
 import signal
+import socket
 import statistics
 import subprocess
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import serving_load
+
 ROUNDS = 3
 SECONDS = 5.0
-CLIENTS = 32
-PROCESSES = 4
+PEERS = ("fastapi", "litserve")
 
 
 def main() -> None:
-    """Print a table, the median of the rounds."""
+    """Print the tables."""
     project = Path(sys.argv[1]).resolve()
-    command = ["make", "serve", "ARGS=--port 0"]
-    server = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True, process_group=0)
-    try:
-        url = next(found[1] for line in server.stdout or [] if (found := re.search(r"^curl \S+ (http://\S+)", line)))
-        row = json.loads((project / "package/golden_request.json").read_text())["instances"][0]
-        body = json.dumps({"instances": [row]}).encode()
-        parts = urlsplit(url)
-        ports = {"through the proxy": parts.port or 0, "TorchServe alone": upstream_port(parts.port or 0)}
-        alone: dict[str, list[float]] = {name: [] for name in ports}
+    row = json.loads((project / "package/golden_request.json").read_text())["instances"][0]
+    body = json.dumps({"instances": [row]}).encode()
+    with ExitStack() as stack:
+        server, url = stack.enter_context(served(project))
+        path, front = urlsplit(url).path, urlsplit(url).port or 0
+        haproxy, java, alone = processes(server)
+        ports = {"HAProxy, TorchServe": front, "TorchServe alone": alone}
+        print(f"idle: HAProxy {megabytes(haproxy):.0f} MB, TorchServe and its worker {megabytes(java):.0f} MB")
+        clients_that_take_much(front, path, body, haproxy, java)
+        for name in PEERS:
+            ports[name] = stack.enter_context(peer(project, name))
+        first: dict[str, list[float]] = {name: [] for name in ports}
         many: dict[str, list[float]] = {name: [] for name in ports}
         for _ in range(ROUNDS):
             for name, port in ports.items():
-                alone[name].append(statistics.median(taken(port, parts.path, body, SECONDS)) * 1000)
-                many[name].append(throughput(port, parts.path, body))
+                first[name].append(statistics.median(serving_load.taken(port, path, body, SECONDS)) * 1000)
+                many[name].append(serving_load.throughput(port, path, body, SECONDS))
+        print("| server | p50, one client | requests a second, 32 clients |\n|---|---|---|")
         for name in ports:
-            milliseconds, rate = statistics.median(alone[name]), statistics.median(many[name])
-            print(f"{name:18} p50 {milliseconds:.2f} ms for one client, {rate:.0f} requests/s for {CLIENTS}")
+            print(f"| {name} | {statistics.median(first[name]):.2f} ms | {statistics.median(many[name]):,.0f} |")
+
+
+def clients_that_take_much(port: int, path: str, body: bytes, haproxy: list[int], java: list[int]) -> None:
+    """Print what 1,000 idle and 150 unfinished connections cost."""
+    before = megabytes(haproxy), megabytes(java)
+    calm = serving_load.percentile(port, path, body, SECONDS)
+    with connections(port, 1000, b""), connections(port, 150, serving_load.unfinished(path)):
+        busy = serving_load.percentile(port, path, body, SECONDS)
+        after = megabytes(haproxy), megabytes(java)
+    grown = [now - then for now, then in zip(after, before, strict=True)]
+    print(f"1,000 idle, 150 unfinished connections: HAProxy {grown[0]:+.0f} MB, TorchServe {grown[1]:+.0f} MB; ", end="")
+    print(f"p99 of eight clients {busy * 1000:.1f} ms, {calm * 1000:.1f} ms without")
+
+
+@contextmanager
+def served(project: Path) -> Iterator[tuple[int, str]]:
+    """Run `make serve`; yield its process group and the address of predictions."""
+    command = ["make", "serve", "ARGS=--port 0"]
+    server = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True, process_group=0)
+    try:
+        yield server.pid, next(f[1] for line in server.stdout or [] if (f := re.search(r"^curl \S+ (http://\S+)", line)))
     finally:
         os.killpg(server.pid, signal.SIGINT)
         server.wait(60)
 
 
-def upstream_port(proxy_port: int) -> int:
-    """Return the port of 127.0.0.1 at which TorchServe listens, from the settings that start.py wrote for it."""
+def processes(group: int) -> tuple[list[int], list[int], int]:
+    """Return HAProxy's processes, TorchServe's, and TorchServe's port, of the server that leads a process group."""
+    found: dict[int, tuple[int, list[str]]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            command = (folder / "cmdline").read_bytes().decode().split("\0")
-            settings = Path(command[command.index("-f") + 1]).read_text() if "-f" in command else ""
-        except (OSError, ValueError, UnicodeDecodeError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            found[int(folder.name)] = parent, (folder / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, ValueError):
             continue
-        found = re.findall(r"(?m)^inference_address=http://127.0.0.1:(\d+)$", settings)
-        if str(proxy_port) in found[:-1]:
-            return int(found[-1])
-    raise SystemExit(f"no TorchServe found behind port {proxy_port}")
+
+    def below(process: int) -> list[int]:
+        return [process, *(each for child, (parent, _) in found.items() if parent == process for each in below(child))]
+
+    mine = below(group)
+    (haproxy,) = [each for each in mine if found[each][1][0].endswith("haproxy")]
+    (start,) = [each for each in mine if "gitops.serving.server.start" in found[each][1]]
+    settings = (Path(f"/proc/{start}/cwd") / "config.properties").read_text()
+    port = re.findall(r"(?m)^inference_address=http://127.0.0.1:(\d+)$", settings)[-1]
+    return [haproxy], below(start), int(port)
 
 
-def taken(port: int, path: str, body: bytes, seconds: float) -> list[float]:
-    """Return the latencies in seconds of one client's requests within `seconds`, without the first fifty."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    found, end = [], time.perf_counter() + seconds
-    while (begin := time.perf_counter()) < end:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        response.read()
-        if response.status != 200:
-            raise SystemExit(f"status {response.status}")
-        found.append(time.perf_counter() - begin)
-    connection.close()
-    return found[50:]
+def megabytes(of: list[int]) -> float:
+    """Return the memory that these processes hold, in MB: their own and their share of what several map."""
+    rollups = [Path(f"/proc/{each}/smaps_rollup") for each in of if Path(f"/proc/{each}").exists()]
+    return sum(int(path.read_text().partition("Pss:")[2].split()[0]) for path in rollups) * 1024 / 1e6
 
 
-def throughput(port: int, path: str, body: bytes) -> float:
-    """Return the requests per second of CLIENTS clients in PROCESSES processes."""
-    each = CLIENTS // PROCESSES
-    with ProcessPoolExecutor(PROCESSES) as pool:
-        return sum(pool.map(clients, [port] * PROCESSES, [path] * PROCESSES, [body] * PROCESSES, [each] * PROCESSES))
+@contextmanager
+def connections(port: int, number: int, sent: bytes) -> Iterator[None]:
+    """Hold that many connections on which these bytes were sent, and nothing more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with ExitStack() as stack:
+        for _ in range(number):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)).sendall(sent)
+        yield
 
 
-def clients(port: int, path: str, body: bytes, number: int) -> float:
-    """Keep `number` connections, each with one request in flight, and return the answers per second."""
-    connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(number)]
-    for connection in connections:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-    answers, begin = 0, time.perf_counter()
-    while time.perf_counter() < begin + SECONDS:
-        for connection in connections:
-            connection.getresponse().read()
-            connection.request("POST", path, body, {"Content-Type": "application/json"})
-            answers += 1
-    elapsed = time.perf_counter() - begin
-    for connection in connections:
-        connection.close()
-    return answers / elapsed
+@contextmanager
+def peer(project: Path, name: str) -> Iterator[int]:
+    """Run FastAPI or LitServe with the project's archive; yield its port."""
+    packages, python = project / "build/peers", project / ".venv/serve/bin/python"
+    if not (packages / name).exists():
+        uv = project / ".venv/uv/bin/uv"
+        wanted = ["fastapi", "uvicorn[standard]", "litserve"]
+        install = [uv, "pip", "install", "--quiet", "--python", python, "--target", packages, *wanted]
+        subprocess.run(install, check=True)
+    (archive,) = (project / "package").glob("*.mar")
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        free.close()
+        unpacked = Path(folder) / archive.stem
+        zipfile.ZipFile(archive).extractall(unpacked)
+        command = [python, Path(__file__).with_name("serving_peers.py"), name, unpacked, str(port)]
+        environment = os.environ | {"PYTHONPATH": str(packages)}
+        with subprocess.Popen(command, env=environment, process_group=0) as process:
+            try:
+                serving_load.wait(port)
+                yield port
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

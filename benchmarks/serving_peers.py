@@ -1,0 +1,89 @@
+"""The model of a project behind FastAPI or LitServe, with the handler's own checks and answers: what serving.py compares with.
+
+    PROJECT/.venv/serve/bin/python benchmarks/serving_peers.py fastapi|litserve ARCHIVE PORT
+
+ARCHIVE is the folder of an unpacked archive. The packages of both come from PYTHONPATH (serving.py installs them).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+
+class Context:
+    """What the handler uses of TorchServe's context; metrics go nowhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.system_properties = {"model_dir": str(folder)}
+        self.manifest = json.loads((folder / "MAR-INF/MANIFEST.json").read_text())
+        self.metrics = SimpleNamespace(add_metric_to_cache=lambda *_: SimpleNamespace(add_or_update=lambda *_: None))
+
+    def get_request_id(self, index: int) -> str:
+        return str(index)
+
+    def get_all_request_header(self, index: int) -> dict[str, str]:
+        return {}
+
+    def set_response_status(self, **_: Any) -> None: ...
+
+    def set_response_content_type(self, *_: Any) -> None: ...
+
+
+def handler(folder: Path) -> Any:
+    """Return the archive's handler with its model."""
+    sys.path.insert(0, str(folder))
+    from gitops.serving.server.handler import Handler
+
+    made = Handler()
+    made.initialize(Context(folder))
+    return made
+
+
+def fastapi(folder: Path, port: int) -> None:
+    """Serve with FastAPI and uvicorn, one process: a request at a time, as such a service is written first."""
+    import uvicorn
+    from fastapi import FastAPI, Request, Response
+
+    served, context, app = handler(folder), Context(folder), FastAPI()
+
+    @app.post("/predictions/{name}")
+    async def predict(name: str, request: Request) -> Response:
+        [answer] = served.handle([{"body": await request.body()}], context)
+        return Response(answer, media_type="application/json")
+
+    predict.__annotations__.update(request=Request, **{"return": Response})
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
+def litserve(folder: Path, port: int) -> None:
+    """Serve with LitServe, one worker, with TorchServe's batches: up to 32 requests within a millisecond."""
+    import litserve
+
+    class Model(litserve.LitAPI):
+        def setup(self, device: str) -> None:
+            self.handler = handler(folder)
+
+        def decode_request(self, request: Any) -> Any:
+            return request["instances"]
+
+        def predict(self, batch: Any) -> Any:
+            from gitops.serving.server.handler import check_batch
+
+            requests, columns = check_batch([(instances, []) for instances in batch], self.handler.schema)
+            return self.handler.predict([rows for rows, _ in requests], columns)
+
+        def encode_response(self, output: Any) -> Any:
+            return {"predictions": output, "model_version": self.handler.version}
+
+    api = Model(max_batch_size=32, batch_timeout=0.001, api_path=f"/predictions/{folder.name}")
+    litserve.LitServer(api, accelerator="cpu", workers_per_device=1).run(
+        host="127.0.0.1", port=port, num_api_servers=1, generate_client_file=False, log_level="warning"
+    )
+
+
+if __name__ == "__main__":
+    {"fastapi": fastapi, "litserve": litserve}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
