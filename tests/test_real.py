@@ -94,7 +94,8 @@ def test_pipeline(made: Path) -> None:
 
 def test_debt(made: Path) -> None:
     """The score of a fresh project whose owner has run its tests and the pipeline, without GitHub."""
-    make(made, "debt")
+    printed = make(made, "debt")
+    assert "MLOps maturity: level 0 of 2; level 1 lacks a request log to monitor (" in printed
     found = json.loads((made / "reports/debt.json").read_text())
     assert found["sections"] == {"data": 2, "model": 1.5, "infrastructure": 2, "monitoring": 0.5}
     assert found["score"] == 0.5 and not any(test["value"] == 1 for test in found["tests"])

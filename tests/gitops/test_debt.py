@@ -279,6 +279,7 @@ def test_a_project_in_which_nothing_was_run(tmp_path: Path, monkeypatch: pytest.
     printed = capsys.readouterr().out
     assert "0.5? Model 1: Model specs are reviewed and submitted (committed; whether main asks" in printed
     assert "GitHub was not asked" in printed and "ML Test Score 0 of 7" in printed
+    assert "MLOps maturity: level 0 of 2; level 0 lacks a prediction service (" in printed  # of what is copied here
 
 
 def test_the_page_lists_each_test_and_where_it_is_looked_up() -> None:

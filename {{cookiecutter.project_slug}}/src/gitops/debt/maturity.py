@@ -3,7 +3,8 @@
 Source: Google Cloud Architecture Center, "MLOps: Continuous delivery and automation pipelines in machine learning"
 (https://cloud.google.com/architecture/mlops-continuous-delivery-and-automation-pipelines-in-machine-learning). It names
 the practices of each level; which file shows one is decided here. Only files are read: whether a workflow has run, or a
-release was made, is the business of the ML Test Score.
+release was made, is the business of the ML Test Score. `make debt` prints the level; run as a program, this module
+lists each practice.
 """
 
 from __future__ import annotations
@@ -69,6 +70,17 @@ def levels(root: Path) -> list[Level]:
 def reached(found: Iterable[Level]) -> int:
     """Return the highest level that is reached; 0, where every project begins, if none is."""
     return max((level.number for level in found if level.reached), default=0)
+
+
+def summary(found: Iterable[Level]) -> str:
+    """Return the level that is reached and what the next one lacks, on one line."""
+    found = [*found]
+    text = f"MLOps maturity: level {reached(found)} of {found[-1].number}"
+    following = next((level for level in found if not level.reached), None)
+    if following is None:
+        return text
+    lacks = [f"{one.text} ({one.missing})" for one in following.practices if not one.found and not one.optional]
+    return f"{text}; level {following.number} lacks {', '.join(lacks)}"
 
 
 def _practice(text: str, evidence: str, *missing: str, optional: bool = False, elsewhere: str = "") -> Practice:
@@ -192,7 +204,7 @@ def main() -> None:
             answer = "yes" if one.found else "no" if one.known else "not known"
             optional = " (optional)" if one.optional else ""
             echo(f"  {answer:9}  {one.text}{optional}: {one.evidence if one.found else f'missing: {one.missing}'}")
-    echo(f"\nThe files of this repository automate level {reached(found)} of MLOps maturity (0 to 2)")
+    echo(f"\n{summary(found)}")
 
 
 if __name__ == "__main__":
