@@ -147,7 +147,7 @@ TABLE = (
     Test(
         "Model 3",
         "All hyperparameters have been tuned",
-        "reports/tune.json: 10 trials; half without retrain.tune_trials",
+        "reports/tune.json, else MLflow: 10 trials; half without retrain.tune_trials",
         _m.tuned,
         ("retrain.yaml", "retrain"),
         Step("make tune", 1),
