@@ -16,7 +16,7 @@ LOCK = Path("dvc.lock")
 
 
 def stale() -> list[str]:
-    """Return the stages and data files that differ from dvc.lock and the .dvc files or are missing, and what needs them.
+    """Return the stages and data files that differ from dvc.lock and the .dvc files or are missing, and what needs one.
 
     DVC's status names the first ones alone: where a network was changed, the metrics are still those of the model that
     lies here. An empty list means that every result in the workspace comes from its code, data and parameters.
