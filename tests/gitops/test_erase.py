@@ -209,7 +209,7 @@ def test_it_shows_and_asks(project: Path, monkeypatch: pytest.MonkeyPatch, capsy
     before = whole()
     assert run(monkeypatch, WHO) == 0
     told = capsys.readouterr().out
-    assert "nobody can be asked" in told and "labels: 2 labels in 1 file\n" in told and "production: model" in told
+    assert "Nobody can be asked" in told and "labels: 2 labels in 1 file\n" in told and "production: model" in told
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     for answer in ("n", ""):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)

@@ -90,19 +90,18 @@ def _practice(text: str, evidence: str, *missing: str, optional: bool = False, e
     return Practice(text, evidence, left + more, not more, optional)
 
 
-def _manual(project: Repository) -> list[Practice]:
+def _manual(ask: Repository) -> list[Practice]:
     served = ("serving/Containerfile", "k8s/base/deployment.yaml")
     return [
-        _practice("training as code", "src/*/train.py", project.files("src/*/train.py")),
-        _practice("a prediction service", ", ".join(served), project.files(*served)),
+        _practice("training as code", "src/*/train.py", ask.files("src/*/train.py")),
+        _practice("a prediction service", ", ".join(served), ask.files(*served)),
     ]
 
 
-def _automated_pipeline(project: Repository) -> list[Practice]:
+def _automated_pipeline(ask: Repository) -> list[Practice]:
     stages = ("prepare", "train", "evaluate", "package")
     events = ("schedule", "workflow_run", "repository_dispatch", "workflow_dispatch")
     verdict = "reports/validate_data.json"
-    ask = project
     return [
         _practice("an orchestrated pipeline, as code", f"{PIPELINE}: {', '.join(stages)}", ask.stages(*stages)),
         _practice(
@@ -154,9 +153,8 @@ def _automated_pipeline(project: Repository) -> list[Practice]:
     ]
 
 
-def _automated_delivery(project: Repository) -> list[Practice]:
+def _automated_delivery(ask: Repository) -> list[Practice]:
     versioned = ("data/*.dvc", ".dvc/config", "requirements/*.txt", ".github/CODEOWNERS")
-    ask = project
     return [
         _practice("code, data and environments under version control", ", ".join(versioned), ask.files(*versioned)),
         _practice(

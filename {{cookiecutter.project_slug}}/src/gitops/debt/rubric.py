@@ -83,7 +83,7 @@ TABLE = (
         _d.beneficial,
         CI,
         PIPELINE,
-        Step("leave out what adds nothing (data.drop in params.yaml), then make pipeline", 2),
+        Step("make debts, data.drop in params.yaml for what it says adds nothing, then make pipeline", 2),
     ),
     Test(
         "Data 3",
