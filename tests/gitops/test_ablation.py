@@ -27,7 +27,9 @@ def explained(**importances: float) -> dict[str, Any]:
 
 
 def find(explanations: dict[str, Any], rows: int = 300) -> list[Finding]:
-    return [*found_ablation.find(params.load(), {"rows": {"train": rows}}, explanations, 7)]
+    features = [{"name": name} for name in ("x", *(one["name"] for one in explanations["features"]))]
+    schema = {"rows": {"train": rows}, "features": features}
+    return [*found_ablation.find(params.load(), schema, explanations, 7)]
 
 
 @pytest.fixture
@@ -89,7 +91,15 @@ def test_those_that_matter_least_are_tried_and_the_others_are_not_known(
     assert "without 1 features whose importance may be 0: 5 are tried at once" in left
 
 
+def test_the_only_feature_is_not_left_out(trainings: dict[str | None, list[float]]) -> None:
+    trainings.clear()
+    explanations = explained(x=0.0)
+    schema = {"rows": {"train": 9}, "features": [{"name": "x"}, {"name": "of x", "derived": ["x"]}]}
+    (finding,) = found_ablation.find(params.load(), schema, explanations, 7)
+    assert not finding["known"]
+
+
 def test_a_large_table_is_not_trained_on_again(trainings: dict[str | None, list[float]]) -> None:
     trainings.clear()
-    (finding,) = find(explained(a=0.0, b=0.0), rows=100_001)
-    assert not finding["known"] and "without 2 features" in finding["text"] and "above 100000 " in finding["text"]
+    (finding,) = find(explained(a=0.0, b=0.0), rows=1_000_001)
+    assert not finding["known"] and "without 2 features" in finding["text"] and "above 3000000 " in finding["text"]

@@ -29,8 +29,8 @@ SEEDS = 3
 #: Features that are left out, each alone; those that matter least first.
 CANDIDATES = 5
 
-#: Training rows above which nobody waits for (CANDIDATES + 1) * SEEDS trainings.
-ROWS = 100_000
+#: Values of the training split, rows times features, above which nobody waits for (CANDIDATES + 1) * SEEDS trainings.
+VALUES = 3_000_000
 
 
 class Unheard:
@@ -45,8 +45,9 @@ def find(settings: Params, schema: Schema, explanations: Schema, line: int | Non
 
     `line`: that of `data.drop` in params.yaml.
     """
+    small = schema["rows"]["train"] * len(schema["features"]) <= VALUES
     doubtful = sorted((one for one in explanations["features"] if one["low"] <= 0), key=lambda one: one["importance"])
-    names = [one["name"] for one in doubtful[: CANDIDATES if schema["rows"]["train"] <= ROWS else 0]]
+    names = [one["name"] for one in doubtful if _without(schema, one["name"])][: CANDIDATES if small else 0]
     if names:
         total = (len(names) + 1) * SEEDS
         with tqdm(desc="train without a feature", unit="training", total=total, disable=None) as bar:
@@ -56,7 +57,7 @@ def find(settings: Params, schema: Schema, explanations: Schema, line: int | Non
                 if fmean(without) <= fmean(whole) < math.inf:
                     yield found(UNDERUTILIZED, _text(name, without, whole), artifacts.PARAMS, line)
     if left := len(doubtful) - len(names):
-        why = f"above {ROWS} training rows nothing is trained again" if not names else f"{CANDIDATES} are tried at once"
+        why = f"{CANDIDATES} are tried at once" if small else f"above {VALUES} values, nothing is trained again"
         text = f"Whether the model does as well without {left} features whose importance may be 0: {why}"
         yield unknown(UNDERUTILIZED, text, artifacts.EXPLANATIONS)
 
@@ -94,13 +95,16 @@ def losses(settings: Params, schema: Schema, name: str | None, bar: Any) -> list
 @contextmanager
 def _prepared(schema: Schema, name: str | None) -> Iterator[None]:
     """Work in a folder with the prepared splits, whose schema lacks the feature and those that are derived from it."""
-    kept = [one for one in schema["features"] if name not in (one["name"], *one.get("derived", ()))]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, artifacts.SCHEMA)
         copy.parent.mkdir(parents=True)
         for path in artifacts.SCHEMA.parent.iterdir():
             if path.name != copy.name:
                 copy.with_name(path.name).symlink_to(path.resolve())
-        artifacts.write_json(copy, schema | {"features": kept})
+        artifacts.write_json(copy, schema | {"features": _without(schema, name)})
         with chdir(folder):
             yield
+
+
+def _without(schema: Schema, name: str | None) -> list[Schema]:
+    return [one for one in schema["features"] if name not in (one["name"], *one.get("derived", ()))]
