@@ -166,7 +166,7 @@ def _messages(schema: Schema, answer: Object, view: Object | None) -> Object:
         **{_dtype(dtype): each for dtype, each in DTYPES.items()},
         "Instance": instance(schema, view),
         "PredictRequest": _object({"instances": rows}) | {"additionalProperties": False},
-        "Prediction": prediction(answer["predictions"][0], schema),
+        "Prediction": prediction(answer["predictions"][0]),
         "Explanation": _object({"base": {"type": "number"}, "contributions": contributions}),
         "PredictResponse": _object(parts | explanations, [*parts]),
         "Problem": _object(problem),
@@ -184,12 +184,10 @@ def instance(schema: Schema, view: Object | None = None) -> Object:
     return _object(columns, kept) | {"additionalProperties": False}
 
 
-def prediction(example: Any, schema: Schema) -> Object:
+def prediction(example: Any) -> Object:
     """Return the schema of predictions like this one: it is the answer of the project's own features.py."""
     if isinstance(example, dict):
-        parts = {name: prediction(value, schema) for name, value in example.items()}
-        classes = schema["target"]["classes"]
-        return _object(parts | ({"label": {"type": "string", "enum": classes}} if "label" in parts else {}))
+        return _object({name: prediction(value) for name, value in example.items()})
     for kind, name in ((bool, "boolean"), (int | float, "number"), (str, "string")):
         if isinstance(example, kind):
             return {"type": name}
