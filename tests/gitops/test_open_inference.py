@@ -90,7 +90,11 @@ def test_only_the_outputs_that_are_asked_for_are_answered(handler: Handler) -> N
 #: Bodies that are refused, and a part of what `error` says.
 BAD: dict[str, tuple[bytes, str]] = {
     "not JSON": (b"{", "not valid JSON"),
-    "tensors in binary": (question(AGE, PLANS) + b"\x00\x01", "not valid JSON"),
+    "more than JSON": (question(AGE, PLANS) + b"\x00\x01", "not valid JSON"),
+    "tensors in binary": (
+        question(AGE | {"data": None, "parameters": {"binary_data_size": 2}}, PLANS) + b"\x00\x01",
+        "tensors in binary form are not supported",
+    ),
     "a list": (b"[]", "must be an object of the Open Inference Protocol"),
     "the other form": (json.dumps({"instances": ROWS}).encode(), '"inputs" must be a list'),
     "no input": (question(), '"inputs" must be a list with an input for each column'),

@@ -35,6 +35,9 @@ TAKES = {
     "id": ("BYTES", *INTEGERS),
 }
 
+#: Why an extension of the protocol that clients use by default is refused.
+BINARY = "tensors in binary form are not supported: send them as JSON (tritonclient: binary_data=False)"
+
 #: Characters of a name in an error.
 SHOWN = 60
 
@@ -81,7 +84,8 @@ def read(body: bytes | None, schema: Schema) -> Request:
             raise Refused('"id" must be a text')
         return Request(_instances(request.get("inputs"), schema), [], request.get("id"), _outputs(request))
     except ValueError as error:
-        return Request(problems=messages.problem(str(error)))
+        binary = b'"binary_data_size"' in (body or b"")
+        return Request(problems=messages.problem(BINARY if binary else str(error)))
 
 
 def _outputs(request: dict[str, Any]) -> list[str] | None:
