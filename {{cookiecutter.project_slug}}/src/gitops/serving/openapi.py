@@ -98,8 +98,7 @@ def _paths(name: str, version: str) -> Object:
 
 
 def _post(operation: str, request: str, response: str, summary: str, *parameters: str) -> Object:
-    headers = {"X-Request-Id": {"schema": TEXT, "description": "The id that the answer has as request_id."}}
-    answered = {"description": "Predictions.", "headers": headers, "content": _json(_ref("schemas", response))}
+    answered = {"description": "Predictions.", "content": _json(_ref("schemas", response))}
     return {
         "post": {
             "operationId": operation,
