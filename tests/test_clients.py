@@ -86,6 +86,17 @@ def run(folder: Path, script: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def generate(folder: Path) -> None:
+    """Check the document openapi.json in a folder, and generate the package `client` from it, without a warning."""
+    checked = subprocess.run([CLIENTS / "openapi-spec-validator", "openapi.json"], cwd=folder, capture_output=True)
+    assert checked.returncode == 0, checked.stdout
+    command = [str(CLIENTS / "openapi-python-client"), "generate", "--path", "openapi.json", "--output-path", "client"]
+    formatter = os.environ | {"PATH": f"{CLIENTS}{os.pathsep}{os.environ['PATH']}"}
+    options = ["--meta", "none", "--fail-on-warning"]
+    made = subprocess.run([*command, *options], cwd=folder, env=formatter, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
 #: Asks for the golden request's instances, then with a text in place of a number, then for explanations of the first.
 GENERATED = """
 import json, sys
@@ -110,14 +121,7 @@ def test_a_client_is_generated_that_reads_predictions_errors_and_explanations(
 ) -> None:
     with urllib.request.urlopen(f"http://{address}/openapi.json", timeout=30) as response:
         (tmp_path / "openapi.json").write_bytes(response.read())
-    checked = subprocess.run([CLIENTS / "openapi-spec-validator", "openapi.json"], cwd=tmp_path, capture_output=True)
-    assert checked.returncode == 0, checked.stdout
-    command = [str(CLIENTS / "openapi-python-client"), "generate", "--path", "openapi.json", "--output-path", "client"]
-    options = ["--meta", "none", "--fail-on-warning"]
-    formatter = os.environ | {"PATH": f"{CLIENTS}{os.pathsep}{os.environ['PATH']}"}
-    made = subprocess.run([*command, *options], cwd=tmp_path, env=formatter, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout + made.stderr
-
+    generate(tmp_path)
     golden = trained / "package/golden_request.json"
     identity, good, bad, explained = run(tmp_path, GENERATED, f"http://{address}", str(golden))
     expected = json.loads((trained / "package/golden_response.json").read_text())
@@ -171,3 +175,58 @@ def test_tritons_client_speaks_the_open_inference_protocol(address: str, trained
     assert first[2] == pytest.approx([each["probabilities"][label] for each in expected], abs=1e-4)
     assert version[0] in ("404", "[404]", None) and "not '000000000000'" in version[1]
     assert "instance 0: column" in column[1] and "is missing" in column[1]
+
+
+#: Prints the document of a table: argument 1 is its schema, 2 its prediction of a row.
+DOCUMENT = """
+import json, sys
+from gitops.serving import openapi
+
+schema, prediction = map(json.loads, sys.argv[1:])
+print(json.dumps(openapi.document("hostile", "0" * 12, schema, {"predictions": [prediction]})))
+"""
+
+#: Sends a row as it is to a client's model and back.
+ROUND_TRIP = """
+import json, sys
+from client.models import Instance
+
+print(json.dumps(Instance.from_dict(json.loads(sys.argv[1])).to_dict()))
+"""
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        2.5,
+        {"label": ">50K", "probabilities": {"<=50K": 0.25, ">50K": 0.75}},
+        {"label": "a b", "probabilities": {"a b": 0.5, "a_b": 0.25, "class": 0.25}},
+    ],
+    ids=["regression", "binary", "multiclass"],
+)
+def test_a_client_is_generated_whatever_columns_and_classes_are_called(
+    trained: Path, tmp_path: Path, prediction: Any
+) -> None:
+    make(ROOT, f"PYTHON={sys.executable}", ".venv/clients")
+    names = [
+        "mean radius",
+        "mean_radius",
+        "class",
+        "from",
+        "self",
+        "1",
+        "$ref",
+        "a/b~c",
+        'é"\\</script>{x}',
+        "{{ y }}",
+    ]
+    dtypes = ["number", "boolean", "category", "datetime"] * 3
+    features = [{"name": name, "dtype": dtype} for name, dtype in zip(names, dtypes, strict=False)]
+    schema = {"features": features, "target": {"classes": []}, "id": "id", "timestamp": "date-time"}
+    python, source = trained / ".venv/pipeline/bin/python", {"PYTHONPATH": str(trained / "src")}
+    arguments = [DOCUMENT, json.dumps(schema), json.dumps(prediction)]
+    written = subprocess.run([python, "-c", *arguments], env=os.environ | source, capture_output=True, text=True)
+    (tmp_path / "openapi.json").write_text(written.stdout)
+    generate(tmp_path)
+    row = dict(zip(names, [1.5, True, "x", None] * 3, strict=False)) | {"id": 7}
+    assert run(tmp_path, ROUND_TRIP, json.dumps(row)) == row

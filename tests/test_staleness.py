@@ -32,6 +32,7 @@ MODULES = {
     "gitops/rendering/plots.py": {"evaluate"},
     "gitops/serving/__init__.py": {"package"},
     "gitops/serving/openapi.py": {"package"},
+    "gitops/serving/openapi_schemas.py": {"package"},
     "gitops/serving/package.py": {"package"},
     "gitops/serving/server/__init__.py": {"package"},
     "gitops/serving/server/checks.py": {"package"},

@@ -161,6 +161,8 @@ def test_hostile_names_of_columns_are_only_names() -> None:
     document = json.loads(json.dumps(openapi.document("m", VERSION, schema, answer)))
     assert fits(dict.fromkeys(names, 1.5), "Instance", document)
     assert fits({"label": "$ref", "probabilities": {"$ref": 1, "</script>": 0}}, "Prediction", document)
+    for probabilities in ({"$ref": 1}, {"$ref": 1, "another": 0}, {"$ref": 1, "</script>": "0"}):
+        assert not fits({"label": "$ref", "probabilities": probabilities}, "Prediction", document)
     for name in names:
         assert not fits(dict.fromkeys(names, 1.5) | {name: "1.5"}, "Instance", document)
     for kind, name in (each.split("/")[2:] for each in references(document)):

@@ -1,36 +1,16 @@
 """OpenAPI 3.1 of a model's server, made from its schema: what it takes, column by column, and all that it answers.
 
 It says what the server holds a request to, no more: a category that training has not seen is accepted, as is a number
-beyond the range seen there, so neither is listed. No value of the table is in it. Columns are properties of one object
-and share the schemas of their dtypes, since a table may have 1,500 of them.
+beyond the range seen there, so neither is listed. No value of the table is in it.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from gitops.serving.server.messages import MAX_INSTANCES
-from gitops.serving.server.open_inference import TYPES
-from gitops.tabular.columns import Schema, given
-from gitops.tabular.request_rows import MAX_TEXT, optional
-
-Object = dict[str, Any]
+from gitops.serving import openapi_schemas
+from gitops.serving.openapi_schemas import Object, ref
+from gitops.tabular.columns import Schema
 
 ID_PATTERN = "^[A-Za-z0-9_.-]{1,64}$"
-
-TEXT = {"type": "string"}
-
-#: What a value of each dtype may be. null is a value that is unknown.
-DTYPES: dict[str, Object] = {
-    "number": {"type": ["number", "null"], "format": "double", "description": "A finite number."},
-    "boolean": {"type": ["boolean", "null"]},
-    "datetime": {
-        "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}, {"type": "null"}],
-        "description": "ISO 8601; UTC where it names no zone.",
-    },
-    "category": {"type": ["string", "null"], "maxLength": MAX_TEXT},
-    "id": {"anyOf": [{"type": "string", "maxLength": MAX_TEXT}, {"type": "integer"}, {"type": "null"}]},
-}
 
 #: What each status but 200 means.
 ERRORS = {
@@ -66,13 +46,9 @@ def document(name: str, version: str, schema: Schema, answer: Object, view: Obje
         "components": {
             "parameters": _parameters(),
             "responses": _responses(),
-            "schemas": _messages(schema, answer, view) | _open_inference(),
+            "schemas": openapi_schemas.messages(schema, answer, view) | openapi_schemas.open_inference(),
         },
     }
-
-
-def _ref(kind: str, name: str) -> Object:
-    return {"$ref": f"#/components/{kind}/{name}"}
 
 
 def _json(schema: Object) -> Object:
@@ -98,21 +74,21 @@ def _paths(name: str, version: str) -> Object:
 
 
 def _post(operation: str, request: str, response: str, summary: str, *parameters: str) -> Object:
-    answered = {"description": "Predictions.", "content": _json(_ref("schemas", response))}
+    answered = {"description": "Predictions.", "content": _json(ref("schemas", response))}
     return {
         "post": {
             "operationId": operation,
             "summary": summary,
-            "parameters": [_ref("parameters", each) for each in (*parameters, "RequestId", "ClientId")],
-            "requestBody": {"required": True, "content": _json(_ref("schemas", request))},
-            "responses": {"200": answered} | {status: _ref("responses", f"Error{status}") for status in ERRORS},
+            "parameters": [ref("parameters", each) for each in (*parameters, "RequestId", "ClientId")],
+            "requestBody": {"required": True, "content": _json(ref("schemas", request))},
+            "responses": {"200": answered} | {status: ref("responses", f"Error{status}") for status in ERRORS},
         }
     }
 
 
 def _get(operation: str, summary: str, response: str = "") -> Object:
-    answered = {"description": summary, "content": _json(_ref("schemas", response) if response else {"type": "object"})}
-    refused = {status: _ref("responses", f"Error{status}") for status in ("429", "503")}
+    answered = {"description": summary, "content": _json(ref("schemas", response) if response else {"type": "object"})}
+    refused = {status: ref("responses", f"Error{status}") for status in ("429", "503")}
     return {"get": {"operationId": operation, "summary": summary, "responses": {"200": answered} | refused}}
 
 
@@ -140,91 +116,9 @@ def _parameters() -> Object:
 
 def _responses() -> Object:
     found = {
-        f"Error{status}": {"description": text, "content": _json(_ref("schemas", "Error"))}
+        f"Error{status}": {"description": text, "content": _json(ref("schemas", "Error"))}
         for status, text in ERRORS.items()
     }
     wait = {"schema": {"type": "integer"}, "description": "Seconds to wait, where the server knows."}
     found["Error503"]["headers"] = {"Retry-After": wait}
     return found
-
-
-def _messages(schema: Schema, answer: Object, view: Object | None) -> Object:
-    """Return the schemas of a request to /predictions, of its answer, and of each error."""
-    rows = {"type": "array", "items": _ref("schemas", "Instance"), "minItems": 1, "maxItems": MAX_INSTANCES}
-    parts = {
-        "predictions": {"type": "array", "items": _ref("schemas", "Prediction")},
-        "model_version": TEXT,
-        **({"threshold": {"type": "number"}} if "threshold" in answer else {}),
-        "request_id": TEXT,
-    }
-    explanations = {"explanations": {"type": "array", "items": _ref("schemas", "Explanation")}}
-    contributions = {"type": "object", "additionalProperties": {"type": "number"}}
-    problem = {"instance": {"type": ["integer", "null"]}, "column": {"type": ["string", "null"]}, "error": TEXT}
-    problems = {"type": "array", "items": _ref("schemas", "Problem")}
-    return {
-        **{_dtype(dtype): each for dtype, each in DTYPES.items()},
-        "Instance": instance(schema, view),
-        "PredictRequest": _object({"instances": rows}) | {"additionalProperties": False},
-        "Prediction": prediction(answer["predictions"][0]),
-        "Explanation": _object({"base": {"type": "number"}, "contributions": contributions}),
-        "PredictResponse": _object(parts | explanations, [*parts]),
-        "Problem": _object(problem),
-        "Error": _object({"error": TEXT, "errors": problems, "request_id": TEXT}, ["error", "errors"]),
-    }
-
-
-def instance(schema: Schema, view: Object | None = None) -> Object:
-    """Return the schema of an instance: a value for each column, null if it is unknown."""
-    dtypes = {feature["name"]: feature["dtype"] for feature in given(schema)}
-    others = optional(schema)
-    kept = [name for name in dtypes if name not in view["features"]] if view else [*dtypes]
-    entity = {view["entity"]: "id"} if view else {}
-    columns = {name: _ref("schemas", _dtype(dtype)) for name, dtype in (dtypes | others | entity).items()}
-    return _object(columns, kept) | {"additionalProperties": False}
-
-
-def prediction(example: Any) -> Object:
-    """Return the schema of predictions like this one: it is the answer of the project's own features.py."""
-    if isinstance(example, dict):
-        return _object({name: prediction(value) for name, value in example.items()})
-    for kind, name in ((bool, "boolean"), (int | float, "number"), (str, "string")):
-        if isinstance(example, kind):
-            return {"type": name}
-    return {}
-
-
-def _object(properties: Object, required: list[str] | None = None) -> Object:
-    return {"type": "object", "properties": properties, "required": [*properties] if required is None else required}
-
-
-def _dtype(dtype: str) -> str:
-    return dtype.capitalize()
-
-
-def _open_inference() -> Object:
-    """Return the schemas of the Open Inference Protocol, as far as this server goes."""
-    named = {"name": TEXT, "datatype": {"type": "string", "enum": [*TYPES]}}
-    shape = {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2}
-    data = {"type": "array", "items": {"type": ["number", "string", "boolean", "null"]}}
-    tensor, described = named | {"shape": shape, "data": data}, named | {"shape": shape}
-    parameters = {"type": "object"}
-    wanted = _object({"name": TEXT, "parameters": parameters}, ["name"])
-
-    def each(name: str) -> Object:
-        return {"type": "array", "items": _ref("schemas", name)}
-
-    asked = {"id": TEXT, "parameters": parameters, "inputs": each("InferInput"), "outputs": each("InferWanted")}
-    answered = {"model_name": TEXT, "model_version": TEXT, "parameters": parameters, "outputs": each("InferOutput")}
-    tensors = {"inputs": each("TensorMetadata"), "outputs": each("TensorMetadata")}
-    texts = {"type": "array", "items": TEXT}
-    return {
-        "InferInput": _object(tensor | {"parameters": parameters}, [*tensor])
-        | {"description": "The values of one column: a row each, of shape [rows] or [rows, 1]."},
-        "InferWanted": wanted,
-        "InferRequest": _object(asked, ["inputs"]),
-        "InferOutput": _object(tensor),
-        "InferResponse": _object(answered | {"id": TEXT}, [*answered]),
-        "TensorMetadata": _object(described),
-        "ModelMetadata": _object({"name": TEXT, "versions": texts, "platform": TEXT, **tensors}),
-        "ServerMetadata": _object({"name": TEXT, "version": TEXT, "extensions": texts}),
-    }
