@@ -30,6 +30,7 @@ DTYPES: dict[str, Object] = {
 
 
 def ref(kind: str, name: str) -> Object:
+    """Return a reference to a component of a kind, such as schemas."""
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
