@@ -39,8 +39,8 @@ class Context:
 
     def __init__(self, folder: Path, explain: bool = False) -> None:
         self.system_properties = {"model_dir": str(folder)}
-        self.manifest = {"model": {"serializedFile": "model.pt2"}}
-        self.headers = {"X-Explain": "true"} if explain else {}
+        self.manifest = {"model": {"serializedFile": "model.pt2", "modelName": "model"}}
+        self.headers = {"x-query": "explain=true"} if explain else {}
         self.metrics = self
 
     def add_metric_to_cache(self, *_: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from gitops import owner
-from gitops.serving.server import handler, request_log
+from gitops.serving.server import checks, messages, request_log
 
 #: Name, columns by dtype, rows of a request, requests in the batch, rounds.
 CASES = [
@@ -54,16 +54,16 @@ def main() -> None:
         bodies = [
             json.dumps({"instances": [instance(schema, rng) for _ in range(rows)]}).encode() for _ in range(requests)
         ]
-        batch = [handler.read(body) for body in bodies]
-        checked, columns = handler.check_batch(batch, schema)
+        batch = [messages.read(body) for body in bodies]
+        checked, columns = checks.check_batch(batch, schema)
         inputs = features.encode(columns, schema)
         outputs = model(*inputs)
         answers = features.answer(outputs, schema)
         flat = [row for found, _ in checked for row in found]
         entry = request_log.Entry("id", flat, answers)
         parts: dict[str, Callable[[], Any]] = {
-            "parse": lambda: [handler.read(body) for body in bodies],  # noqa: B023  called within the round
-            "check": lambda: handler.check_batch(batch, schema),  # noqa: B023
+            "parse": lambda: [messages.read(body) for body in bodies],  # noqa: B023  called within the round
+            "check": lambda: checks.check_batch(batch, schema),  # noqa: B023
             "encode": lambda: features.encode(columns, schema),  # noqa: B023
             "model": lambda: model(*inputs),  # noqa: B023
             "answer": lambda: json.dumps(features.answer(outputs, schema)),  # noqa: B023

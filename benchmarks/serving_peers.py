@@ -7,6 +7,7 @@ ARCHIVE is the folder of an unpacked archive. The packages of both come from PYT
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -36,9 +37,7 @@ class Context:
 def handler(folder: Path) -> Any:
     """Return the archive's handler with its model."""
     sys.path.insert(0, str(folder))
-    from gitops.serving.server.handler import Handler
-
-    made = Handler()
+    made = importlib.import_module("handler").Handler()
     made.initialize(Context(folder))
     return made
 
@@ -71,7 +70,7 @@ def litserve(folder: Path, port: int) -> None:
             return request["instances"]
 
         def predict(self, batch: Any) -> Any:
-            from gitops.serving.server.handler import check_batch
+            from gitops.serving.server.checks import check_batch
 
             requests, columns = check_batch([(instances, []) for instances in batch], self.handler.schema)
             return self.handler.predict([rows for rows, _ in requests], columns)

@@ -53,6 +53,7 @@ class Container:
             "METRICS": f"{OUTSIDE}:{self.ports[1]}",
             "TORCHSERVE": f"127.0.0.1:{self.ports[2]}",
             "TORCHSERVE_METRICS": f"127.0.0.1:{self.ports[4]}",
+            "DOCUMENTS": str(folder / "tmp"),
         }
         settings = (folder / "config.properties").read_text()
         for number, port in zip((8085, 8081, 8084), self.ports[2:], strict=False):

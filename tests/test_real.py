@@ -15,11 +15,22 @@ from pathlib import Path
 
 import pytest
 from projects import ROOT, generate, gitops_tests, make
+from test_owner_changes import DATABASE, NAMES, diffs
 
 pytestmark = pytest.mark.real
 
 #: Prints the names under which an environment's packages are imported.
 IMPORTED = "import importlib.metadata as m; print(*m.packages_distributions())"
+
+#: The ML Test Score of a fresh project whose owner has run its tests and the pipeline, without GitHub.
+FRESH = {"data": 2, "model": 1.5, "infrastructure": 2, "monitoring": 0.5}
+
+#: Tests of the score that lose their half point by any change of the owner's package, until it is committed, tested and
+#: trained: the tests of the code, that the model is what is committed, and all that says something of the model.
+CHANGED = {"Data 2", "Data 7", "Model 1", "Model 5", "Infra 1", "Infra 2", "Infra 3", "Infra 5", "Monitor 5"}
+
+#: Changes of what makes the splits or checks them, which lose their validation besides, Data 1.
+SPLITS = {"derived feature", "database", "check"}
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +39,19 @@ def made(identity: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = generate(tmp_path_factory.mktemp("real"))
     make(project, "setup")
     return project
+
+
+@pytest.fixture(scope="module")
+def tested(made: Path) -> str:
+    """What `make test` prints in the project."""
+    return make(made, "test")
+
+
+@pytest.fixture(scope="module")
+def trained(made: Path) -> Path:
+    """The project after its first pipeline."""
+    make(made, "pipeline")
+    return made
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -65,8 +89,8 @@ def test_bundled_pair_is_what_its_program_writes(made: Path) -> None:
     assert tables == b"".join((bundle / "dvc-remote/files/md5" / Path(*name)).read_bytes() for name in names)
 
 
-def test_unit_tests(made: Path) -> None:
-    assert re.search(r"\d+ passed", make(made, "test"))
+def test_unit_tests(tested: str) -> None:
+    assert re.search(r"\d+ passed", tested)
 
 
 def test_gitops(made: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]) -> None:
@@ -85,44 +109,72 @@ def test_lint(made: Path) -> None:
     run(made / ".venv/pipeline/bin/mypy", "src", cwd=made)  # the project's own linters leave gitops to the template
 
 
-def test_pipeline(made: Path) -> None:
-    make(made, "pipeline")
-    assert run("git", "status", "--porcelain", cwd=made) == "?? dvc.lock\n"
-    assert json.loads((made / "evaluation/metrics.json").read_text())["metrics"]["roc_auc"]["value"] > 0.95
-    assert "Running stage" not in make(made, "pipeline")
+def test_pipeline(trained: Path) -> None:
+    assert run("git", "status", "--porcelain", cwd=trained) == "?? dvc.lock\n"
+    assert json.loads((trained / "evaluation/metrics.json").read_text())["metrics"]["roc_auc"]["value"] > 0.95
+    assert "Running stage" not in make(trained, "pipeline")
 
 
-def test_debt(made: Path) -> None:
-    """The score of a fresh project whose owner has run its tests and the pipeline, without GitHub."""
-    make(made, "debt")
-    found = json.loads((made / "reports/debt.json").read_text())
-    assert found["sections"] == {"data": 2, "model": 1.5, "infrastructure": 2, "monitoring": 0.5}
-    assert found["score"] == 0.5 and not any(test["value"] == 1 for test in found["tests"])
+def debt(project: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Run `make debt`, and return the points by section and by test."""
+    printed = make(project, "debt")
+    assert "MLOps maturity: level 0 of 2; level 1 lacks a request log to monitor (" in printed
+    found = json.loads((project / "reports/debt.json").read_text())
+    assert found["score"] == min(found["sections"].values())
+    assert "its evidence cannot be read" not in printed
+    return found["sections"], {test["id"]: test["value"] for test in found["tests"]}
 
 
-def test_killed_training_resumes_to_the_same_model(made: Path, tmp_path: Path) -> None:
+def test_debt(trained: Path, tested: str) -> None:
+    sections, points = debt(trained)
+    assert sections == FRESH and 1 not in points.values()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_debt_of_an_owners_change(name: str, trained: Path, tested: str) -> None:
+    """Each of docs/your-model.md loses what it makes untested or untrained, and nothing else; undone, all is back."""
+    _, before = debt(trained)
+    diff = trained / "change.diff"
+    diff.write_text(diffs(trained)[name])
+    run("git", "apply", diff.name, cwd=trained)
+    if name == "database":
+        run(trained / ".venv/pipeline/bin/python", "-c", DATABASE, cwd=trained)
+        run(trained / ".venv/pipeline/bin/dvc", "add", "--quiet", "data/raw.duckdb", cwd=trained)
+    sections, points = debt(trained)
+    lost = {"Data 1"} if name in SPLITS else set()
+    assert {test for test in points if points[test] != before[test]} == CHANGED | lost
+    assert sections == {"data": 0.5 if lost else 1, "model": 0.5, "infrastructure": 0, "monitoring": 0}
+    run("git", "checkout", "--quiet", "--", ".", cwd=trained)
+    run("git", "clean", "--quiet", "--force", "-x", diff.name, "data/raw.duckdb", "data/raw.duckdb.dvc", cwd=trained)
+    (trained / "build/tests.xml").touch()  # the files are what was tested, and younger
+    assert debt(trained) == (FRESH, before)
+
+
+def test_killed_training_resumes_to_the_same_model(trained: Path, tmp_path: Path) -> None:
     """`make pipeline`, killed while it trains and started again, ends with the very bytes of the unbroken run."""
-    whole = (made / "model/model.pt2").read_bytes()
-    shutil.copyfile(made / "dvc.lock", tmp_path / "dvc.lock")
-    train = [str(made / ".venv/pipeline/bin/dvc"), "repro", "--force", "--single-item", "train"]
-    process = subprocess.Popen(train, cwd=made, process_group=0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    whole = (trained / "model/model.pt2").read_bytes()
+    shutil.copyfile(trained / "dvc.lock", tmp_path / "dvc.lock")
+    train = [str(trained / ".venv/pipeline/bin/dvc"), "repro", "--force", "--single-item", "train"]
+    process = subprocess.Popen(
+        train, cwd=trained, process_group=0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     for _ in range(6000):
-        if saved := list(made.glob(".checkpoints/*/checkpoint.pt")):
+        if saved := list(trained.glob(".checkpoints/*/checkpoint.pt")):
             break
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert saved
-    (made / ".dvc/tmp/rwlock").unlink(missing_ok=True)
-    assert not (made / "model/model.pt2").exists()
-    assert "resuming after epoch" in run(*train, cwd=made)
-    assert (made / "model/model.pt2").read_bytes() == whole
-    shutil.copyfile(tmp_path / "dvc.lock", made / "dvc.lock")
-    make(made, "pipeline")
+    (trained / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+    assert not (trained / "model/model.pt2").exists()
+    assert "resuming after epoch" in run(*train, cwd=trained)
+    assert (trained / "model/model.pt2").read_bytes() == whole
+    shutil.copyfile(tmp_path / "dvc.lock", trained / "dvc.lock")
+    make(trained, "pipeline")
 
 
-def test_mlflow_gives_the_model_back(made: Path) -> None:
+def test_mlflow_gives_the_model_back(trained: Path) -> None:
     """The logged run holds parameters, curve, metrics and versions, and its model predicts what evaluation saw."""
     program = """
 import json, math, mlflow, pandas, pyarrow.fs
@@ -145,13 +197,13 @@ assert all(
     for answer, p in zip(answers, wanted["p_malignant"])
 )
 """
-    run(made / ".venv/pipeline/bin/python", "-c", program, cwd=made)
+    run(trained / ".venv/pipeline/bin/python", "-c", program, cwd=trained)
 
 
-def test_fresh_clone_has_the_table(made: Path, tmp_path: Path) -> None:
+def test_fresh_clone_has_the_table(trained: Path, tmp_path: Path) -> None:
     """Where Git is set to convert line ends, too."""
     converting = ("-c", "core.autocrlf=true", "-c", "core.eol=crlf", "-c", "core.safecrlf=true")
-    run("git", "clone", "--quiet", *converting, made, tmp_path / "clone", cwd=tmp_path)
-    run(made / ".venv/pipeline/bin/dvc", "pull", "data/raw.csv.dvc", cwd=tmp_path / "clone")
-    assert (tmp_path / "clone/data/raw.csv").read_bytes() == (made / "data/raw.csv").read_bytes()
+    run("git", "clone", "--quiet", *converting, trained, tmp_path / "clone", cwd=tmp_path)
+    run(trained / ".venv/pipeline/bin/dvc", "pull", "data/raw.csv.dvc", cwd=tmp_path / "clone")
+    assert (tmp_path / "clone/data/raw.csv").read_bytes() == (trained / "data/raw.csv").read_bytes()
     assert run("git", "status", "--porcelain", cwd=tmp_path / "clone") == ""

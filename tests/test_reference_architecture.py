@@ -123,3 +123,12 @@ def test_a_fresh_project_lacks_a_request_log_alone(project: Path, maturity: Modu
         one.text for level in maturity.levels(project) for one in level.practices if not one.found and not one.optional
     ]
     assert lacking == ["a request log to monitor"]
+
+
+def test_the_page_names_the_command_that_computes_the_level(project: Path, page: str) -> None:
+    """`make debt` runs the score, and the score's command prints the level (tests/gitops/test_debt.py)."""
+    levels = page.partition("\n## Levels of maturity\n")[2]
+    assert "`make debt` computes the level" in levels
+    assert "\n\t$(RUN).debt.score $(ARGS)\n" in (project / "Makefile").read_text(encoding="utf-8")
+    (module,) = re.findall(r"python -m ([\w.]+)", levels)
+    assert f"src/{module.replace('.', '/')}.py" in tracked(project)

@@ -205,7 +205,7 @@ def test_fork(make: Make, branch: str, tmp_path: Path) -> None:
     assert ci.results.get("pass") == "success" and ci.results["verify"] == "skipped"
     pipeline = ci.jobs["pipeline"]
     assert pipeline.runs_on == "ubuntu-24.04"
-    assert pipeline.permissions == {"actions": "read", "contents": "read"}
+    assert pipeline.permissions == dict.fromkeys(("actions", "contents", "deployments", "pull-requests"), "read")
     left = ("Sign in to the data's cloud", "Share the results", "Hand the trained model to main")
     assert {pipeline.step(name).result for name in left} == {"skipped"}
     assert of(runs, "Report").jobs["comment"].permissions["pull-requests"] == "write"

@@ -12,9 +12,9 @@ import yaml
 #: Every job that a project has, and what its token may; the reasons stand beside each in the workflow.
 TOKENS = {
     "ci.yaml test": "contents: read",
-    "ci.yaml pipeline": "actions: read, contents: read, id-token: write",
+    "ci.yaml pipeline": "actions: read, contents: read, deployments: read, id-token: write, pull-requests: read",
     "ci.yaml pass": "",
-    "ci.yaml verify": "actions: read, contents: read, id-token: write",
+    "ci.yaml verify": "actions: read, contents: read, deployments: read, id-token: write, pull-requests: read",
     "ci.yaml build": "contents: read, id-token: write, packages: write",
     "ci.yaml release": "contents: write, deployments: read, pull-requests: write",
     "ci.yaml register": "contents: read, id-token: write",
@@ -25,7 +25,7 @@ TOKENS = {
     "promote.yaml promote": "contents: write, deployments: read, pull-requests: write",
     "report.yaml comment": "actions: read, contents: read, pull-requests: write",
     "retrain.yaml propose": "actions: write, contents: write, pull-requests: write",
-    "retrain.yaml retrain": "actions: read, contents: read, id-token: write, pull-requests: read",
+    "retrain.yaml retrain": "actions: read, contents: read, deployments: read, id-token: write, pull-requests: read",
     "rollback.yaml rollback": "contents: write",
 }
 

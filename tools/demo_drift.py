@@ -79,10 +79,10 @@ def use(url: str, name: str, rows: list[tuple[Row, str]]) -> None:
     for number, (row, _) in enumerate(rows):
         headers = {"Content-Type": "application/json", "X-Request-Id": f"{name}-{number}"}
         connection.request("POST", address.path, json.dumps({"instances": [row]}), headers)
-        answer = connection.getresponse()
-        if answer.status != 200 or answer.getheader("X-Request-Id") != headers["X-Request-Id"]:
-            raise SystemExit(f"request {number} is answered {answer.status}: {answer.read()[:500]!r}")
-        answer.read()
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status != 200 or json.loads(answer)["request_id"] != headers["X-Request-Id"]:
+            raise SystemExit(f"request {number} is answered {response.status}: {answer[:500]!r}")
     connection.close()
     folder = demo.PROJECT / "labels"
     folder.mkdir(exist_ok=True)

@@ -14,17 +14,20 @@ import tiny_model
 from gitops.core.artifacts import write_json
 from gitops.serving.server.handler import Handler
 
+#: The model's, in an archive.
+NAME = "tiny"
+
 
 class Context:
     """What the handler uses of TorchServe's context; remembers the status set for each request, and all counts.
 
-    The requests of `explain` are those of which the proxy says that they ask for explanations.
+    `headers` are those that the proxy adds to each request.
     """
 
-    def __init__(self, folder: Path, explain: Collection[int] = ()) -> None:
-        self.explain = explain
+    def __init__(self, folder: Path, *headers: dict[str, str]) -> None:
+        self.headers = headers
         self.system_properties = {"model_dir": str(folder)}
-        self.manifest = {"model": {"serializedFile": "model.pt2"}}
+        self.manifest = {"model": {"serializedFile": "model.pt2", "modelName": NAME}}
         self.status: dict[int, int] = {}
         self.metrics = self
         self.counts: Counter[str] = Counter()
@@ -39,7 +42,7 @@ class Context:
         return f"made-{index}"
 
     def get_all_request_header(self, index: int) -> dict[str, Any]:
-        return {"content-type": "application/json"} | ({"X-Explain": "true"} if index in self.explain else {})
+        return {"content-type": "application/json"} | (self.headers[index] if self.headers else {})
 
     def set_response_status(self, code: int, phrase: str, idx: int) -> None:
         self.status[idx] = code
@@ -69,7 +72,19 @@ def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: str) -> 
 
 
 def answers(handler: Handler, *bodies: bytes | None, explain: Collection[int] = ()) -> list[tuple[int, dict[str, Any]]]:
-    """Send a batch, None for a form; return each request's status and answer."""
-    context = Context(Path(), explain)
-    replies = handler.handle([{} if body is None else {"body": bytearray(body)} for body in bodies], context)
-    return [(context.status[index], json.loads(reply)) for index, reply in enumerate(replies)]
+    """Send a batch, None for a form; return each request's status and answer, without the id that each must have.
+
+    The requests of `explain` ask for explanations.
+    """
+    headers = [{"x-query": "explain=true"} if index in explain else {} for index in range(len(bodies))]
+    found = replies(handler, *zip(bodies, headers, strict=True))
+    for index, (_, reply) in enumerate(found):
+        assert reply.pop("request_id") == f"made-{index}"
+    return found
+
+
+def replies(handler: Handler, *requests: tuple[bytes | None, dict[str, str]]) -> list[tuple[int, dict[str, Any]]]:
+    """Send a batch of bodies with the headers that the proxy adds; return each request's status and answer."""
+    context = Context(Path(), *(headers for _, headers in requests))
+    sent = [{} if body is None else {"body": bytearray(body)} for body, _ in requests]
+    return [(context.status[index], json.loads(reply)) for index, reply in enumerate(handler.handle(sent, context))]

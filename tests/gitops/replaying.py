@@ -211,3 +211,9 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     pd.DataFrame({"churned": np.random.default_rng(9).normal(scale=2.0, size=400)}).to_parquet(artifacts.TEST)
     assert params.package() == "breast_cancer"
     return world
+
+
+def label(texts: dict[str, str]) -> None:
+    Path("labels").mkdir(exist_ok=True)
+    lines = "".join(f"{request},{text}\n" for request, text in texts.items())
+    Path("labels/a.csv").write_text(f"request_id,label\n{lines}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from gitops.serving.server import handler
+from gitops.serving.server import checks
 from gitops.tabular import columns as typed
 from gitops.tabular import request_rows
 from gitops.tabular.columns import from_rows, given
@@ -94,7 +94,7 @@ def plain_check(instances: list[Any], problems: list[Any], schema: dict[str, Any
             rows.append(plain_check_row(index, instance, schema))
         except RowError as error:
             problems.append({"instance": error.index, "column": error.column, "error": str(error)})
-            if len(problems) == handler.MAX_ERRORS:
+            if len(problems) == checks.MAX_ERRORS:
                 break
     return ([], problems) if problems else (rows, [])
 
@@ -150,7 +150,7 @@ def test_a_batch_checked_at_once_is_a_batch_checked_cell_by_cell(seed: int) -> N
     for _ in range(30):
         requests = [random_request(chance) for _ in range(chance.randint(1, 4))]
         before = copy.deepcopy(requests)
-        checked, columns = handler.check_batch(requests, SCHEMA)
+        checked, columns = checks.check_batch(requests, SCHEMA)
         assert repr(requests) == repr(before), "what was given has changed"
         expected = [plain_check(*request, SCHEMA) for request in requests]
         assert repr(checked) == repr(expected)  # with types and the order of columns, which == does not see
@@ -168,7 +168,7 @@ def test_one_strange_value_among_usual_ones(name: str) -> None:
     rows = [random_row(chance, FEATURES, 0) for _ in range(20)]
     for value in STRANGE:
         rows[17][name] = value
-        ((checked, problems),) = handler.check_batch([(rows, [])], SCHEMA)[0]
+        ((checked, problems),) = checks.check_batch([(rows, [])], SCHEMA)[0]
         assert repr((checked, problems)) == repr(plain_check(rows, [], SCHEMA)), repr(value)[:30]
 
 
@@ -176,9 +176,9 @@ def test_the_first_errors_are_listed_and_good_requests_beside_them_answered() ->
     good = dict.fromkeys(FEATURES)
     bad = [good | {"size": "x"}, {}, good | {"shape": 1}, 7] * 40
     requests: list[Any] = [([good], []), (bad, []), ([good, good], [])]
-    checked, columns = handler.check_batch(requests, SCHEMA)
+    checked, columns = checks.check_batch(requests, SCHEMA)
     assert columns is None and checked == [plain_check(*request, SCHEMA) for request in requests]
-    assert len(checked[1][1]) == handler.MAX_ERRORS
+    assert len(checked[1][1]) == checks.MAX_ERRORS
 
 
 def test_a_cell_of_a_wide_request_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:

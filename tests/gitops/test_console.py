@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from gitops.core import code
+from gitops.core import code, console
 from gitops.core.artifacts import ProjectError, run
 from gitops.core.console import annotate, echo, one_line, printable, relay
 
@@ -113,6 +113,22 @@ def test_a_program_has_a_terminal_to_itself(tmp_path: Path, monkeypatch: pytest.
     )
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     assert os.read(here, 100) == b"True\r\n" and not Path("log").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "yes"), [("y", True), (" YES ", True), ("", False), ("n", False), ("yesterday", False)]
+)
+def test_only_a_clear_yes_goes_on(answer: str, yes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert console.confirmed("Erase it?") is yes and asked == ["Erase it? [y/N] "]
+
+
+def test_nobody_says_no(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    assert console.confirmed("Erase it?") is False
+    assert capsys.readouterr().out.startswith("Erase it? Nobody can be asked here, and --yes is not given")
 
 
 #: What is not held to it, each with the reason.

@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from debts import FULL, World
 from defaults import ROOT
 from github_server import GitHub
 from gitops.core import artifacts
 from gitops.core.value import Today
 from gitops.debt import evidence_data, evidence_model, score
+from gitops.debt.evidence_monitoring import BOT
 from gitops.debt.rubric import SECTIONS, TABLE
 from gitops.gate import rules
-from gitops.integrations import dvc
+from gitops.integrations import dvc, logged_study
 from gitops.releases.record import Deployed
 from gitops.reporting.context import Context
 from gitops.reporting.debt_section import debt as section
+from ports import free_port
 from releases import Job, isolate
 
 
@@ -186,6 +189,54 @@ def test_without_github_what_it_shows_is_not_known(world: World, monkeypatch: py
     assert "Infra 4" in first["tests"] and first["gain"] > 3
 
 
+@pytest.mark.parametrize(("workflow", "job"), [("ci", "pipeline"), ("ci", "verify"), ("retrain", "retrain")])
+def test_each_job_that_scores_may_read_all_that_the_score_asks_for(world: World, workflow: str, job: str) -> None:
+    """The gate holds a limit in each of them: one that sees less than the others would refuse what they accept."""
+    path = ROOT / f".github/workflows/{workflow}.yaml"
+    granted = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"][job]["permissions"]
+    world.git(
+        *["-c", "user.name=O", "-c", "user.email=@", "commit", "--quiet", "--amend", "--no-edit", "--author=O<@>"]
+    )
+    world.released()
+    world.github.open_pull(1, "a" * 40, "dependabot/uv")["user"] = {"login": BOT}  # no commit of it answers for GitHub
+    world.github.permissions[world.github.token] = granted
+    assert world.points() == FULL
+    for name in ("actions", "deployments", "pull-requests"):
+        world.github.permissions[world.github.token] = granted | {name: "none"}
+        assert any(not test["known"] for test in world.debt()["tests"]) and world.points() != FULL
+
+
+def test_a_study_that_was_made_elsewhere_is_found_in_mlflow(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = world.folder / artifacts.TUNE
+    kept = study.rename(study.with_name("kept.json"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    for name, value in logged_study.IMPATIENT.items():
+        monkeypatch.setenv(name, value)
+
+    def seen() -> tuple[float, bool, str]:
+        (test,) = (test for test in world.debt()["tests"] if test["id"] == "Model 3")
+        return test["value"], test["known"], test["evidence"]
+
+    assert seen()[:2] == (0, False) and "cannot be reached (connection refused)" in seen()[2]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world.folder}/mlflow.db")
+    assert seen() == (0, True, "MLflow has 0 trials")
+    kept.rename(study)
+    for finished in (12, 5):
+        logged_study.log(world.settings, "study", finished)
+    study.unlink()
+    assert seen()[:2] == (1, True) and "MLflow has 12 trials; retrain.tune_trials is 10" in seen()[2]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert seen()[:2] == (0, False) and "MLFLOW_TRACKING_URI is not set" in seen()[2]
+
+
+def test_a_study_that_cannot_be_logged_is_a_warning(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    logged_study.log(world.settings, "study", 12)
+    assert "warning: the study is not logged: MLflow at http://127.0.0.1:" in capsys.readouterr().err
+
+
 def test_the_monitors_result_is_fetched_from_github(world: World) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -279,6 +330,7 @@ def test_a_project_in_which_nothing_was_run(tmp_path: Path, monkeypatch: pytest.
     printed = capsys.readouterr().out
     assert "0.5? Model 1: Model specs are reviewed and submitted (committed; whether main asks" in printed
     assert "GitHub was not asked" in printed and "ML Test Score 0 of 7" in printed
+    assert "MLOps maturity: level 0 of 2; level 0 lacks a prediction service (" in printed  # of what is copied here
 
 
 def test_the_page_lists_each_test_and_where_it_is_looked_up() -> None:

@@ -209,7 +209,7 @@ def test_it_shows_and_asks(project: Path, monkeypatch: pytest.MonkeyPatch, capsy
     before = whole()
     assert run(monkeypatch, WHO) == 0
     told = capsys.readouterr().out
-    assert "nobody can be asked" in told and "labels: 2 labels in 1 file\n" in told and "production: model" in told
+    assert "Nobody can be asked" in told and "labels: 2 labels in 1 file\n" in told and "production: model" in told
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     for answer in ("n", ""):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
@@ -384,7 +384,7 @@ def test_make_hands_any_id_on(here: Path) -> None:
 
 def test_every_step_is_one_that_can_be_killed() -> None:
     """A step that is added to `finish` is added to STEPS."""
-    source = Path(erase.__file__).read_text().partition("def finish(")[2].partition("\ndef ")[0]
+    source = Path(erase.__file__).read_text().partition("def finish(")[2].partition("\n\n\n")[0]
     named = {f"{module.__name__.rpartition('.')[2]}.{name}(" for module, name in STEPS}
     steps = [text.strip() for text in source.splitlines()[2:] if text.strip() and "online" not in text]
     assert all(text.startswith(tuple(named)) for text in steps) and len(steps) == 7

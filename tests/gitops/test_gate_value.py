@@ -11,15 +11,9 @@ from breast_cancer import metrics
 from gating import ACTUAL, CLASSES, SETTINGS, World
 from gitops.core import artifacts
 from gitops.core.value import EXPECTED_VALUE, Value
+from valuing import tumours
 
-VALUE: dict[str, Any] = {
-    "unit": "EUR",
-    "decisions": 400,
-    "running_cost": 500.0,
-    "answers": {"malignant": {"malignant": -400.0, "benign": -2000.0}, "benign": {"malignant": -400.0, "benign": 0.0}},
-    "error": None,
-    "today": {"answer": "malignant"},
-}
+VALUE = tumours("malignant", "benign", -2000)
 
 
 def worth_of(skill: float, value: dict[str, Any] = VALUE) -> float:

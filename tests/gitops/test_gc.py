@@ -174,7 +174,7 @@ def test_only_what_nothing_names_goes(
     before = project.objects()
     bundles = {path.name for path in (project.remote / "branches").iterdir()}
     collect(monkeypatch)
-    assert project.objects() == before and "nobody can be asked" in capsys.readouterr().out
+    assert project.objects() == before and "Nobody can be asked" in capsys.readouterr().out
     collect(monkeypatch, "--yes")
     assert {first, released, proposed, local} < project.objects() and dropped not in project.objects()
     assert len(before) - len(project.objects()) == 3 + 2  # all of the dropped one; of the released one the plots

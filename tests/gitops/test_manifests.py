@@ -22,7 +22,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.integrations import kustomize
 from gitops.rendering import manifests
 from gitops.serving import torchserve
-from gitops.serving.server import drift_metrics
+from gitops.serving.server import drift_metrics, start
 from gitops.serving.server.metrics import METRICS
 from ports import free_ports
 
@@ -651,6 +651,8 @@ def _proxy_metrics(folder: Path) -> set[str]:
     first, metrics = free_ports(2)
     places = {"PREDICTIONS": first, "METRICS": metrics, "TORCHSERVE": first, "TORCHSERVE_METRICS": first}
     environment = {name: f"127.0.0.1:{port}" for name, port in places.items()}
+    start.write_documents(folder / "store", folder)
+    environment["DOCUMENTS"] = str(folder)
     environment["SERVER_CODE"] = str(ROOT / "src/gitops/serving/server")
     with subprocess.Popen([haproxy, "-db", "-f", "haproxy.cfg"], cwd=folder, env=environment) as process:
         try:

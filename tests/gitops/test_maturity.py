@@ -126,4 +126,18 @@ def test_the_command_shows_evidence_and_what_is_missing(
     assert "Level 1, ML pipeline automation: not reached, 8 of 10 practices" in printed
     assert f"not known  a request log to monitor: missing: request-log among the components of {PRODUCTION}" in printed
     assert "yes        tests of each push: make lint, make test in .github/workflows/ci.yaml" in printed
-    assert printed.endswith("The files of this repository automate level 0 of MLOps maturity (0 to 2)\n")
+    assert printed.endswith(f"\n\n{maturity.summary(maturity.levels(project))}\n")
+
+
+def test_one_line_names_the_level_and_what_the_next_one_lacks(project: Path) -> None:
+    """Not what a level above that lacks too."""
+    assert maturity.summary(maturity.levels(project)) == "MLOps maturity: level 2 of 2"
+    replace(project / PRODUCTION, "- ../../components/request-log", "# -")
+    (project / WORKFLOWS / "rollback.yaml").unlink()
+    assert maturity.summary(maturity.levels(project)) == (
+        f"MLOps maturity: level 0 of 2; level 1 lacks a request log to monitor (request-log among the components of "
+        f"{PRODUCTION}; a log that the variable REQUEST_LOG names on GitHub cannot be seen here)"
+    )
+    (project / "serving/Containerfile").unlink()
+    line = maturity.summary(maturity.levels(project))
+    assert line == "MLOps maturity: level 0 of 2; level 0 lacks a prediction service (serving/Containerfile)"

@@ -55,13 +55,15 @@ def test_stage_packs_what_a_server_needs_and_repeats_to_the_byte(workspace: Path
 
     assert set(files) == ({"feature_view.json"} if params.load().feature_store else set()) | {
         *("MAR-INF/MANIFEST.json", "golden_request.json", "golden_response.json", "handler.py", "model-config.yaml"),
+        *("openapi.json", "v2-model.json"),
         *("model.pt2", "schema.json", "settings.json", "breast_cancer/__init__.py", "breast_cancer/features.py"),
         *("gitops/__init__.py", "gitops/tabular/__init__.py", "gitops/tabular/columns.py"),
         "gitops/tabular/request_rows.py",
-        *("gitops/serving/__init__.py", f"{SERVER}/__init__.py", f"{SERVER}/metrics.py"),
+        *("gitops/serving/__init__.py", f"{SERVER}/__init__.py", f"{SERVER}/metrics.py", f"{SERVER}/checks.py"),
         *(f"{SERVER}/online_features.py", f"{SERVER}/request_log.py", f"{SERVER}/request_log_files.py"),
-        f"{SERVER}/shapley.py",
+        *(f"{SERVER}/{name}.py" for name in ("headers", "messages", "open_inference", "questions", "shapley")),
     }
+    assert all(Path("package", name).read_bytes() == files[name] for name in ("openapi.json", "v2-model.json"))
     assert json.loads(files["settings.json"]) == {
         "package": "breast_cancer",
         "request_log": {"sample": 1.0, "redact": []},

@@ -163,51 +163,6 @@ def test_smoke_test_and_empty_address_leave_nothing(start: Start, tmp_path: Path
     assert read(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"X-Request-Id": "order_7.a-B"}, "order_7.a-B"),
-        ({"body": {"content-type": "x"}, "x-request-ID": "a"}, "a"),
-        ({"X-Request-Id": "a" * 64}, "a" * 64),
-        ({"X-Request-Id": "a" * 65}, "made-here"),
-        ({"X-Request-Id": ""}, "made-here"),
-        ({"X-Request-Id": "a\n"}, "made-here"),
-        ({"X-Request-Id": 'a", "b": "'}, "made-here"),
-        ({}, "made-here"),
-        ({"X-Request-Id": request_log.FLUSH}, request_log.FLUSH),
-        ({"X-Request-Id": "/flush "}, "made-here"),
-    ],
-)
-def test_id_is_the_clients_if_it_is_valid(headers: dict[str, Any], expected: str) -> None:
-    class Context:
-        def get_all_request_header(self, index: int) -> dict[str, Any]:
-            return headers
-
-        def get_request_id(self, index: int) -> str:
-            return "made-here"
-
-    assert request_log.request_id(Context(), 0) == expected
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"x-client-ID": "team-a"}, "team-a"),
-        ({"X-Client-Id": "2001:db8::1"}, "2001:db8::1"),
-        ({"X-Client-Id": "a" * 65}, ""),
-        ({"X-Client-Id": 'a", "b": "'}, ""),
-        ({"body": {}, "X-Client-Id": None}, ""),
-        ({}, ""),
-    ],
-)
-def test_client_is_who_the_proxy_says(headers: dict[str, Any], expected: str) -> None:
-    class Context:
-        def get_all_request_header(self, index: int) -> dict[str, Any]:
-            return headers
-
-    assert request_log.client(Context(), 0) == expected
-
-
 def test_files_are_rotated_and_bounded(
     start: Start, lost: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,10 +29,10 @@ import torch
 from breast_cancer import features
 from conftest import ROOT
 from gitops.core import params
-from gitops.core.artifacts import GOLDEN_REQUEST, GOLDEN_RESPONSE, MODEL, SCHEMA, ProjectError, digest, write_json
+from gitops.core.artifacts import MODEL, SCHEMA, ProjectError, digest
 from gitops.serving import package, serve, torchserve
+from gitops.serving.server import checks, messages, metrics, probe
 from gitops.serving.server import handler as module
-from gitops.serving.server import metrics, probe
 from gitops.serving.server.handler import Handler
 from gitops.tabular.columns import Derived
 from handling import Context, answers
@@ -137,7 +137,7 @@ def test_every_bad_instance_is_listed_up_to_a_limit(handler: Handler) -> None:
     [(_, few)] = answers(handler, body({}, GOOD, GOOD | {"age": "x"}))
     assert [(error["instance"], error["column"]) for error in few["errors"]] == [(0, "age"), (2, "age")]
     [(_, many)] = answers(handler, body(*[{}] * 500))
-    assert len(many["errors"]) == module.MAX_ERRORS
+    assert len(many["errors"]) == checks.MAX_ERRORS
 
 
 def test_form_is_refused(handler: Handler) -> None:
@@ -177,8 +177,8 @@ def test_many_rows_go_through_the_model_in_chunks(handler: Handler, monkeypatch:
 
 def test_answer_that_torchserve_would_drop_is_refused(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = (ROOT / "serving/config.properties").read_text()
-    assert f"max_response_size={module.MAX_ANSWER}\n" in settings
-    monkeypatch.setattr(module, "MAX_ANSWER", 200)
+    assert f"max_response_size={messages.MAX_ANSWER}\n" in settings
+    monkeypatch.setattr(messages, "MAX_ANSWER", 250)
     small, large = answers(handler, body(GOOD), body(*[GOOD] * 10))
     assert small[0] == 200
     assert large[0] == 400
@@ -245,8 +245,7 @@ def workspace(model_folder: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes((model_folder / source).read_bytes())
         request = {"instances": [GOOD, {"age": None, PLAN: None}]}
-        write_json(GOLDEN_REQUEST, request)
-        write_json(GOLDEN_RESPONSE, package.respond(request, tiny_model.SCHEMA))
+        package.describe(params.load(), tiny_model.SCHEMA, request)
         package.pack(params.load(), tiny_model.SCHEMA)
         yield folder
 

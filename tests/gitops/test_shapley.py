@@ -15,7 +15,7 @@ import tiny_model
 import torch
 from breast_cancer import features
 from gitops.serving.server import handler as module
-from gitops.serving.server import limits, shapley
+from gitops.serving.server import shapley
 from gitops.serving.server.handler import Handler
 from gitops.serving.server.shapley import Explainer, NotExplained
 from gitops.tabular.columns import Columns, Derived
@@ -175,37 +175,3 @@ def test_a_model_that_fails_on_the_way_to_a_row_affects_no_other_request(
     found = answers(handler, body(GOOD), body(GOOD), body(GOOD | {"age": 7}), explain=[1, 2])
     assert [status for status, _ in found] == [200, 500, 200]
     assert "failed on the explanation" in found[1][1]["error"] and "gold" not in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("target", "asked"),
-    [
-        ("/predictions/m?explain=true", True),
-        ("/predictions/m/1.0?other=1&explain=%74rue&explain=true", True),
-        ("/predictions/m?explain=false", False),
-        ("/predictions/m?explained=1&EXPLAIN=yes;explain=3&%00=%ff", False),
-        ("/predictions/m?", False),
-        ("/predictions/explain=true", False),
-        ("/ping?explain=1", False),
-    ],
-)
-def test_only_explain_true_of_a_prediction_asks_for_explanations(target: str, asked: bool) -> None:
-    assert limits.explains(target.encode()) is asked
-
-
-@pytest.mark.parametrize(
-    ("query", "shown"),
-    [
-        ("explain=1", "'1'"),
-        ("explain", "''"),
-        ("explain=True", "'True'"),
-        ("explain=true&explain=false", "'false' and 'true'"),
-        ("a=b&explain=%ff%00%0a", r"'�\x00\n'"),
-        ("explain=" + "x" * 1500, f"'{'x' * 60}'"),
-    ],
-)
-def test_another_value_is_refused_with_what_would_be_right(query: str, shown: str) -> None:
-    with pytest.raises(limits.Refusal) as refused:
-        limits.explains(f"/predictions/m?{query}".encode())
-    assert refused.value.status == 400
-    assert refused.value.reason == f"the parameter explain is {shown}: true or false is expected"

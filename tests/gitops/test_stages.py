@@ -13,7 +13,7 @@ import pytest
 from dvc.utils.serialize import load_yaml
 from gitops.core import artifacts, threads
 from gitops.core.artifacts import ProjectError, digest
-from gitops.integrations import dvc_repro, dvc_stages, mlflow_files, mlflow_server
+from gitops.integrations import dvc, dvc_repro, dvc_stages, mlflow_files, mlflow_server
 from gitops.releases import trained
 from gitops.reporting import context
 from gitops.retraining import stages
@@ -86,6 +86,18 @@ def test_the_order_of_dvc_lock_is_that_of_the_stages(project: Project) -> None:
     project.forget()
     assert stages.main() == 0
     assert [*dvc_stages.lock()] == [*load_yaml("dvc.yaml")["stages"]]
+
+
+def test_what_needs_a_stage_that_is_out_of_date_is_out_of_date_too(project: Project) -> None:
+    """DVC's status compares each stage with the files that lie here: those of the model that was."""
+    assert stages.main() == 0
+    assert dvc.stale() == []
+    project.write("handler.py", "another handler")
+    assert dvc.stale() == ["package"]
+    project.write("train.py", "another model")
+    found = dvc.stale()
+    assert sorted(found) == ["evaluate", "package", "train", "validate_model"]
+    assert found.index("evaluate") < found.index("validate_model")
 
 
 @pytest.mark.parametrize("failing", ["evaluate", "package"])

@@ -19,7 +19,7 @@ from breast_cancer.settings import Settings
 from conftest import ROOT
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
-from gitops.integrations import tracking
+from gitops.integrations import logged_study, tracking
 from gitops.tabular import decision
 from gitops.tuning import judge, report, tune
 from gitops.tuning import study as studies
@@ -287,10 +287,13 @@ def test_the_best_set_is_written_with_every_comment_kept(monkeypatch: pytest.Mon
     assert artifacts.PARAMS.read_text() == expected
     assert artifacts.TUNE_HTML.read_text().count("<img ") == 2 + 3
 
-    # What is written is the present set of the same study then, and not trained again in it.
+    # What is written is the present set of the same study then, and not trained again in it. MLflow hears of it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert logged_study.finished(params.load()) == 0
     assert run(monkeypatch, "--trials", "12") == 0
     assert artifacts.read_json(artifacts.TUNE, "make tune")["comparison"]["better"] is False
     assert artifacts.PARAMS.read_text() == expected
+    assert logged_study.finished(params.load()) == 12
 
 
 def noise(settings: Any) -> float:

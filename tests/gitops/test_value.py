@@ -19,16 +19,9 @@ from gitops.core.value import EXPECTED_VALUE, Value
 from gitops.releases.record import Release
 from gitops.value import curves, summary, today, worth
 from gitops.value.metric import ExpectedValue
+from valuing import tumours
 
-#: A tumour that is missed costs as much as fifty biopsies.
-TUMOURS: dict[str, Any] = {
-    "unit": "EUR",
-    "decisions": 400,
-    "running_cost": 500,
-    "answers": {"bad": {"bad": -400, "good": -20000}, "good": {"bad": -400, "good": 0}},
-    "error": None,
-    "today": {"answer": "bad"},
-}
+TUMOURS = tumours()
 STOCK = TUMOURS | {"answers": None, "error": {"over": 1.0, "under": 3.0}, "today": {"answer": 2.0}}
 CLASSES = ["good", "bad"]
 SCHEMA: dict[str, Any] = {

@@ -25,18 +25,12 @@ from gitops.reporting.production_value import ProductionValue
 from gitops.value import curves, worth
 from test_report import HOSTILE, candidate
 from test_report import data_md5 as data_md5
+from valuing import tumours
 
 #: A unit as a person may write it: two of its characters would begin and end a formula in a picture.
 UNIT = "US$ <b>$"
 
-AMOUNTS: dict[str, Any] = {
-    "unit": "EUR",
-    "decisions": 400,
-    "running_cost": 500,
-    "answers": {"bad": {"bad": -400, "good": -20000}, "good": {"bad": -400, "good": 0}},
-    "error": None,
-    "today": {"answer": "bad"},
-}
+AMOUNTS = tumours()
 
 
 def estimate(value: float, width: float = 1000) -> dict[str, float]:

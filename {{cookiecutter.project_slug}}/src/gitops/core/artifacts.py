@@ -57,6 +57,8 @@ MODEL_REPORT = Path("reports/validate_model.html")
 PACKAGE = Path("package")
 GOLDEN_REQUEST = PACKAGE / "golden_request.json"
 GOLDEN_RESPONSE = PACKAGE / "golden_response.json"
+OPENAPI = PACKAGE / "openapi.json"
+V2_MODEL = PACKAGE / "v2-model.json"
 
 GATE = Path("reports/gate.json")
 REPLAY = Path("reports/replay.json")

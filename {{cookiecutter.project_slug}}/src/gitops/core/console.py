@@ -31,6 +31,14 @@ def annotate(level: Literal["warning", "error"], title: str, text: object) -> No
         print(f"::{level} title={title}::{one_line(text, 1000).replace('%', '%25')}", flush=True)
 
 
+def confirmed(question: str) -> bool:
+    """Ask whether to go on, and return whether the answer is yes; where nobody is at the console it is no."""
+    if not sys.stdin.isatty():
+        echo(f"{question} Nobody can be asked here, and --yes is not given: nothing is done")
+        return False
+    return input(f"{printable(question)} [y/N] ").strip().lower() in ("y", "yes")
+
+
 def relay(command: Sequence[str | Path], env: Mapping[str, str] | None = None, log: Path | None = None) -> int:
     """Run `command`, `echo` each line of its output, also written to `log`, and return its exit status.
 

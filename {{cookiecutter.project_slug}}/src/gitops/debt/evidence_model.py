@@ -8,7 +8,7 @@ from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.debt.evidence_data import DATA
 from gitops.debt.project import Project, Seen
-from gitops.integrations import git
+from gitops.integrations import git, logged_study
 from gitops.releases import workspace
 
 CARD = Path("docs/model-card.md")
@@ -48,13 +48,17 @@ def online(project: Project) -> Seen:
 
 
 def tuned(project: Project) -> Seen:
-    """Model 3: a study of the settings; automatic where retraining has trials of its own."""
+    """Model 3: a study of the settings, here or in MLflow; automatic where retraining has trials of its own."""
     study, automatic = project.written(artifacts.TUNE), project.settings.retrain.tune_trials
-    count = study["finished"] if study else 0
+    count, where = (study["finished"], artifacts.TUNE) if study else (0, "MLflow")
+    if not study:
+        try:
+            count = logged_study.finished(project.settings)
+        except ProjectError as error:  # the file lies where `make tune` was run
+            return Seen(0, f"{artifacts.TUNE} is not here, and what MLflow has is not known: {error}", known=False)
     if count < TRIALS:
-        here = f"{artifacts.TUNE} has {count} trials" if study else f"{artifacts.TUNE} is not here"
-        return Seen(0, here, known=study is not None)  # it lies where `make tune` was run
-    return Seen(1 if automatic else 0.5, f"{count} trials; retrain.tune_trials is {automatic}")
+        return Seen(0, f"{where} has {count} trials")
+    return Seen(1 if automatic else 0.5, f"{where} has {count} trials; retrain.tune_trials is {automatic}")
 
 
 def staleness(project: Project) -> Seen:

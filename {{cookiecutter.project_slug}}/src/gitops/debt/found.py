@@ -44,7 +44,7 @@ def find(settings: Params) -> Iterator[Finding]:
     package, tools = Path("src", params.package()), Path("src/gitops")
     own, others = (sorted((SOURCE / name).rglob("*.py")) for name in (params.package(), "gitops"))
     locks = found_dependencies.locks()
-    yield from found_features.find(schema)
+    yield from found_features.find(settings, schema)
     yield from found_data.unversioned(settings)
     yield from found_data.feedback(settings, schema)
     yield from found_consumers.find(artifacts.read_json(artifacts.MONITOR_CONSUMERS, "make debts"))

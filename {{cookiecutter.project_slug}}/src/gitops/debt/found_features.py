@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from gitops.core import artifacts
+from gitops.core.params import Params
+from gitops.debt import found_ablation
 from gitops.debt.finding import UNDERUTILIZED, Finding, found, lines, unknown
 from gitops.statistics import rank_correlation
 from gitops.tabular import in_parts
@@ -19,7 +21,7 @@ Schema = dict[str, Any]
 DROP = "data.drop"
 
 
-def find(schema: Schema | None) -> Iterator[Finding]:
+def find(settings: Params, schema: Schema | None) -> Iterator[Finding]:
     """Yield the features of `schema`, which is None where nothing was prepared yet, that could be dropped."""
     if schema is None:
         yield unknown(UNDERUTILIZED, f"{artifacts.SCHEMA} is missing: run `make pipeline`", artifacts.PARAMS)
@@ -33,7 +35,7 @@ def find(schema: Schema | None) -> Iterator[Finding]:
         yield unknown(UNDERUTILIZED, f"Which features add nothing: {why}", artifacts.PARAMS)
         return
     explanations = artifacts.read_json(artifacts.EXPLANATIONS, "make pipeline")
-    yield from (found(UNDERUTILIZED, text, artifacts.PARAMS, line) for text in without_gain(explanations))
+    yield from found_ablation.find(settings, schema, explanations, line)
     if left := explanations["of_columns"] - len(explanations["features"]):
         text = f"Whether {left} of {explanations['of_columns']} features add something: they were not shuffled"
         yield unknown(UNDERUTILIZED, text, artifacts.EXPLANATIONS)
@@ -48,21 +50,6 @@ def constant(features: list[Schema]) -> Iterator[str]:
         single |= feature["dtype"] == "boolean" and feature.get("mean") in (0.0, 1.0)
         if single and not 0 < feature["missing"] < 1:  # a missing value is a second one
             yield f"{feature['name']} has one value in all training rows: drop it"
-
-
-def without_gain(explanations: Schema) -> Iterator[str]:
-    """Yield a text for each feature whose permutation importance (Breiman 2001) is not above 0 by its whole interval.
-
-    That is the model's as it is, without a training that leaves the feature out: of two columns that say the same
-    neither may seem to matter, although the model needs one of them.
-    """
-    for feature in explanations["features"]:
-        if feature["high"] <= 0:
-            yield (
-                f"{feature['name']} adds nothing to {explanations['metric']} beside the other features: shuffled, the "
-                f"score falls by {feature['importance']:.3g} ({feature['low']:.3g} to {feature['high']:.3g}). Where "
-                "another column says the same, drop one of them at a time"
-            )
 
 
 def redundant(schema: Schema, features: list[Schema]) -> Iterator[str]:

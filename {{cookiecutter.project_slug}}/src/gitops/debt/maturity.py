@@ -3,7 +3,8 @@
 Source: Google Cloud Architecture Center, "MLOps: Continuous delivery and automation pipelines in machine learning"
 (https://cloud.google.com/architecture/mlops-continuous-delivery-and-automation-pipelines-in-machine-learning). It names
 the practices of each level; which file shows one is decided here. Only files are read: whether a workflow has run, or a
-release was made, is the business of the ML Test Score.
+release was made, is the business of the ML Test Score. `make debt` prints the level; run as a program, this module
+lists each practice.
 """
 
 from __future__ import annotations
@@ -71,6 +72,17 @@ def reached(found: Iterable[Level]) -> int:
     return max((level.number for level in found if level.reached), default=0)
 
 
+def summary(found: Iterable[Level]) -> str:
+    """Return the level that is reached and what the next one lacks, on one line."""
+    found = [*found]
+    text = f"MLOps maturity: level {reached(found)} of {found[-1].number}"
+    following = next((level for level in found if not level.reached), None)
+    if following is None:
+        return text
+    lacks = [f"{one.text} ({one.missing})" for one in following.practices if not one.found and not one.optional]
+    return f"{text}; level {following.number} lacks {', '.join(lacks)}"
+
+
 def _practice(text: str, evidence: str, *missing: str, optional: bool = False, elsewhere: str = "") -> Practice:
     """Return a practice; `elsewhere`: where else it may be that cannot be seen from here."""
     left = "; ".join(one for one in missing if one)
@@ -78,19 +90,18 @@ def _practice(text: str, evidence: str, *missing: str, optional: bool = False, e
     return Practice(text, evidence, left + more, not more, optional)
 
 
-def _manual(project: Repository) -> list[Practice]:
+def _manual(ask: Repository) -> list[Practice]:
     served = ("serving/Containerfile", "k8s/base/deployment.yaml")
     return [
-        _practice("training as code", "src/*/train.py", project.files("src/*/train.py")),
-        _practice("a prediction service", ", ".join(served), project.files(*served)),
+        _practice("training as code", "src/*/train.py", ask.files("src/*/train.py")),
+        _practice("a prediction service", ", ".join(served), ask.files(*served)),
     ]
 
 
-def _automated_pipeline(project: Repository) -> list[Practice]:
+def _automated_pipeline(ask: Repository) -> list[Practice]:
     stages = ("prepare", "train", "evaluate", "package")
     events = ("schedule", "workflow_run", "repository_dispatch", "workflow_dispatch")
     verdict = "reports/validate_data.json"
-    ask = project
     return [
         _practice("an orchestrated pipeline, as code", f"{PIPELINE}: {', '.join(stages)}", ask.stages(*stages)),
         _practice(
@@ -142,9 +153,8 @@ def _automated_pipeline(project: Repository) -> list[Practice]:
     ]
 
 
-def _automated_delivery(project: Repository) -> list[Practice]:
+def _automated_delivery(ask: Repository) -> list[Practice]:
     versioned = ("data/*.dvc", ".dvc/config", "requirements/*.txt", ".github/CODEOWNERS")
-    ask = project
     return [
         _practice("code, data and environments under version control", ", ".join(versioned), ask.files(*versioned)),
         _practice(
@@ -192,7 +202,7 @@ def main() -> None:
             answer = "yes" if one.found else "no" if one.known else "not known"
             optional = " (optional)" if one.optional else ""
             echo(f"  {answer:9}  {one.text}{optional}: {one.evidence if one.found else f'missing: {one.missing}'}")
-    echo(f"\nThe files of this repository automate level {reached(found)} of MLOps maturity (0 to 2)")
+    echo(f"\n{summary(found)}")
 
 
 if __name__ == "__main__":

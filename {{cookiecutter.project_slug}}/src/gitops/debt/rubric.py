@@ -83,7 +83,7 @@ TABLE = (
         _d.beneficial,
         CI,
         PIPELINE,
-        Step("leave out what adds nothing (data.drop in params.yaml), then make pipeline", 2),
+        Step("make debts, data.drop in params.yaml for what it says adds nothing, then make pipeline", 2),
     ),
     Test(
         "Data 3",
@@ -147,7 +147,7 @@ TABLE = (
     Test(
         "Model 3",
         "All hyperparameters have been tuned",
-        "reports/tune.json: 10 trials; half without retrain.tune_trials",
+        "reports/tune.json, else MLflow: 10 trials; half without retrain.tune_trials",
         _m.tuned,
         ("retrain.yaml", "retrain"),
         Step("make tune", 1),

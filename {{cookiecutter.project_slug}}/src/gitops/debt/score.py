@@ -7,12 +7,14 @@ it with success. What cannot be seen is "not known" and counts as not done.
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 from typing import Any
 
 from gitops.core import artifacts, params
 from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo, one_line
 from gitops.core.params import Params
+from gitops.debt import maturity
 from gitops.debt.project import Project, Seen
 from gitops.debt.rubric import RUN, SECTIONS, TABLE, Test
 from gitops.integrations import dvc
@@ -27,7 +29,7 @@ POINTS = 3.0
 
 
 def main() -> None:
-    """Write reports/debt.json and print the score, its evidence, its trend and the cheapest points."""
+    """Write reports/debt.json and print the score, its evidence, its trend, the cheapest points and the maturity."""
     settings = params.load()
     project = Project(settings, dvc.stale())
     result = evaluate(project)
@@ -45,7 +47,8 @@ def main() -> None:
         echo(f"  {step['gain']:g} by {step['command']} ({', '.join(step['tests'])})")
     if result["trend"]:
         echo("\nReleases: " + ", ".join(f"{one['release']} {one['score']:g}" for one in result["trend"]))
-    echo(f"\nML Test Score {result['score']:g} of 7, the lowest of the sections: {artifacts.DEBT}")
+    echo(f"\n{maturity.summary(maturity.levels(Path()))}")
+    echo(f"ML Test Score {result['score']:g} of 7, the lowest of the sections: {artifacts.DEBT}")
 
 
 def evaluate(project: Project) -> Result:

@@ -16,12 +16,18 @@ LOCK = Path("dvc.lock")
 
 
 def stale() -> list[str]:
-    """Return the stages and data files that differ from dvc.lock and the .dvc files, or are missing.
+    """Return the stages and data files that differ from dvc.lock and the .dvc files or are missing, and what needs one.
 
-    An empty list means that every result in the workspace comes from its code, data and parameters.
+    DVC's status names the first ones alone: where a network was changed, the metrics are still those of the model that
+    lies here. An empty list means that every result in the workspace comes from its code, data and parameters.
     """
+    import networkx
+
     with opened("cannot determine what is stale") as repository:
-        return list(repository.status())
+        changed, graph = list(repository.status()), repository.index.graph
+        after = {later for stage in graph if stage.addressing in changed for later in networkx.ancestors(graph, stage)}
+        order = networkx.dfs_postorder_nodes(graph)  # each stage after what it needs
+        return changed + [one.addressing for one in order if one in after and one.addressing not in changed]
 
 
 def push() -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import Any
 
 from gitops.core import params
 from gitops.core.artifacts import ProjectError, run
-from gitops.core.console import echo
+from gitops.core.console import confirmed, echo
 from gitops.core.params import Params
 from gitops.privacy import (
     derived,
@@ -51,7 +50,7 @@ def main() -> int:
             if not any(each["count"] for each in told["found"].values()):
                 return _nothing(told, who)
             echo(*report.left(told))
-            if not (arguments.yes or confirmed()):
+            if not (arguments.yes or confirmed("Erase it?")):
                 return 0
             begun = Journal(tables.stage(rows, settings, journal.folder()), copies, told)
             journal.begin(begun, who)
@@ -124,14 +123,6 @@ def finish(begun: Journal, who: Subject, settings: Params) -> None:
     log_lines.erase(who)
     report.write(begun.report)
     journal.end()
-
-
-def confirmed() -> bool:
-    """Ask, where there is somebody to answer."""
-    if not sys.stdin.isatty():
-        echo("nothing is erased: nobody can be asked here, and --yes is not given")
-        return False
-    return input("Erase it? [y/N] ").strip().lower() in ("y", "yes")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from gitops.core.artifacts import ProjectError, run
-from gitops.core.console import echo
+from gitops.core.console import confirmed, echo
 from gitops.integrations import dvc_contents, dvc_remote
 from gitops.integrations.dvc_contents import OBJECTS, PROJECTS, RUNS, Stored
 from gitops.integrations.dvc_stages import FOLDER
@@ -50,7 +49,7 @@ def main() -> None:
     refuse_shared()
     found = select(named(), datetime.now(UTC) - timedelta(days=arguments.days))
     show(found, arguments.days)
-    if not found.gone or not (arguments.yes or confirmed()):
+    if not found.gone or not (arguments.yes or confirmed("Remove them?")):
         return
     for files in found.gone.values():
         dvc_contents.remove(file.path for file in files)
@@ -128,14 +127,6 @@ def show(found: Sorted, days: int) -> None:
             echo(f"  {file.size / 1e6:10,.2f} MB  {file.written:%Y-%m-%d}  {file.path}")
         if len(files) > LISTED:
             echo(f"  and {len(files) - LISTED} more")
-
-
-def confirmed() -> bool:
-    """Ask, where there is somebody to answer."""
-    if not sys.stdin.isatty():
-        echo("nothing is removed: nobody can be asked here, and --yes is not given")
-        return False
-    return input("Remove them? [y/N] ").strip().lower() in ("y", "yes")
 
 
 if __name__ == "__main__":

@@ -26,13 +26,17 @@ from gitops.core.artifacts import (
     GOLDEN_REQUEST,
     GOLDEN_RESPONSE,
     MODEL,
+    OPENAPI,
     PACKAGE,
     SCHEMA,
     TEST,
+    V2_MODEL,
     ProjectError,
 )
 from gitops.core.console import echo
 from gitops.core.params import Params
+from gitops.serving import openapi
+from gitops.serving.server import open_inference
 from gitops.tabular import columns, decision, in_parts, request_rows
 
 ENVIRONMENT = Path(".venv/serve")
@@ -52,7 +56,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def main() -> None:
-    """Write package/<model_name>.mar and the golden request and response that it holds."""
+    """Write package/<model_name>.mar, and beside it what it holds: the golden request, what describes the server."""
     for path in (MODEL, TEST):
         if not path.exists():
             raise ProjectError(f"{path} is missing: run `make pipeline` first")
@@ -61,8 +65,7 @@ def main() -> None:
     _check_redacted(settings, schema)
     first = next(in_parts.read(TEST)).head(GOLDEN_ROWS)  # the split may be larger than memory
     request = {"instances": [*instances(first, schema), _unknown(schema)]}
-    artifacts.write_json(GOLDEN_REQUEST, request)
-    artifacts.write_json(GOLDEN_RESPONSE, respond(request, schema))
+    describe(settings, schema, request)
     archive = pack(settings, schema)
     echo(f"{archive}: model version {version()}, {archive.stat().st_size / 2**20:.1f} MiB")
 
@@ -89,6 +92,23 @@ def respond(request: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return {"predictions": features.answer(outputs, schema), "model_version": version(), **columns.threshold(schema)}
 
 
+def describe(settings: Params, schema: dict[str, Any], request: dict[str, Any]) -> None:
+    """Write `request` and its answer, the OpenAPI document, and the model's metadata of the Open Inference Protocol.
+
+    The last two are on one line each, since the proxy before TorchServe answers with them out of its buffers.
+    """
+    response, name = respond(request, schema), settings.package.model_name
+    artifacts.write_json(GOLDEN_REQUEST, request)
+    artifacts.write_json(GOLDEN_RESPONSE, response)
+    view = artifacts.read_json(FEATURE_VIEW, "make pipeline") if settings.feature_store else None
+    found = {
+        OPENAPI: openapi.document(name, version(), schema, response, view),
+        V2_MODEL: open_inference.metadata(name, version(), schema, response["predictions"]),
+    }
+    for path, value in found.items():
+        artifacts.write_text(path, json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n")
+
+
 def pack(settings: Params, schema: dict[str, Any]) -> Path:
     """Write package/<model_name>.mar, whole or not at all, and return its path; equal contents give equal bytes.
 
@@ -111,7 +131,7 @@ def pack(settings: Params, schema: dict[str, Any]) -> Path:
         artifacts.write_json(written, {"package": params.package(), "request_log": settings.request_log.model_dump()})
         own_schema = Path(folder, SCHEMA.name)
         artifacts.write_json(own_schema, schema)
-        extras = [own_schema, GOLDEN_REQUEST, GOLDEN_RESPONSE, written]
+        extras = [own_schema, GOLDEN_REQUEST, GOLDEN_RESPONSE, OPENAPI, V2_MODEL, written]
         extras += [FEATURE_VIEW] if settings.feature_store else []
         command += ["--extra-files", ",".join(map(str, extras))]
         # The archiver begins by deleting <TMPDIR>/<model name>, whatever that is.

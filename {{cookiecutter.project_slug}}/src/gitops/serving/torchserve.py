@@ -173,6 +173,7 @@ def _start_proxy(program: str, folder: Path, port: int, ports: list[int]) -> sub
         "METRICS": f"127.0.0.1:{ports[-1]}",
         "TORCHSERVE": f"127.0.0.1:{ports[0]}",
         "TORCHSERVE_METRICS": f"127.0.0.1:{ports[2]}",
+        "DOCUMENTS": str(folder),
         "GRACE": "0",  # nothing balances load here that has to learn of the end first
         "SERVER_CODE": str(SOURCE / "gitops/serving/server"),
     }

@@ -33,6 +33,7 @@ from gitops.core.artifacts import ProjectError
 from gitops.core.console import echo, printable
 from gitops.core.figures import decimals
 from gitops.core.params import Params
+from gitops.integrations import logged_study
 from gitops.tuning import judge, report
 from gitops.tuning.study import (
     APART,
@@ -82,6 +83,7 @@ def main() -> int:
     if comparison and comparison["better"]:
         report.write_params(with_values(settings, comparison["best"]["values"]))
     echo(report.write(study, settings, comparison))
+    logged_study.log(settings, study.study_name, len(finished(study)))
     return 0 if comparison else 130
 
 

@@ -7,7 +7,8 @@ core.register_service("refuse", "http", function(applet)
   local last = core.now().sec + 3
   while #applet:receive(4096) > 0 and core.now().sec < last do end
   local status, reason = applet:get_var("txn.refused"):match("^(%d+) (.*)$")
-  local body = '{"error": "' .. reason .. '", "errors": [{"instance": null, "column": null, "error": "' .. reason .. '"}]}'
+  local form = '{"error": "%s", "errors": [{"instance": null, "column": null, "error": "%s"}], "request_id": "%s"}'
+  local body = form:format(reason, reason, applet:get_var("txn.id"))
   applet:set_status(tonumber(status))
   applet:add_header("Content-Type", "application/json")
   applet:add_header("Content-Length", tostring(#body))

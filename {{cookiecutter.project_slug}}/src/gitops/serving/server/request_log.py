@@ -11,7 +11,6 @@ import atexit
 import hashlib
 import json
 import logging
-import re
 import threading
 import time
 from collections import deque
@@ -51,11 +50,6 @@ CHUNK_BYTES = 2**20
 #: Bytes that an entry takes in addition to its body: the objects, the answer.
 ENTRY_OVERHEAD = 1024
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-#: An id, or an address: the proxy sets it.
-CLIENT = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-
 log = logging.getLogger(__name__)
 
 
@@ -74,24 +68,6 @@ class Entry:
     size: int = 0
     client: str = ""
     time: float = field(default_factory=time.time)
-
-
-def request_id(context: Any, index: int) -> str:
-    """Return the id of a batch's request: the client's X-Request-Id if it is valid, else TorchServe's own."""
-    value = _header(context, index, "x-request-id")
-    return value if value == FLUSH or REQUEST_ID.fullmatch(value) else str(context.get_request_id(index))
-
-
-def client(context: Any, index: int) -> str:
-    """Return who sent a batch's request, as the proxy says, or an empty text."""
-    value = _header(context, index, "x-client-id")
-    return value if CLIENT.fullmatch(value) else ""
-
-
-def _header(context: Any, index: int, wanted: str) -> str:
-    """Return a header of a batch's request, or an empty text."""
-    headers = context.get_all_request_header(index).items()
-    return next((value for name, value in headers if name.lower() == wanted and isinstance(value, str)), "")
 
 
 def sampled(request_id: str, fraction: float) -> bool:

@@ -21,9 +21,6 @@ import torch
 
 from gitops.tabular.columns import Columns, Row, Schema, from_rows, given, seconds
 
-#: The header by which the proxy tells that a request asks for explanations; it takes it from no client.
-EXPLAIN = "X-Explain"
-
 #: Orders of the columns, fewer for a wide table: pairs of one and its reverse.
 ORDERS = 20
 

@@ -18,12 +18,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,6 +38,10 @@ FLUSH_TIMEOUT = 5.0
 
 #: Seconds for Java to end once it has nothing left to answer: Netty waits two seconds for new connections.
 JAVA_SHUTDOWN_TIMEOUT = 4.0
+
+
+#: What packaging writes for clients (gitops.serving.openapi).
+DOCUMENTS = ("openapi.json", "v2-model.json")
 
 
 class Stopped(BaseException):
@@ -53,6 +59,7 @@ def main(settings: Path, store: Path) -> int:
     if problem := limits.problem(settings, values):
         sys.exit(f"error: {problem}")
     java = [*command(values, store, settings.with_name("log4j2.xml")), "-f", str(settings)]
+    write_documents(store, Path(tempfile.gettempdir()))
     # Workers import this package and the project's own from the model archive alone, never from src/.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -105,6 +112,21 @@ def command(values: dict[str, str], store: Path, logging: Path) -> list[str]:
         *("-cp", f".:{home}/ts/frontend/*", "org.pytorch.serve.ModelServer"),
         *("--python", sys.executable, "-s", str(store), "-ncs"),
     ]
+
+
+def write_documents(store: Path, folder: Path) -> None:
+    """Write to `folder` what HAProxy answers itself: the archive's DOCUMENTS, and the paths at which the model is described.
+
+    HAProxy starts after TorchServe, and reads them then.
+    """
+    found, paths = dict.fromkeys(DOCUMENTS, b'{"error": "an earlier version has packed this model, without it"}\n'), []
+    for archive in store.glob("*.mar"):
+        with zipfile.ZipFile(archive) as files:
+            found |= {name: files.read(name) for name in {*DOCUMENTS} & {*files.namelist()}}
+        described = json.loads(found["v2-model.json"])
+        paths = [f"/v2/models/{archive.stem}{version}" for version in ("", *map("/versions/{}".format, described.get("versions", [])))]
+    for name, content in {**found, "v2-paths": "".join(f"{path}\n" for path in paths).encode()}.items():
+        (folder / name).write_bytes(content)
 
 
 def flush(host: str, port: int, models: Iterable[str]) -> None:
