@@ -1,11 +1,11 @@
-"""The server under load: HAProxy before TorchServe, beside TorchServe alone, FastAPI and LitServe; and what clients can take.
+"""The server under load: HAProxy before TorchServe, TorchServe alone, FastAPI and LitServe; and what clients can take.
 
     .venv/dev/bin/python benchmarks/serving.py PROJECT        (a generated project after `make pipeline`; needs haproxy)
 
-Prints the p50 latency of one client and the requests a second of 32, in turns, as the median of the rounds; the memory of both
-processes; and what 1,000 idle and 150 unfinished connections add to it, and to the p99 of eight honest clients. Clients keep their
-connections, send one row, and share the machine with the server. FastAPI and LitServe run the handler's own checks and model
-(serving_peers.py); they are installed into PROJECT/build/peers.
+Prints the p50 latency of one client and the requests a second of 32, in turns, as the median of the rounds; the memory
+of both processes; and what 1,000 idle and 150 unfinished connections add to it, and to the p99 of eight honest
+clients. Clients keep their connections, send one row, and share the machine with the server. FastAPI and LitServe run
+the handler's own checks and model (serving_peers.py); they are installed into PROJECT/build/peers.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def clients_that_take_much(port: int, path: str, body: bytes, haproxy: list[int]
         busy = serving_load.percentile(port, path, body, SECONDS)
         after = megabytes(haproxy), megabytes(java)
     grown = [now - then for now, then in zip(after, before, strict=True)]
-    print(f"1,000 idle, 150 unfinished connections: HAProxy {grown[0]:+.0f} MB, TorchServe {grown[1]:+.0f} MB; ", end="")
+    print(
+        f"1,000 idle, 150 unfinished connections: HAProxy {grown[0]:+.0f} MB, TorchServe {grown[1]:+.0f} MB; ", end=""
+    )
     print(f"p99 of eight clients {busy * 1000:.1f} ms, {calm * 1000:.1f} ms without")
 
 
@@ -76,7 +78,10 @@ def served(project: Path) -> Iterator[tuple[int, str]]:
     command = ["make", "serve", "ARGS=--port 0"]
     server = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True, process_group=0)
     try:
-        yield server.pid, next(f[1] for line in server.stdout or [] if (f := re.search(r"^curl \S+ (http://\S+)", line)))
+        yield (
+            server.pid,
+            next(f[1] for line in server.stdout or [] if (f := re.search(r"^curl \S+ (http://\S+)", line))),
+        )
     finally:
         os.killpg(server.pid, signal.SIGINT)
         server.wait(60)

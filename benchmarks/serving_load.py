@@ -1,4 +1,4 @@
-"""Clients of a server on 127.0.0.1, for serving.py and serving_settings.py: each keeps its connection and posts the same body."""
+"""Clients of a server on 127.0.0.1, for benchmarks: each keeps its connection and posts the same body."""
 
 from __future__ import annotations
 

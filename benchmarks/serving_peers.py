@@ -1,4 +1,5 @@
-"""The model of a project behind FastAPI or LitServe, with the handler's own checks and answers: what serving.py compares with.
+"""The model of a project behind FastAPI or LitServe, with the handler's own checks and answers: what serving.py
+compares with.
 
     PROJECT/.venv/serve/bin/python benchmarks/serving_peers.py fastapi|litserve ARCHIVE PORT
 

@@ -115,7 +115,8 @@ def command(values: dict[str, str], store: Path, logging: Path) -> list[str]:
 
 
 def write_documents(store: Path, folder: Path) -> None:
-    """Write to `folder` what HAProxy answers itself: the archive's DOCUMENTS, and the paths at which the model is described.
+    """Write to `folder` what HAProxy answers itself: the archive's DOCUMENTS, and the paths at which the model is
+    described.
 
     HAProxy starts after TorchServe, and reads them then.
     """
@@ -123,8 +124,8 @@ def write_documents(store: Path, folder: Path) -> None:
     for archive in store.glob("*.mar"):
         with zipfile.ZipFile(archive) as files:
             found |= {name: files.read(name) for name in {*DOCUMENTS} & {*files.namelist()}}
-        described = json.loads(found["v2-model.json"])
-        paths = [f"/v2/models/{archive.stem}{version}" for version in ("", *map("/versions/{}".format, described.get("versions", [])))]
+        versions = ("", *(f"/versions/{each}" for each in json.loads(found["v2-model.json"]).get("versions", [])))
+        paths = [f"/v2/models/{archive.stem}{version}{end}" for version in versions for end in ("", "/ready")]
     for name, content in {**found, "v2-paths": "".join(f"{path}\n" for path in paths).encode()}.items():
         (folder / name).write_bytes(content)
 
