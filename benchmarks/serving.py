@@ -2,10 +2,10 @@
 
     .venv/dev/bin/python benchmarks/serving.py PROJECT        (a generated project after `make pipeline`; needs haproxy)
 
-Prints the p50 latency of one client and the requests a second of 32, in turns, as the median of the rounds; the memory
-of both processes; and what 1,000 idle and 150 unfinished connections add to it, and to the p99 of eight honest
-clients. Clients keep their connections, send one row, and share the machine with the server. FastAPI and LitServe run
-the handler's own checks and model (serving_peers.py); they are installed into PROJECT/build/peers.
+Prints the p50 latency of one client and the requests a second of 32, request by request and round by round in turns,
+as medians; the memory of both processes; and what 1,000 idle and 150 unfinished connections add to it, and to the p99
+of eight honest clients. Clients keep their connections, send one row, and share the machine with the server. FastAPI
+and LitServe run the handler's own checks and model (serving_peers.py); they are installed into PROJECT/build/peers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import serving_load
 
-ROUNDS = 3
+ROUNDS = 5
 SECONDS = 5.0
 PEERS = ("fastapi", "litserve")
 
@@ -47,21 +47,20 @@ def main() -> None:
         clients_that_take_much(front, path, body, haproxy, java)
         for name in PEERS:
             ports[name] = stack.enter_context(peer(project, name))
-        first: dict[str, list[float]] = {name: [] for name in ports}
+        first = serving_load.in_turns(ports, path, body, SECONDS * len(ports))
         many: dict[str, list[float]] = {name: [] for name in ports}
         for _ in range(ROUNDS):
             for name, port in ports.items():
-                first[name].append(statistics.median(serving_load.taken(port, path, body, SECONDS)) * 1000)
                 many[name].append(serving_load.throughput(port, path, body, SECONDS))
         print("| server | p50, one client | requests a second, 32 clients |\n|---|---|---|")
         for name in ports:
-            print(f"| {name} | {statistics.median(first[name]):.2f} ms | {statistics.median(many[name]):,.0f} |")
+            print(f"| {name} | {first[name] * 1000:.2f} ms | {statistics.median(many[name]):,.0f} |")
 
 
 def clients_that_take_much(port: int, path: str, body: bytes, haproxy: list[int], java: list[int]) -> None:
     """Print what 1,000 idle and 150 unfinished connections cost."""
-    before = megabytes(haproxy), megabytes(java)
     calm = serving_load.percentile(port, path, body, SECONDS)
+    before = megabytes(haproxy), megabytes(java)
     with connections(port, 1000, b""), connections(port, 150, serving_load.unfinished(path)):
         busy = serving_load.percentile(port, path, body, SECONDS)
         after = megabytes(haproxy), megabytes(java)

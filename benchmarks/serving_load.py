@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -42,6 +43,23 @@ def taken(port: int, path: str, body: bytes, seconds: float) -> list[float]:
         found.append(time.perf_counter() - begin)
     connection.close()
     return found[WARM_UP:]
+
+
+def in_turns(ports: dict[str, int], path: str, body: bytes, seconds: float) -> dict[str, float]:
+    """Return the median latency in seconds of one client that asks each server in turn: noise is the same for all."""
+    connections = {name: http.client.HTTPConnection("127.0.0.1", port, timeout=30) for name, port in ports.items()}
+    found: dict[str, list[float]] = {name: [] for name in ports}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for name, connection in connections.items():
+            begin = time.perf_counter()
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                raise SystemExit(f"{name}: status {response.status}")
+            found[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(latencies[WARM_UP:]) for name, latencies in found.items()}
 
 
 def percentile(port: int, path: str, body: bytes, seconds: float) -> float:

@@ -50,24 +50,26 @@ def fastapi(folder: Path, port: int) -> None:
 
     served, context, app = handler(folder), Context(folder), FastAPI()
 
-    @app.post("/predictions/{name}")
-    async def predict(name: str, request: Request) -> Response:
+    async def predict(request: Any) -> Any:
         [answer] = served.handle([{"body": await request.body()}], context)
         return Response(answer, media_type="application/json")
 
-    predict.__annotations__.update(request=Request, **{"return": Response})
+    predict.__annotations__ = {"request": Request, "return": Response}
+    app.post(f"/predictions/{folder.name}")(predict)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 
-def litserve(folder: Path, port: int) -> None:
-    """Serve with LitServe, one worker, with TorchServe's batches: up to 32 requests within a millisecond."""
-    import litserve
+if sys.argv[1] == "litserve":
+    from litserve import LitAPI, LitServer
 
-    class Model(litserve.LitAPI):
+    class Model(LitAPI):  # at the module's level, since LitServe starts its worker anew
+        """The handler's checks and model, with TorchServe's batches: up to 32 requests within a millisecond."""
+
         def setup(self, device: str) -> None:
-            self.handler = handler(folder)
+            self.handler = handler(Path(sys.argv[2]))
 
-        def decode_request(self, request: Any) -> Any:
+        def decode_request(self, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  by it LitServe
+        parses
             return request["instances"]
 
         def predict(self, batch: Any) -> Any:
@@ -76,11 +78,14 @@ def litserve(folder: Path, port: int) -> None:
             requests, columns = check_batch([(instances, []) for instances in batch], self.handler.schema)
             return self.handler.predict([rows for rows, _ in requests], columns)
 
-        def encode_response(self, output: Any) -> Any:
-            return {"predictions": output, "model_version": self.handler.version}
+        def encode_response(self, output):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            return {"predictions": output, "model_version": self.handler.served.version}
 
+
+def litserve(folder: Path, port: int) -> None:
+    """Serve with LitServe, one worker."""
     api = Model(max_batch_size=32, batch_timeout=0.001, api_path=f"/predictions/{folder.name}")
-    litserve.LitServer(api, accelerator="cpu", workers_per_device=1).run(
+    LitServer(api, accelerator="cpu", workers_per_device=1).run(
         host="127.0.0.1", port=port, num_api_servers=1, generate_client_file=False, log_level="warning"
     )
 
