@@ -68,8 +68,8 @@ if sys.argv[1] == "litserve":
         def setup(self, device: str) -> None:
             self.handler = handler(Path(sys.argv[2]))
 
-        def decode_request(self, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  by it LitServe
-        parses
+        # LitServe takes annotations of these two for what to parse.
+        def decode_request(self, request):  # type: ignore[no-untyped-def]
             return request["instances"]
 
         def predict(self, batch: Any) -> Any:
@@ -78,7 +78,7 @@ if sys.argv[1] == "litserve":
             requests, columns = check_batch([(instances, []) for instances in batch], self.handler.schema)
             return self.handler.predict([rows for rows, _ in requests], columns)
 
-        def encode_response(self, output):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def encode_response(self, output):  # type: ignore[no-untyped-def]
             return {"predictions": output, "model_version": self.handler.served.version}
 
 
