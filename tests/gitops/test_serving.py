@@ -527,6 +527,19 @@ def test_server_refuses_a_large_body_and_goes_on(server: str, archive: Path) -> 
     assert probe.probe(server, archive) is None
 
 
+def test_server_answers_where_haproxy_is_not_installed(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TorchServe itself, which overwrites the header of the request's id: so that is in the answer's body."""
+    monkeypatch.setattr(torchserve, "haproxy", lambda: None)
+    with torchserve.running(archive, digest(MODEL), NAME, 0) as running:
+        assert running.proxy is None
+        headers = {"X-Request-Id": "order-8", "Content-Type": "application/json"}
+        status, answer = probe.request("POST", f"{running.url}/predictions/{NAME}", body(GOOD), headers)
+    assert (status, json.loads(answer)["request_id"]) == (200, "order-8")
+    assert "HAProxy is not installed: TorchServe answers without its limits" in capsys.readouterr().out
+
+
 def test_server_with_another_model_does_not_start(archive: Path) -> None:
     with pytest.raises(ProjectError, match="not the released model"), serve.serving(archive, "0" * 64, NAME):
         pass
