@@ -134,9 +134,8 @@ def peer(project: Path, name: str) -> Iterator[int]:
         install = [uv, "pip", "install", "--quiet", "--python", python, "--target", packages, *wanted]
         subprocess.run(install, check=True)
     (archive,) = (project / "package").glob("*.mar")
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        free.close()
+    with tempfile.TemporaryDirectory() as folder:
+        [port] = serving_load.free_ports(1)
         unpacked = Path(folder) / archive.stem
         zipfile.ZipFile(archive).extractall(unpacked)
         command = [python, Path(__file__).with_name("serving_peers.py"), name, unpacked, str(port)]

@@ -7,6 +7,7 @@ import socket
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 
 CLIENTS = 32
 PROCESSES = 4
@@ -22,6 +23,27 @@ def wait(port: int, seconds: float = 120.0) -> None:
         if time.monotonic() > deadline:
             raise SystemExit(f"nothing listens on port {port}")
         time.sleep(0.2)
+
+
+def ready(port: int, path: str, body: bytes) -> None:
+    """Return once the server answers a request with 200."""
+    wait(port)
+    deadline = time.monotonic() + 120
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        if connection.getresponse().status == 200:
+            return
+        if time.monotonic() > deadline:
+            raise SystemExit(f"port {port} does not answer")
+        time.sleep(0.5)
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports of 127.0.0.1 that are free now."""
+    with ExitStack() as stack:
+        made = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [each.getsockname()[1] for each in made]
 
 
 def unfinished(path: str) -> bytes:
