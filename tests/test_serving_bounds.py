@@ -201,6 +201,7 @@ def test_what_is_set_is_bounded_too(trained: Path, tmp_path: Path) -> None:
         ("tune.buffers.limit 170", "tune.buffers.limit 1700", "tune.buffers.limit is 1700: 1 to 179 of 557056 bytes"),
         ("tune.bufsize 557056", "tune.bufsize 524288", "tune.bufsize is 524288: MAX_BODY 524288 needs 540672"),
         ("maxconn 64\n\n# For", "maxconn 640\n\n# For", "maxconn of torchserve is 640: 1 to 66 of 524288 bytes"),
+        ("setenv MAX_QUEUE 128", "setenv MAX_QUEUE 170", "MAX_QUEUE is 170: 130 at most"),
         ("setenv MAX_BODY 524288", "setenv MAX_BODY 1048576", "max_request_size is 524288: 1048576 is expected"),
     ):
         assert before in text

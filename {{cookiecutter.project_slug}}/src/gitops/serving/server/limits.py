@@ -15,11 +15,15 @@ MAX_IN_FLIGHT = 35 * 10**6
 #: (tune.maxrewrite).
 HEAD = 16384
 
+#: Buffers that a full queue leaves for requests that arrive, and for answers.
+FREE = 40
+
 #: setting -> the line of haproxy.cfg that has it
 SETTINGS = {
     "MAX_BODY": r"setenv\s+MAX_BODY",
     "tune.bufsize": r"tune\.bufsize",
     "tune.buffers.limit": r"tune\.buffers\.limit",
+    "MAX_QUEUE": r"setenv\s+MAX_QUEUE",
     "maxconn of torchserve": r"server\s+torchserve\s+\"\$\{TORCHSERVE\}\"\s+maxconn",
 }
 
@@ -49,4 +53,7 @@ def problem(settings: Path, values: dict[str, str]) -> str | None:
             return (
                 f"{path}: {name} is {found[name]}: 1 to {limit // size} of {size} bytes are {limit // 10**6} MB at most"
             )
+    if found["MAX_QUEUE"] + FREE > found["tune.buffers.limit"]:
+        most = found["tune.buffers.limit"] - FREE
+        return f"{path}: MAX_QUEUE is {found['MAX_QUEUE']}: {most} at most, or the queue takes all of tune.buffers.limit"
     return None
