@@ -55,7 +55,5 @@ def problem(settings: Path, values: dict[str, str]) -> str | None:
             )
     if found["MAX_QUEUE"] + FREE > found["tune.buffers.limit"]:
         most = found["tune.buffers.limit"] - FREE
-        return (
-            f"{path}: MAX_QUEUE is {found['MAX_QUEUE']}: {most} at most, or it takes all of tune.buffers.limit"
-        )
+        return f"{path}: MAX_QUEUE is {found['MAX_QUEUE']}: {most} at most, or it takes all of tune.buffers.limit"
     return None
