@@ -21,7 +21,7 @@ from conftest import ROOT
 from gitops.core.artifacts import ProjectError
 from gitops.integrations import kustomize
 from gitops.rendering import manifests
-from gitops.serving import torchserve
+from gitops.serving import reverse_proxy
 from gitops.serving.server import drift_metrics, start
 from gitops.serving.server.metrics import METRICS
 from ports import free_ports
@@ -646,7 +646,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def _proxy_metrics(folder: Path) -> set[str]:
     """Return the names of HAProxy's metrics, as the ServiceMonitor asks for them."""
-    if (haproxy := torchserve.haproxy()) is None:
+    if (haproxy := reverse_proxy.program()) is None:
         pytest.skip("needs haproxy: `make packages` installs it")
     first, metrics = free_ports(2)
     places = {"PREDICTIONS": first, "METRICS": metrics, "TORCHSERVE": first, "TORCHSERVE_METRICS": first}

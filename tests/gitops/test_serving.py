@@ -30,7 +30,7 @@ from breast_cancer import features
 from conftest import ROOT
 from gitops.core import params
 from gitops.core.artifacts import MODEL, SCHEMA, ProjectError, digest
-from gitops.serving import package, serve, torchserve
+from gitops.serving import package, reverse_proxy, serve, torchserve
 from gitops.serving.server import checks, messages, metrics, probe
 from gitops.serving.server import handler as module
 from gitops.serving.server.handler import Handler
@@ -270,7 +270,7 @@ class Proxy(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def running(archive: Path) -> Iterator[torchserve.Server]:
     """Started in a shell that has a proxy for everything, and variables for another Java, Python and TorchServe."""
-    if torchserve.haproxy() is None:
+    if reverse_proxy.program() is None:
         pytest.skip("needs haproxy: `make packages` installs it")
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy, contextlib.ExitStack() as stack:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
@@ -531,7 +531,7 @@ def test_server_answers_where_haproxy_is_not_installed(
     archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """TorchServe itself, which overwrites the header of the request's id: so that is in the answer's body."""
-    monkeypatch.setattr(torchserve, "haproxy", lambda: None)
+    monkeypatch.setattr(reverse_proxy, "program", lambda: None)
     with torchserve.running(archive, digest(MODEL), NAME, 0) as running:
         assert running.proxy is None
         headers = {"X-Request-Id": "order-8", "Content-Type": "application/json"}

@@ -23,15 +23,12 @@ from pathlib import Path
 from gitops.core.artifacts import ProjectError
 from gitops.core.code import SOURCE
 from gitops.core.console import echo
+from gitops.serving import reverse_proxy
 from gitops.serving.server import probe
 
 ENVIRONMENT = Path(".venv/serve/bin")
 SETTINGS = Path("serving/config.properties")
-PROXY = SETTINGS.with_name("haproxy.cfg")
 LOGGING = SETTINGS.with_name("log4j2.xml")
-
-#: Where HAProxy's package puts it, which is not on everybody's PATH.
-PROXY_PATH = "/usr/local/sbin:/usr/sbin:/opt/homebrew/sbin"
 
 #: Seconds until the server must have passed its smoke test. A slow machine that is busy with other work took fifty.
 STARTUP_TIMEOUT = 120.0
@@ -84,33 +81,28 @@ def running(mar: Path, sha256: str, model_name: str, port: int) -> Iterator[Serv
     """
     with tempfile.TemporaryDirectory(prefix="serve-") as name, ExitStack() as stack:
         folder = Path(name)
-        program = haproxy()
+        haproxy = reverse_proxy.program()
         front, *ports = _free_ports(port)
         if port not in (0, front):
             echo(f"port {port} is in use: taking {front}")
         archive = folder / "store" / f"{model_name}.mar"
         archive.parent.mkdir()
         shutil.copyfile(mar, archive)
-        if program is None:
+        if haproxy is None:
             echo("HAProxy is not installed: TorchServe answers without its limits")
             ports[0] = front
         (folder / SETTINGS.name).write_text(_settings(ports), encoding="utf-8")
-        for path in (LOGGING, PROXY):
+        for path in (LOGGING, reverse_proxy.SETTINGS):
             shutil.copyfile(path, folder / path.name)
         server = Server(f"http://127.0.0.1:{ports[0]}", _start(folder, sha256), folder / "output.log")
         stack.callback(_stop, server.process)
         _wait(server, archive)
-        if program is not None:
-            proxy = _start_proxy(program, folder, front, ports)
+        if haproxy is not None:
+            proxy = reverse_proxy.start(haproxy, folder, front, ports)
             stack.callback(_stop, proxy)
             server = replace(server, url=f"http://127.0.0.1:{front}", proxy=proxy)
             _wait(server, archive)
         yield server
-
-
-def haproxy() -> str | None:
-    """Return the path of HAProxy, or None where it is not installed."""
-    return shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:{PROXY_PATH}")
 
 
 def _free_ports(wanted: int) -> list[int]:
@@ -157,29 +149,6 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
     with (folder / "output.log").open("wb") as output:
         return subprocess.Popen(
             [str(python), "-m", "gitops.serving.server.start", SETTINGS.name, "store"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
-
-
-def _start_proxy(program: str, folder: Path, port: int, ports: list[int]) -> subprocess.Popen[bytes]:
-    """Start HAProxy at 127.0.0.1:`port` before the server of `folder`, as the leader of a process group."""
-    environment = {
-        "PREDICTIONS": f"127.0.0.1:{port}",
-        "METRICS": f"127.0.0.1:{ports[-1]}",
-        "TORCHSERVE": f"127.0.0.1:{ports[0]}",
-        "TORCHSERVE_METRICS": f"127.0.0.1:{ports[2]}",
-        "DOCUMENTS": str(folder),
-        "GRACE": "0",  # nothing balances load here that has to learn of the end first
-        "SERVER_CODE": str(SOURCE / "gitops/serving/server"),
-    }
-    with (folder / "output.log").open("ab") as output:
-        return subprocess.Popen(
-            [program, "-db", "-f", PROXY.name],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
