@@ -15,6 +15,15 @@ from gitops.core.artifacts import ProjectError, digest
 LOCK = Path("dvc.lock")
 
 
+def changed() -> list[str]:
+    """Return the stages and data files that differ from dvc.lock and the .dvc files, or are missing.
+
+    A stage is not among them for a file that is only needed before it, as where a pod has got no more than it trains on.
+    """
+    with opened("cannot determine what is changed") as repository:
+        return list(repository.status())
+
+
 def stale() -> list[str]:
     """Return the stages and data files that differ from dvc.lock and the .dvc files or are missing, and what needs one.
 
@@ -24,10 +33,12 @@ def stale() -> list[str]:
     import networkx
 
     with opened("cannot determine what is stale") as repository:
-        changed, graph = list(repository.status()), repository.index.graph
-        after = {later for stage in graph if stage.addressing in changed for later in networkx.ancestors(graph, stage)}
+        differing, graph = list(repository.status()), repository.index.graph
+        after = {
+            later for stage in graph if stage.addressing in differing for later in networkx.ancestors(graph, stage)
+        }
         order = networkx.dfs_postorder_nodes(graph)  # each stage after what it needs
-        return changed + [one.addressing for one in order if one in after and one.addressing not in changed]
+        return differing + [one.addressing for one in order if one in after and one.addressing not in differing]
 
 
 def push() -> None:

@@ -90,8 +90,8 @@ def hand_over() -> None:
 
 def share() -> str | None:
     """Share the trained model and return its name; None where there is none for what is in the workspace."""
-    stages, stale = dvc_stages.lock(), dvc.stale()
-    if STAGE in stale or STAGE not in stages:
+    stages, changed = dvc_stages.lock(), dvc.changed()
+    if STAGE in changed or STAGE not in stages:
         echo(f"no model is shared: stage {STAGE} has not run on what is here")
         return None
     model_files = dvc_stages.outputs(stages[STAGE])
@@ -101,7 +101,7 @@ def share() -> str | None:
     name = key(inputs(stages[STAGE]))
     folder = SHARED / name
     shutil.rmtree(SHARED, ignore_errors=True)
-    results = {path for stage in stages if stage not in stale for path in dvc_stages.outputs(stages[stage])}
+    results = {path for stage in stages if stage not in changed for path in dvc_stages.outputs(stages[stage])}
     files = [*model_files, *(path for path in RESULTS if path in results)]
     for path in files:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
