@@ -18,7 +18,7 @@ LOCK = Path("dvc.lock")
 def changed() -> list[str]:
     """Return the stages and data files that differ from dvc.lock and the .dvc files, or are missing.
 
-    A stage is not among them for a file that is only needed before it, as where a pod has got no more than it trains on.
+    A stage is not among them for a file that is only needed before it, as in a pod that has no more than it trains on.
     """
     with opened("cannot determine what is changed") as repository:
         return list(repository.status())
