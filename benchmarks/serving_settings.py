@@ -2,7 +2,7 @@
 
     .venv/dev/bin/python benchmarks/serving_settings.py PROJECT        (a generated project after `make pipeline`)
 
-Each variant is a server of its own, started as in the image but for HAProxy; all run at once. Prints the p50 latency
+Each variant is a server of its own, started as in the image but for HAProxy; all run beside each other. Prints the p50 latency
 of one client that asks each in turn, and the requests a second of 32 clients, one server after the other, as the
 median of the rounds.
 """
@@ -57,9 +57,10 @@ def main() -> None:
     row = json.loads((project / "package/golden_request.json").read_text())["instances"][0]
     body, path = json.dumps({"instances": [row]}).encode(), f"/predictions/{archive.stem}"
     with ExitStack() as stack:
-        ports = {name: stack.enter_context(started(project, archive, VARIANTS[name])) for name in VARIANTS}
-        for port in ports.values():
-            serving_load.ready(port, path, body)
+        ports: dict[str, int] = {}
+        for name, variant in VARIANTS.items():
+            ports[name] = stack.enter_context(started(project, archive, variant))
+            serving_load.ready(ports[name], path, body)
         first = serving_load.in_turns(ports, path, body, SECONDS * len(ports))
         many: dict[str, list[float]] = {name: [] for name in ports}
         for _ in range(ROUNDS):
