@@ -2,9 +2,9 @@
 
     .venv/dev/bin/python benchmarks/serving_settings.py PROJECT        (a generated project after `make pipeline`)
 
-Each variant is a server of its own, started as in the image but for HAProxy; all run beside each other. Prints the p50 latency
-of one client that asks each in turn, and the requests a second of 32 clients, one server after the other, as the
-median of the rounds.
+Each variant is a server of its own, started as in the image but for HAProxy; all run beside each other. Prints the p50
+latency of one client that asks each in turn, and the requests a second of 32 clients, one server after the other, as
+the median of the rounds.
 """
 
 from __future__ import annotations
