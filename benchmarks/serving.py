@@ -16,7 +16,6 @@ import re
 import resource
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -47,14 +46,7 @@ def main() -> None:
         clients_that_take_much(front, path, body, haproxy, java)
         for name in PEERS:
             ports[name] = stack.enter_context(peer(project, name))
-        first = serving_load.in_turns(ports, path, body, SECONDS * len(ports))
-        many: dict[str, list[float]] = {name: [] for name in ports}
-        for _ in range(ROUNDS):
-            for name, port in ports.items():
-                many[name].append(serving_load.throughput(port, path, body, SECONDS))
-        print("| server | p50, one client | requests a second, 32 clients |\n|---|---|---|")
-        for name in ports:
-            print(f"| {name} | {first[name] * 1000:.2f} ms | {statistics.median(many[name]):,.0f} |")
+        serving_load.compare(ports, path, body, SECONDS, ROUNDS)
 
 
 def clients_that_take_much(port: int, path: str, body: bytes, haproxy: list[int], java: list[int]) -> None:

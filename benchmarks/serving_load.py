@@ -52,16 +52,33 @@ def unfinished(path: str) -> bytes:
     return head.encode() + b" " * 520_000
 
 
+def ask(connection: http.client.HTTPConnection, path: str, body: bytes) -> None:
+    """Post the body and read the answer. Raises SystemExit if its status is not 200."""
+    connection.request("POST", path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    response.read()
+    if response.status != 200:
+        raise SystemExit(f"port {connection.port}: status {response.status}")
+
+
+def compare(ports: dict[str, int], path: str, body: bytes, seconds: float, rounds: int) -> None:
+    """Print a table of the servers at `ports`: one client's p50, and the median throughput of so many rounds."""
+    first = in_turns(ports, path, body, seconds * len(ports))
+    many: dict[str, list[float]] = {name: [] for name in ports}
+    for _ in range(rounds):
+        for name, port in ports.items():
+            many[name].append(throughput(port, path, body, seconds))
+    print(f"| server | p50, one client | requests a second, {CLIENTS} clients |\n|---|---|---|")
+    for name in ports:
+        print(f"| {name} | {first[name] * 1000:.2f} ms | {statistics.median(many[name]):,.0f} |")
+
+
 def taken(port: int, path: str, body: bytes, seconds: float) -> list[float]:
     """Return the latencies in seconds of one client's requests within `seconds`, without the first ones."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     found, end = [], time.perf_counter() + seconds
     while (begin := time.perf_counter()) < end:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        response.read()
-        if response.status != 200:
-            raise SystemExit(f"port {port}: status {response.status}")
+        ask(connection, path, body)
         found.append(time.perf_counter() - begin)
     connection.close()
     return found[WARM_UP:]
@@ -75,11 +92,7 @@ def in_turns(ports: dict[str, int], path: str, body: bytes, seconds: float) -> d
     while time.perf_counter() < end:
         for name, connection in connections.items():
             begin = time.perf_counter()
-            connection.request("POST", path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            response.read()
-            if response.status != 200:
-                raise SystemExit(f"{name}: status {response.status}")
+            ask(connection, path, body)
             found[name].append(time.perf_counter() - begin)
     return {name: statistics.median(latencies[WARM_UP:]) for name, latencies in found.items()}
 

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -61,14 +60,7 @@ def main() -> None:
         for name, variant in VARIANTS.items():
             ports[name] = stack.enter_context(started(project, archive, variant))
             serving_load.ready(ports[name], path, body)
-        first = serving_load.in_turns(ports, path, body, SECONDS * len(ports))
-        many: dict[str, list[float]] = {name: [] for name in ports}
-        for _ in range(ROUNDS):
-            for name, port in ports.items():
-                many[name].append(serving_load.throughput(port, path, body, SECONDS))
-    print("| TorchServe | p50, one client | requests a second, 32 clients |\n|---|---|---|")
-    for name in ports:
-        print(f"| {name} | {first[name] * 1000:.2f} ms | {statistics.median(many[name]):,.0f} |")
+        serving_load.compare(ports, path, body, SECONDS, ROUNDS)
 
 
 @contextmanager

@@ -35,7 +35,11 @@ def start(haproxy: str, folder: Path, port: int, ports: list[int]) -> subprocess
         "GRACE": "0",  # nothing balances load here that has to learn of the end first
         "SERVER_CODE": str(SOURCE / "gitops/serving/server"),
     }
-    command = [haproxy, "-db", "-f", SETTINGS.name]
+    return background([haproxy, "-db", "-f", SETTINGS.name], folder, environment)
+
+
+def background(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a program in `folder`, as the leader of a process group; its output goes to output.log there."""
     with (folder / "output.log").open("ab") as output:
         return subprocess.Popen(
             command,

@@ -146,16 +146,8 @@ def _start(folder: Path, sha256: str) -> subprocess.Popen[bytes]:
         "REQUEST_LOG": str(Path(log).absolute()) if log and "://" not in log else log,  # the server runs in `folder`
         "PYTHONPATH": str(SOURCE),  # for start.py; the model's worker does not get it
     }
-    with (folder / "output.log").open("wb") as output:
-        return subprocess.Popen(
-            [str(python), "-m", "gitops.serving.server.start", SETTINGS.name, "store"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
+    command = [str(python), "-m", "gitops.serving.server.start", SETTINGS.name, "store"]
+    return reverse_proxy.background(command, folder, environment)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -63,12 +63,15 @@ def main(settings: Path, store: Path) -> int:
     # Workers import this package and the project's own from the model archive alone, never from src/.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    process = None
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         process = subprocess.Popen(java, env=environment)
         return process.wait() or 1
     except Stopped:
+        if process is None:
+            return 0
         if os.environ.get("REQUEST_LOG"):
             flush(address.hostname, address.port, [path.stem for path in store.glob("*.mar")])
         process.terminate()
